@@ -1,0 +1,118 @@
+# Every target sets up what it needs; python3 (3.11 or newer) with pip is all that must be there.
+
+PYTHON ?= python3
+TAG ?= operation-watcher:dev
+# Tests run side by side on all cores; TEST_ARGS="-n 0 -x -k name" for a closer look.
+TEST_ARGS ?= -n auto
+UV_VERSION = 0.13.9
+
+# Compiled modules are kept: most processes that tests start live for less time than compiling takes.
+unexport PYTHONDONTWRITEBYTECODE
+
+RUN_PY = .venv/bin/python
+DEV_PY = .venv-dev/bin/python
+CODE = $(wildcard watcher tests benchmarks)
+
+.DEFAULT_GOAL = help
+
+##@ Try it
+
+.PHONY: demo
+demo: .venv/.demo ## everything at once with no account: simulated API, daemon, status page (Ctrl-C ends it)
+
+# A file and not phony, so that make deletes it when make alone is interrupted: .ci/foreground.py then stops the demo.
+.venv/.demo: .venv/.ready FORCE
+	@exec $(RUN_PY) -I -S .ci/foreground.py $@ $(RUN_PY) -m watcher demo $(DEMO_ARGS)
+
+.PHONY: image
+image: ## build the container image, with docker, podman or buildah (TAG=name:tag)
+	@if docker info >/dev/null 2>&1; then set -x; docker build -t $(TAG) .; \
+	elif command -v podman >/dev/null; then set -x; podman build --format docker -t $(TAG) .; \
+	elif command -v buildah >/dev/null; then set -x; buildah bud --format docker -t $(TAG) .; \
+	else echo "make image: needs docker with a running engine, podman or buildah; none was found" >&2; exit 1; fi
+
+##@ Work on it
+
+.PHONY: check
+check: .venv-dev/.ready ## format, lint, layers, types; quickest first
+	$(DEV_PY) -m ruff format --check .
+	$(DEV_PY) -m ruff check .
+	$(DEV_PY) -c 'from importlinter.cli import lint_imports_command as run; run()'
+	$(DEV_PY) -m mypy $(CODE)
+
+.PHONY: test
+test: .venv-dev/.ready ## all tests but the end-to-end ones, with coverage
+	$(DEV_PY) -m coverage erase
+	$(DEV_PY) -m coverage run -m pytest tests --ignore=tests/e2e $(TEST_ARGS)
+	$(DEV_PY) -m coverage combine --quiet
+	$(DEV_PY) -m coverage report
+	$(DEV_PY) -m coverage report --include='watcher/core/*' --fail-under=100
+
+.PHONY: e2e
+e2e: .venv-dev/.ready ## end-to-end tests with the real Prometheus; fails without promtool and prometheus
+	@for program in promtool prometheus; do command -v $$program >/dev/null || \
+	{ echo "make e2e: needs $$program on the PATH (Debian: apt-get install prometheus)" >&2; exit 1; }; done
+	$(DEV_PY) -m pytest tests/e2e $(E2E_ARGS)
+
+.PHONY: bench
+bench: .venv-dev/.ready ## measure: CPU, memory, requests per operation
+	$(DEV_PY) -m benchmarks $(BENCH_ARGS)
+
+.PHONY: format
+format: .venv-dev/.ready ## format the code and repair what the linter can
+	$(DEV_PY) -m ruff format .
+	$(DEV_PY) -m ruff check --fix .
+	$(DEV_PY) -m ruff format .
+
+##@ Look after it
+
+# Universal: one file for every supported Python, Linux and macOS. With `make lock UPGRADE=--upgrade` all move to the newest.
+UV_COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --annotation-style line --no-emit-index-url --no-emit-find-links $(UPGRADE)
+
+.PHONY: lock
+lock: .venv-lock/bin/uv ## resolve the lock files again (UPGRADE=--upgrade for newer versions)
+	$(UV_COMPILE) pyproject.toml --output-file requirements.lock
+	$(UV_COMPILE) pyproject.toml --group dev --constraints requirements.lock --output-file tests/requirements.lock
+	$(UV_COMPILE) --no-annotate --group build --output-file build.lock
+
+.PHONY: clean
+clean: ## remove environments, caches and what was measured
+	rm -rf .venv .venv-dev .venv-lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf dist htmlcov .coverage .coverage.*
+	find watcher tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
+	/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+# Environments. All of their content is pinned with hashes. pip runs from the outside: an environment without
+# a pip of its own is made in a tenth of the time. Nothing is compiled beforehand: what is imported is compiled then.
+# pyproject.toml is among the prerequisites because the command and the version come from there.
+
+.venv/.ready: requirements.lock build.lock pyproject.toml
+	$(call environment,.venv,requirements.lock)
+
+.venv-dev/.ready: tests/requirements.lock build.lock pyproject.toml
+	$(call environment,.venv-dev,tests/requirements.lock)
+
+define environment
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "make: needs Python 3.11 or newer as $(PYTHON); say another with PYTHON=…" >&2; exit 1; }
+@echo "setting up $(1)"
+@rm -rf $(1)
+@if $(PYTHON) -m pip --version >/dev/null 2>&1; \
+	then $(PYTHON) -m venv --without-pip $(1) && pip="$(PYTHON) -m pip --python $(1)/bin/python"; \
+	else $(PYTHON) -m venv $(1) && pip="$(1)/bin/python -m pip"; fi && \
+	export PIP_DISABLE_PIP_VERSION_CHECK=1 && \
+	$$pip install -qq --no-compile --no-deps --require-hashes -r $(2) -r build.lock && \
+	$$pip install -qq --no-compile --no-deps --no-index --no-build-isolation -e .
+@touch $@
+endef
+
+.venv-lock/bin/uv:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet uv==$(UV_VERSION)
+
+FORCE:
