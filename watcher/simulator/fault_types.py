@@ -1,0 +1,117 @@
+"""What can go wrong upstream, as a scenario writes it: when a fault strikes, which requests, and with what."""
+
+from typing import Annotated, Literal, get_args
+
+import msgspec
+
+from watcher.simulator.values import Duration
+
+Endpoint = Literal["fetch", "list", "send"]
+Shape = Literal["errors", "classic", "html", "empty"]
+RetryAfterForm = Literal["none", "seconds", "date", "garbage"]
+Field = Literal["id", "status", "stats", "createdAt", "updatedAt"]
+
+# Instead of an answer.
+Replacing = Literal["status", "redirect", "reset", "silent", "endless", "garbage", "empty"]
+# A true answer, badly delivered.
+Delivering = Literal["slow", "trickle", "cut", "huge", "hint", "skewed_date"]
+# A true answer to a question put a little differently.
+Looking = Literal[
+    "invisible",
+    "stale",
+    "short_page",
+    "empty_page",
+    "repeated_token",
+    "stale_token",
+    "repeated_rows",
+    "missed_rows",
+]
+# Rows that say something else than the truth.
+Spoiling = Literal[
+    "unknown_status",
+    "unknown_fields",
+    "missing",
+    "nulls",
+    "odd_stats",
+    "regressed",
+    "wrong_id",
+    "garbage_rows",
+]
+Kind = Literal[Replacing, Delivering, Looking, Spoiling]
+
+REPLACING: frozenset[str] = frozenset(get_args(Replacing))
+SPOILING: frozenset[str] = frozenset(get_args(Spoiling))
+
+# What each kind can be told besides when and whom; the rest is refused, so that nothing is ignored in silence.
+_DETAILS: dict[str, frozenset[str]] = {
+    "status": frozenset({"status", "shape", "retry_after", "wait"}),
+    "redirect": frozenset({"to"}),
+    "slow": frozenset({"wait"}),
+    "trickle": frozenset({"wait"}),
+    "cut": frozenset({"share"}),
+    "huge": frozenset({"mebibytes"}),
+    "hint": frozenset({"retry_after", "wait"}),
+    "skewed_date": frozenset({"wait"}),
+    "invisible": frozenset({"wait"}),
+    "stale": frozenset({"wait"}),
+    "short_page": frozenset({"share"}),
+    "repeated_rows": frozenset({"rows"}),
+    "missed_rows": frozenset({"rows"}),
+    "unknown_status": frozenset({"word", "share"}),
+    "unknown_fields": frozenset({"share"}),
+    "missing": frozenset({"field", "share"}),
+    "nulls": frozenset({"field", "share"}),
+    "odd_stats": frozenset({"share"}),
+    "regressed": frozenset({"share"}),
+    "wrong_id": frozenset({"share"}),
+    "garbage_rows": frozenset({"share"}),
+}
+_ALL_DETAILS: frozenset[str] = frozenset().union(*_DETAILS.values())
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"since": "from"}):
+    """One trouble. With neither `probability` nor `every`, it strikes every request that it concerns."""
+
+    kind: Kind
+    # When: by chance, each n-th time, at most so many times, from and until (since the start, in virtual time).
+    probability: Share | None = None
+    every: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    times: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    since: Duration | None = None
+    until: Duration | None = None
+    # Which requests: all of the API, or those to one endpoint, of one account, for one operation.
+    endpoint: Endpoint | None = None
+    account: str | None = None
+    operation: str | None = None
+    # With what.
+    status: Annotated[int, msgspec.Meta(ge=300, le=599)] | None = None
+    shape: Shape | None = None
+    retry_after: RetryAfterForm | None = None
+    wait: Duration | None = None
+    # Of the rows of a page (struck: 0.2), or of the bytes or rows that get through (0.5).
+    share: Share | None = None
+    rows: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    word: str | None = None
+    field: Field | None = None
+    mebibytes: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
+    to: str | None = None
+
+    def __post_init__(self) -> None:
+        given = {name for name in _ALL_DETAILS if getattr(self, name) is not None}
+        strange = sorted(given - _DETAILS.get(self.kind, frozenset()))
+        if strange:
+            raise ValueError(f"a fault of kind {self.kind} has no {', '.join(strange)}")
+        if self.kind == "status" and self.status is None:
+            raise ValueError("a fault of kind status needs a status, such as 503")
+        if self.probability is not None and self.every is not None:
+            raise ValueError("a fault strikes by probability or every n-th time, not both")
+
+    def waits(self, default: int) -> int:
+        """Its duration in microseconds, or this one."""
+        return default if self.wait is None else self.wait
+
+    def shares(self, default: float) -> float:
+        """Its share, or this one."""
+        return default if self.share is None else self.share

@@ -1,0 +1,157 @@
+"""The list endpoint: what a query means, which lives are on a page, and the tokens that lead from page to page.
+
+A token holds the place of the last row that was walked over and is bound to the filters it was made for. Nothing is
+remembered between pages, so rows that change their status between two of them are missed or seen twice.
+"""
+
+import base64
+import binascii
+import hashlib
+from itertools import islice
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+import msgspec
+
+from watcher.simulator.faults import Struck
+from watcher.simulator.instants import NEVER, SECOND, parse_rfc3339
+from watcher.simulator.life import Life, Record, Status, state
+from watcher.simulator.timeline import LAST_ID, Place
+from watcher.simulator.world import World
+
+DEFAULT_PAGE_SIZE = 50
+LARGEST_PAGE_SIZE = 1_000
+
+_STATUSES: dict[str, Status] = {
+    "SCHEDULED": "SCHEDULED",
+    "PROCESSING": "PROCESSING",
+    "COMPLETED": "COMPLETED",
+    "CANCELED": "CANCELED",
+}
+
+
+class BadQuery(Exception):  # noqa: N818 - it is the client's error, not ours
+    """A query that deserves a 400; the text says why."""
+
+
+class Query(NamedTuple):
+    """What is asked: created after and before (both exclusive), the status, and from where on."""
+
+    account_id: str
+    after: int
+    before: int
+    status: Status | None
+    size: int
+    token: str | None
+    start: Place | None
+    digest: str
+
+
+class Page(NamedTuple):
+    """Rows, and where the next page starts; `has_next` without a place means from the beginning."""
+
+    records: list[Record]
+    has_next: bool
+    next_start: Place | None
+
+
+def parse_query(text: str, account_id: str) -> Query:
+    """The query, or BadQuery."""
+    given = {name: values[-1] for name, values in parse_qs(text).items()}
+    after = _instant(given, "startDate", 0)
+    before = _instant(given, "endDate", NEVER)
+    if before <= after:
+        raise BadQuery("endDate must be after startDate")
+    written = given.get("status", "").upper()
+    if written and written not in _STATUSES:
+        raise BadQuery(f"unknown status {given['status']!r}")
+    size = _size(given.get("pageSize"))
+    filters = f"{account_id} {after} {before} {written} {size}"
+    digest = hashlib.blake2s(filters.encode(), digest_size=6).hexdigest()
+    token = given.get("pageToken")
+    return Query(
+        account_id=account_id,
+        after=after,
+        before=before,
+        status=_STATUSES.get(written),
+        size=size,
+        token=token,
+        start=_start(token, digest) if token is not None else None,
+        digest=digest,
+    )
+
+
+def make_token(digest: str, start: Place | None, number: int) -> str:
+    """A token for the filters of that digest; the number makes it different from all others."""
+    return base64.urlsafe_b64encode(msgspec.json.encode((digest, start, number))).decode().rstrip("=")
+
+
+def look(world: World, query: Query, struck: Struck, *, newest_first: bool, now: int) -> Page:
+    """The page of the query at `now`, with what the faults do to it."""
+    if struck.of("empty_page") is not None:
+        return Page([], has_next=True, next_start=query.start)
+    invisible, stale = struck.of("invisible"), struck.of("stale")
+    then = now - stale.waits(5 * SECOND) if stale is not None else now
+    visible = min(then, now - invisible.waits(5 * SECOND)) if invisible is not None else then
+    after, before = (query.after, LAST_ID), min((query.before, ""), (visible, LAST_ID))
+    if query.start is not None and newest_first:
+        before = min(before, query.start)
+    elif query.start is not None:
+        after = max(after, query.start)
+    # Who stands where is known for now only: for the past, everybody has to be asked.
+    line = world.timeline(query.account_id, query.status if then == now else None)
+    lives = line.between(after, before, newest_first=newest_first)
+    seen = ((life, state(life, then)) for life in lives)
+    if then != now and query.status is not None:
+        seen = (pair for pair in seen if pair[1].status == query.status)
+    missed = struck.of("missed_rows")
+    ahead = max(1, (missed.rows or 1) + 1) if missed is not None else 1
+    return _cut_page(list(islice(seen, query.size + ahead)), query, struck)
+
+
+def _cut_page(seen: list[tuple[Life, Record]], query: Query, struck: Struck) -> Page:
+    size = query.size
+    if (short := struck.of("short_page")) is not None:
+        size = max(1, int(min(size, len(seen)) * short.shares(0.5)))
+    shown = seen[:size]
+    if len(seen) <= size:
+        return Page([record for _, record in shown], has_next=False, next_start=None)
+    last = size - 1
+    if (missed := struck.of("missed_rows")) is not None:
+        last = min(len(seen) - 1, last + (missed.rows or 1))
+    if (repeated := struck.of("repeated_rows")) is not None:
+        # At least one row is new, or the walk would never end.
+        last = max(0, last - (repeated.rows or 1))
+    life = seen[last][0]
+    return Page([record for _, record in shown], has_next=True, next_start=(life.created_at, life.id))
+
+
+def _instant(given: dict[str, Any], name: str, default: int) -> int:
+    if name not in given:
+        return default
+    try:
+        return parse_rfc3339(given[name])
+    except ValueError as error:
+        raise BadQuery(f"{name} is no RFC 3339 instant") from error
+
+
+def _size(written: str | None) -> int:
+    if written is None:
+        return DEFAULT_PAGE_SIZE
+    if not written.isascii() or not written.isdigit() or not 1 <= int(written) <= LARGEST_PAGE_SIZE:
+        raise BadQuery(f"pageSize must be from 1 to {LARGEST_PAGE_SIZE}")
+    return int(written)
+
+
+def _start(token: str, digest: str) -> Place | None:
+    try:
+        padded = token.encode("ascii") + b"=" * (-len(token) % 4)
+        its_digest, start, _ = msgspec.json.decode(
+            base64.b64decode(padded, altchars=b"-_", validate=True),
+            type=tuple[str, tuple[int, str] | None, int],
+        )
+    except (UnicodeEncodeError, binascii.Error, msgspec.DecodeError) as error:
+        raise BadQuery("invalid pageToken") from error
+    if its_digest != digest:
+        raise BadQuery("pageToken belongs to other filters")
+    return start

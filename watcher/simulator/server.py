@@ -1,0 +1,125 @@
+"""The API behind a socket, alone or inside a running event loop, with the control endpoints on the same listener."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+
+import uvicorn
+
+from watcher.simulator.application import Application, Protocol
+from watcher.simulator.control import CONTROL_PATH
+from watcher.simulator.instants import SECOND
+from watcher.simulator.scenario import Clock, Scenario
+from watcher.simulator.upstream import BASE_PATH, Upstream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A simulated API that answers: `base_url` is what a client is configured with."""
+
+    base_url: str
+    control_url: str
+    upstream: Upstream
+    clock: Callable[[], int]
+
+
+@contextlib.asynccontextmanager
+async def serving(scenario: Scenario, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Running]:
+    """The API for as long as the context lasts; port 0 picks a free one. OSError when the address cannot be had."""
+    clock = virtual_clock(scenario.clock)
+    upstream = Upstream(scenario, clock())
+    listener = socket.create_server(
+        (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024
+    )
+    application = Application(upstream, clock)
+    server = _Server(_config(application))
+    running = asyncio.create_task(server.serve(sockets=[listener]), name="simulated API")
+    try:
+        await asyncio.wait(
+            {running, stood := asyncio.ensure_future(server.stood.wait())}, return_when="FIRST_COMPLETED"
+        )
+        stood.cancel()
+        if running.done():
+            running.result()
+        origin = _origin(host, listener.getsockname()[1])
+        yield Running(base_url=origin + BASE_PATH, control_url=origin + CONTROL_PATH, upstream=upstream, clock=clock)
+    finally:
+        server.should_exit = True
+        application.close()
+        await running
+
+
+async def serve(
+    scenario: Scenario, host: str, port: int, *, ready: Callable[[Running], None], stop: asyncio.Event
+) -> None:
+    """The API until `stop` is set; `ready` hears where it stands."""
+    async with serving(scenario, host, port) as running:
+        ready(running)
+        await stop.wait()
+
+
+def simulate(scenario: Scenario, host: str, port: int, *, ready: Callable[[Running], None]) -> None:
+    """The API until SIGTERM or SIGINT; a second one ends the process at once. OSError as above."""
+    asyncio.run(_until_signal(scenario, host, port, ready=ready))
+
+
+def virtual_clock(clock: Clock) -> Callable[[], int]:
+    """Microseconds since 1970 as upstream counts them; monotonic."""
+    began_at = time.time_ns() // 1_000 + clock.offset
+    began = time.monotonic()
+    return lambda: began_at + int((time.monotonic() - began) * clock.speed * SECOND)
+
+
+async def _until_signal(scenario: Scenario, host: str, port: int, *, ready: Callable[[Running], None]) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def first(number: int) -> None:
+        stop.set()
+        loop.remove_signal_handler(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, first, number)
+    await serve(scenario, host, port, ready=ready, stop=stop)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to whoever runs the loop, and says when it stands."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stood = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.stood.set()
+
+
+def _config(application: Application) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=2,
+    )
+
+
+def _origin(host: str, port: int) -> str:
+    # An address to listen on is not always one to connect to.
+    reachable = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - nothing is bound here
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"

@@ -1,0 +1,88 @@
+"""Rows that say something else than the truth."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from watcher.simulator.fault_types import Fault
+from watcher.simulator.ids import make_id
+from watcher.simulator.instants import rfc3339
+from watcher.simulator.life import ENDED, Record
+
+_GARBAGE: tuple[Any, ...] = (
+    None,
+    17,
+    "garbage",
+    {},
+    {"id": 5, "status": [], "stats": "many", "createdAt": False, "updatedAt": {}},
+)
+
+
+def spoil(records: Sequence[Record], faults: Sequence[Fault], *, now: int, chance: random.Random) -> list[Any]:
+    """The rows, some of them changed by each of the faults: its share of them, but at least one.
+
+    Garbage comes last, for nothing can be changed about it any more.
+    """
+    rows: list[Any] = list(records)
+    for fault in sorted(faults, key=lambda fault: fault.kind == "garbage_rows"):
+        number = min(len(rows), max(1, round(len(rows) * fault.shares(0.2))))
+        for position in chance.sample(range(len(rows)), number):
+            row = msgspec.to_builtins(rows[position])
+            rows[position] = _SPOILERS[fault.kind](row, fault, now, chance)
+    return rows
+
+
+Row = dict[str, Any]
+Spoiler = Callable[[Row, Fault, int, random.Random], Any]
+
+
+def _unknown_status(row: Row, fault: Fault, _now: int, _chance: random.Random) -> Row:
+    return row | {"status": fault.word or "ARCHIVED"}
+
+
+def _unknown_fields(row: Row, _fault: Fault, _now: int, _chance: random.Random) -> Row:
+    spoiled = row | {"channel": "push", "links": {"errors": None, "attempts": [1, 2, 3]}}
+    if isinstance(row.get("stats"), dict):
+        spoiled["stats"] = row["stats"] | {"delivered": 3}
+    return spoiled
+
+
+def _missing(row: Row, fault: Fault, _now: int, _chance: random.Random) -> Row:
+    return {key: value for key, value in row.items() if key != (fault.field or "stats")}
+
+
+def _nulls(row: Row, fault: Fault, _now: int, _chance: random.Random) -> Row:
+    return row | {fault.field or "stats": None}
+
+
+def _odd_stats(row: Row, _fault: Fault, _now: int, _chance: random.Random) -> Row:
+    # More sent than there were, and all of them still to come.
+    stats = row.get("stats") or {}
+    total = stats.get("total", 0)
+    return row | {"stats": stats | {"sent": total + 7, "scheduled": total + 1}}
+
+
+def _regressed(row: Row, _fault: Fault, now: int, _chance: random.Random) -> Row:
+    return row | {"status": "PROCESSING", "updatedAt": rfc3339(now)} if row.get("status") in ENDED else row
+
+
+def _wrong_id(row: Row, _fault: Fault, now: int, chance: random.Random) -> Row:
+    return row | {"id": make_id(now, chance)}
+
+
+def _garbage(_row: Row, _fault: Fault, _now: int, chance: random.Random) -> Any:
+    return chance.choice(_GARBAGE)
+
+
+_SPOILERS: dict[str, Spoiler] = {
+    "unknown_status": _unknown_status,
+    "unknown_fields": _unknown_fields,
+    "missing": _missing,
+    "nulls": _nulls,
+    "odd_stats": _odd_stats,
+    "regressed": _regressed,
+    "wrong_id": _wrong_id,
+    "garbage_rows": _garbage,
+}

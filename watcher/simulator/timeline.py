@@ -1,0 +1,71 @@
+"""Lives in the order of creation, in buckets of a minute: what a list walks through.
+
+Adding, removing and starting anywhere cost about the same with ten lives and with a million.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
+
+from watcher.simulator.instants import SECOND
+from watcher.simulator.life import Life
+
+# The creation, and the id for lives created in the same instant.
+Place = tuple[int, str]
+Entry = tuple[int, str, Life]
+
+_BUCKET = 60 * SECOND
+# Sorts behind every id.
+LAST_ID = "\U0010ffff"
+
+
+class Timeline:
+    """A sorted set of lives."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, list[Entry]] = {}
+        self._numbers: list[int] = []
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, life: Life) -> None:
+        """The life is in, once."""
+        number = life.created_at // _BUCKET
+        bucket = self._buckets.get(number)
+        if bucket is None:
+            bucket = self._buckets[number] = []
+            insort(self._numbers, number)
+        insort(bucket, (life.created_at, life.id, life))
+        self._size += 1
+
+    def remove(self, life: Life) -> None:
+        """The life is out; it was in."""
+        number = life.created_at // _BUCKET
+        bucket = self._buckets[number]
+        del bucket[bisect_left(bucket, (life.created_at, life.id), key=_place)]
+        self._size -= 1
+        if not bucket:
+            del self._buckets[number]
+            del self._numbers[bisect_left(self._numbers, number)]
+
+    def oldest(self) -> Life | None:
+        """The life created first."""
+        return self._buckets[self._numbers[0]][0][2] if self._numbers else None
+
+    def between(self, after: Place, before: Place, *, newest_first: bool) -> Iterator[Life]:
+        """Lives whose places lie strictly between the two."""
+        first = bisect_left(self._numbers, after[0] // _BUCKET)
+        last = bisect_right(self._numbers, before[0] // _BUCKET)
+        numbers = self._numbers[first:last]
+        for number in reversed(numbers) if newest_first else numbers:
+            bucket = self._buckets[number]
+            low = bisect_right(bucket, after, key=_place)
+            high = bisect_left(bucket, before, key=_place)
+            part = bucket[low:high]
+            for entry in reversed(part) if newest_first else part:
+                yield entry[2]
+
+
+def _place(entry: Entry) -> Place:
+    return entry[:2]

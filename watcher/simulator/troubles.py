@@ -1,0 +1,52 @@
+"""Answers that are errors, in the shapes that the API, its gateway and a proxy give them."""
+
+import msgspec
+
+from watcher.simulator.fault_types import RetryAfterForm, Shape
+from watcher.simulator.instants import SECOND, http_date
+
+_CODES = {400: 20001, 401: 20003, 403: 70051, 404: 20404, 405: 20004, 429: 20429, 500: 20500, 503: 20503}
+_MESSAGES = {
+    400: "Bad request",
+    401: "Authenticate",
+    403: "Authorization failed",
+    404: "The requested resource was not found",
+    405: "Method not allowed",
+    429: "Too many requests",
+    500: "Internal server error",
+    502: "Bad gateway",
+    503: "Service unavailable",
+    504: "Gateway timeout",
+}
+
+
+def error_body(status: int, *, shape: Shape = "errors", message: str | None = None) -> tuple[bytes, str]:
+    """The body and its content type."""
+    code = _CODES.get(status, status)
+    text = message or _MESSAGES.get(status, "Error")
+    url = f"https://www.twilio.com/docs/errors/{code}"
+    match shape:
+        case "errors":
+            written = {"errors": [{"code": code, "message": text, "infoUrl": url, "context": "null"}]}
+            return msgspec.json.encode(written), "application/json"
+        case "classic":
+            classic = {"code": code, "message": text, "more_info": url, "status": status}
+            return msgspec.json.encode(classic), "application/json"
+        case "html":
+            page = f"<html><head><title>{status} {text}</title></head><body><h1>{status} {text}</h1></body></html>\r\n"
+            return page.encode(), "text/html"
+        case "empty":
+            return b"", "text/plain"
+
+
+def retry_after(form: RetryAfterForm, wait: int, now: int) -> tuple[tuple[str, str], ...]:
+    """The header that asks to wait so many microseconds, in whole seconds rounded up; none for the form none."""
+    match form:
+        case "none":
+            return ()
+        case "seconds":
+            return (("Retry-After", str(-(-wait // SECOND))),)
+        case "date":
+            return (("Retry-After", http_date(now + wait + SECOND - 1)),)
+        case "garbage":
+            return (("Retry-After", "in a while"),)
