@@ -1,0 +1,83 @@
+"""Reading the configuration: a YAML file and the environment in, frozen settings or every problem at once out.
+
+The types and defaults are `watcher.core.settings`; from them the tree of `schema` is derived, along which `document`
+and `environment` read. `rules` bounds single values, `relations` what must hold between them. Secrets stay sources
+(`secrets`); `meaning` says it all in words.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from watcher.config.addresses import TcpAddress, UnixAddress, is_loopback, parse_listen
+from watcher.config.credentials import Given, read_twilio, unused
+from watcher.config.document import read_document
+from watcher.config.draft import Draft
+from watcher.config.environment import read_environment
+from watcher.config.freeze import Candidate, candidates, freeze
+from watcher.config.loaded import Loaded, username
+from watcher.config.meaning import describe, doubts
+from watcher.config.problems import ConfigurationError, Problem, Problems
+from watcher.config.relations import check_files, check_relations, check_secrets
+from watcher.config.rules import RESERVED_LABELS
+from watcher.config.scalars import format_duration
+from watcher.config.secrets import EnvironmentSecret, FileSecret, Secret, SecretError, SecretSource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "RESERVED_LABELS",
+    "ConfigurationError",
+    "EnvironmentSecret",
+    "FileSecret",
+    "Loaded",
+    "Problem",
+    "Secret",
+    "SecretError",
+    "SecretSource",
+    "TcpAddress",
+    "UnixAddress",
+    "describe",
+    "doubts",
+    "format_duration",
+    "is_loopback",
+    "load",
+    "parse_listen",
+    "username",
+]
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
+    """Return the configuration of the file (else that of `WATCHER_CONFIG`, else none) with the environment over it.
+
+    Raises `ConfigurationError` with every problem. Reads every secret once, so that what is missing is known at once.
+    """
+    problems, draft = Problems(), Draft()
+    file = path or (Path(environ["WATCHER_CONFIG"]) if environ.get("WATCHER_CONFIG") else None)
+    if file is not None:
+        read_document(file, draft, problems)
+    read_environment(environ, draft, problems)
+    twilio = read_twilio(environ, problems)
+    accounts = candidates(draft, twilio, problems)
+    configuration = freeze(draft, accounts)
+    check_relations(configuration, accounts, draft, problems)
+    check_secrets(accounts, twilio, draft, problems)
+    check_files(configuration, accounts, draft, problems)
+    problems.raise_if_any()
+    token_file = configuration.admin.token_file
+    return Loaded(
+        configuration=configuration,
+        file=file,
+        secrets={it.name: it.credentials.secret for it in accounts if it.name and it.credentials},
+        admin_token=None if token_file is None else FileSecret(path=token_file),
+        remarks=_remarks(accounts, twilio),
+    )
+
+
+def _remarks(accounts: list[Candidate], twilio: Given) -> tuple[str, ...]:
+    owner = next((account for account in accounts if account.uses_environment), None)
+    reason = "every account has credentials of its own" if owner is None else "the other pair of credentials is taken"
+    names = unused(twilio, None if owner is None else owner.credentials)
+    return tuple(f"{name} is not used: {reason}" for name in names)

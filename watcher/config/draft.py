@@ -1,0 +1,102 @@
+"""The settings that were given, each with its origin, before they are frozen.
+
+File and environment write into one flat table, later ones over earlier ones; then the relations between settings are
+checked against the table, so that a problem can still name where each value came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from watcher.config.problems import BadValueError, Origin, Problems
+from watcher.config.rules import check
+from watcher.config.scalars import Scalar, read_scalar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from watcher.config.schema import Kind, Setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A value and where it was given."""
+
+    value: Any
+    origin: Origin
+
+
+@dataclass(slots=True, kw_only=True)
+class Draft:
+    """What was given so far: entries by key path (`accounts[0].name`), and the origin of each account.
+
+    `bad` holds the paths that were given and could not be read: that is noted, and nothing more is to be said of them.
+    """
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    accounts: list[Origin] = field(default_factory=list)
+    bad: set[str] = field(default_factory=set)
+
+    def put(self, path: str, entry: Entry | None) -> None:
+        """Set the path to the entry; None: it was given and is bad."""
+        if entry is None:
+            self.bad.add(path)
+        else:
+            self.bad.discard(path)
+            self.entries[path] = entry
+
+    def has(self, path: str) -> bool:
+        """Whether anything but null was given at the path, be it good or bad."""
+        return path in self.bad or self.get(path) is not None
+
+    def get(self, path: str, default: Any = None) -> Any:
+        """Return the value at the path, or the default if none was given."""
+        entry = self.entries.get(path)
+        return default if entry is None else entry.value
+
+    def origin(self, path: str, fallback: Origin) -> Origin:
+        """Return where the value at the path was given; if it was not, the path at the fallback."""
+        entry = self.entries.get(path)
+        return fallback.at(path) if entry is None else entry.origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A scalar at its place."""
+
+    scalar: Scalar
+    origin: Origin
+
+
+def read_one(setting: Setting, given: Written, problems: Problems) -> Entry | None:
+    """Return the typed and checked value; None, and a problem, if it cannot stand."""
+    if given.scalar.looks == "nothing" and setting.is_nullable:
+        return Entry(value=None, origin=given.origin)
+    return _read(setting.path, setting.kind, given, problems)
+
+
+def read_list(setting: Setting, items: Iterable[Written], origin: Origin, problems: Problems) -> Entry | None:
+    """Return the typed and checked list; None, and problems, if an item or the whole cannot stand."""
+    entries = [_read(f"{setting.path}[]", setting.kind, item, problems) for item in items]
+    values = tuple(entry.value for entry in entries if entry is not None)
+    if len(values) < len(entries):
+        return None
+    return _check(setting.path, values, origin, problems)
+
+
+def _read(rule: str, kind: Kind, given: Written, problems: Problems) -> Entry | None:
+    try:
+        value = read_scalar(given.scalar, kind)
+    except BadValueError as exc:
+        problems.add(given.origin, exc.message, suggestion=exc.suggestion)
+        return None
+    return _check(rule, value, given.origin, problems)
+
+
+def _check(rule: str, value: Any, origin: Origin, problems: Problems) -> Entry | None:
+    try:
+        return Entry(value=check(rule, value), origin=origin)
+    except BadValueError as exc:
+        problems.add(origin, exc.message, suggestion=exc.suggestion)
+        return None

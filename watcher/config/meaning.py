@@ -1,0 +1,163 @@
+"""What a configuration means, in plain words, and what is doubtful about it: the text of `watcher check`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from watcher.config.addresses import TcpAddress, parse_listen
+from watcher.config.loaded import Loaded, username
+from watcher.config.rules import SQLITE
+from watcher.config.scalars import format_duration as written
+from watcher.config.secrets import FileSecret, SecretSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from watcher.core.settings import Account, Configuration
+
+_CAREFUL_PER_SECOND = 5
+_CAREFUL_CONCURRENCY = 4
+_CAREFUL_FRESHNESS = timedelta(seconds=1)
+_TARGET_LABELS = frozenset({"job", "instance"})
+
+
+def describe(loaded: Loaded) -> list[str]:
+    """Return what the configuration means, a line for each thing."""
+    configuration = loaded.configuration
+    return [
+        f"configuration: {loaded.file or 'no file, the environment alone'}",
+        *(line for account in configuration.accounts for line in _account(account, loaded)),
+        *_polling(configuration),
+        *_storage(configuration),
+        *_metrics(configuration),
+        *_listeners(configuration),
+        f"log: {configuration.log.format}, from {configuration.log.level} up; events of operations always",
+    ]
+
+
+def doubts(loaded: Loaded) -> list[str]:
+    """Return what is allowed and may yet not be meant, a line for each."""
+    configuration = loaded.configuration
+    return [
+        *loaded.remarks,
+        *(line for account in configuration.accounts for line in _doubts_of_account(account, loaded)),
+        *_doubts_of_sections(configuration),
+        *_doubts_of_labels(configuration),
+        *_doubts_of_files(loaded),
+    ]
+
+
+def _account(account: Account, loaded: Loaded) -> Iterator[str]:
+    freshness = loaded.configuration.polling.freshness
+    share, singles = account.max_requests_per_second, int(account.max_requests_per_second * freshness.total_seconds())
+    yield f"account {account.name}: asks {account.base_url} as {username(account)}"
+    yield f"  {_credential(account)} from {loaded.secrets[account.name]}"
+    yield (
+        f"  share: {share:g} requests/s, at most {account.max_concurrency} at a time; keeps {written(freshness)} "
+        f"freshness up to about {singles:,} operations by single GETs, beyond that by sweeping lists"
+    )
+    yield f"  follows {len(account.operations):,} operations from the start and those that are registered"
+    if account.discover:
+        since = written(account.discover_since)
+        yield f"  discovers every operation of the account; on an empty store those not yet ended of the last {since}"
+    if account.ca_file:
+        yield f"  trusts the certificates in {account.ca_file}"
+
+
+def _credential(account: Account) -> str:
+    return "secret of the API key" if account.api_key else "auth token"
+
+
+def _polling(configuration: Configuration) -> Iterator[str]:
+    polling = configuration.polling
+    yield f"polling: a change is known at most {written(polling.freshness)} late, while limits allow"
+    yield f"  a request may take {written(polling.request_timeout)}"
+    waits = " and ".join(written(wait) for wait in polling.settle_after)
+    yield f"  an ended operation is looked at again after {waits}" if waits else "  what ended is not looked at again"
+    yield f"  an operation may be unknown upstream for {written(polling.not_found_grace)}"
+
+
+def _storage(configuration: Configuration) -> Iterator[str]:
+    storage = configuration.storage
+    yield f"storage: SQLite in {storage.url.removeprefix(SQLITE)}"
+    yield f"  finished operations and told events stay readable for {written(storage.keep)}"
+
+
+def _metrics(configuration: Configuration) -> Iterator[str]:
+    metrics = configuration.metrics
+    yield (
+        f"metrics: a finished operation is shown for {written(metrics.hold)} after the scrape that carried its end, "
+        f"at most {written(metrics.hold_at_most)}; at most {metrics.max_operations:,} operations are shown"
+    )
+    labels, counter_labels = ", ".join(metrics.labels), ", ".join(metrics.counter_labels)
+    yield f"  user labels: {labels or 'none'}; on counters: {counter_labels or 'none'}"
+
+
+def _listeners(configuration: Configuration) -> Iterator[str]:
+    web, admin = configuration.web, configuration.admin
+    protection = f"TLS and passwords as in {web.config_file}" if web.config_file else "no TLS, no password"
+    yield f"web: {_address(web.listen)}, read only; {protection}"
+    yield f"admin: {_address(admin.listen)}; {'with' if admin.token_file else 'without'} a token"
+
+
+def _address(text: str) -> str:
+    address = parse_listen(text)
+    if isinstance(address, TcpAddress):
+        return text if address.host else f"port {address.port} of all addresses"
+    return f"the Unix socket {address.path}"
+
+
+def _doubts_of_account(account: Account, loaded: Loaded) -> Iterator[str]:
+    name = f"account {account.name}"
+    if account.discover:
+        yield f"{name}: discover follows the whole account; of several replicas each would count and tell everything"
+    if account.max_requests_per_second > _CAREFUL_PER_SECOND:
+        yield (
+            f"{name}: {account.max_requests_per_second:g} requests/s is above the careful {_CAREFUL_PER_SECOND}; "
+            "the programs that send share the account's limits, and every process has a share of its own"
+        )
+    if account.max_concurrency > _CAREFUL_CONCURRENCY:
+        yield (
+            f"{name}: {account.max_concurrency} requests at a time is above the careful {_CAREFUL_CONCURRENCY}; "
+            "upstream limits the concurrent requests of the whole account"
+        )
+    if account.allow_http:
+        yield f"{name}: allow_http lets credentials travel in the clear"
+    yield from _doubts_of_secret(name, loaded.secrets[account.name])
+
+
+def _doubts_of_sections(configuration: Configuration) -> Iterator[str]:
+    polling = configuration.polling
+    if polling.freshness < _CAREFUL_FRESHNESS:
+        yield f"polling.freshness: {written(polling.freshness)} costs many requests for little"
+    if polling.request_timeout > max(polling.freshness * 10, timedelta(seconds=30)):
+        yield f"polling.request_timeout: one slow answer may delay others by {written(polling.request_timeout)}"
+    if not polling.settle_after:
+        yield "polling.settle_after: is empty, so stats that still move after the end are missed"
+    if not configuration.storage.url.startswith(f"{SQLITE}/"):
+        yield "storage.url: is relative, so where the state is depends on the directory the daemon is started in"
+    if configuration.metrics.hold < timedelta(minutes=1):
+        yield f"metrics.hold: {written(configuration.metrics.hold)} is short; alerts may miss how an operation ended"
+    if not configuration.metrics.max_operations:
+        yield "metrics.max_operations: is 0, so no operation has series of its own"
+
+
+def _doubts_of_labels(configuration: Configuration) -> Iterator[str]:
+    metrics = configuration.metrics
+    for label in metrics.counter_labels:
+        if label not in metrics.labels:
+            yield f"metrics.counter_labels: {label} is not in metrics.labels: only counters carry it"
+    for label in dict.fromkeys(metrics.labels + metrics.counter_labels):
+        if label in _TARGET_LABELS:
+            yield f"metrics.labels: Prometheus sets {label} itself and renames ours to exported_{label}"
+
+
+def _doubts_of_files(loaded: Loaded) -> Iterator[str]:
+    if loaded.admin_token is not None:
+        yield from _doubts_of_secret("admin.token_file", loaded.admin_token)
+
+
+def _doubts_of_secret(name: str, source: SecretSource) -> Iterator[str]:
+    if isinstance(source, FileSecret) and source.is_world_readable():
+        yield f"{name}: every user of this machine can read the secret in {source.path}"

@@ -1,0 +1,121 @@
+"""What is wrong with a configuration, in words for the operator.
+
+A problem names the place (file, line, key path; or the environment variable), the fact, and where it helps a better
+spelling. Problems are collected, not raised one by one: an operator should have to look once. No message ever holds a
+secret.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, NoReturn
+
+from watcher.core.errors import OperatorError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ENVIRONMENT = "environment"
+_MOST_PROBLEMS = 100
+_MOST_SHOWN = 60
+
+
+class BadValueError(ValueError):
+    """A single value that cannot stand; whoever knows its place makes a `Problem` of it."""
+
+    def __init__(self, message: str, *, suggestion: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.suggestion = suggestion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a value was given: a line of a file, or a variable of the environment."""
+
+    file: str
+    line: int | None = None
+    path: str = ""
+
+    def at(self, path: str) -> Origin:
+        """Return the same place under another key path."""
+        return Origin(file=self.file, line=self.line, path=path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One mistake of a configuration; `str()` is the line for the operator."""
+
+    file: str
+    line: int | None
+    path: str
+    message: str
+    suggestion: str | None = None
+
+    def __str__(self) -> str:
+        """Say place, fact and suggestion: `c.yaml:12: polling.freshnes: unknown key; did you mean "freshness"?`."""
+        place = printable(self.file) if self.line is None else f"{printable(self.file)}:{self.line}"
+        hint = f'; did you mean "{self.suggestion}"?' if self.suggestion else ""
+        return ": ".join(part for part in (place, self.path, self.message) if part) + hint
+
+
+class ConfigurationError(OperatorError):
+    """The configuration cannot be used; carries every problem that was found, in the order of the file."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class Problems:
+    """The problems found so far."""
+
+    def __init__(self) -> None:
+        self._found: list[Problem] = []
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, origin: Origin, message: str, *, suggestion: str | None = None) -> None:
+        """Note one.
+
+        Raises `ConfigurationError` when they are too many: a hostile or wholly mistaken file must not keep us busy.
+        """
+        self._found.append(
+            Problem(file=origin.file, line=origin.line, path=origin.path, message=message, suggestion=suggestion)
+        )
+        if len(self._found) == _MOST_PROBLEMS:
+            self.give_up(Origin(file=origin.file), f"has {_MOST_PROBLEMS} problems and perhaps more")
+
+    def give_up(self, origin: Origin, message: str) -> NoReturn:
+        """Note a last one and look no further. Raises `ConfigurationError`."""
+        self._found.append(Problem(file=origin.file, line=origin.line, path=origin.path, message=message))
+        raise self._error()
+
+    def raise_if_any(self) -> None:
+        """Raise `ConfigurationError` with all of them, those of files by line, then those of the environment."""
+        if self._found:
+            raise self._error()
+
+    def _error(self) -> ConfigurationError:
+        return ConfigurationError(sorted(self._found, key=lambda it: (it.file == ENVIRONMENT, it.line or 0)))
+
+
+def suggest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known spelling nearest to the word, if one is near."""
+    if len(word) > _MOST_SHOWN:  # the comparison is quadratic
+        return None
+    by_folded = {each.casefold(): each for each in known}
+    near = get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
+    return by_folded[near[0]] if near else None
+
+
+def escaped(text: str) -> str:
+    """Return the text fit for a terminal and a log: nothing unprintable, nothing endless."""
+    return printable(text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…")
+
+
+def printable(text: str) -> str:
+    """Return the text with whatever is unprintable written out."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

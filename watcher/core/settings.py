@@ -1,0 +1,99 @@
+"""What the operator can set, as frozen types that are true once they exist.
+
+Reading files and the environment is the business of `watcher.config`; here are only the names, the types and the defaults.
+A default stands here and nowhere else. Waits are `timedelta`; the core turns them into microseconds where it computes.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import msgspec
+
+PUBLIC_BASE_URL = "https://comms.twilio.com/v1"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all sections: frozen, by keyword."""
+
+
+class Account(Settings, frozen=True, kw_only=True):
+    """One upstream account: whose operations are followed, with which credentials, and our share of its limits.
+
+    Exactly one pair is set: `account_id` with an auth token, or `api_key` with its secret.
+    A secret given by the environment stands in the `…_file`'s place as an already resolved `Secret` in the loader's result.
+    """
+
+    name: str
+    account_id: str | None = None
+    auth_token_file: str | None = None
+    api_key: str | None = None
+    api_key_secret_file: str | None = None
+    base_url: str = PUBLIC_BASE_URL
+    allow_http: bool = False
+    ca_file: str | None = None
+    operations: tuple[str, ...] = ()
+    discover: bool = False
+    discover_since: timedelta = timedelta(hours=24)
+    max_requests_per_second: float = 5.0
+    max_concurrency: int = 4
+
+
+class Polling(Settings, frozen=True, kw_only=True):
+    """How closely operations are followed."""
+
+    freshness: timedelta = timedelta(seconds=5)
+    request_timeout: timedelta = timedelta(seconds=10)
+    settle_after: tuple[timedelta, ...] = (timedelta(seconds=30), timedelta(minutes=2))
+    not_found_grace: timedelta = timedelta(minutes=2)
+
+
+class Storage(Settings, frozen=True, kw_only=True):
+    """Where state lives, and how long the details of finished operations stay readable."""
+
+    url: str = "sqlite:///watcher.db"
+    keep: timedelta = timedelta(hours=24)
+
+
+class Metrics(Settings, frozen=True, kw_only=True):
+    """How long and how many per-operation series are shown, and which user labels go with them."""
+
+    hold: timedelta = timedelta(minutes=10)
+    hold_at_most: timedelta = timedelta(hours=24)
+    max_operations: int = 1000
+    labels: tuple[str, ...] = ()
+    counter_labels: tuple[str, ...] = ()
+
+
+class Web(Settings, frozen=True, kw_only=True):
+    """The listener that Prometheus reaches; it can change nothing."""
+
+    listen: str = ":10617"
+    config_file: str | None = None
+
+
+class Admin(Settings, frozen=True, kw_only=True):
+    """The listener where the app registers operations."""
+
+    listen: str = "localhost:10618"
+    token_file: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
+
+
+class Log(Settings, frozen=True, kw_only=True):
+    """What is written to standard output besides events, and how."""
+
+    level: str = "info"
+    format: str = "json"
+
+
+class Configuration(Settings, frozen=True, kw_only=True):
+    """The whole."""
+
+    accounts: tuple[Account, ...] = ()
+    polling: Polling = Polling()
+    storage: Storage = Storage()
+    metrics: Metrics = Metrics()
+    web: Web = Web()
+    admin: Admin = Admin()
+    log: Log = Log()
