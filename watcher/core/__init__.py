@@ -1,1 +1,1 @@
-"""The core: values in, values out. No clock, no chance, no network, no file, no log; `now` and randomness are arguments."""
+"""The core: values in, values out. No clock, chance, network, file or log; `now` and randomness are arguments."""

@@ -7,8 +7,8 @@
     │   └── StoreRefused         the store must not be touched: newer version, other account, held by another daemon
     └── StoreUnusable            time may mend it: full, read-only, slow, locked
 
-What upstream does wrong is not in this tree: a failed request is an observation (see `observation`), never an exception that
-crosses the loop. Messages are lower-case facts with the value in them, never a secret, never a body.
+What upstream does wrong is not in this tree: a failed request is an observation (see `observation`), never an exception
+that crosses the loop. Messages are lower-case facts with the value in them, never a secret, never a body.
 """
 
 from __future__ import annotations

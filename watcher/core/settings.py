@@ -1,7 +1,8 @@
 """What the operator can set, as frozen types that are true once they exist.
 
-Reading files and the environment is the business of `watcher.config`; here are only the names, the types and the defaults.
-A default stands here and nowhere else. Waits are `timedelta`; the core turns them into microseconds where it computes.
+Reading files and the environment is the business of `watcher.config`; here are only the names, the types and the
+defaults. A default stands here and nowhere else. Waits are `timedelta`; the core turns them into microseconds where it
+computes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ class Account(Settings, frozen=True, kw_only=True):
     """One upstream account: whose operations are followed, with which credentials, and our share of its limits.
 
     Exactly one pair is set: `account_id` with an auth token, or `api_key` with its secret.
-    A secret given by the environment stands in the `…_file`'s place as an already resolved `Secret` in the loader's result.
+    A secret given by the environment stands in the `…_file`'s place as an already resolved `Secret` in the loader's
+    result.
     """
 
     name: str

@@ -1,0 +1,428 @@
+"""What an observation does to an operation: the rules of following, as a table over where it is and what was seen.
+
+                running       unknown word  ended         404           400           no answer
+    followed    moves         moves         ends          misses        is rejected   stays
+    settling    regressed     regressed     settles       becomes final unsettled     unsettled
+    final       stays         stays         stays         stays         stays         stays
+
+Order of answers: an older `updatedAt` changes nothing; with an equal or missing one an end beats a running status, else
+the answer that was asked later wins. A terminal status is final; if upstream takes it back, that is an anomaly.
+Nothing is concluded from the arithmetic of stats: official examples contradict each other.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any, assert_never
+
+from watcher.core.model import (
+    MINUTE,
+    OUTCOME_OF,
+    RECORD_LIFE,
+    SECOND,
+    TOMBSTONE_LIFE,
+    Corrected,
+    Failing,
+    Finished,
+    Instant,
+    Micros,
+    Moment,
+    Moved,
+    Odd,
+    Operation,
+    OperationEvent,
+    Phase,
+    Stats,
+    Status,
+    Tally,
+    Value,
+    created_hint,
+    rfc3339,
+)
+from watcher.core.observation import Missing, Observation, Refused, Seen, Timing, Unanswered
+
+UNSETTLED_AT_MOST: Micros = 10 * MINUTE
+"""Settling reads that fail for so long end the settling: the stats are final as they are."""
+
+SLOW_TRIES = 3
+"""How often a 404 beyond the grace must be repeated, slowly, before it is believed."""
+
+WORDS: Mapping[str, Status] = {
+    status.value: status for status in (Status.SCHEDULED, Status.PROCESSING, Status.COMPLETED, Status.CANCELED)
+}
+
+
+class Rules(Value, frozen=True, kw_only=True):
+    """What of the settings decides about operations."""
+
+    settle_after: tuple[Micros, ...] = (30 * SECOND, 2 * MINUTE)
+    not_found_grace: Micros = 2 * MINUTE
+
+
+class Step(Value, frozen=True, kw_only=True):
+    """What came of an observation.
+
+    `tally` is there exactly once in an operation's life, in the step that makes its stats final, unless it is not to be
+    counted: what was registered only after the time of its record may have been counted and forgotten long ago.
+    `anomalies` are kinds, counted each time. `delay`: upstream's change to our knowing, where that means anything.
+    """
+
+    operation: Operation
+    events: tuple[OperationEvent, ...] = ()
+    tally: Tally | None = None
+    anomalies: tuple[str, ...] = ()
+    delay: Micros | None = None
+
+
+class Answer(enum.Enum):
+    """What an observation says, as a column of the table."""
+
+    RUNNING = enum.auto()
+    UNKNOWN = enum.auto()
+    ENDED = enum.auto()
+    MISSING = enum.auto()
+    REFUSED = enum.auto()
+    UNANSWERED = enum.auto()
+
+
+def observe(operation: Operation, observation: Observation, now: Moment, rules: Rules) -> Step:
+    """The operation after the observation, and what to tell of it. `now` is when it is taken in, by our clock."""
+    if isinstance(observation, Missing | Refused) and observation.timing.asked.tick < operation.asked_tick:
+        # An answer that was asked for later is known already.
+        return Step(operation=operation)
+    rule = TABLE[operation.phase, kind_of(operation, observation)]
+    return rule(operation, observation, now, rules)
+
+
+def kind_of(operation: Operation, observation: Observation) -> Answer:
+    """The column of the table; a record without a status stands for the status it had."""
+    match observation:
+        case Seen(record=record):
+            status = status_of(operation, record.word)
+            if status in (Status.COMPLETED, Status.CANCELED):
+                return Answer.ENDED
+            return Answer.UNKNOWN if status is Status.UNKNOWN else Answer.RUNNING
+        case Missing():
+            return Answer.MISSING
+        case Refused():
+            return Answer.REFUSED
+        case Unanswered():
+            return Answer.UNANSWERED
+        case _:
+            assert_never(observation)
+
+
+def status_of(operation: Operation, word: str | None) -> Status:
+    """Our status for upstream's word; UNKNOWN for one we do not know, the present one where none was given."""
+    if word is not None:
+        return WORDS.get(word, Status.UNKNOWN)
+    return Status.UNKNOWN if operation.status is Status.UNSEEN else operation.status
+
+
+def is_stale(operation: Operation, seen: Seen, *, ends: bool) -> bool:
+    """Whether what is known already is newer than the answer."""
+    given, known = seen.record.updated_at, operation.updated_at
+    if given is not None and known is not None and given != known:
+        return given < known
+    if ends:
+        return False
+    return seen.timing.asked.tick < operation.asked_tick
+
+
+def is_past_its_record(operation: Operation, timing: Timing, life: Micros = RECORD_LIFE) -> bool:
+    """Whether upstream's record of it is past its time, by upstream's clock (Twilio: 7 days after creation)."""
+    created_at = _created_at(operation, timing)
+    return created_at is not None and timing.upstream_now > created_at + life
+
+
+# ── the rules ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _moves(operation: Operation, seen: Seen, now: Moment, _rules: Rules) -> Step:
+    if is_stale(operation, seen, ends=False):
+        step = _passed_over(operation, "stale_answer")
+    else:
+        step = _told(operation, _taken_in(operation, seen, now), seen)
+    return _bounded(step, seen.timing, now)
+
+
+def _ends(operation: Operation, seen: Seen, now: Moment, rules: Rules) -> Step:
+    if is_stale(operation, seen, ends=True):
+        return _bounded(_passed_over(operation, "stale_answer"), seen.timing, now)
+    updated_at = seen.record.updated_at
+    ended_at = updated_at if updated_at is not None else seen.timing.upstream_now
+    ended = _taken_in(operation, seen, now).with_(ended_at=ended_at, learned_at=now.at)
+    told = Finished(outcome=OUTCOME_OF[ended.status], stats=ended.stats, duration_seconds=duration_seconds(ended))
+    step = _told(operation, ended, seen)
+    step = _followed_by(step, Step(operation=step.operation, events=(told,)))
+    if not rules.settle_after or is_past_its_record(ended, seen.timing):
+        return _followed_by(step, _finalise(step.operation, seen.timing, now))
+    return step
+
+
+def _misses(operation: Operation, missing: Missing, now: Moment, rules: Rules) -> Step:
+    if is_past_its_record(operation, missing.timing):
+        return _finish(operation, Status.EXPIRED, missing.timing, now)
+    since = operation.missing_since
+    if since is None:
+        # What was never seen may be missing because it is new; what was seen must have gone just now.
+        since = operation.registered_at if operation.status is Status.UNSEEN else now.at
+    since = min(since, now.at)
+    missed = operation.missed + 1 if now.at - since >= rules.not_found_grace else 0
+    if missed > SLOW_TRIES:
+        return _finish(operation, Status.NOT_FOUND, missing.timing, now)
+    return Step(operation=operation.with_(missing_since=since, missed=missed))
+
+
+def _is_rejected(operation: Operation, refused: Refused, now: Moment, _rules: Rules) -> Step:
+    return _finish(operation, Status.REJECTED, refused.timing, now)
+
+
+def _settles(operation: Operation, seen: Seen, now: Moment, rules: Rules) -> Step:
+    if is_past_its_record(operation, seen.timing):
+        # Twilio: what is shown after that may be incomplete, so the stats stay as they were.
+        return _finalise(operation, seen.timing, now)
+    if is_stale(operation, seen, ends=False):
+        return _still_unsettled(_passed_over(operation, "stale_answer"), seen.timing, now)
+    if status_of(operation, seen.record.word) is not operation.status:
+        return _still_unsettled(_passed_over(operation, "terminal_changed"), seen.timing, now)
+    # A sweep may show it before its time: its stats are taken, but it is no settling read.
+    step_due = operation.settled >= len(rules.settle_after) or _is_settling_read(operation, seen, rules)
+    settled = _taken_in(operation, seen, now).with_(settled=operation.settled + step_due, unsettled_since=None)
+    step = _with_oddities(settled, _oddities(operation, settled, seen))
+    if settled.stats != operation.stats:
+        corrected = Corrected(stats=settled.stats, before=operation.stats)
+        step = _followed_by(Step(operation=settled, events=(corrected,)), step)
+    if settled.settled >= len(rules.settle_after):
+        return _followed_by(step, _finalise(step.operation, seen.timing, now))
+    return step
+
+
+def _is_settling_read(operation: Operation, seen: Seen, rules: Rules) -> bool:
+    """Whether the next settling read was due when this answer was asked for."""
+    learned_at = operation.learned_at if operation.learned_at is not None else operation.registered_at
+    return seen.timing.asked.at >= learned_at + rules.settle_after[operation.settled]
+
+
+def _has_regressed(operation: Operation, seen: Seen, now: Moment, _rules: Rules) -> Step:
+    # A replica that lags behind shows an older running status: that is a stale answer, not a change of mind.
+    kind = "stale_answer" if is_stale(operation, seen, ends=False) else "terminal_regressed"
+    return _still_unsettled(_passed_over(operation, kind), seen.timing, now)
+
+
+def _is_gone(operation: Operation, missing: Missing, now: Moment, _rules: Rules) -> Step:
+    return _finalise(operation, missing.timing, now)
+
+
+def _is_unsettled(operation: Operation, failed: Refused | Unanswered, now: Moment, _rules: Rules) -> Step:
+    return _still_unsettled(Step(operation=operation), failed.timing, now)
+
+
+def _stays(operation: Operation, _: Observation, _now: Moment, _rules: Rules) -> Step:
+    return Step(operation=operation)
+
+
+# Any: each rule takes the kinds of observation that its columns stand for.
+Rule = Callable[[Operation, Any, Moment, Rules], Step]
+
+TABLE: Mapping[tuple[Phase, Answer], Rule] = {
+    (Phase.FOLLOWED, Answer.RUNNING): _moves,
+    (Phase.FOLLOWED, Answer.UNKNOWN): _moves,
+    (Phase.FOLLOWED, Answer.ENDED): _ends,
+    (Phase.FOLLOWED, Answer.MISSING): _misses,
+    (Phase.FOLLOWED, Answer.REFUSED): _is_rejected,
+    (Phase.FOLLOWED, Answer.UNANSWERED): _stays,
+    (Phase.SETTLING, Answer.RUNNING): _has_regressed,
+    (Phase.SETTLING, Answer.UNKNOWN): _has_regressed,
+    (Phase.SETTLING, Answer.ENDED): _settles,
+    (Phase.SETTLING, Answer.MISSING): _is_gone,
+    (Phase.SETTLING, Answer.REFUSED): _is_unsettled,
+    (Phase.SETTLING, Answer.UNANSWERED): _is_unsettled,
+    **{(Phase.FINAL, answer): _stays for answer in Answer},
+}
+
+
+# ── pieces that the rules share ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def duration_seconds(operation: Operation) -> float | None:
+    """Created to ended by upstream's clock, in seconds; None where either is unknown or they are out of order."""
+    if operation.created_at is None or operation.ended_at is None or operation.ended_at < operation.created_at:
+        return None
+    return (operation.ended_at - operation.created_at) / SECOND
+
+
+def _created_at(operation: Operation, timing: Timing) -> Instant | None:
+    """Upstream's instant of the creation; what the id hints at where that was never received."""
+    return operation.created_at if operation.created_at is not None else created_hint(operation.id, timing.upstream_now)
+
+
+def _taken_in(operation: Operation, seen: Seen, now: Moment) -> Operation:
+    """The operation with the record's facts; what the record lacks stays as it was."""
+    record = seen.record
+    status = status_of(operation, record.word)
+    stats = operation.stats if record.stats is None else operation.stats.merged_with(record.stats)
+    updated_at = record.updated_at if record.updated_at is not None else operation.updated_at
+    progressed = (status, stats, updated_at) != (operation.status, operation.stats, operation.updated_at)
+    return operation.with_(
+        status=status,
+        word=(record.word or operation.word) if status is Status.UNKNOWN else None,
+        stats=stats,
+        created_at=record.created_at if record.created_at is not None else operation.created_at,
+        updated_at=updated_at,
+        progressed_at=now.at if progressed else operation.progressed_at,
+        asked_tick=max(operation.asked_tick, seen.timing.asked.tick),
+        missing_since=None,
+        missed=0,
+    )
+
+
+def _passed_over(operation: Operation, kind: str) -> Step:
+    """An answer that changes nothing, except that the operation was shown."""
+    return _with_oddities(operation.with_(missing_since=None, missed=0), (kind,))
+
+
+def _bounded(step: Step, timing: Timing, now: Moment) -> Step:
+    """The step, and the end of an operation that upstream shows without an end past all bounds.
+
+    A word we do not know may mean anything, so it is bounded by the life of the record; a known running status is
+    believed a day longer, as long as our memory of finished operations reaches.
+    """
+    life = RECORD_LIFE if step.operation.status is Status.UNKNOWN else TOMBSTONE_LIFE
+    if not is_past_its_record(step.operation, timing, life):
+        return step
+    return _followed_by(step, _finish(step.operation, Status.EXPIRED, timing, now))
+
+
+def _told(before: Operation, after: Operation, seen: Seen) -> Step:
+    """The events of a look that moved the operation on, with what was odd about it."""
+    events: list[OperationEvent] = []
+    first = before.status is Status.UNSEEN
+    delay = None if first else _delay(before, after, seen)
+    if after.status is not before.status:
+        events.append(
+            Moved(
+                from_status=None if first else before.status,
+                to_status=after.status,
+                stats=after.stats,
+                updated_at=rfc3339(after.updated_at),
+                delay_seconds=None if delay is None else round(delay / SECOND, 3),
+                status_word=after.word,
+            )
+        )
+    told = _with_oddities(after, _oddities(before, after, seen))
+    operation = told.operation
+    if operation.phase is Phase.FOLLOWED and operation.stats.has_failures and not operation.failing_told:
+        operation = operation.with_(failing_told=True)
+        events.append(Failing(stats=operation.stats))
+    return Step(
+        operation=operation,
+        events=(*events, *told.events),
+        anomalies=told.anomalies,
+        # What changed before this process first looked says nothing of how late we are.
+        delay=delay if before.asked_tick else None,
+    )
+
+
+def _delay(before: Operation, after: Operation, seen: Seen) -> Micros | None:
+    """From upstream's instant of a change to our knowing.
+
+    By upstream's clock where ours is off by more than its whole seconds.
+    """
+    if after.updated_at is None or after.updated_at == before.updated_at:
+        return None
+    known_at: Instant = seen.timing.answered.at
+    date = seen.timing.date
+    if date is not None and abs(date - known_at) > 2 * SECOND:
+        known_at = date
+    return max(known_at - after.updated_at, 0)
+
+
+def _oddities(before: Operation, after: Operation, seen: Seen) -> tuple[str, ...]:
+    """What does not fit about an answer that was taken in."""
+    odd = seen.record.odd
+    if after.status is Status.UNKNOWN:
+        odd = ("unknown_status", *odd)
+    return (*odd, "stats_fell") if _has_fallen(before.stats, after.stats) else odd
+
+
+def _has_fallen(before: Stats, after: Stats) -> bool:
+    """Whether a count that can only rise went down."""
+    return any(
+        (old := getattr(before, name)) is not None and (new := getattr(after, name)) is not None and new < old
+        for name in ("sent", "failed", "unaddressable")
+    )
+
+
+def _with_oddities(operation: Operation, kinds: tuple[str, ...]) -> Step:
+    """Each kind is an anomaly every time, and an event the first time."""
+    new = tuple(kind for kind in dict.fromkeys(kinds) if kind not in operation.odd)
+    if new:
+        operation = operation.with_(odd=(*operation.odd, *new))
+    return Step(
+        operation=operation,
+        events=tuple(Odd(kind=kind, detail=operation.word if kind == "unknown_status" else None) for kind in new),
+        anomalies=kinds,
+    )
+
+
+def _still_unsettled(step: Step, timing: Timing, now: Moment) -> Step:
+    """A settling read that brought nothing; after ten minutes of those the stats are final as they are."""
+    operation = step.operation
+    since = now.at if operation.unsettled_since is None else min(operation.unsettled_since, now.at)
+    step = _followed_by(step, Step(operation=operation.with_(unsettled_since=since)))
+    if now.at - since >= UNSETTLED_AT_MOST:
+        return _followed_by(step, _finalise(step.operation, timing, now))
+    return step
+
+
+def _finish(operation: Operation, status: Status, timing: Timing, now: Moment) -> Step:
+    """An outcome of our own: told and final at once."""
+    first = operation.status is Status.UNSEEN
+    moved = Moved(
+        from_status=None if first else operation.status,
+        to_status=status,
+        stats=operation.stats,
+        updated_at=rfc3339(operation.updated_at),
+        delay_seconds=None,
+    )
+    ended = operation.with_(status=status, word=None, learned_at=now.at, progressed_at=now.at)
+    finished = Finished(outcome=OUTCOME_OF[status], stats=ended.stats, duration_seconds=None)
+    step = Step(operation=ended, events=(moved, finished))
+    return _followed_by(step, _finalise(ended, timing, now))
+
+
+def _finalise(operation: Operation, timing: Timing, now: Moment) -> Step:
+    """The stats are final: nothing is read after this, and now they count."""
+    created_at = _created_at(operation, timing)
+    # Both clocks must agree that it came too late: ours may have been wrong at the registration.
+    in_time = created_at is None or min(operation.registered_at, timing.upstream_now) <= created_at + RECORD_LIFE
+    return Step(
+        operation=operation.with_(final_at=now.at, unsettled_since=None), tally=_tally(operation) if in_time else None
+    )
+
+
+def _tally(operation: Operation) -> Tally:
+    stats = operation.stats
+    return Tally(
+        outcome=OUTCOME_OF[operation.status],
+        sent=stats.sent or 0,
+        failed=stats.failed or 0,
+        canceled=stats.canceled or 0,
+        recipients=stats.recipients or 0,
+        unaddressable=stats.unaddressable or 0,
+        duration_seconds=duration_seconds(operation),
+        labels=operation.labels,
+    )
+
+
+def _followed_by(first: Step, then: Step) -> Step:
+    """Two steps as one."""
+    return Step(
+        operation=then.operation,
+        events=first.events + then.events,
+        tally=then.tally,
+        anomalies=first.anomalies + then.anomalies,
+        delay=first.delay,
+    )

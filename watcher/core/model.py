@@ -1,0 +1,294 @@
+"""The words of the product as frozen values: operations, their stats, and what can happen to them.
+
+Instants (`…_at`) are integer microseconds since 1970 in UTC, and so are waits inside the core: they are compared far
+more often than shown, and 100,000 operations carry several each. `Moment` pairs the wall clock with a clock that never
+jumps. A stat or instant that was never received is `None`, never 0.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, TypeAlias
+
+import msgspec
+
+Instant: TypeAlias = int
+Micros: TypeAlias = int
+
+SECOND: Micros = 1_000_000
+MINUTE: Micros = 60 * SECOND
+HOUR: Micros = 60 * MINUTE
+DAY: Micros = 24 * HOUR
+
+RECORD_LIFE: Micros = 7 * DAY
+"""Twilio: records of operations are available for 7 days after creation."""
+
+TOMBSTONE_LIFE: Micros = 8 * DAY
+"""After creation; a day longer than upstream shows the record, so that nothing finished is ever taken for new."""
+
+# Twilio's pattern has no end anchor, so it is only ever used with `fullmatch`; what that lets through needs no escaping
+# in a path.
+_OPERATION_ID = re.compile(r"comms_operation_[0-7][a-hjkmnpqrstv-z0-9]{25,34}")
+_CROCKFORD = {letter: value for value, letter in enumerate("0123456789abcdefghjkmnpqrstvwxyz")}
+_TYPE_ID_LENGTH = 26
+_UUID_VERSION = 7
+_UUID_VARIANT = 0b10
+_PLAUSIBLE_FROM: Instant = 1_577_836_800 * SECOND  # 2020-01-01; the API is younger
+
+
+def micros(wait: timedelta) -> Micros:
+    """The wait in whole microseconds."""
+    return wait // timedelta(microseconds=1)
+
+
+def rfc3339(instant: Instant | None) -> str | None:
+    """The instant as RFC 3339 in UTC with milliseconds, e.g. `2026-01-15T09:30:00.000Z`; `None` stays `None`."""
+    if instant is None:
+        return None
+    moment = datetime.fromtimestamp(instant // SECOND, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{instant % SECOND // 1000:03d}Z"
+
+
+def is_operation_id(text: str) -> bool:
+    """Whether the whole text is an operation id (Twilio: `^comms_operation_[0-7][a-hjkmnpqrstv-z0-9]{25,34}`)."""
+    return _OPERATION_ID.fullmatch(text) is not None
+
+
+def created_hint(operation_id: str, now: Instant) -> Instant | None:
+    """The creation instant that a TypeID carries, where the id looks like one; a hint only (inferred, not stated)."""
+    suffix = operation_id.rpartition("_")[2]
+    if len(suffix) != _TYPE_ID_LENGTH:
+        return None
+    number = 0
+    for letter in suffix:
+        value = _CROCKFORD.get(letter)
+        if value is None:
+            return None
+        number = number << 5 | value
+    if (number >> 76) & 0xF != _UUID_VERSION or (number >> 62) & 0b11 != _UUID_VARIANT:
+        return None
+    instant = (number >> 80) * 1000
+    return instant if _PLAUSIBLE_FROM <= instant <= now + DAY else None
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the frozen values."""
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """One instant on both clocks: `at` by the wall, `tick` in microseconds of a clock that only moves forward."""
+
+    at: Instant
+    tick: Micros
+
+    def later(self, wait: Micros) -> Moment:
+        """The moment `wait` microseconds later on both clocks."""
+        return Moment(self.at + wait, self.tick + wait)
+
+
+class Status(enum.StrEnum):
+    """What is known of an operation: upstream's own words, and ours for what upstream does not say."""
+
+    UNSEEN = "UNSEEN"
+    SCHEDULED = "SCHEDULED"
+    PROCESSING = "PROCESSING"
+    COMPLETED = "COMPLETED"
+    CANCELED = "CANCELED"
+    UNKNOWN = "UNKNOWN"
+    EXPIRED = "EXPIRED"
+    NOT_FOUND = "NOT_FOUND"
+    REJECTED = "REJECTED"
+
+
+class Outcome(enum.StrEnum):
+    """How an operation ended."""
+
+    COMPLETED = "completed"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+    NOT_FOUND = "not_found"
+    REJECTED = "rejected"
+
+
+OUTCOME_OF: Mapping[Status, Outcome] = {
+    Status.COMPLETED: Outcome.COMPLETED,
+    Status.CANCELED: Outcome.CANCELED,
+    Status.EXPIRED: Outcome.EXPIRED,
+    Status.NOT_FOUND: Outcome.NOT_FOUND,
+    Status.REJECTED: Outcome.REJECTED,
+}
+
+
+class Phase(enum.StrEnum):
+    """Where in its life an operation is for us: asked about, asked again after its end, or done with."""
+
+    FOLLOWED = "followed"
+    SETTLING = "settling"
+    FINAL = "final"
+
+
+class Source(enum.StrEnum):
+    """Where an operation came from."""
+
+    CONFIG = "config"
+    API = "api"
+    DISCOVERY = "discovery"
+
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""A count as upstream may send it: what is negative or beyond what a gauge holds exactly is not taken for a number."""
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Upstream's counts of an operation, in notifications (`recipients` and `unaddressable`: in recipients)."""
+
+    total: Count | None = None
+    recipients: Count | None = None
+    scheduled: Count | None = None
+    queued: Count | None = None
+    sent: Count | None = None
+    failed: Count | None = None
+    canceled: Count | None = None
+    unaddressable: Count | None = None
+
+    def merged_with(self, newer: Stats) -> Stats:
+        """The newer stats, with ours where the newer lack one."""
+        if newer == self:
+            return self
+        return Stats(
+            **{
+                name: mine if (given := getattr(newer, name)) is None else given
+                for name in STAT_NAMES
+                if (mine := getattr(self, name)) is not None or getattr(newer, name) is not None
+            }
+        )
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether anything failed or was unaddressable."""
+        return bool(self.failed) or bool(self.unaddressable)
+
+
+STAT_NAMES: tuple[str, ...] = Stats.__struct_fields__
+
+
+class Operation(Value, frozen=True, kw_only=True):
+    """All that is known of one followed operation.
+
+    Of the upstream clock: `created_at`, `updated_at`, `ended_at`. Of ours: `registered_at`, `progressed_at` (the last
+    look that changed something), `learned_at` (when its end was learned), `final_at`, `missing_since`,
+    `unsettled_since`, `scraped_at` (the first completed scrape that carried the final stats). `asked_tick` is when the
+    newest accepted answer was asked for; it is of this process and not stored, 0 means not yet.
+    """
+
+    account: str
+    id: str
+    source: Source
+    registered_at: Instant
+    labels: Mapping[str, str] = {}
+    status: Status = Status.UNSEEN
+    word: str | None = None
+    stats: Stats = Stats()
+    created_at: Instant | None = None
+    updated_at: Instant | None = None
+    progressed_at: Instant | None = None
+    ended_at: Instant | None = None
+    learned_at: Instant | None = None
+    final_at: Instant | None = None
+    settled: int = 0
+    unsettled_since: Instant | None = None
+    missing_since: Instant | None = None
+    missed: int = 0
+    failing_told: bool = False
+    odd: tuple[str, ...] = ()
+    scraped_at: Instant | None = None
+    asked_tick: Micros = 0
+
+    @property
+    def phase(self) -> Phase:
+        """Where in its life the operation is for us."""
+        if self.final_at is not None:
+            return Phase.FINAL
+        return Phase.FOLLOWED if self.status not in OUTCOME_OF else Phase.SETTLING
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended, as soon as that is known."""
+        return OUTCOME_OF.get(self.status)
+
+    def with_(self, **changes: object) -> Operation:
+        """The operation with some fields replaced."""
+        return msgspec.structs.replace(self, **changes)
+
+
+# ── what happened to an operation: each is told as one log event, under the tag as its name ───────────────────────────
+
+
+class Tracked(Value, frozen=True, tag="operation.tracked", tag_field="event"):
+    """The operation is followed from now on."""
+
+    source: Source
+
+
+class Untracked(Value, frozen=True, tag="operation.untracked", tag_field="event"):
+    """The operation is followed no longer, because somebody said so."""
+
+    source: Source
+
+
+class Moved(Value, frozen=True, tag="operation.moved", tag_field="event"):
+    """The status changed; `from_status` is null the first time, and so is `delay_seconds`."""
+
+    from_status: Status | None
+    to_status: Status
+    stats: Stats
+    updated_at: str | None
+    delay_seconds: float | None
+    status_word: str | None = None
+
+
+class Failing(Value, frozen=True, tag="operation.failing", tag_field="event"):
+    """Failed or unaddressable rose above 0 before the end; told once."""
+
+    stats: Stats
+
+
+class Finished(Value, frozen=True, tag="operation.finished", tag_field="event"):
+    """The end was learned."""
+
+    outcome: Outcome
+    stats: Stats
+    duration_seconds: float | None
+
+
+class Corrected(Value, frozen=True, tag="operation.corrected", tag_field="event"):
+    """The stats moved between the end and final."""
+
+    stats: Stats
+    before: Stats
+
+
+class Odd(Value, frozen=True, tag="operation.odd", tag_field="event"):
+    """Upstream said something that does not fit; told once a kind and operation, counted each time."""
+
+    kind: str
+    detail: str | None = None
+
+
+OperationEvent: TypeAlias = Tracked | Untracked | Moved | Failing | Finished | Corrected | Odd
+
+
+class Tally(Value, frozen=True, kw_only=True):
+    """What one operation adds to the counters at the moment its stats become final."""
+
+    outcome: Outcome
+    sent: int = 0
+    failed: int = 0
+    canceled: int = 0
+    recipients: int = 0
+    unaddressable: int = 0
+    duration_seconds: float | None = None
+    labels: Mapping[str, str] = {}

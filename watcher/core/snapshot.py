@@ -1,0 +1,43 @@
+"""What the listeners and the collector see: immutable pictures that an account's loop publishes.
+
+Whoever serves reads one reference and nothing else; nobody outside the loop ever touches its working state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from watcher.core.model import Instant, Micros, Moment, Operation, Value
+
+
+class NextLook(Value, frozen=True, kw_only=True):
+    """When an operation is looked at next, how and why."""
+
+    due_tick: Micros
+    how: str
+    why: str
+
+
+class AccountSnapshot(Value, frozen=True, kw_only=True):
+    """One account at one moment.
+
+    `shown`: the operations with series of their own, in a stable order. `statuses`: how many are followed or settling,
+    by status. `throttled`: how long upstream held us in all; `lag`: time past the look that `freshness` promised;
+    `skew`: upstream's clock less ours.
+    """
+
+    account: str
+    taken: Moment
+    shown: Sequence[Operation] = ()
+    suppressed: int = 0
+    statuses: Mapping[str, int] = {}
+    totals: Mapping[tuple[str, ...], float] = {}
+    up: bool = False
+    unauthorized: bool = False
+    last_success_at: Instant = 0
+    limit_per_second: float = 0.0
+    throttled: Micros = 0
+    freshness: Micros = 0
+    lag: Micros = 0
+    skew: Micros = 0
+    discovered_at: Instant | None = None

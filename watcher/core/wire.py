@@ -1,0 +1,284 @@
+"""Bytes and headers into observations: the whole of what we believe about upstream's answers.
+
+Decoding is lenient, row by row and field by field: what can be read counts, what cannot is named in `odd`. The HTTP
+status decides, never a code in the body. Nothing here raises, whatever upstream sends. Source of the shapes: Twilio's
+reference for push-notification Operations.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+
+from watcher.core.model import DAY, MINUTE, SECOND, STAT_NAMES, Instant, Micros, Stats
+from watcher.core.observation import (
+    Missing,
+    Observation,
+    Page,
+    Record,
+    Refused,
+    Reply,
+    Seen,
+    Timing,
+    Trouble,
+    Unanswered,
+)
+
+CODES: tuple[str, ...] = ("200", "400", "401", "403", "404", "429", "5xx", "timeout", "connect", "garbled", "other")
+"""The values of the label `code`, all of them."""
+
+RETRY_AFTER_AT_MOST: Micros = 15 * MINUTE
+"""A longer `Retry-After` is taken for this: upstream may ask for patience, not for silence."""
+
+_TROUBLES: Mapping[int, Trouble] = {
+    401: Trouble.UNAUTHORIZED,
+    403: Trouble.UNAUTHORIZED,
+    429: Trouble.THROTTLED,
+    503: Trouble.THROTTLED,
+}
+_SERVER_ERRORS = range(500, 600)
+_WORD_LENGTH = 64
+_ERROR_CODE = re.compile(r"[0-9]{1,6}")
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST: Instant = 253_402_300_800 * SECOND - 1  # the end of the year 9999: what can be shown as RFC 3339
+_MICROSECOND = timedelta(microseconds=1)
+_UNREADABLE = (msgspec.DecodeError, RecursionError, ValueError, OverflowError)
+
+
+class _Row(msgspec.Struct, rename="camel", gc=False):
+    """An operation exactly as documented; whatever does not fit is read again, field by field."""
+
+    id: str | None = None
+    status: str | None = None
+    stats: Stats | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+class _List(msgspec.Struct):
+    """The envelope of a page, with each row unread, so that one bad row spoils no other."""
+
+    operations: list[msgspec.Raw]
+    pagination: Any = None
+
+
+_rows = msgspec.json.Decoder(_Row)
+_lists = msgspec.json.Decoder(_List)
+_anything = msgspec.json.Decoder()
+
+
+def read_fetch(reply: Reply, operation_id: str) -> Observation:
+    """What the answer to a fetch of one operation says; an answer of another operation is none."""
+    timing = _timing(reply)
+    if reply.code != 200:  # noqa: PLR2004 -- the one code that is good
+        return _read_failure(reply, timing)
+    record = read_record(reply.body)
+    if record is None or _says_nothing(record):
+        return Unanswered(timing=timing, trouble=Trouble.GARBLED, why="the body is not an operation")
+    if record.id is not None and record.id != operation_id:
+        return Unanswered(timing=timing, trouble=Trouble.GARBLED, why="the answer is of another operation")
+    return Seen(timing=timing, record=record, retry_after=read_retry_after(reply.headers, timing.upstream_now))
+
+
+def read_page(reply: Reply) -> Page | Missing | Refused | Unanswered:
+    """One page of the list: the good rows count, the bad are counted."""
+    timing = _timing(reply)
+    if reply.code != 200:  # noqa: PLR2004 -- the one code that is good
+        return _read_failure(reply, timing)
+    try:
+        envelope = _lists.decode(reply.body)
+    except _UNREADABLE:
+        return Unanswered(timing=timing, trouble=Trouble.GARBLED, why="the body is not a list of operations")
+    rows = [read_record(raw) for raw in envelope.operations]
+    good = tuple(row for row in rows if row is not None and row.id is not None)
+    pagination = envelope.pagination if isinstance(envelope.pagination, dict) else {}
+    token = pagination.get("next")
+    return Page(
+        timing=timing,
+        records=good,
+        garbled=len(rows) - len(good),
+        next_token=token if isinstance(token, str) and token else None,
+    )
+
+
+def read_record(body: bytes | msgspec.Raw) -> Record | None:
+    """One operation from JSON, or None where it is not even an object."""
+    try:
+        row = _rows.decode(body)
+        created_at, updated_at = _instant(row.created_at), _instant(row.updated_at)
+    except _UNREADABLE:
+        return _read_leniently(body)
+    odd = [] if row.stats is not None else ["stats_missing"]
+    if row.status is None:
+        odd.append("status_missing")
+    return Record(
+        id=row.id,
+        word=_word(row.status),
+        stats=row.stats,
+        created_at=created_at,
+        updated_at=updated_at,
+        odd=tuple(odd),
+    )
+
+
+def read_retry_after(headers: Mapping[str, str], now: Instant) -> Micros | None:
+    """`Retry-After` in microseconds from `now`, clamped to 0 … 15 min; None where it cannot be read.
+
+    RFC 9110: seconds or an HTTP date.
+    """
+    text = headers.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(text):
+        return int(min(float(text), RETRY_AFTER_AT_MOST / SECOND) * SECOND)
+    date = read_date(text)
+    return None if date is None else min(max(date - now, 0), RETRY_AFTER_AT_MOST)
+
+
+def read_date(text: str) -> Instant | None:
+    """An HTTP date as an instant, None where it is none."""
+    try:
+        date = parsedate_to_datetime(text)
+        return _instant(date)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def read_error_code(body: bytes) -> int | None:
+    """Twilio's error number, from `{"errors": [{"code": …}]}` or classic `{"code": …}`; None for HTML and the like."""
+    try:
+        found = _anything.decode(body)
+    except _UNREADABLE:
+        return None
+    if isinstance(found, dict) and isinstance(errors := found.get("errors"), list) and errors:
+        found = errors[0]
+    code = found.get("code") if isinstance(found, dict) else None
+    if isinstance(code, str) and _ERROR_CODE.fullmatch(code):
+        code = int(code)
+    return code if isinstance(code, int) and not isinstance(code, bool) and 0 < code < 10**6 else None
+
+
+def code_label(observation: Page | Observation, code: int | None) -> str:
+    """The value of the label `code` for one attempt."""
+    match observation:
+        case Unanswered(trouble=Trouble.TIMEOUT | Trouble.CONNECT | Trouble.GARBLED as trouble):
+            return trouble.value
+        case _ if code in _SERVER_ERRORS:
+            return "5xx"
+        case _ if str(code) in CODES:
+            return str(code)
+        case _:
+            return "other"
+
+
+def _timing(reply: Reply) -> Timing:
+    date = read_date(reply.headers.get("date", ""))
+    if date is not None and abs(date - reply.answered.at) > 3650 * DAY:
+        date = None
+    return Timing(asked=reply.asked, answered=reply.answered, date=date)
+
+
+def _read_failure(reply: Reply, timing: Timing) -> Missing | Refused | Unanswered:
+    if reply.code == 404:  # noqa: PLR2004
+        return Missing(timing=timing)
+    why = f"HTTP {reply.code}"
+    if (number := read_error_code(reply.body)) is not None:
+        why += f", error {number}"
+    if request_id := reply.headers.get("twilio-request-id") or reply.headers.get("x-twilio-request-id"):
+        why += f", request {_printable(request_id)}"
+    if reply.code == 400:  # noqa: PLR2004
+        return Refused(timing=timing, why=why)
+    trouble = _TROUBLES.get(reply.code, Trouble.UPSTREAM if reply.code in _SERVER_ERRORS else Trouble.OTHER)
+    return Unanswered(
+        timing=timing,
+        trouble=trouble,
+        why=why,
+        retry_after=read_retry_after(reply.headers, timing.upstream_now),
+    )
+
+
+def _read_leniently(body: bytes | msgspec.Raw) -> Record | None:
+    try:
+        row = _anything.decode(body)
+    except _UNREADABLE:
+        return None
+    if not isinstance(row, dict):
+        return None
+    odd: list[str] = []
+    texts = {name: _text(row, name, odd) for name in ("id", "status")}
+    if texts["status"] is None:
+        odd.append("status_missing")
+    return Record(
+        id=texts["id"],
+        word=_word(texts["status"]),
+        stats=_stats(row.get("stats"), odd),
+        created_at=_lenient_instant(row, "createdAt", odd),
+        updated_at=_lenient_instant(row, "updatedAt", odd),
+        odd=tuple(dict.fromkeys(odd)),
+    )
+
+
+def _text(row: Mapping[str, Any], name: str, odd: list[str]) -> str | None:
+    value = row.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    odd.append(f"{name}_garbled")
+    return None
+
+
+def _word(status: str | None) -> str | None:
+    """Status values are compared case-insensitively; what is shown of a foreign one is short and printable."""
+    return None if status is None else _printable(status.strip().upper())
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text[:_WORD_LENGTH])
+
+
+def _stats(value: object, odd: list[str]) -> Stats | None:
+    if value is None:
+        odd.append("stats_missing")
+        return None
+    if not isinstance(value, dict):
+        odd.append("stats_garbled")
+        return None
+    counts: dict[str, int] = {}
+    for name in STAT_NAMES:
+        count = value.get(name)
+        if isinstance(count, float) and count.is_integer():
+            count = int(count)
+        if isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= 2**53:
+            counts[name] = count
+        elif count is not None:
+            odd.append("stats_garbled")
+    return Stats(**counts)
+
+
+def _lenient_instant(row: Mapping[str, Any], name: str, odd: list[str]) -> Instant | None:
+    value = row.get(name)
+    if value is None:
+        return None
+    try:
+        return _instant(msgspec.convert(value, datetime))
+    except _UNREADABLE:
+        odd.append("instant_garbled")
+        return None
+
+
+def _says_nothing(record: Record) -> bool:
+    """Whether an object has nothing of an operation: an error in a 200, or something else altogether."""
+    return record.word is None and record.stats is None and record.created_at is None and record.updated_at is None
+
+
+def _instant(date: datetime | None) -> Instant | None:
+    """The date as an instant; raises ValueError for one before 1970 (a zero that was never set) or after 9999."""
+    if date is None:
+        return None
+    instant = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
+    if not 0 <= instant <= _LATEST:
+        raise ValueError(f"{instant} is no instant of ours")
+    return instant
