@@ -1,0 +1,46 @@
+"""Answers read whole, within bounds: neither an endless body nor one that unpacks to gigabytes costs more than `AT_MOST`."""
+
+from __future__ import annotations
+
+import zlib
+
+import httpx
+
+AT_MOST = 8 * 1024 * 1024
+"""Bytes of an unpacked body; a full page of 1,000 operations has about 0.4 MiB."""
+
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+class Unreadable(Exception):  # noqa: N818 -- caught at this package's door, never seen outside
+    """The body is too large, or packed in a way we did not ask for."""
+
+
+async def read_body(response: httpx.Response) -> bytes:
+    """The unpacked body. Raises Unreadable, and whatever httpx raises for a connection that breaks."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("", "identity"):
+        unpack = None
+    elif encoding in ("gzip", "x-gzip"):
+        unpack = zlib.decompressobj(_GZIP)
+    else:
+        message = f"the body is packed as {encoding[:20]!r}, which was not asked for"
+        raise Unreadable(message)
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk if unpack is None else _unpacked(unpack, chunk, AT_MOST + 1 - len(body))
+        if len(body) > AT_MOST:
+            message = f"the body is larger than {AT_MOST} bytes"
+            raise Unreadable(message)
+    if unpack is not None and body and not unpack.eof:
+        message = "the packed body ends too early"
+        raise Unreadable(message)
+    return bytes(body)
+
+
+def _unpacked(unpack: zlib._Decompress, chunk: bytes, at_most: int) -> bytes:
+    try:
+        return unpack.decompress(chunk, at_most)
+    except zlib.error as exc:
+        message = "the body is not what its encoding says"
+        raise Unreadable(message) from exc

@@ -1,0 +1,196 @@
+"""One account's questions to upstream.
+
+Two scales of waiting, never nested: tenacity rides out seconds inside one question, at most three attempts; minutes and hours belong to the planner. A hold longer than
+`PATIENCE` ends the question as `Unanswered` and stays with the governor. Redirects are never followed, so credentials never leave for another host.
+Every attempt is reported to `heard`, for metrics and for the condition of the account.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+from urllib.parse import quote
+
+import httpx
+import tenacity
+
+from watcher import __version__
+from watcher.api.body import Unreadable, read_body
+from watcher.api.credentials import Credentials
+from watcher.api.gate import Gate
+from watcher.core import wire
+from watcher.core.attempt import Attempt, Endpoint
+from watcher.core.governor import Verdict
+from watcher.core.model import SECOND, Micros, Moment
+from watcher.core.observation import (
+    Missing,
+    Observation,
+    Page,
+    Refused,
+    Reply,
+    Seen,
+    Timing,
+    Trouble,
+    Unanswered,
+)
+
+ATTEMPTS = 3
+PATIENCE: Micros = 5 * SECOND
+USER_AGENT = f"operation-watcher/{__version__}"
+
+_VERDICTS: Mapping[Trouble, Verdict] = {
+    Trouble.THROTTLED: Verdict.THROTTLED,
+    Trouble.UNAUTHORIZED: Verdict.UNAUTHORIZED,
+}
+_Answer: TypeAlias = Page | Seen | Missing | Refused | Unanswered
+
+
+class _NoAnswer(Exception):  # noqa: N818 -- drives tenacity, never leaves this module
+    def __init__(self, observation: Unanswered) -> None:
+        super().__init__()
+        self.observation = observation
+
+
+class Client:
+    """Asks for operations of one account. `http` is shared and belongs to the caller; `base_url` has no slash at its end."""
+
+    def __init__(  # noqa: PLR0913 -- the parts of a request, each by name
+        self,
+        *,
+        http: httpx.AsyncClient,
+        base_url: str,
+        credentials: Credentials,
+        gate: Gate,
+        request_timeout: Micros,
+        now: Callable[[], Moment],
+        heard: Callable[[Attempt], None],
+    ) -> None:
+        self._http = http
+        self._operations = httpx.URL(f"{base_url}/PushNotifications/Operations")
+        self._credentials = credentials
+        self._gate = gate
+        self._request_timeout = request_timeout
+        self._now = now
+        self._heard = heard
+
+    async def fetch(self, operation_id: str) -> Observation:
+        """What upstream shows of one operation."""
+        url = self._operations.copy_with(path=f"{self._operations.path}/{quote(operation_id, safe='')}")
+        answer = await self._ask(Endpoint.FETCH, url, lambda reply: wire.read_fetch(reply, operation_id))
+        assert not isinstance(answer, Page)  # noqa: S101 -- read_fetch reads no pages
+        return answer
+
+    async def page(self, query: Mapping[str, str]) -> Page | Missing | Refused | Unanswered:
+        """One page of the list; `query` in upstream's words: pageToken, pageSize, startDate, endDate, status."""
+        url = self._operations.copy_with(params=dict(query))
+        answer = await self._ask(Endpoint.LIST, url, wire.read_page)
+        assert not isinstance(answer, Seen)  # noqa: S101 -- read_page reads no single operations
+        return answer
+
+    async def _ask(self, endpoint: Endpoint, url: httpx.URL, read: Callable[[Reply], _Answer]) -> _Answer:
+        retrying = tenacity.AsyncRetrying(
+            stop=self._is_enough,
+            wait=tenacity.wait_random_exponential(multiplier=0.25, max=2),
+            retry=tenacity.retry_if_exception_type(_NoAnswer),
+            sleep=asyncio.sleep,
+            reraise=True,
+        )
+        try:
+            return await retrying(self._attempt, endpoint, url, read)
+        except _NoAnswer as failed:
+            return failed.observation
+
+    def _is_enough(self, state: tenacity.RetryCallState) -> bool:
+        return state.attempt_number >= ATTEMPTS or self._gate.hold() > PATIENCE
+
+    async def _attempt(self, endpoint: Endpoint, url: httpx.URL, read: Callable[[Reply], _Answer]) -> _Answer:
+        """One attempt under a permit; raises _NoAnswer where another one may help."""
+        permit = await self._gate.enter()
+        verdict, retry_after = Verdict.ABANDONED, None
+        used = self._credentials.header
+        asked = self._now()
+        try:
+            code, answer = await self._send(url, used, asked, read)
+            verdict, why = _judge(answer)
+            retry_after = answer.retry_after if isinstance(answer, Unanswered) else None
+            stale = verdict is Verdict.UNAUTHORIZED and (self._credentials.refresh() or self._credentials.header != used)
+            if stale:
+                # The secret was replaced under us: nothing is wrong with the account.
+                verdict = Verdict.ABANDONED
+        finally:
+            self._gate.leave(permit, verdict, retry_after)
+        label = wire.code_label(answer, code)
+        self._heard(Attempt(endpoint=endpoint, code=label, verdict=verdict, timing=answer.timing, why=why))
+        if stale:
+            self._gate.forgive()
+        if isinstance(answer, Unanswered) and (stale or verdict is not Verdict.UNAUTHORIZED):
+            raise _NoAnswer(answer)
+        return answer
+
+    async def _send(
+        self, url: httpx.URL, authorization: str, asked: Moment, read: Callable[[Reply], _Answer]
+    ) -> tuple[int | None, _Answer]:
+        """The HTTP code, if one came, and what the answer says."""
+        reading = _Reading()
+        trouble = Trouble.OTHER
+        try:
+            async with asyncio.timeout(self._request_timeout / SECOND):
+                await reading.read(self._http, _request(url, authorization))
+            why = ""
+        except (TimeoutError, httpx.TimeoutException):
+            trouble, why = Trouble.TIMEOUT, f"no answer within {self._request_timeout / SECOND:g} s"
+        except httpx.NetworkError as exc:
+            trouble, why = Trouble.CONNECT, _reason(exc)
+        except (httpx.ProtocolError, httpx.DecodingError, Unreadable) as exc:
+            trouble, why = Trouble.GARBLED, _reason(exc)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
+            why = _reason(exc)
+        code, answered = reading.code, self._now()
+        # A refusal whose body breaks off is a refusal all the same: the status and its headers had come.
+        if code is None or (why and code == httpx.codes.OK):
+            return code, Unanswered(timing=Timing(asked=asked, answered=answered), trouble=trouble, why=why)
+        reply = Reply(code=code, headers=reading.headers, body=reading.body, asked=asked, answered=answered)
+        return code, read(reply)
+
+
+class _Reading:
+    """What has come of an answer, as far as it has come."""
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+        self.headers: Mapping[str, str] = {}
+        self.body = b""
+
+    async def read(self, http: httpx.AsyncClient, request: httpx.Request) -> None:
+        response = await http.send(request, stream=True, follow_redirects=False, auth=None)
+        try:
+            self.code = response.status_code
+            self.headers = {name.lower(): value for name, value in response.headers.items()}
+            self.body = await read_body(response)
+        finally:
+            await response.aclose()
+
+
+def _request(url: httpx.URL, authorization: str) -> httpx.Request:
+    headers = {
+        "Host": url.netloc.decode("ascii"),
+        "Accept": "application/json",
+        "Accept-Encoding": "gzip",
+        "Authorization": authorization,
+        "User-Agent": USER_AGENT,
+    }
+    return httpx.Request("GET", url, headers=headers)
+
+
+def _judge(answer: _Answer) -> tuple[Verdict, str]:
+    if isinstance(answer, Unanswered):
+        return _VERDICTS.get(answer.trouble, Verdict.TROUBLED), answer.why
+    return Verdict.GOOD, ""
+
+
+def _reason(exc: Exception) -> str:
+    """The library's words for what went wrong, short; they name hosts and system errors, never a header or a body."""
+    if isinstance(exc, Unreadable):
+        return str(exc)
+    return f"{type(exc).__name__}: {str(exc)[:200]}" if str(exc) else type(exc).__name__

@@ -1,0 +1,42 @@
+"""HTTP Basic credentials whose secret is read again when upstream refuses it, and when its file changes.
+
+Twilio: API keys are replaced, not rotated, and auth tokens are promoted; both mean that the right secret may appear under the same path at any time.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+
+from watcher.core.errors import OperatorError
+
+
+class Credentials:
+    """A user name and a secret behind `read`, which raises OperatorError where there is none to be had."""
+
+    def __init__(self, user: str, read: Callable[[], str]) -> None:
+        self.user = user
+        self._read = read
+        self._header = self._encode(read())
+
+    def __repr__(self) -> str:
+        """Names the user, never the secret."""
+        return f"Credentials({self.user!r})"
+
+    @property
+    def header(self) -> str:
+        """The value of `Authorization`."""
+        return self._header
+
+    def refresh(self) -> bool:
+        """Read the secret again; whether it changed. One that cannot be read leaves the old one in force."""
+        try:
+            header = self._encode(self._read())
+        except OperatorError:
+            return False
+        changed = header != self._header
+        self._header = header
+        return changed
+
+    def _encode(self, secret: str) -> str:
+        return "Basic " + base64.b64encode(f"{self.user}:{secret}".encode()).decode("ascii")

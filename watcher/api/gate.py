@@ -1,0 +1,48 @@
+"""The governor's permits, waited for. Every attempt at upstream goes through here, retries included."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from watcher.core.governor import FOREVER, Governor, Permit, Verdict
+from watcher.core.model import SECOND, Micros, Moment
+
+
+class Gate:
+    """Lets attempts of one account begin when its governor allows it."""
+
+    def __init__(
+        self, governor: Governor, now: Callable[[], Moment], chance: Callable[[], float] = random.random
+    ) -> None:
+        self.governor = governor
+        self._now = now
+        self._chance = chance
+        self._ended = asyncio.Event()
+
+    async def enter(self) -> Permit:
+        """A permit for an attempt that begins at once."""
+        while wait := self.governor.wait(self._now().tick):
+            self._ended.clear()
+            try:
+                async with asyncio.timeout(None if wait >= FOREVER else wait / SECOND):
+                    await self._ended.wait()
+            except TimeoutError:
+                continue
+        return self.governor.begin(self._now().tick)
+
+    def leave(self, permit: Permit, verdict: Verdict, retry_after: Micros | None = None) -> None:
+        """The attempt is over; whoever waits looks again."""
+        self.governor.end(permit, verdict, self._now().tick, retry_after=retry_after, chance=self._chance())
+        self._ended.set()
+
+    def forgive(self) -> None:
+        """New credentials are at hand."""
+        self.governor.forgive()
+        self._ended.set()
+
+    def hold(self) -> Micros:
+        """How long nothing may begin from now on; 0 when nothing is held."""
+        tick = self._now().tick
+        return max(self.governor.held_until(tick) - tick, 0)
