@@ -1,0 +1,201 @@
+"""What every store promises about telling, reading and leaving."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, final, finish, follow, operation, prune_all, tell_all
+from watcher.core.model import DAY, TOMBSTONE_LIFE, Outcome, Source, Status
+from watcher.store import Change, Result, Store
+
+
+def positions(events) -> list[int]:
+    return [event.position for event in events]
+
+
+async def test_events_wait_in_order_until_they_are_told(store: Store) -> None:
+    assert (await store.last_position(), await store.count_untold(), await store.untold(0, 9)) == (0, 0, ())
+    await follow(store, "a", "b", "c", "d")
+    assert positions(await store.untold(0, 3)) == [1, 2, 3]
+    assert positions(await store.untold(2, 9)) == [3, 4]
+    await store.mark_told(2, NOW)
+    assert positions(await store.untold(0, 9)) == [3, 4]
+    assert (await store.count_untold(), await store.last_position()) == (2, 4)
+
+
+async def test_marking_never_goes_back_nor_past_the_end(store: Store) -> None:
+    await follow(store, "a", "b", "c")
+    await store.mark_told(2, NOW)
+    await store.mark_told(1, NOW + 1)
+    assert positions(await store.untold(0, 9)) == [3]
+    await store.mark_told(99, NOW + 1)
+    await follow(store, "d")
+    assert positions(await store.untold(0, 9)) == [4]
+
+
+async def test_a_position_is_never_given_twice(store: Store) -> None:
+    await follow(store)
+    await store.withdraw(ACCOUNT, ID, NOW, Source.API)
+    await tell_all(store)
+    await prune_all(store, now=NOW + 9 * DAY, keep_since=NOW + DAY)
+    assert await store.history(ACCOUNT, ID) == ()
+    assert (await store.last_position(), await store.count_untold()) == (2, 0)
+    await follow(store)
+    assert positions(await store.untold(0, 9)) == [3]
+
+
+async def test_untold_events_and_their_details_never_leave(store: Store) -> None:
+    await follow(store, ID, OTHER)
+    await finish(store, ID)
+    await finish(store, OTHER)
+    await store.mark_told(3, NOW + 20)
+    assert await prune_all(store, now=NOW + 99 * DAY, keep_since=NOW + 99 * DAY) == 1 + 3 + 1
+    assert positions(await store.untold(0, 9)) == [4]
+    assert await store.find(ID) == ()
+    assert len(await store.find(OTHER)) == 1
+    assert await store.outcome_of(ACCOUNT, OTHER) is Outcome.COMPLETED
+
+
+async def test_details_and_told_events_leave_after_their_time(store: Store) -> None:
+    await follow(store)
+    await finish(store, at=NOW + 10)
+    await store.mark_told(1, NOW + 10)
+    await store.mark_told(2, NOW + 20)
+    assert await prune_all(store, keep_since=NOW + 10) == 0
+    assert await prune_all(store, keep_since=NOW + 11) == 2
+    assert positions(await store.history(ACCOUNT, ID)) == [2]
+    assert await store.find(ID) == ()
+    assert await prune_all(store, keep_since=NOW + 20) == 0
+    assert await prune_all(store, keep_since=NOW + 21) == 1
+    assert await store.history(ACCOUNT, ID) == ()
+
+
+async def test_a_clock_set_back_does_not_let_events_leave_early(store: Store) -> None:
+    await follow(store, "a", "b")
+    await store.mark_told(1, NOW + 50)
+    await store.mark_told(2, NOW)
+    assert await prune_all(store, keep_since=NOW + 50) == 0
+    assert await prune_all(store, keep_since=NOW + 51) == 2
+
+
+async def test_what_is_followed_stays_however_old(store: Store) -> None:
+    await follow(store)
+    await store.commit(ACCOUNT, [Change(operation=operation(status=Status.COMPLETED, ended_at=NOW))])
+    await tell_all(store)
+    assert await prune_all(store, now=NOW + 99 * DAY, keep_since=NOW + 99 * DAY) == 1
+    assert len((await store.load(ACCOUNT, final_since=0)).operations) == 1
+
+
+async def test_an_untracked_one_leaves_by_the_time_of_its_untracking(store: Store) -> None:
+    await follow(store)
+    await finish(store, at=NOW + 10)
+    await store.withdraw(ACCOUNT, ID, NOW + 30, Source.API)
+    await tell_all(store, NOW + 30)
+    assert await prune_all(store, keep_since=NOW + 30) == 0
+    assert await prune_all(store, keep_since=NOW + 31) == 4
+    assert await store.find(ID) == ()
+
+
+async def test_one_that_came_back_does_not_leave(store: Store) -> None:
+    await follow(store)
+    await store.withdraw(ACCOUNT, ID, NOW + 1, Source.API)
+    await follow(store, now=NOW + 2)
+    await tell_all(store)
+    await prune_all(store, now=NOW + 99 * DAY, keep_since=NOW + 99 * DAY)
+    assert [found.untracked_at for found in await store.find(ID)] == [None]
+
+
+async def _result_after_all_has_left(store: Store, now: int) -> Result:
+    await tell_all(store, NOW + 20)
+    await prune_all(store, now=now, keep_since=NOW + DAY)
+    (answer,) = await store.register([entry()], now)
+    return answer.result
+
+
+async def test_a_tombstone_stays_until_eight_days_after_creation(store: Store) -> None:
+    await follow(store, created_at=NOW - 5)
+    await finish(store, created_at=NOW - DAY)
+    assert await _result_after_all_has_left(store, NOW - DAY + TOMBSTONE_LIFE) is Result.FINISHED
+    assert await _result_after_all_has_left(store, NOW - DAY + TOMBSTONE_LIFE + 1) is Result.NEW
+
+
+async def test_a_tombstone_goes_by_the_hint_where_upstream_did_not_say(store: Store) -> None:
+    await follow(store, created_at=NOW - 5)
+    await store.withdraw(ACCOUNT, ID, NOW + 10, Source.API)
+    await tell_all(store)
+    await prune_all(store, now=NOW - 5 + TOMBSTONE_LIFE, keep_since=NOW + DAY)
+    (answer,) = await store.register([entry(source=Source.CONFIG)], NOW)
+    assert answer.result is Result.PASSED_OVER
+    assert await _result_after_all_has_left(store, NOW - 5 + TOMBSTONE_LIFE + 1) is Result.NEW
+
+
+async def test_a_tombstone_goes_by_its_registration_where_nothing_else_is_known(store: Store) -> None:
+    await follow(store)
+    await finish(store)
+    assert await _result_after_all_has_left(store, NOW + TOMBSTONE_LIFE) is Result.FINISHED
+    assert await _result_after_all_has_left(store, NOW + TOMBSTONE_LIFE + 1) is Result.NEW
+
+
+async def test_a_tombstone_stays_as_long_as_events_so_that_no_event_id_is_given_twice(store: Store) -> None:
+    await follow(store)
+    await store.commit(ACCOUNT, [Change(operation=final(created_at=NOW - 99 * DAY))])
+    await store.mark_told(1, NOW + DAY)
+    await prune_all(store, keep_since=NOW + DAY)
+    assert await store.find(ID) == ()
+    assert len(await store.history(ACCOUNT, ID)) == 1
+    assert await store.outcome_of(ACCOUNT, ID) is Outcome.COMPLETED
+    await prune_all(store, keep_since=NOW + DAY + 1)
+    assert await store.outcome_of(ACCOUNT, ID) is None
+
+
+async def test_outcomes_outlive_details(store: Store) -> None:
+    await follow(store, ID, OTHER)
+    await store.commit(ACCOUNT, [Change(operation=final(status=Status.EXPIRED))])
+    await store.withdraw(ACCOUNT, OTHER, NOW, Source.API)
+    await tell_all(store)
+    await prune_all(store, keep_since=NOW + DAY)
+    assert await store.outcome_of(ACCOUNT, ID) is Outcome.EXPIRED
+    assert await store.outcome_of(ACCOUNT, OTHER) is None
+    assert await store.outcome_of("unheard", ID) is None
+
+
+async def test_pages_are_in_order_and_follow_each_other(store: Store) -> None:
+    names = [("a", "3"), ("a", "1"), ("b", "2"), ("b", "0"), ("c", "9")]
+    await store.register([entry(account=account, id=name) for account, name in names], NOW)
+    seen: list[tuple[str, str]] = []
+    after = None
+    while page := await store.page(account=None, statuses=(), after=after, limit=2):
+        seen += [(found.account, found.id) for found in page]
+        after = seen[-1]
+    assert seen == sorted(names)
+
+
+async def test_a_page_keeps_to_its_account_and_statuses(store: Store) -> None:
+    await store.register([entry(account=account, id=name) for account in ("a", "b") for name in ("1", "2", "3")], NOW)
+    moved = [operation(account="a", id="1", status=Status.PROCESSING), final(account="a", id="2")]
+    await store.commit("a", [Change(operation=state) for state in moved])
+
+    async def ids(**asked: Any) -> list[tuple[str, str]]:
+        page = await store.page(**{"account": None, "statuses": (), "after": None, "limit": 99, **asked})
+        return [(found.account, found.id) for found in page]
+
+    assert await ids(account="b") == [("b", "1"), ("b", "2"), ("b", "3")]
+    assert await ids(account="b", after=("a", "2")) == [("b", "1"), ("b", "2"), ("b", "3")]
+    assert await ids(account="a", after=("b", "1")) == []
+    assert await ids(account="b", after=("b", "1"), limit=1) == [("b", "2")]
+    assert await ids(statuses=["PROCESSING", "COMPLETED"]) == [("a", "1"), ("a", "2")]
+    assert await ids(account="a", statuses=["UNSEEN"]) == [("a", "3")]
+    assert await ids(statuses=["nonsense"]) == []
+    assert await ids(account="c") == []
+
+
+async def test_the_unknown_is_not_found(store: Store) -> None:
+    assert await store.find(ID) == ()
+    assert await store.find(ID, "unheard") == ()
+    assert await store.history("unheard", ID) == ()
+
+
+async def test_closing_twice_is_fine(store: Store) -> None:
+    assert await store.size_bytes() >= 0
+    await store.close()
+    await store.close()

@@ -1,0 +1,199 @@
+"""What every store promises about what the loop begins with and writes back."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, final, finish, finished, follow, operation
+from watcher.core.model import (
+    Corrected,
+    Failing,
+    Moved,
+    Odd,
+    Operation,
+    Outcome,
+    Source,
+    Stats,
+    Status,
+    Tracked,
+    Untracked,
+)
+from watcher.store import Change, Store
+
+FULL = operation(
+    labels={"campaign": "<script>", "größe": "10"},
+    status=Status.UNKNOWN,
+    word="PAUSED",
+    stats=Stats(total=9, recipients=8, scheduled=7, queued=6, sent=5, failed=4, canceled=0, unaddressable=2),
+    created_at=NOW - 1,
+    updated_at=NOW + 1,
+    progressed_at=NOW + 2,
+    ended_at=NOW + 3,
+    learned_at=NOW + 4,
+    settled=2,
+    unsettled_since=NOW + 6,
+    missing_since=NOW + 7,
+    missed=3,
+    failing_told=True,
+    odd=("unknown_status", "stats_missing"),
+    scraped_at=NOW + 8,
+)
+EVENTS = (
+    Tracked(source=Source.DISCOVERY),
+    Untracked(source=Source.API),
+    Moved(
+        from_status=None,
+        to_status=Status.UNKNOWN,
+        stats=Stats(sent=0),
+        updated_at="2026-01-15T09:30:00Z",
+        delay_seconds=2.0,
+        status_word="PAUSED",
+    ),
+    Failing(stats=Stats(failed=1)),
+    finished(),
+    Corrected(stats=Stats(sent=2), before=Stats()),
+    Odd(kind="stale_answer"),
+)
+
+
+async def test_an_unheard_account_begins_with_nothing(store: Store) -> None:
+    loaded = await store.load("unheard", final_since=0)
+    assert (loaded.operations, loaded.totals, loaded.revision, loaded.cursor) == ((), {}, 0, None)
+
+
+@pytest.mark.parametrize("state", [FULL, FULL.with_(final_at=NOW + 5), operation()], ids=["full", "final", "bare"])
+async def test_every_field_comes_back_as_it_was_written(store: Store, state: Operation) -> None:
+    await follow(store, labels=state.labels)
+    assert await store.commit(ACCOUNT, [Change(operation=state.with_(asked_tick=77))]) == {ID}
+    assert list((await store.load(ACCOUNT, final_since=0)).operations) == [state]
+    assert [found.operation for found in await store.find(ID)] == [state]
+
+
+def test_the_full_operation_leaves_no_field_at_its_default() -> None:
+    plain = operation()
+    same = {name for name in Operation.__struct_fields__ if getattr(FULL, name) == getattr(plain, name)}
+    assert same == {"account", "id", "source", "registered_at", "final_at", "asked_tick"}
+
+
+async def test_every_event_comes_back_as_it_was_written(store: Store) -> None:
+    await follow(store, labels={"a": "1"})
+    await store.commit(ACCOUNT, [Change(operation=operation(), events=tuple(enumerate(EVENTS)))])
+    told = await store.untold(1, 99)
+    assert tuple(event.event for event in told) == EVENTS
+    assert [event.occurred_at for event in told] == list(range(len(EVENTS)))
+    assert [event.seq for event in told] == list(range(2, 2 + len(EVENTS)))
+    assert {str(event.labels) for event in told} == {"{'a': '1'}"}
+    assert tuple(await store.history(ACCOUNT, ID))[1:] == tuple(told)
+
+
+async def test_labels_and_source_are_intakes(store: Store) -> None:
+    await follow(store, labels={"a": "1"})
+    await store.register([entry(labels={"a": "2"})], NOW + 1)
+    await store.commit(ACCOUNT, [Change(operation=operation(labels={"a": "1"}, source=Source.CONFIG, missed=1))])
+    (found,) = await store.find(ID)
+    assert found.operation == operation(labels={"a": "2"}, missed=1)
+
+
+async def test_an_event_carries_the_labels_of_its_commit(store: Store) -> None:
+    await follow(store, labels={"a": "1"})
+    await store.register([entry(labels={"a": "2"})], NOW + 1)
+    await store.commit(ACCOUNT, [Change(operation=operation(), events=((NOW, finished()),))])
+    assert [event.labels for event in await store.history(ACCOUNT, ID)] == [{"a": "1"}, {"a": "2"}]
+
+
+async def test_an_untracking_wins_over_a_late_write(store: Store) -> None:
+    await follow(store, ID, OTHER)
+    await store.withdraw(ACCOUNT, ID, NOW + 1, Source.API)
+    late = Change(operation=final(), events=((NOW, finished()),), increments={("operations", "completed"): 1})
+    fine = Change(operation=operation(id=OTHER, missed=1))
+    assert await store.commit(ACCOUNT, [late, fine]) == {OTHER}
+    assert await store.totals(ACCOUNT) == {}
+    assert len(await store.history(ACCOUNT, ID)) == 2
+    assert (await store.find(ID))[0].operation == operation()
+
+
+async def test_a_write_of_an_earlier_life_is_dropped(store: Store) -> None:
+    await follow(store)
+    await store.withdraw(ACCOUNT, ID, NOW + 1, Source.API)
+    await follow(store, now=NOW + 2)
+    assert await store.commit(ACCOUNT, [Change(operation=operation(missed=1))]) == frozenset()
+    assert await store.commit(ACCOUNT, [Change(operation=operation(missed=1, registered_at=NOW + 2))]) == {ID}
+
+
+async def test_what_was_never_taken_in_is_dropped(store: Store) -> None:
+    change = Change(operation=final(), events=((NOW, finished()),), increments={("operations", "completed"): 1})
+    assert await store.commit(ACCOUNT, [change]) == frozenset()
+    assert await store.commit(ACCOUNT, []) == frozenset()
+    assert (await store.totals(ACCOUNT), await store.last_position()) == ({}, 0)
+
+
+async def test_a_final_one_is_counted_once(store: Store) -> None:
+    await follow(store)
+    await finish(store)
+    again = Change(
+        operation=final(status=Status.CANCELED),
+        events=((NOW, finished()),),
+        increments={("operations", "canceled"): 1},
+    )
+    assert await store.commit(ACCOUNT, [again]) == {ID}
+    assert await store.totals(ACCOUNT) == {("operations", "completed"): 1}
+    assert await store.last_position() == 2
+    assert await store.outcome_of(ACCOUNT, ID) is Outcome.COMPLETED
+
+
+async def test_a_final_one_counts_once_within_one_commit_too(store: Store) -> None:
+    await follow(store)
+    change = Change(operation=final(), events=((NOW, finished()),), increments={("operations", "completed"): 1})
+    assert await store.commit(ACCOUNT, [change, change]) == {ID}
+    assert await store.totals(ACCOUNT) == {("operations", "completed"): 1}
+    assert await store.last_position() == 2
+
+
+async def test_a_final_one_changes_only_in_its_scrape(store: Store) -> None:
+    await follow(store)
+    await finish(store)
+    assert await store.commit(ACCOUNT, [Change(operation=operation(status=Status.PROCESSING))]) == frozenset()
+    assert await store.commit(ACCOUNT, [Change(operation=final(missed=7, scraped_at=NOW + 30))]) == {ID}
+    assert await store.commit(ACCOUNT, [Change(operation=final(missed=8))]) == {ID}
+    assert (await store.find(ID))[0].operation == final(scraped_at=NOW + 30)
+    await store.withdraw(ACCOUNT, ID, NOW + 40, Source.API)
+    assert await store.commit(ACCOUNT, [Change(operation=final(scraped_at=NOW + 50))]) == frozenset()
+    assert (await store.find(ID))[0].operation == final(scraped_at=NOW + 30)
+
+
+async def test_changes_of_one_operation_apply_in_order(store: Store) -> None:
+    await follow(store)
+    changes = [Change(operation=operation(missed=number), events=((number, finished()),)) for number in (1, 2)]
+    assert await store.commit(ACCOUNT, changes) == {ID}
+    assert (await store.find(ID))[0].operation.missed == 2
+    assert [event.occurred_at for event in await store.untold(1, 9)] == [1, 2]
+
+
+async def test_counters_add_up_under_whatever_key(store: Store) -> None:
+    await follow(store, ID, OTHER)
+    key = "operations", 'quo"te', "größe\n"
+    await store.commit(ACCOUNT, [Change(operation=final(), increments={key: 1, ("duration_sum",): 0.25})])
+    await store.commit(ACCOUNT, [Change(operation=final(id=OTHER), increments={key: 2, ("recipients",): 5})])
+    expected = {key: 3, ("duration_sum",): 0.25, ("recipients",): 5}
+    assert await store.totals(ACCOUNT) == expected
+    assert (await store.load(ACCOUNT, final_since=0)).totals == expected
+    assert await store.totals("other") == {}
+
+
+async def test_the_cursor_is_kept_and_moves_only_when_given(store: Store) -> None:
+    assert await store.commit(ACCOUNT, [], cursor=5) == frozenset()
+    await follow(store)
+    await store.commit(ACCOUNT, [Change(operation=operation(missed=1))])
+    loaded = await store.load(ACCOUNT, final_since=0)
+    assert (loaded.cursor, loaded.revision) == (5, 1)
+    await store.commit(ACCOUNT, [Change(operation=operation(missed=2))], cursor=6)
+    assert (await store.load(ACCOUNT, final_since=0)).cursor == 6
+
+
+async def test_the_loop_begins_with_the_followed_and_the_lately_final(store: Store) -> None:
+    await follow(store, "a", "b", "c", "d")
+    await finish(store, "a", at=NOW + 10)
+    await finish(store, "b", at=NOW + 11)
+    await store.withdraw(ACCOUNT, "c", NOW + 12, Source.API)
+    loaded = await store.load(ACCOUNT, final_since=NOW + 11)
+    assert {found.id for found in loaded.operations} == {"b", "d"}

@@ -1,0 +1,93 @@
+"""Old stores are brought up to date, whole or not at all, and end as fresh ones begin."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, follow
+from watcher.core.errors import StoreRefused, StoreUnusable
+from watcher.core.model import Outcome
+from watcher.store import Result
+from watcher.store.sqlite import SqliteStore
+from watcher.store.sqlite.migrations import released
+
+OLD = sorted(Path(__file__).with_name("old").glob("v*.sql"))
+NEXT = "ALTER TABLE accounts ADD COLUMN note TEXT;"
+
+
+def schema(path: Path) -> list[tuple[str, str]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
+
+
+def version(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        ((number,),) = connection.execute("PRAGMA user_version").fetchall()
+        return int(number)
+
+
+def restore(dump: Path, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(dump.read_text("utf-8"))
+
+
+def test_every_released_version_has_a_dump_to_upgrade_from() -> None:
+    assert [dump.stem for dump in OLD] == [f"v{number}" for number in range(1, len(released()) + 1)]
+
+
+@pytest.mark.parametrize("dump", OLD, ids=lambda dump: dump.stem)
+async def test_an_old_store_is_brought_up_to_date_with_all_that_is_in_it(dump: Path, path: Path) -> None:
+    restore(dump, path)
+    store = await SqliteStore.open(path)
+    loaded = await store.load(ACCOUNT, final_since=0)
+    assert {found.id: found.labels for found in loaded.operations} == {ID: {"campaign": "spring"}}
+    assert loaded.operations[0].stats.sent == 5
+    assert loaded.totals == {("operations", "completed"): 1}
+    assert (loaded.revision, loaded.cursor) == (2, 1768469400000005)
+    assert [event.seq for event in await store.untold(0, 9)] == [2]
+    (answer,) = await store.register([entry(id=OTHER)], NOW)
+    assert (answer.result, answer.outcome) == (Result.FINISHED, Outcome.COMPLETED)
+    with pytest.raises(StoreRefused):
+        await store.bind({ACCOUNT: "another"})
+    await store.close()
+
+
+@pytest.mark.parametrize("dump", OLD, ids=lambda dump: dump.stem)
+async def test_an_upgraded_store_has_the_schema_of_a_fresh_one(dump: Path, path: Path, tmp_path: Path) -> None:
+    fresh = tmp_path / "fresh.db"
+    restore(dump, path)
+    for name in (path, fresh):
+        await (await SqliteStore.open(name)).close()
+    assert schema(path) == schema(fresh)
+    assert version(path) == version(fresh) == len(released())
+
+
+async def test_a_further_step_is_taken_once(path: Path) -> None:
+    store = await SqliteStore.open(path)
+    await follow(store)
+    await store.close()
+    for _ in range(2):
+        store = await SqliteStore.open(path, steps=[*released(), NEXT])
+        assert len((await store.load(ACCOUNT, final_since=0)).operations) == 1
+        await store.close()
+    assert version(path) == len(released()) + 1
+    with pytest.raises(StoreRefused, match="newer watcher"):
+        await SqliteStore.open(path)
+
+
+async def test_a_step_that_fails_leaves_the_store_as_it_was(path: Path) -> None:
+    store = await SqliteStore.open(path)
+    await follow(store)
+    await store.close()
+    before = schema(path)
+    with pytest.raises(StoreUnusable):
+        await SqliteStore.open(path, steps=[*released(), f"{NEXT} ALTER TABLE missing ADD COLUMN note TEXT;"])
+    assert schema(path) == before
+    assert version(path) == len(released())
+    store = await SqliteStore.open(path)
+    assert len((await store.load(ACCOUNT, final_since=0)).operations) == 1
+    await store.close()

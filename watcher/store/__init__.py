@@ -1,0 +1,181 @@
+"""Where state lives: the `Store` protocol and its values.
+
+The store keeps rows and compares instants; it never computes one (`now` and due times come with the call). It numbers
+the events of an operation and applies a change only to an operation that is still followed, so that an untracking
+between the loop's look and its write wins. Every method either takes effect whole or raises:
+
+    StoreUnusable   full, read-only, slow, locked: keep what was to be written and try again
+    StoreRefused    not ours to use: from a newer version, of another account, held by another daemon
+
+`sqlite` is for the daemon, `memory` for tests, `wait` and whatever needs no durability; both pass the same contract
+tests.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+from watcher.core.model import Instant, Operation, OperationEvent, Outcome, Source, Value
+
+
+class Entry(Value, frozen=True, kw_only=True):
+    """One operation that somebody wants followed; `created_at`: what its id or a list says of its creation."""
+
+    account: str
+    id: str
+    source: Source
+    labels: Mapping[str, str] = {}
+    created_at: Instant | None = None
+
+
+class Result(enum.StrEnum):
+    """What became of an entry."""
+
+    NEW = "new"
+    """Followed from now on; also one that had been untracked, when the API asks for it again."""
+    KNOWN = "known"
+    """Followed already; labels were merged, given keys win."""
+    FINISHED = "finished"
+    """It has ended (counted, or final); it is not followed again."""
+    PASSED_OVER = "passed_over"
+    """Untracked earlier; configuration and discovery do not bring it back."""
+
+
+class Registration(Value, frozen=True, kw_only=True):
+    """What became of one entry; `outcome` where it had finished."""
+
+    account: str
+    id: str
+    result: Result
+    outcome: Outcome | None = None
+
+
+Totals: TypeAlias = Mapping[tuple[str, ...], float]
+"""The counters of an account since its beginning: (series, label values…) to value; see `watcher.core.totals`."""
+
+
+class Change(Value, frozen=True, kw_only=True):
+    """The new state of an operation, the events that tell of it (and when each occurred), and what it adds to counters.
+
+    `increments` are given only in the one change that makes the stats final.
+    """
+
+    operation: Operation
+    events: tuple[tuple[Instant, OperationEvent], ...] = ()
+    increments: Mapping[tuple[str, ...], float] = {}
+
+
+class StoredEvent(Value, frozen=True, kw_only=True):
+    """An event as it was committed: `position` orders all events, `seq` those of one operation (from 1)."""
+
+    position: int
+    account: str
+    operation_id: str
+    seq: int
+    occurred_at: Instant
+    labels: Mapping[str, str]
+    event: OperationEvent
+
+    @property
+    def event_id(self) -> str:
+        """The same however often it is told."""
+        return f"{self.account}:{self.operation_id}:{self.seq}"
+
+
+class Loaded(Value, frozen=True, kw_only=True):
+    """What an account's loop begins with: operations that are followed, settling, or final and perhaps still shown."""
+
+    operations: Sequence[Operation]
+    totals: Totals
+    revision: int
+    cursor: Instant | None
+
+
+class Intake(Value, frozen=True, kw_only=True):
+    """What intake changed after a revision: operations new or relabelled (as stored), and ids untracked."""
+
+    revision: int
+    operations: Sequence[Operation]
+    untracked: Sequence[str]
+
+
+class Found(Value, frozen=True, kw_only=True):
+    """An operation as stored; `untracked_at` where it is followed no longer."""
+
+    operation: Operation
+    untracked_at: Instant | None = None
+
+
+class Store(Protocol):
+    """The life of followed operations, made durable. Keys are (account, id)."""
+
+    async def bind(self, accounts: Mapping[str, str]) -> None:
+        """Tie account names to their identities (name to account id or api key) for good.
+
+        Raises StoreRefused when a name was stored with another identity.
+        """
+
+    async def load(self, account: str, *, final_since: Instant) -> Loaded:
+        """What the account's loop begins with; final ones only if they became final at or after `final_since`."""
+
+    async def register(self, entries: Sequence[Entry], now: Instant) -> Sequence[Registration]:
+        """Take entries in, all or none, with a `Tracked` event for each new one; durable when it returns.
+
+        Ids that are finished or untracked (tombstones included) are answered as `Result` says.
+        """
+
+    async def withdraw(self, account: str, operation_id: str, now: Instant, source: Source) -> bool:
+        """Stop following, with an `Untracked` event and a tombstone; False where the id is not followed or shown."""
+
+    async def intake(self, account: str, since: int) -> Intake:
+        """What `register` and `withdraw` changed for the account after revision `since`."""
+
+    async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> frozenset[str]:
+        """Write states, events, increments, tombstones and the cursor in one transaction; the ids that were applied.
+
+        A change to an operation that was untracked meanwhile is dropped with its events and increments. Labels are
+        intake's and are not overwritten. A change with `final_at` set leaves a tombstone.
+        """
+
+    async def totals(self, account: str) -> Totals:
+        """The account's counters as committed."""
+
+    async def untold(self, after: int, limit: int) -> Sequence[StoredEvent]:
+        """Events not yet marked as told with a position above `after`, in order of position."""
+
+    async def mark_told(self, up_to: int, now: Instant) -> None:
+        """Mark every event up to this position as told."""
+
+    async def last_position(self) -> int:
+        """The position of the newest event committed so far, 0 for none."""
+
+    async def count_untold(self) -> int:
+        """How many events wait to be told."""
+
+    async def find(self, operation_id: str, account: str | None = None) -> Sequence[Found]:
+        """The operation in one or all accounts, while its details are kept."""
+
+    async def outcome_of(self, account: str, operation_id: str) -> Outcome | None:
+        """How it ended, from its details or its tombstone."""
+
+    async def page(
+        self, *, account: str | None, statuses: Sequence[str], after: tuple[str, str] | None, limit: int
+    ) -> Sequence[Operation]:
+        """Operations not untracked, ordered by (account, id), after a key."""
+
+    async def history(self, account: str, operation_id: str) -> Sequence[StoredEvent]:
+        """The events of one operation that are still kept, in order."""
+
+    async def prune(self, now: Instant, *, keep_since: Instant, limit: int) -> int:
+        """Drop one small batch: finished details and told events older than `keep_since`, tombstones past their time.
+
+        Returns how many rows left; 0 means nothing is left to drop. Untold events never leave.
+        """
+
+    async def size_bytes(self) -> int:
+        """What the store takes on its medium, 0 where it has none."""
+
+    async def close(self) -> None:
+        """Write out and let go; idempotent."""

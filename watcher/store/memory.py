@@ -1,0 +1,368 @@
+"""A store that forgets when the process ends: for tests, `wait`, and whatever needs no durability.
+
+Plain dictionaries, no thread and no clock, so it works under virtual time. A method has no `await` inside and so takes
+effect whole. Rows, tombstones and events follow the same rules as in `sqlite`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, TypeAlias
+
+from msgspec.structs import replace
+
+from watcher.core.model import (
+    TOMBSTONE_LIFE,
+    Instant,
+    Operation,
+    OperationEvent,
+    Outcome,
+    Source,
+    Tracked,
+    Untracked,
+    Value,
+)
+from watcher.core.totals import added_up
+from watcher.store import (
+    Change,
+    Entry,
+    Found,
+    Intake,
+    Loaded,
+    Registration,
+    Result,
+    StoredEvent,
+    Totals,
+)
+from watcher.store.rules import Reach, Trace, first_known, other_identity, reach_of, result_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+_Key: TypeAlias = tuple[str, str]
+
+
+class _Row(Value, frozen=True, kw_only=True):
+    """A taken-in operation; `hint` is what was said of its creation before upstream did."""
+
+    operation: Operation
+    hint: Instant | None
+    revision: int
+    seq: int
+    position: int = 0
+    untracked_at: Instant | None = None
+
+    @property
+    def created_at(self) -> Instant:
+        operation = self.operation
+        return first_known(operation.created_at, self.hint) or operation.registered_at
+
+    @property
+    def trace(self) -> Trace:
+        operation = self.operation
+        is_final = operation.final_at is not None
+        return Trace(
+            followed=self.untracked_at is None and not is_final,
+            outcome=operation.outcome if is_final else None,
+            created_at=self.created_at,
+            seq=self.seq,
+        )
+
+
+class _Account(Value, frozen=True, kw_only=True):
+    identity: str | None = None
+    revision: int = 0
+    cursor: Instant | None = None
+    totals: Mapping[tuple[str, ...], float] = {}
+
+
+class MemoryStore:
+    """The `Store` in dictionaries."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[str, _Account] = {}
+        self._rows: dict[_Key, _Row] = {}
+        self._done = _Calendar()
+        self._tombstones: dict[_Key, Trace] = {}
+        self._dead = _Calendar()
+        self._events: dict[int, StoredEvent] = {}
+        self._histories: dict[_Key, list[StoredEvent]] = {}
+        self._position = 0
+        self._told: list[tuple[int, Instant]] = [(0, 0)]
+
+    async def bind(self, accounts: Mapping[str, str]) -> None:
+        """See `Store`."""
+        for name, identity in accounts.items():
+            stored = self._account(name).identity
+            if stored not in {None, identity}:
+                raise other_identity(name)
+        for name, identity in accounts.items():
+            self._change_account(name, identity=identity)
+
+    async def load(self, account: str, *, final_since: Instant) -> Loaded:
+        """See `Store`."""
+        stored = self._account(account)
+        operations = tuple(
+            row.operation
+            for row in self._rows_of(account)
+            if row.untracked_at is None and (row.operation.final_at is None or row.operation.final_at >= final_since)
+        )
+        return Loaded(operations=operations, totals=stored.totals, revision=stored.revision, cursor=stored.cursor)
+
+    async def register(self, entries: Sequence[Entry], now: Instant) -> Sequence[Registration]:
+        """See `Store`."""
+        revisions = {entry.account: self._account(entry.account).revision + 1 for entry in entries}
+        return tuple(self._register(entry, now, revisions[entry.account]) for entry in entries)
+
+    async def withdraw(self, account: str, operation_id: str, now: Instant, source: Source) -> bool:
+        """See `Store`."""
+        key = account, operation_id
+        row = self._rows.get(key)
+        if row is None or row.untracked_at is not None:
+            return False
+        revision = self._account(account).revision + 1
+        self._change_account(account, revision=revision)
+        row = replace(self._tell(row, now, Untracked(source=source)), revision=revision, untracked_at=now)
+        self._keep(row)
+        self._bury(key, row)
+        return True
+
+    async def intake(self, account: str, since: int) -> Intake:
+        """See `Store`."""
+        changed = [row for row in self._rows_of(account) if row.revision > since]
+        return Intake(
+            revision=self._account(account).revision,
+            operations=tuple(row.operation for row in changed if row.untracked_at is None),
+            untracked=tuple(row.operation.id for row in changed if row.untracked_at is not None),
+        )
+
+    async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> frozenset[str]:
+        """See `Store`."""
+        if cursor is not None:
+            self._change_account(account, cursor=cursor)
+        return frozenset(change.operation.id for change in changes if self._apply(account, change))
+
+    async def totals(self, account: str) -> Totals:
+        """See `Store`."""
+        return self._account(account).totals
+
+    async def untold(self, after: int, limit: int) -> Sequence[StoredEvent]:
+        """See `Store`."""
+        start = max(after, self._told_up_to)
+        return tuple(self._events[position] for position in range(start + 1, min(start + limit, self._position) + 1))
+
+    async def mark_told(self, up_to: int, now: Instant) -> None:
+        """See `Store`."""
+        up_to = min(up_to, self._position)
+        told_up_to, told_at = self._told[-1]
+        if up_to > told_up_to:
+            self._told.append((up_to, max(now, told_at)))
+
+    async def last_position(self) -> int:
+        """See `Store`."""
+        return self._position
+
+    async def count_untold(self) -> int:
+        """See `Store`."""
+        return self._position - self._told_up_to
+
+    async def find(self, operation_id: str, account: str | None = None) -> Sequence[Found]:
+        """See `Store`."""
+        names = sorted(self._accounts) if account is None else [account]
+        rows = (self._rows.get((name, operation_id)) for name in names)
+        return tuple(Found(operation=row.operation, untracked_at=row.untracked_at) for row in rows if row is not None)
+
+    async def outcome_of(self, account: str, operation_id: str) -> Outcome | None:
+        """See `Store`."""
+        key = account, operation_id
+        if (row := self._rows.get(key)) is not None:
+            return row.operation.outcome
+        tombstone = self._tombstones.get(key)
+        return None if tombstone is None else tombstone.outcome
+
+    async def page(
+        self, *, account: str | None, statuses: Sequence[str], after: tuple[str, str] | None, limit: int
+    ) -> Sequence[Operation]:
+        """See `Store`."""
+        keys = sorted(key for key in self._rows if after is None or key > after)
+        rows = (self._rows[key] for key in keys if account in {None, key[0]})
+        wanted = (
+            row.operation
+            for row in rows
+            if row.untracked_at is None and (not statuses or row.operation.status in statuses)
+        )
+        return tuple(islice(wanted, limit))
+
+    async def history(self, account: str, operation_id: str) -> Sequence[StoredEvent]:
+        """See `Store`."""
+        return tuple(self._histories.get((account, operation_id), ()))
+
+    async def prune(self, now: Instant, *, keep_since: Instant, limit: int) -> int:
+        """See `Store`."""
+        told_up_to = self._told_up_to
+        details = self._done.take(keep_since, limit, stays=lambda key: self._rows[key].position > told_up_to)
+        for key in details:
+            del self._rows[key]
+        told = max(up_to for up_to, told_at in self._told if up_to == 0 or told_at < keep_since)
+        events = [*islice(takewhile(lambda position: position <= told, self._events), limit - len(details))]
+        for position in events:
+            self._forget(position)
+        left = len(details) + len(events)
+        if left < limit:
+            self._told = [(0, 0), *((up_to, told_at) for up_to, told_at in self._told[1:] if up_to >= told)]
+        tombstones = self._dead.take(now - TOMBSTONE_LIFE, limit - left, stays=self._histories.__contains__)
+        for key in tombstones:
+            del self._tombstones[key]
+        return left + len(tombstones)
+
+    async def size_bytes(self) -> int:
+        """See `Store`."""
+        return 0
+
+    async def close(self) -> None:
+        """See `Store`."""
+
+    @property
+    def _told_up_to(self) -> int:
+        return self._told[-1][0]
+
+    def _account(self, name: str) -> _Account:
+        return self._accounts.get(name) or _Account()
+
+    def _change_account(self, name: str, **changes: object) -> None:
+        self._accounts[name] = replace(self._account(name), **changes)
+
+    def _rows_of(self, account: str) -> Iterator[_Row]:
+        return (row for key, row in self._rows.items() if key[0] == account)
+
+    def _register(self, entry: Entry, now: Instant, revision: int) -> Registration:
+        key = entry.account, entry.id
+        row = self._rows.get(key)
+        trace = self._tombstones.get(key) if row is None else row.trace
+        result = result_for(entry, trace)
+        if result is Result.NEW:
+            self._take_in(entry, now, trace or Trace(), revision)
+        elif result is Result.KNOWN and row is not None:
+            self._relabel(row, entry.labels, revision)
+        outcome = trace.outcome if trace is not None and result is Result.FINISHED else None
+        return Registration(account=entry.account, id=entry.id, result=result, outcome=outcome)
+
+    def _take_in(self, entry: Entry, now: Instant, trace: Trace, revision: int) -> None:
+        key = entry.account, entry.id
+        operation = Operation(
+            account=entry.account, id=entry.id, source=entry.source, registered_at=now, labels=dict(entry.labels)
+        )
+        hint = first_known(entry.created_at, trace.created_at)
+        row = _Row(operation=operation, hint=hint, revision=revision, seq=trace.seq)
+        self._keep(self._tell(row, now, Tracked(source=entry.source)))
+        self._tombstones.pop(key, None)
+        self._dead.discard(key)
+        self._change_account(entry.account, revision=revision)
+
+    def _relabel(self, row: _Row, labels: Mapping[str, str], revision: int) -> None:
+        merged = {**row.operation.labels, **labels}
+        if merged != row.operation.labels:
+            self._keep(replace(row, operation=row.operation.with_(labels=merged), revision=revision))
+            self._change_account(row.operation.account, revision=revision)
+
+    def _apply(self, account: str, change: Change) -> bool:
+        operation = change.operation
+        row = self._rows.get((account, operation.id))
+        if row is None:
+            return False
+        stored = row.operation
+        reach = reach_of(
+            operation,
+            registered_at=stored.registered_at,
+            untracked_at=row.untracked_at,
+            final_at=stored.final_at,
+        )
+        if reach is Reach.WHOLE:
+            self._apply_whole(account, row, change)
+        elif reach is Reach.SCRAPE and operation.scraped_at is not None:
+            self._keep(replace(row, operation=stored.with_(scraped_at=operation.scraped_at)))
+        return reach is not Reach.NOTHING
+
+    def _apply_whole(self, account: str, row: _Row, change: Change) -> None:
+        stored = row.operation
+        operation = change.operation.with_(account=account, labels=stored.labels, source=stored.source, asked_tick=0)
+        row = replace(row, operation=operation)
+        for occurred_at, event in change.events:
+            row = self._tell(row, occurred_at, event)
+        self._keep(row)
+        if operation.final_at is not None:
+            self._bury((account, operation.id), row)
+        if change.increments:
+            self._change_account(account, totals=added_up(self._account(account).totals, change.increments))
+
+    def _keep(self, row: _Row) -> None:
+        key = row.operation.account, row.operation.id
+        self._rows[key] = row
+        self._done.set(key, first_known(row.untracked_at, row.operation.final_at))
+
+    def _bury(self, key: _Key, row: _Row) -> None:
+        trace = row.trace
+        self._tombstones[key] = trace
+        self._dead.set(key, trace.created_at)
+
+    def _tell(self, row: _Row, occurred_at: Instant, event: OperationEvent) -> _Row:
+        operation = row.operation
+        self._position += 1
+        stored = StoredEvent(
+            position=self._position,
+            account=operation.account,
+            operation_id=operation.id,
+            seq=row.seq + 1,
+            occurred_at=occurred_at,
+            labels=operation.labels,
+            event=event,
+        )
+        self._events[stored.position] = stored
+        self._histories.setdefault((operation.account, operation.id), []).append(stored)
+        return replace(row, seq=stored.seq, position=stored.position)
+
+    def _forget(self, position: int) -> None:
+        event = self._events.pop(position)
+        key = event.account, event.operation_id
+        history = self._histories[key]
+        history.remove(event)
+        if not history:
+            del self._histories[key]
+
+
+class _Calendar:
+    """Keys by an instant, the earliest first."""
+
+    def __init__(self) -> None:
+        self._instants: dict[_Key, Instant] = {}
+        self._heap: list[tuple[Instant, _Key]] = []
+
+    def set(self, key: _Key, instant: Instant | None) -> None:
+        """Note the key's instant; without one it is forgotten."""
+        if instant is None:
+            self.discard(key)
+        elif self._instants.get(key) != instant:
+            self._instants[key] = instant
+            heapq.heappush(self._heap, (instant, key))
+
+    def discard(self, key: _Key) -> None:
+        """Forget the key."""
+        self._instants.pop(key, None)
+
+    def take(self, before: Instant, limit: int, *, stays: Callable[[_Key], bool]) -> Sequence[_Key]:
+        """Take out the keys with an instant before this one, at most `limit`, without those that must stay."""
+        taken: list[_Key] = []
+        staying: list[tuple[Instant, _Key]] = []
+        while self._heap and self._heap[0][0] < before and len(taken) < limit:
+            instant, key = heapq.heappop(self._heap)
+            if self._instants.get(key) != instant:
+                continue  # changed or forgotten since it was noted
+            if stays(key):
+                staying.append((instant, key))
+            else:
+                taken.append(key)
+                del self._instants[key]
+        for entry in staying:
+            heapq.heappush(self._heap, entry)
+        return taken

@@ -1,0 +1,68 @@
+"""What both stores judge alike: who is taken in, and how much of a change still applies.
+
+Values in, values out. `Trace` is what a store remembers of an id, be it from a row or from a tombstone.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from watcher.core.errors import StoreRefused
+from watcher.core.model import Instant, Operation, Outcome, Source, Value
+from watcher.store import Entry, Result
+
+
+class Trace(Value, frozen=True, kw_only=True):
+    """What is remembered of an id: `outcome` once it was final, `created_at` as well as it is known, the last `seq`."""
+
+    followed: bool = False
+    outcome: Outcome | None = None
+    created_at: Instant | None = None
+    seq: int = 0
+
+
+class Reach(enum.Enum):
+    """How much of a change applies."""
+
+    WHOLE = "whole"
+    SCRAPE = "scrape"
+    """The row is final: only `scraped_at` may still be noted; nothing is told or counted again."""
+    NOTHING = "nothing"
+
+
+def result_for(entry: Entry, trace: Trace | None) -> Result:
+    """What becomes of an entry, given what is remembered of its id."""
+    if trace is None:
+        return Result.NEW
+    if trace.followed:
+        return Result.KNOWN
+    if trace.outcome is not None:
+        return Result.FINISHED
+    return Result.NEW if entry.source is Source.API else Result.PASSED_OVER
+
+
+def reach_of(
+    operation: Operation, *, registered_at: Instant, untracked_at: Instant | None, final_at: Instant | None
+) -> Reach:
+    """How much of the operation's new state applies to the row with these instants.
+
+    Another `registered_at` means that it was untracked and taken in afresh meanwhile: the state is of an earlier life.
+    """
+    if untracked_at is not None or registered_at != operation.registered_at:
+        return Reach.NOTHING
+    if final_at is None:
+        return Reach.WHOLE
+    return Reach.NOTHING if operation.final_at is None else Reach.SCRAPE
+
+
+def first_known(*instants: Instant | None) -> Instant | None:
+    """The first instant that is known."""
+    return next((instant for instant in instants if instant is not None), None)
+
+
+def other_identity(name: str) -> StoreRefused:
+    """The refusal of an account whose name was stored with other credentials."""
+    return StoreRefused(
+        f"account {name!r} was stored with another account_id or api_key; "
+        "give the new one another name, or use another storage.url"
+    )

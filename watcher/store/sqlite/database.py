@@ -1,0 +1,228 @@
+"""The connection to the file: opened with care, mended after trouble, its errors translated once, here.
+
+Opening refuses (StoreRefused) what is not ours to touch, and looks before it writes. Once open, whatever goes wrong is
+StoreUnusable: the transaction was rolled back, and the next call tries again, with a new connection where the old one
+may be stale. Everything here belongs to the store's thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote
+
+from watcher.core.errors import StoreRefused, StoreUnusable
+from watcher.store.sqlite.lock import Lock
+from watcher.store.sqlite.migrations import APPLICATION_ID, migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import timedelta
+    from pathlib import Path
+
+Answer = TypeVar("Answer")
+
+_MAGIC = b"SQLite format 3\0"
+_CHECKED_UP_TO_BYTES = 64 << 20
+"""Larger files are not read whole at the start; damage in them shows when it is met."""
+
+_OLDEST_LIBRARY = (3, 37, 0)  # STRICT tables
+
+_SETTINGS = """
+PRAGMA auto_vacuum = INCREMENTAL;
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA journal_size_limit = 8388608;
+PRAGMA trusted_schema = OFF;
+"""  # auto_vacuum comes first: it counts only while the file is empty, and WAL writes the first page
+
+_DAMAGED = "stop the watcher, then put back a copy or move the file away to begin anew"
+_REASONS = {
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_READONLY: "it is read-only",
+    sqlite3.SQLITE_BUSY: "another program keeps it locked",
+    sqlite3.SQLITE_CORRUPT: f"it is damaged; {_DAMAGED}",
+    sqlite3.SQLITE_NOTADB: f"it is damaged; {_DAMAGED}",
+    sqlite3.SQLITE_IOERR: "the disk does not read or write it",
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened",
+}
+_PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+"""Conditions in which the connection itself is sound."""
+
+
+class Database:
+    """One SQLite file, held by this process alone from `open` to `close`."""
+
+    def __init__(self, path: Path, *, steps: Sequence[str], patience: timedelta) -> None:
+        self.path = path.resolve()  # two names of one file share one lock
+        self._log = self.path.with_name(f"{self.path.name}-wal")
+        self._steps = steps
+        self._patience_seconds = patience.total_seconds()
+        self._lock: Lock | None = None
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        """Lock, look, then open for writing, and bring the schema up to date.
+
+        Raises StoreRefused or StoreUnusable; nothing is held then.
+        """
+        check_library(sqlite3.sqlite_version_info)
+        try:
+            self._lock = Lock.take(self.path)
+            self._connection = self._connect()
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
+        """The answer of the work. No other connection writes, so several statements see one state."""
+        return self._attempt(work)
+
+    def write(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
+        """The answer of the work, which is done in one transaction and durable, or not at all."""
+
+        def whole(connection: sqlite3.Connection) -> Answer:
+            connection.execute("BEGIN IMMEDIATE")
+            answer = work(connection)
+            connection.execute("COMMIT")
+            return answer
+
+        return self._attempt(whole)
+
+    def size_bytes(self) -> int:
+        """What the file and its log take on the disk."""
+        sizes = []
+        for path in (self.path, self._log):
+            with contextlib.suppress(OSError):
+                sizes.append(path.stat().st_size)
+        return sum(sizes)
+
+    def close(self) -> None:
+        """Write out and let go; idempotent."""
+        self._disconnect()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _attempt(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
+        connection = self._connection or self._reconnect()
+        try:
+            return work(connection)
+        except sqlite3.Error as error:
+            if not _is_trouble(error):
+                raise
+            if _kind(error) not in _PASSING:
+                self._disconnect()
+            raise self._unusable(error) from error
+        finally:
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        if self._connection is not None and self._connection.in_transaction:
+            try:
+                self._connection.rollback()
+            except sqlite3.Error:
+                self._disconnect()
+
+    def _reconnect(self) -> sqlite3.Connection:
+        try:
+            # A new file in place of a vanished one would begin anew without a word: counters at 0, ends told again.
+            self._connection = self._connect(must_exist=True)
+        except StoreRefused as refusal:
+            raise StoreUnusable(str(refusal)) from refusal
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            # What is committed is in the log already; the next to open it finds it there.
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+
+    def _connect(self, *, must_exist: bool = False) -> sqlite3.Connection:
+        connection = None
+        try:
+            if must_exist:
+                self.path.stat()
+            self._examine()
+            connection = sqlite3.connect(self.path, timeout=self._patience_seconds, isolation_level=None)
+            connection.executescript(_SETTINGS)
+            migrate(connection, self._steps)
+        except (OSError, sqlite3.Error) as error:
+            if connection is not None:
+                connection.close()
+            raise self._unusable(error) from error
+        return connection
+
+    def _examine(self) -> None:
+        """Look without writing; raises StoreRefused for what is not ours, or damaged."""
+        if not self.path.exists() or self.path.stat().st_size == 0:
+            return  # SQLite drops a log without a database
+        with self.path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                raise StoreRefused(f"{self.path} is not an SQLite database, or damaged; {_DAMAGED}")
+        try:
+            with contextlib.closing(self._look()) as connection:
+                self._recognise(connection)
+                if self.path.stat().st_size <= _CHECKED_UP_TO_BYTES:
+                    _check(connection)
+        except sqlite3.DatabaseError as error:
+            if _kind(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+                raise StoreRefused(f"the store {self.path} is damaged ({error}); {_DAMAGED}") from error
+            raise
+
+    def _look(self) -> sqlite3.Connection:
+        # Without a log the file is all there is, and reading it as immutable leaves no traces beside it.
+        mode = "mode=ro" if self._log.exists() and self._log.stat().st_size else "mode=ro&immutable=1"
+        return sqlite3.connect(f"file:{quote(str(self.path))}?{mode}", timeout=self._patience_seconds, uri=True)
+
+    def _recognise(self, connection: sqlite3.Connection) -> None:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if application != APPLICATION_ID and (tables or application or version):
+            raise StoreRefused(
+                f"{self.path} is an SQLite database of another program; give the watcher another storage.url"
+            )
+        if version > len(self._steps):
+            raise StoreRefused(
+                f"the store {self.path} was written by a newer watcher (schema {version}, this one knows up to "
+                f"{len(self._steps)}); run that version or give this one another storage.url; nothing was changed"
+            )
+
+    def _unusable(self, error: OSError | sqlite3.Error) -> StoreUnusable:
+        if isinstance(error, OSError):
+            return StoreUnusable(f"the store {self.path} cannot be used: {(error.strerror or str(error)).lower()}")
+        reason = _REASONS.get(_kind(error), "it does not work")
+        return StoreUnusable(f"the store {self.path} cannot be used: {reason} ({str(error).lower()})")
+
+
+def check_library(version: tuple[int, ...]) -> None:
+    """Raise StoreRefused where the SQLite that Python came with is too old for the schema."""
+    if version < _OLDEST_LIBRARY:
+        needed, given = (".".join(map(str, numbers)) for numbers in (_OLDEST_LIBRARY, version))
+        raise StoreRefused(f"the store needs SQLite {needed} or newer, but this Python has {given}")
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise damage(verdict.splitlines()[0])
+
+
+def damage(what: str) -> sqlite3.DatabaseError:
+    """An error like SQLite's own for a damaged file."""
+    error = sqlite3.DatabaseError(what)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
+def _kind(error: sqlite3.Error) -> int:
+    """The primary result code; the higher bits only refine it."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+
+
+def _is_trouble(error: sqlite3.Error) -> bool:
+    """Whether it is the file's or the disk's doing; a broken constraint or wrong use is ours, and stays loud."""
+    return type(error) in {sqlite3.OperationalError, sqlite3.DatabaseError}

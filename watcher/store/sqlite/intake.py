@@ -1,0 +1,210 @@
+"""What comes in and what is sent away: accounts, registration, withdrawal, and what changed since a revision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from watcher.core.model import Instant, Source, Status, Tracked, Untracked, Value
+from watcher.store import Entry, Intake, Registration, Result
+from watcher.store.rules import Trace, first_known, other_identity, result_for
+from watcher.store.sqlite import outbox
+from watcher.store.sqlite.rows import (
+    OPERATION,
+    Standing,
+    bury,
+    event_text,
+    labels_of,
+    labels_text,
+    operation_of,
+    standings,
+    tombstones,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping, Sequence
+
+    from watcher.store.sqlite.rows import EventRow
+
+
+def bind(connection: sqlite3.Connection, accounts: Mapping[str, str]) -> None:
+    """Store the identities; raises StoreRefused where another one is stored."""
+    stored = dict(connection.execute("SELECT name, identity FROM accounts"))
+    for name, identity in accounts.items():
+        if stored.get(name) not in {None, identity}:
+            raise other_identity(name)
+    connection.executemany(
+        "INSERT INTO accounts (name, identity) VALUES (?, ?) ON CONFLICT DO UPDATE SET identity = excluded.identity",
+        list(accounts.items()),
+    )
+
+
+def revision_of(connection: sqlite3.Connection, account: str) -> int:
+    """How often intake changed the account."""
+    row = connection.execute("SELECT revision FROM accounts WHERE name = ?", (account,)).fetchone()
+    return row[0] if row else 0
+
+
+def intake(connection: sqlite3.Connection, account: str, since: int) -> Intake:
+    """What intake changed after a revision."""
+    operations = connection.execute(
+        OPERATION + "WHERE account = ? AND revision > ? AND untracked_at IS NULL ORDER BY revision", (account, since)
+    )
+    untracked = connection.execute(
+        "SELECT id FROM operations WHERE account = ? AND revision > ? AND untracked_at IS NOT NULL ORDER BY revision",
+        (account, since),
+    )
+    return Intake(
+        revision=revision_of(connection, account),
+        operations=tuple(map(operation_of, operations)),
+        untracked=tuple(operation_id for (operation_id,) in untracked),
+    )
+
+
+def register(connection: sqlite3.Connection, entries: Sequence[Entry], now: Instant) -> Sequence[Registration]:
+    """Take the entries in, in order."""
+    by_account: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_account.setdefault(entry.account, []).append(entry)
+    position = outbox.last_position(connection)
+    desks = {}
+    for account, own in by_account.items():
+        ids = [entry.id for entry in own]
+        desk = _Desk(now, standings(connection, account, ids), tombstones(connection, account, ids))
+        desks[account] = desk
+    registrations = []
+    for entry in entries:
+        desk = desks[entry.account]
+        registrations.append(desk.take(entry, position + 1))
+        position += registrations[-1].result is Result.NEW
+    for account, desk in desks.items():
+        desk.write(connection, account)
+    return tuple(registrations)
+
+
+def withdraw(connection: sqlite3.Connection, account: str, operation_id: str, *, now: Instant, source: Source) -> bool:
+    """Mark the row as untracked, with its event and tombstone."""
+    standing = standings(connection, account, [operation_id]).get(operation_id)
+    if standing is None or standing.untracked_at is not None:
+        return False
+    revision = _next_revision(connection, account)
+    position = outbox.last_position(connection) + 1
+    gone = replace(standing, untracked_at=now, seq=standing.seq + 1, position=position)
+    connection.execute(
+        """
+        UPDATE operations SET untracked_at = ?, revision = ?, seq = ?, position = ? WHERE account = ? AND id = ?
+        """,
+        (now, revision, gone.seq, gone.position, account, operation_id),
+    )
+    event = event_text(Untracked(source=source))
+    outbox.append(connection, [(position, account, operation_id, gone.seq, now, gone.labels, event)])
+    bury(connection, account, {operation_id: gone.trace})
+    return True
+
+
+class _Fresh(Value, frozen=True, kw_only=True):
+    """An operation taken in just now; `hint`: what is known of its creation."""
+
+    entry: Entry
+    labels: str
+    seq: int
+    position: int
+    hint: Instant | None
+
+
+class _Desk:
+    """Takes one account's entries in order, then writes all of it at once."""
+
+    def __init__(self, now: Instant, rows: Mapping[str, Standing], stones: Mapping[str, Trace]) -> None:
+        self._now = now
+        self._labels = {operation_id: row.labels for operation_id, row in rows.items()}
+        self._traces = {**stones, **{operation_id: row.trace for operation_id, row in rows.items()}}
+        self._stones = stones
+        self._fresh: dict[str, _Fresh] = {}
+        self._relabelled: set[str] = set()
+
+    def take(self, entry: Entry, position: int) -> Registration:
+        """What becomes of the entry; `position` is for its event, if it is new."""
+        trace = self._traces.get(entry.id)
+        result = result_for(entry, trace)
+        if result is Result.NEW:
+            self._take_in(entry, trace or Trace(), position)
+        elif result is Result.KNOWN and entry.labels:
+            self._relabel(entry)
+        outcome = trace.outcome if trace is not None and result is Result.FINISHED else None
+        return Registration(account=entry.account, id=entry.id, result=result, outcome=outcome)
+
+    def write(self, connection: sqlite3.Connection, account: str) -> None:
+        """Write what is new and what changed; nothing where neither is."""
+        if not self._fresh and not self._relabelled:
+            return
+        revision = _next_revision(connection, account)
+        connection.executemany(
+            "DELETE FROM tombstones WHERE account = ? AND id = ?",
+            [(account, operation_id) for operation_id in self._fresh if operation_id in self._stones],
+        )
+        # REPLACE drops the row of an operation's earlier life.
+        connection.executemany(
+            """
+            INSERT OR REPLACE INTO operations
+                (account, id, source, registered_at, hint, labels, status, state, revision, seq, position)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            """,
+            [self._row(account, operation_id, fresh, revision) for operation_id, fresh in self._fresh.items()],
+        )
+        connection.executemany(
+            "UPDATE operations SET labels = ?, revision = ? WHERE account = ? AND id = ?",
+            [
+                (self._labels[operation_id], revision, account, operation_id)
+                for operation_id in self._relabelled - self._fresh.keys()
+            ],
+        )
+        outbox.append(
+            connection, [self._event(account, operation_id, fresh) for operation_id, fresh in self._fresh.items()]
+        )
+
+    def _take_in(self, entry: Entry, trace: Trace, position: int) -> None:
+        hint = first_known(entry.created_at, trace.created_at)
+        labels = labels_text(entry.labels)
+        self._labels[entry.id] = labels
+        self._traces[entry.id] = Trace(followed=True)
+        self._fresh[entry.id] = _Fresh(entry=entry, labels=labels, seq=trace.seq + 1, position=position, hint=hint)
+
+    def _relabel(self, entry: Entry) -> None:
+        labels = labels_of(self._labels[entry.id])
+        merged = {**labels, **entry.labels}
+        if merged != labels:
+            self._labels[entry.id] = labels_text(merged)
+            self._relabelled.add(entry.id)
+
+    def _row(self, account: str, operation_id: str, fresh: _Fresh, revision: int) -> tuple[object, ...]:
+        return (
+            account,
+            operation_id,
+            fresh.entry.source,
+            self._now,
+            fresh.hint,
+            self._labels[operation_id],
+            Status.UNSEEN,
+            "{}",
+            revision,
+            fresh.seq,
+            fresh.position,
+        )
+
+    def _event(self, account: str, operation_id: str, fresh: _Fresh) -> EventRow:
+        event = event_text(Tracked(source=fresh.entry.source))
+        return fresh.position, account, operation_id, fresh.seq, self._now, fresh.labels, event
+
+
+def _next_revision(connection: sqlite3.Connection, account: str) -> int:
+    ((revision,),) = connection.execute(
+        """
+        INSERT INTO accounts (name, revision) VALUES (?, 1)
+        ON CONFLICT DO UPDATE SET revision = revision + 1 RETURNING revision
+        """,
+        (account,),
+    ).fetchall()  # to its end, or it cannot be committed
+    return int(revision)

@@ -1,0 +1,71 @@
+"""One process per store: an exclusive lock on a file beside it.
+
+The kernel lets go when the process ends, however it ends. The lock file itself stays: removing it would let two
+processes hold locks on two files of the same name. SQLite's own locks are on the database and are not touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+from watcher.core.errors import StoreRefused, StoreUnusable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Lock:
+    """The hold on a store's lock file, with our process id in it for those who come second."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    def take(cls, database: Path) -> Lock:
+        """Hold the database's lock.
+
+        Raises StoreRefused when another process does, StoreUnusable when there is no way to lock.
+        """
+        try:
+            descriptor = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise _cannot_lock(database, error) from error
+        lock = cls(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            lock.release()
+            is_held = isinstance(error, BlockingIOError)
+            raise _in_use(database, holder) if is_held else _cannot_lock(database, error) from error
+        # The process id only helps people, so a full disk must not keep us from starting.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        return lock
+
+    def release(self) -> None:
+        """Let go, once."""
+        os.close(self._descriptor)
+
+
+def _in_use(database: Path, holder: str) -> StoreRefused:
+    return StoreRefused(
+        f"the store {database} is in use by another watcher (pid {holder}); "
+        "stop that one, or give this one another storage.url"
+    )
+
+
+def _cannot_lock(database: Path, error: OSError) -> StoreUnusable:
+    directory = database.parent
+    match error:
+        case FileNotFoundError():
+            what = f"the store cannot be kept in {directory}: the directory does not exist"
+        case PermissionError():
+            what = f"the store cannot be kept in {directory}: the directory is not writable by user {os.geteuid()}"
+        case _:
+            what = f"the store {database} cannot be locked: {(error.strerror or str(error)).lower()}"
+    return StoreUnusable(what)

@@ -1,0 +1,154 @@
+"""What the account's loop begins with, and what it writes back: states, events and counters in one transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from watcher.store import Loaded
+from watcher.store.rules import Reach, reach_of
+from watcher.store.sqlite import outbox
+from watcher.store.sqlite.rows import (
+    OPERATION,
+    Standing,
+    bury,
+    event_text,
+    key_of,
+    key_text,
+    operation_of,
+    standings,
+    state_text,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from watcher.core.model import Instant, Operation, OperationEvent
+    from watcher.store import Change, Totals
+    from watcher.store.rules import Trace
+    from watcher.store.sqlite.rows import EventRow
+
+
+def load(connection: sqlite3.Connection, account: str, final_since: Instant) -> Loaded:
+    """The account's operations that are not untracked and not long final."""
+    rows = connection.execute(
+        OPERATION + "WHERE account = ? AND untracked_at IS NULL AND (final_at IS NULL OR final_at >= ?)",
+        (account, final_since),
+    )
+    operations = tuple(map(operation_of, rows))
+    found = connection.execute("SELECT revision, cursor FROM accounts WHERE name = ?", (account,)).fetchone()
+    revision, cursor = found or (0, None)
+    return Loaded(operations=operations, totals=totals(connection, account), revision=revision, cursor=cursor)
+
+
+def totals(connection: sqlite3.Connection, account: str) -> Totals:
+    """The account's counters."""
+    rows = connection.execute("SELECT key, value FROM counters WHERE account = ?", (account,))
+    return {key_of(key): value for key, value in rows}
+
+
+def commit(
+    connection: sqlite3.Connection, account: str, changes: Sequence[Change], *, cursor: Instant | None
+) -> frozenset[str]:
+    """Write what of the changes still applies; the ids of those."""
+    if cursor is not None:
+        connection.execute(
+            "INSERT INTO accounts (name, cursor) VALUES (?, ?) ON CONFLICT DO UPDATE SET cursor = excluded.cursor",
+            (account, cursor),
+        )
+    if not changes:
+        return frozenset()
+    rows = standings(connection, account, (change.operation.id for change in changes))
+    batch = _Batch(account, rows, outbox.last_position(connection))
+    applied = frozenset(change.operation.id for change in changes if batch.take(change))
+    batch.write(connection)
+    return applied
+
+
+class _Batch:
+    """Judges changes one after the other against the rows, then writes all of it at once."""
+
+    def __init__(self, account: str, rows: dict[str, Standing], position: int) -> None:
+        self._account = account
+        self._rows = rows
+        self._position = position
+        self._states: dict[str, Operation] = {}
+        self._scrapes: dict[str, Instant] = {}
+        self._events: list[EventRow] = []
+        self._stones: dict[str, Trace] = {}
+        self._increments: dict[tuple[str, ...], float] = {}
+
+    def take(self, change: Change) -> bool:
+        """Whether the change applies; if so it is written with the batch."""
+        operation = change.operation
+        row = self._rows.get(operation.id)
+        if row is None:
+            return False
+        reach = reach_of(
+            operation, registered_at=row.registered_at, untracked_at=row.untracked_at, final_at=row.final_at
+        )
+        if reach is Reach.WHOLE:
+            self._take_whole(row, change)
+        elif reach is Reach.SCRAPE and operation.scraped_at is not None:
+            self._scrapes[operation.id] = operation.scraped_at
+        return reach is not Reach.NOTHING
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Write everything that was taken."""
+        connection.executemany(
+            """
+            UPDATE operations
+            SET status = ?, created_at = ?, final_at = ?, scraped_at = ?, state = ?, seq = ?, position = ?
+            WHERE account = ? AND id = ?
+            """,
+            [self._state_row(operation_id, operation) for operation_id, operation in self._states.items()],
+        )
+        connection.executemany(
+            "UPDATE operations SET scraped_at = ? WHERE account = ? AND id = ?",
+            [(scraped_at, self._account, operation_id) for operation_id, scraped_at in self._scrapes.items()],
+        )
+        outbox.append(connection, self._events)
+        bury(connection, self._account, self._stones)
+        connection.executemany(
+            """
+            INSERT INTO counters (account, key, value) VALUES (?, ?, ?)
+            ON CONFLICT DO UPDATE SET value = value + excluded.value
+            """,
+            [(self._account, key_text(key), value) for key, value in self._increments.items()],
+        )
+
+    def _take_whole(self, row: Standing, change: Change) -> None:
+        operation = change.operation
+        for occurred_at, event in change.events:
+            row = self._tell(row, operation.id, occurred_at, event)
+        row = replace(row, status=operation.status, created_at=operation.created_at, final_at=operation.final_at)
+        self._rows[operation.id] = row
+        self._states[operation.id] = operation
+        for key, value in change.increments.items():
+            self._increments[key] = self._increments.get(key, 0) + value
+        if operation.final_at is not None:
+            self._stones[operation.id] = row.trace
+
+    def _tell(self, row: Standing, operation_id: str, occurred_at: Instant, event: OperationEvent) -> Standing:
+        self._position += 1
+        row = replace(row, seq=row.seq + 1, position=self._position)
+        self._events.append(
+            (self._position, self._account, operation_id, row.seq, occurred_at, row.labels, event_text(event))
+        )
+        return row
+
+    def _state_row(self, operation_id: str, operation: Operation) -> tuple[object, ...]:
+        row = self._rows[operation_id]
+        return (
+            operation.status,
+            operation.created_at,
+            operation.final_at,
+            operation.scraped_at,
+            state_text(operation),
+            row.seq,
+            row.position,
+            self._account,
+            operation_id,
+        )

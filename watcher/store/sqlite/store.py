@@ -1,0 +1,156 @@
+"""The `Store` over one SQLite file: every method is one piece of work for the store's own thread.
+
+A piece of work that was begun is finished, also when its caller is cancelled; so a cancelled caller does not know
+whether it was done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from watcher.core.errors import StoreUnusable
+from watcher.store.sqlite import intake, outbox, progress, pruning, reading
+from watcher.store.sqlite.database import Database
+from watcher.store.sqlite.migrations import released
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from watcher.core.model import Instant, Operation, Outcome, Source
+    from watcher.store import Change, Entry, Found, Intake, Loaded, Registration, StoredEvent, Totals
+
+Answer = TypeVar("Answer")
+
+PATIENCE = timedelta(seconds=5)
+"""How long another program may keep the file locked, e.g. for a backup, before that is trouble."""
+
+
+class SqliteStore:
+    """The `Store` in a file, for one process at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._closed: Future[None] | None = None
+
+    @classmethod
+    async def open(
+        cls, path: Path, *, patience: timedelta = PATIENCE, steps: Sequence[str] | None = None
+    ) -> SqliteStore:
+        """The store in the file, made or brought up to date where needed; `steps` are the schema's migrations.
+
+        Raises StoreRefused where the file is not ours to use, StoreUnusable where it cannot be used now.
+        """
+        store = cls(Database(path, steps=released() if steps is None else steps, patience=patience))
+        try:
+            await store._do(store._database.open)
+        except BaseException:
+            store._begin_closing()  # not awaited: whoever cancelled us waits for no disk
+            raise
+        return store
+
+    async def bind(self, accounts: Mapping[str, str]) -> None:
+        """See `Store`."""
+        await self._write(partial(intake.bind, accounts=accounts))
+
+    async def load(self, account: str, *, final_since: Instant) -> Loaded:
+        """See `Store`."""
+        return await self._read(partial(progress.load, account=account, final_since=final_since))
+
+    async def register(self, entries: Sequence[Entry], now: Instant) -> Sequence[Registration]:
+        """See `Store`."""
+        return await self._write(partial(intake.register, entries=entries, now=now))
+
+    async def withdraw(self, account: str, operation_id: str, now: Instant, source: Source) -> bool:
+        """See `Store`."""
+        return await self._write(
+            partial(intake.withdraw, account=account, operation_id=operation_id, now=now, source=source)
+        )
+
+    async def intake(self, account: str, since: int) -> Intake:
+        """See `Store`."""
+        return await self._read(partial(intake.intake, account=account, since=since))
+
+    async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> frozenset[str]:
+        """See `Store`."""
+        return await self._write(partial(progress.commit, account=account, changes=changes, cursor=cursor))
+
+    async def totals(self, account: str) -> Totals:
+        """See `Store`."""
+        return await self._read(partial(progress.totals, account=account))
+
+    async def untold(self, after: int, limit: int) -> Sequence[StoredEvent]:
+        """See `Store`."""
+        return await self._read(partial(outbox.untold, after=after, limit=limit))
+
+    async def mark_told(self, up_to: int, now: Instant) -> None:
+        """See `Store`."""
+        await self._write(partial(outbox.mark_told, up_to=up_to, now=now))
+
+    async def last_position(self) -> int:
+        """See `Store`."""
+        return await self._read(outbox.last_position)
+
+    async def count_untold(self) -> int:
+        """See `Store`."""
+        return await self._read(outbox.count_untold)
+
+    async def find(self, operation_id: str, account: str | None = None) -> Sequence[Found]:
+        """See `Store`."""
+        return await self._read(partial(reading.find, operation_id=operation_id, account=account))
+
+    async def outcome_of(self, account: str, operation_id: str) -> Outcome | None:
+        """See `Store`."""
+        return await self._read(partial(reading.outcome_of, account=account, operation_id=operation_id))
+
+    async def page(
+        self, *, account: str | None, statuses: Sequence[str], after: tuple[str, str] | None, limit: int
+    ) -> Sequence[Operation]:
+        """See `Store`."""
+        return await self._read(partial(reading.page, account=account, statuses=statuses, after=after, limit=limit))
+
+    async def history(self, account: str, operation_id: str) -> Sequence[StoredEvent]:
+        """See `Store`."""
+        return await self._read(partial(reading.history, account=account, operation_id=operation_id))
+
+    async def prune(self, now: Instant, *, keep_since: Instant, limit: int) -> int:
+        """See `Store`."""
+        count = await self._write(partial(pruning.prune, now=now, keep_since=keep_since, limit=limit))
+        await self._read(pruning.give_back)
+        return count
+
+    async def size_bytes(self) -> int:
+        """See `Store`."""
+        return await self._do(self._database.size_bytes)
+
+    async def close(self) -> None:
+        """See `Store`."""
+        await _finished(self._begin_closing())
+
+    async def _read(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
+        return await self._do(partial(self._database.read, work))
+
+    async def _write(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
+        return await self._do(partial(self._database.write, work))
+
+    async def _do(self, work: Callable[[], Answer]) -> Answer:
+        if self._closed is not None:
+            raise StoreUnusable(f"the store {self._database.path} is closed")
+        return await _finished(self._thread.submit(work))
+
+    def _begin_closing(self) -> Future[None]:
+        if self._closed is None:
+            self._closed = self._thread.submit(self._database.close)
+            self._thread.shutdown(wait=False)
+        return self._closed
+
+
+async def _finished(work: Future[Answer]) -> Answer:
+    # Without the shield a cancelled caller would take back work that the thread has not begun yet.
+    return await asyncio.shield(asyncio.wrap_future(work))
