@@ -1,0 +1,133 @@
+"""Values of the core for tests: each factory makes one that is usual, and takes what should be different."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from watcher.core.model import DAY, SECOND, Instant, Micros, Moment, Operation, Outcome, Source, Stats, Status, Tally
+from watcher.core.observation import Missing, Record, Refused, Reply, Seen, Timing, Trouble, Unanswered
+
+NOW: Instant = 1_790_000_000 * SECOND
+"""The wall time at which the core's tests play, and the tick that goes with it."""
+TICK: Micros = 1000 * SECOND
+
+OPERATION_ID = "comms_operation_01h9krwprkeee8fzqspvwy6nq8"
+"""The documented example; as a TypeID it hints at a creation in September 2023."""
+HINTED: Instant = 1_693_954_497_299 * 1000
+
+PLAIN_ID = "comms_operation_0123456789abcdefghjkmnpqrstv"
+"""An id that hints at nothing."""
+
+CREATED: Instant = NOW - 60 * SECOND
+
+
+def at(seconds: float = 0.0) -> Moment:
+    """The moment so many seconds into the test."""
+    return Moment(NOW, TICK).later(round(seconds * SECOND))
+
+
+def an_id(number: int) -> str:
+    """One of many ids that hint at nothing."""
+    return f"comms_operation_0{number:027d}"
+
+
+def an_operation(**changes: Any) -> Operation:
+    """An operation registered just now, of which nothing is known."""
+    fields: dict[str, Any] = {
+        "account": "main",
+        "id": PLAIN_ID,
+        "source": Source.API,
+        "registered_at": NOW,
+    }
+    return Operation(**fields | changes)
+
+
+def a_running_operation(**changes: Any) -> Operation:
+    """An operation that was seen PROCESSING."""
+    fields: dict[str, Any] = {
+        "status": Status.PROCESSING,
+        "stats": Stats(total=10, recipients=10, sent=1, failed=0),
+        "created_at": CREATED,
+        "updated_at": CREATED + 10 * SECOND,
+        "progressed_at": NOW - 10 * SECOND,
+        "asked_tick": TICK - 10 * SECOND,
+    }
+    return an_operation(**fields | changes)
+
+
+def a_settling_operation(**changes: Any) -> Operation:
+    """An operation that has ended and is looked at again."""
+    fields: dict[str, Any] = {
+        "status": Status.COMPLETED,
+        "stats": Stats(total=10, recipients=10, sent=9, failed=1, unaddressable=0),
+        "updated_at": CREATED + 30 * SECOND,
+        "ended_at": CREATED + 30 * SECOND,
+        "learned_at": NOW,
+    }
+    return a_running_operation(**fields | changes)
+
+
+def a_final_operation(**changes: Any) -> Operation:
+    """An operation whose stats are final."""
+    fields: dict[str, Any] = {"final_at": NOW, "settled": 2}
+    return a_settling_operation(**fields | changes)
+
+
+def a_timing(seconds: float = 0.0, *, latency: float = 0.1, date: Instant | None = None) -> Timing:
+    """Asked so many seconds into the test."""
+    return Timing(asked=at(seconds), answered=at(seconds + latency), date=date)
+
+
+def a_record(word: str | None = "PROCESSING", **changes: Any) -> Record:
+    """What upstream shows of an operation that runs, updated 20 s after its creation."""
+    fields: dict[str, Any] = {
+        "id": PLAIN_ID,
+        "word": word,
+        "stats": Stats(total=10, recipients=10, sent=5, failed=0),
+        "created_at": CREATED,
+        "updated_at": CREATED + 20 * SECOND,
+    }
+    return Record(**fields | changes)
+
+
+def seen(word: str | None = "PROCESSING", *, seconds: float = 0.0, date: Instant | None = None, **record: Any) -> Seen:
+    """Upstream shows the operation, asked so many seconds into the test."""
+    return Seen(timing=a_timing(seconds, date=date), record=a_record(word, **record))
+
+
+def missing(seconds: float = 0.0, *, date: Instant | None = None) -> Missing:
+    """Upstream does not show the operation."""
+    return Missing(timing=a_timing(seconds, date=date))
+
+
+def refused(seconds: float = 0.0) -> Refused:
+    """Upstream answers 400."""
+    return Refused(timing=a_timing(seconds), why="HTTP 400")
+
+
+def unanswered(seconds: float = 0.0, trouble: Trouble = Trouble.UPSTREAM) -> Unanswered:
+    """No usable answer came."""
+    return Unanswered(timing=a_timing(seconds), trouble=trouble, why="made up")
+
+
+def a_reply(body: bytes = b"", *, code: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+    """One HTTP answer."""
+    return Reply(code=code, headers=headers or {}, body=body, asked=at(), answered=at(0.1))
+
+
+def a_tally(**changes: Any) -> Tally:
+    """What a completed operation adds."""
+    fields: dict[str, Any] = {
+        "outcome": Outcome.COMPLETED,
+        "sent": 9,
+        "failed": 1,
+        "recipients": 10,
+        "duration_seconds": 30.0,
+    }
+    return Tally(**fields | changes)
+
+
+def days(count: float) -> Micros:
+    """So many days in microseconds."""
+    return round(count * DAY)

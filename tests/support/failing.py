@@ -1,0 +1,39 @@
+"""A memory store that can be told to fail, as a full disk would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from watcher.core.errors import StoreUnusable
+from watcher.core.model import Instant
+from watcher.store import Change, Entry, Intake, Loaded, Registration
+from watcher.store.memory import MemoryStore
+
+
+class FailingStore(MemoryStore):
+    """Reads and writes raise StoreUnusable while `fails`."""
+
+    fails = False
+
+    def _check(self) -> None:
+        if self.fails:
+            message = "database or disk is full"
+            raise StoreUnusable(message)
+
+    async def load(self, account: str, *, final_since: Instant) -> Loaded:
+        self._check()
+        return await super().load(account, final_since=final_since)
+
+    async def register(self, entries: Sequence[Entry], now: Instant) -> Sequence[Registration]:
+        self._check()
+        return await super().register(entries, now)
+
+    async def intake(self, account: str, since: int) -> Intake:
+        self._check()
+        return await super().intake(account, since)
+
+    async def commit(
+        self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None
+    ) -> frozenset[str]:
+        self._check()
+        return await super().commit(account, changes, cursor=cursor)

@@ -1,0 +1,163 @@
+"""An account's loop on the simulated API in virtual time: the real parts but for socket and disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import httpx
+
+from tests.support.virtual import virtual_clock
+from watcher.api import Client, Credentials, Gate
+from watcher.clock import Clock
+from watcher.core.attempt import Attempt
+from watcher.core.census import Retention
+from watcher.core.condition import AccountEvent
+from watcher.core.errors import StoreUnusable
+from watcher.core.governor import Governor, Share
+from watcher.core.lifecycle import Rules
+from watcher.core.model import SECOND, Micros, Source
+from watcher.core.planner import Promise
+from watcher.simulator import Scenario, SimulatedTransport, Upstream
+from watcher.store import Entry, Store, StoredEvent
+from watcher.store.memory import MemoryStore
+from watcher.watch import AccountWatch, Following
+
+ACCOUNT = "main"
+BASE_URL = "https://comms.example/v1"
+
+
+@dataclass
+class Heard:
+    """A listener that remembers."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    conditions: list[AccountEvent] = field(default_factory=list)
+    anomalies: list[str] = field(default_factory=list)
+    delays: list[Micros] = field(default_factory=list)
+    store_troubles: list[StoreUnusable | None] = field(default_factory=list)
+
+    def attempted(self, account: str, attempt: Attempt) -> None:
+        self.attempts.append(attempt)
+
+    def condition_changed(self, account: str, event: AccountEvent) -> None:
+        self.conditions.append(event)
+
+    def anomaly(self, account: str, kind: str) -> None:
+        self.anomalies.append(kind)
+
+    def detected(self, account: str, delay: Micros) -> None:
+        self.delays.append(delay)
+
+    def committed(self) -> None:
+        pass
+
+    def store_trouble(self, trouble: StoreUnusable | None) -> None:
+        self.store_troubles.append(trouble)
+
+
+@dataclass
+class Rig:
+    """A running loop and all that is around it."""
+
+    clock: Clock
+    upstream: Upstream
+    store: Store
+    heard: Heard
+    watch: AccountWatch
+    stop: asyncio.Event
+
+    async def track(self, ids: Sequence[str], labels: Mapping[str, str] | None = None) -> None:
+        """Register as the API would."""
+        entries = [Entry(account=ACCOUNT, id=one, source=Source.API, labels=labels or {}) for one in ids]
+        await self.store.register(entries, self.clock.now().at)
+        self.watch.wake()
+
+    async def untrack(self, operation_id: str) -> None:
+        """Withdraw as the API would."""
+        await self.store.withdraw(ACCOUNT, operation_id, self.clock.now().at, Source.API)
+        self.watch.wake()
+
+    async def until(self, holds: Callable[[], bool], *, within: float) -> None:
+        """Let virtual time pass until something holds; fails after `within` virtual seconds."""
+        async with asyncio.timeout(within):
+            while not holds():
+                await asyncio.sleep(0.25)
+
+    async def events(self, operation_id: str | None = None) -> Sequence[StoredEvent]:
+        """Everything committed, in order."""
+        events = await self.store.untold(0, 10**6)
+        return [event for event in events if operation_id in (None, event.operation_id)]
+
+
+def following(
+    *,
+    freshness: float = 5.0,
+    settle_after: Sequence[float] = (30.0, 120.0),
+    grace: float = 120.0,
+    retention: Retention | None = None,
+    counter_labels: tuple[str, ...] = (),
+) -> Following:
+    """Settings of a loop, in seconds."""
+    settle = tuple(round(wait * SECOND) for wait in settle_after)
+    return Following(
+        rules=Rules(settle_after=settle, not_found_grace=round(grace * SECOND)),
+        promise=Promise(freshness=round(freshness * SECOND), settle_after=settle),
+        retention=retention or Retention(),
+        counter_labels=counter_labels,
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(  # noqa: PLR0913 -- a factory with overrides
+    scenario: Scenario,
+    *,
+    store: Store | None = None,
+    upstream: Upstream | None = None,
+    settings: Following | None = None,
+    share: Share | None = None,
+    secret: Callable[[], str] | None = None,
+    request_timeout: float = 10.0,
+) -> AsyncIterator[Rig]:
+    """A loop that runs as long as the context lasts, and is then stopped with its last writes done."""
+    clock = virtual_clock()
+    upstream = upstream or Upstream(scenario, clock.now().at)
+    account = scenario.accounts[0]
+    share = share or Share()
+    gate = Gate(Governor(share, clock.now().tick), clock.now)
+    heard = Heard()
+    http = httpx.AsyncClient(transport=SimulatedTransport(upstream, lambda: clock.now().at), timeout=None)
+
+    def connect(hear: Callable[[Attempt], None]) -> Client:
+        return Client(
+            http=http,
+            base_url=BASE_URL,
+            credentials=Credentials(account.account_id, secret or (lambda: account.auth_token)),
+            gate=gate,
+            request_timeout=round(request_timeout * SECOND),
+            now=clock.now,
+            heard=hear,
+        )
+
+    store = store or MemoryStore()
+    watch = AccountWatch(
+        ACCOUNT,
+        following=settings or following(),
+        store=store,
+        connect=connect,
+        gate=gate,
+        now=clock.now,
+        listener=heard,
+    )
+    stop = asyncio.Event()
+    task = asyncio.create_task(watch.run(stop))
+    rig = Rig(clock=clock, upstream=upstream, store=store, heard=heard, watch=watch, stop=stop)
+    try:
+        yield rig
+    finally:
+        stop.set()
+        watch.wake()
+        await task
+        await http.aclose()

@@ -1,0 +1,539 @@
+"""The loop of an account on the simulated API, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+from tests.support.failing import FailingStore
+from tests.support.rig import ACCOUNT, Rig, following, running
+from tests.support.virtual import EPOCH, run_virtually
+from watcher.core.census import Retention
+from watcher.core.condition import Began, Recovered, Trouble
+from watcher.core.governor import Share
+from watcher.core.model import (
+    DAY,
+    SECOND,
+    Corrected,
+    Failing,
+    Finished,
+    Moved,
+    Operation,
+    Outcome,
+    Source,
+    Status,
+    Tracked,
+    Untracked,
+)
+from watcher.simulator import Scenario, parse_scenario
+from watcher.simulator.ids import make_id
+from watcher.store import Entry
+from watcher.store.memory import MemoryStore
+
+NOW = round(EPOCH * SECOND)
+IDS = [make_id(NOW - 5 * SECOND, random.Random(number)) for number in range(1000)]
+
+
+def scripted(*lives: str, more: str = "") -> Scenario:
+    """A scenario with one operation for each text, under the ids in order."""
+    lines = [f"  - {{id: {operation_id}, {life}}}" for operation_id, life in zip(IDS, lives, strict=False)]
+    return parse_scenario("operations:\n" + "\n".join(lines) + "\n" + more)
+
+
+async def finished(rig: Rig, *ids: str, within: float) -> None:
+    """Wait until these are final."""
+    await rig.until(lambda: all(is_final(rig, one) for one in ids), within=within)
+
+
+def is_final(rig: Rig, operation_id: str) -> bool:
+    operation = seen(rig, operation_id)
+    return operation is not None and operation.final_at is not None
+
+
+def seen(rig: Rig, operation_id: str) -> Operation | None:
+    """The operation as the loop shows it now."""
+    return next((one for one in rig.watch.snapshot().shown if one.id == operation_id), None)
+
+
+def known(rig: Rig, operation_id: str) -> Operation:
+    operation = seen(rig, operation_id)
+    assert operation is not None
+    return operation
+
+
+def status(rig: Rig) -> Status | None:
+    operation = seen(rig, IDS[0])
+    return None if operation is None else operation.status
+
+
+def statuses(events: Sequence[object]) -> list[tuple[str | None, str]]:
+    return [(event.from_status, event.to_status) for event in events if isinstance(event, Moved)]
+
+
+def test_every_status_that_lasts_is_told_once_and_the_end_is_told_with_the_final_stats() -> None:
+    async def main() -> None:
+        scenario = scripted(
+            "created: 0s, processing: 20s, completed: 60s, stats: {recipients: 100, unaddressable: 5, failed: 7}"
+        )
+        async with running(scenario) as rig:
+            await rig.track(IDS[:1])
+            await finished(rig, IDS[0], within=300)
+            told = [event.event for event in await rig.events()]
+            operation = known(rig, IDS[0])
+        assert isinstance(told[0], Tracked)
+        assert statuses(told) == [
+            (None, Status.SCHEDULED),
+            (Status.SCHEDULED, Status.PROCESSING),
+            (Status.PROCESSING, Status.COMPLETED),
+        ]
+        ends = [event for event in told if isinstance(event, Finished)]
+        assert [end.outcome for end in ends] == [Outcome.COMPLETED]
+        assert ends[0].duration_seconds == pytest.approx(60, abs=1)
+        assert sum(isinstance(event, Failing) for event in told) == 1
+        assert (operation.stats.sent, operation.stats.failed, operation.stats.unaddressable) == (88, 7, 5)
+        assert (operation.stats.total, operation.stats.recipients) == (95, 100)
+        assert all(0 <= delay <= 6 * SECOND for delay in rig.heard.delays)
+
+    run_virtually(main())
+
+
+def test_counters_count_an_operation_once_when_its_stats_are_final() -> None:
+    async def main() -> None:
+        scenario = scripted("created: 0s, completed: 10s, stats: {recipients: 50, failed: 3}")
+        async with running(scenario) as rig:
+            await rig.track(IDS[:1])
+            await rig.until(lambda: status(rig) is Status.COMPLETED, within=20)
+            before = dict(rig.watch.snapshot().totals)
+            await finished(rig, IDS[0], within=200)
+            await asyncio.sleep(600)
+            totals = rig.watch.snapshot().totals
+        assert before["operations", "completed"] == 0
+        assert totals["operations", "completed"] == 1
+        assert (totals["notifications", "sent"], totals["notifications", "failed"]) == (47, 3)
+        assert totals["recipients",] == 50
+
+    run_virtually(main())
+
+
+def test_stats_that_move_after_the_end_are_corrected_and_counted_as_corrected() -> None:
+    async def main() -> None:
+        scenario = scripted(
+            "steps: [{at: 0s, status: PROCESSING, stats: {total: 5, queued: 5}}, "
+            "{at: 9s, status: COMPLETED, stats: {total: 5, sent: 5}}, "
+            "{at: 30s, status: COMPLETED, stats: {total: 5, sent: 4, failed: 1}}]"
+        )
+        async with running(scenario) as rig:
+            await rig.track(IDS[:1])
+            await finished(rig, IDS[0], within=300)
+            corrected = [event.event for event in await rig.events() if isinstance(event.event, Corrected)]
+            totals = rig.watch.snapshot().totals
+        assert [(event.before.sent, event.stats.sent, event.stats.failed) for event in corrected] == [(5, 4, 1)]
+        assert (totals["notifications", "sent"], totals["notifications", "failed"]) == (4, 1)
+
+    run_virtually(main())
+
+
+def test_a_thousand_operations_reach_their_end_through_every_kind_of_trouble() -> None:
+    async def main() -> None:
+        chance = random.Random(7)
+        lives = []
+        for _ in range(1000):
+            end = chance.randint(30, 900)
+            ends = "canceled" if chance.random() < 0.05 else "completed"
+            failed = chance.randint(0, 5)
+            lives.append(f"created: -5s, processing: 2s, {ends}: {end}s, stats: {{recipients: 40, failed: {failed}}}")
+        scenario = scripted(
+            *lives,
+            more="""
+latency: 20ms..200ms
+faults:
+  - {kind: status, status: 429, probability: 0.04, retry_after: seconds, wait: 1s}
+  - {kind: status, status: 429, probability: 0.03, retry_after: seconds, wait: 3s}
+  - {kind: status, status: 500, probability: 0.05}
+  - {kind: status, status: 503, probability: 0.04, retry_after: seconds, wait: 2s}
+  - {kind: cut, probability: 0.05}
+  - {kind: garbage, probability: 0.05}
+  - {kind: silent, probability: 0.04}
+""",
+        )
+        share = Share(per_second=50, concurrency=8)
+        settings = following(freshness=30, settle_after=(5.0, 10.0), retention=Retention(max_operations=1000))
+        async with running(scenario, share=share, settings=settings, request_timeout=3.0) as rig:
+            await rig.track(IDS)
+            await rig.until(lambda: rig.watch.unfinished == 0 and len(rig.watch.snapshot().shown) == 1000, within=36000)
+            await asyncio.sleep(60)
+            events = await rig.events()
+            totals = rig.watch.snapshot().totals
+            ledger = rig.upstream.ledger
+            lives_by_id = {life.id: life for life in rig.upstream.world.lives()}
+            now = rig.clock.now().at
+        troubled = sum(1 for attempt in rig.heard.attempts if attempt.why)
+        assert 0.2 < troubled / len(rig.heard.attempts) < 0.4
+        ends = Counter(event.operation_id for event in events if isinstance(event.event, Finished))
+        assert ends == Counter(IDS)
+        from watcher.simulator.life import last_stats  # noqa: PLC0415 -- the truth, only here
+
+        truth = [last_stats(life) for life in lives_by_id.values()]
+        assert totals["operations", "completed"] + totals["operations", "canceled"] == 1000
+        for state in ("sent", "failed", "canceled"):
+            assert totals["notifications", state] == sum(getattr(stats, state) for stats in truth)
+        assert totals["recipients",] == 40_000
+        assert ledger.during_hold == 0
+        assert ledger.most_concurrent[scenario.accounts[0].account_id] <= 8
+        assert now > NOW
+
+    run_virtually(main())
+
+
+def test_refused_credentials_stop_the_asking_and_the_right_ones_bring_it_back() -> None:
+    async def main() -> None:
+        scenario = scripted("created: 0s, completed: 1h, stats: {recipients: 5}")
+        secret = ["wrong"]
+        async with running(scenario, secret=lambda: secret[0]) as rig:
+            await rig.track(IDS[:1])
+            await asyncio.sleep(300)
+            asked = rig.upstream.ledger.instants()
+            assert not rig.watch.snapshot().up
+            assert rig.watch.snapshot().unauthorized
+            secret[0] = scenario.accounts[0].auth_token
+            await rig.until(lambda: rig.watch.snapshot().up, within=31)
+            assert not rig.watch.snapshot().unauthorized
+        assert 5 <= len(asked) <= 11
+        assert all(later - earlier >= 30 * SECOND for earlier, later in zip(asked, asked[1:], strict=False))
+        began, recovered = rig.heard.conditions
+        assert isinstance(began, Began)
+        assert began.trouble is Trouble.UNAUTHORIZED
+        assert isinstance(recovered, Recovered)
+        assert 300 * SECOND <= recovered.lasted <= 335 * SECOND
+
+    run_virtually(main())
+
+
+def test_a_token_replaced_under_load_is_no_event() -> None:
+    async def main() -> None:
+        scenario = scripted("created: 0s, completed: 1h, stats: {recipients: 5}")
+        account = scenario.accounts[0]
+        secret = [account.auth_token]
+        async with running(scenario, secret=lambda: secret[0]) as rig:
+            await rig.track(IDS[:1])
+            await asyncio.sleep(20)
+            secret[0] = "the-next-token"  # noqa: S105 -- made up
+            import msgspec  # noqa: PLC0415 -- only here
+
+            rig.upstream.set_accounts([msgspec.structs.replace(account, auth_token="the-next-token")])  # noqa: S106
+            await asyncio.sleep(60)
+            assert rig.watch.snapshot().up
+        assert rig.heard.conditions == []
+        assert sum(attempt.code == "401" for attempt in rig.heard.attempts) == 1
+
+    run_virtually(main())
+
+
+def test_upstream_that_is_down_is_told_on_the_edges_and_not_hammered() -> None:
+    async def main() -> None:
+        scenario = scripted(
+            "created: 0s, completed: 3h, stats: {recipients: 5}",
+            more="faults: [{kind: reset, from: 60s, until: 3660s}]",
+        )
+        async with running(scenario) as rig:
+            await rig.track(IDS[:1])
+            await asyncio.sleep(3600)
+            assert not rig.watch.snapshot().up
+            lag = rig.watch.snapshot().lag
+            await asyncio.sleep(300)
+            assert rig.watch.snapshot().up
+        assert lag > 3000 * SECOND
+        began, recovered = rig.heard.conditions
+        assert isinstance(began, Began)
+        assert began.trouble is Trouble.UNREACHABLE
+        assert isinstance(recovered, Recovered)
+        assert len([attempt for attempt in rig.heard.attempts if attempt.why]) < 3 * 60 * 2
+
+    run_virtually(main())
+
+
+def test_what_is_not_shown_yet_is_waited_for_and_what_never_comes_is_not_found() -> None:
+    async def main() -> None:
+        scenario = scripted(
+            "created: 0s, completed: 20m, stats: {recipients: 5}",
+            more=f"faults: [{{kind: invisible, wait: 45s, operation: {IDS[0]}}}]",
+        )
+        async with running(scenario) as rig:
+            await rig.track(IDS[:2])
+            await asyncio.sleep(30)
+            assert {known(rig, one).status for one in IDS[:2]} == {Status.UNSEEN}
+            await finished(rig, IDS[1], within=900)
+            assert known(rig, IDS[1]).status is Status.NOT_FOUND
+            assert known(rig, IDS[0]).status is Status.PROCESSING
+            asked = [a for a in rig.heard.attempts if a.code == "404"]
+            told = await rig.events(IDS[1])
+            totals = rig.watch.snapshot().totals
+        assert statuses([event.event for event in told]) == [(None, Status.NOT_FOUND)]
+        assert totals["operations", "not_found"] == 1
+        assert len(asked) < 30
+
+    run_virtually(main())
+
+
+def test_an_id_older_than_its_record_that_was_never_followed_is_expired_and_not_counted() -> None:
+    async def main() -> None:
+        old = make_id(NOW - 8 * DAY, random.Random(1))
+        async with running(parse_scenario("{}")) as rig:
+            await rig.track([old])
+            await finished(rig, old, within=10)
+            totals = rig.watch.snapshot().totals
+            told = [event.event for event in await rig.events(old)]
+        assert [event.outcome for event in told if isinstance(event, Finished)] == [Outcome.EXPIRED]
+        assert totals["operations", "expired"] == 0
+
+    run_virtually(main())
+
+
+def test_a_refused_id_is_rejected_at_once() -> None:
+    async def main() -> None:
+        scenario = scripted(
+            "created: 0s, completed: 1h, stats: {recipients: 5}", more="faults: [{kind: status, status: 400}]"
+        )
+        async with running(scenario) as rig:
+            await rig.track(IDS[:1])
+            await finished(rig, IDS[0], within=10)
+            await asyncio.sleep(60)
+            assert known(rig, IDS[0]).outcome is Outcome.REJECTED
+        assert sum(a.endpoint == "fetch" for a in rig.heard.attempts) == 1
+
+    run_virtually(main())
+
+
+def test_an_untracked_operation_is_neither_asked_about_nor_counted() -> None:
+    async def main() -> None:
+        scenario = scripted("created: 0s, completed: 30s, stats: {recipients: 5}")
+        async with running(scenario) as rig:
+            await rig.track(IDS[:1])
+            await asyncio.sleep(10)
+            await rig.untrack(IDS[0])
+            await asyncio.sleep(1)
+            asked = rig.upstream.ledger.count("fetch")
+            await asyncio.sleep(300)
+            assert rig.upstream.ledger.count("fetch") == asked
+            assert seen(rig, IDS[0]) is None
+            assert rig.watch.snapshot().totals["operations", "completed"] == 0
+            events = await rig.events()
+        assert isinstance(events[-1].event, Untracked)
+
+    run_virtually(main())
+
+
+def test_labels_given_later_reach_an_operation_that_is_followed() -> None:
+    async def main() -> None:
+        scenario = scripted("created: 0s, completed: 1h, stats: {recipients: 5}")
+        async with running(scenario) as rig:
+            await rig.track(IDS[:1], {"campaign": "one"})
+            await asyncio.sleep(12)
+            await rig.track(IDS[:1], {"team": "two"})
+            await asyncio.sleep(1)
+            operation = known(rig, IDS[0])
+        assert operation.labels == {"campaign": "one", "team": "two"}
+        assert operation.status is Status.PROCESSING
+
+    run_virtually(main())
+
+
+def test_a_finished_operation_named_again_is_neither_followed_nor_counted_again() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        scenario = scripted("created: 0s, completed: 10s, stats: {recipients: 5}")
+        async with running(scenario, store=store) as rig:
+            await rig.track(IDS[:1])
+            await finished(rig, IDS[0], within=200)
+            await rig.track(IDS[:1])
+            await asyncio.sleep(10)
+        upstream = rig.upstream
+        asked = upstream.ledger.count("fetch")
+        async with running(scenario, store=store, upstream=upstream) as rig:
+            await rig.track(IDS[:1])
+            await asyncio.sleep(60)
+            assert rig.watch.snapshot().totals["operations", "completed"] == 1
+        assert upstream.ledger.count("fetch") == asked
+
+    run_virtually(main())
+
+
+def test_what_happened_while_the_daemon_was_down_is_found_and_told_on_return() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        scenario = scripted("created: 0s, completed: 60s, stats: {recipients: 5, failed: 2}")
+        async with running(scenario, store=store) as rig:
+            await rig.track(IDS[:1])
+            await asyncio.sleep(20)
+        upstream = rig.upstream
+        await asyncio.sleep(600)
+        async with running(scenario, store=store, upstream=upstream) as rig:
+            await finished(rig, IDS[0], within=200)
+            events = [event.event for event in await rig.events()]
+        assert statuses(events) == [(None, Status.PROCESSING), (Status.PROCESSING, Status.COMPLETED)]
+        assert rig.heard.delays == []
+
+    run_virtually(main())
+
+
+def test_settling_goes_on_where_it_was_after_a_restart() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        scenario = scripted("created: 0s, completed: 10s, stats: {recipients: 5}")
+        async with running(scenario, store=store) as rig:
+            await rig.track(IDS[:1])
+            await rig.until(lambda: status(rig) is Status.COMPLETED and known(rig, IDS[0]).settled == 1, within=60)
+        asked = rig.upstream.ledger.count("fetch")
+        async with running(scenario, store=store, upstream=rig.upstream) as again:
+            await finished(again, IDS[0], within=130)
+            assert rig.upstream.ledger.count("fetch") == asked + 1
+            assert again.watch.snapshot().totals["operations", "completed"] == 1
+
+    run_virtually(main())
+
+
+def test_too_small_a_share_makes_all_late_evenly_and_says_by_how_much() -> None:
+    async def main() -> None:
+        # Without lists, each must be asked for by its id.
+        no_lists = "faults: [{kind: status, status: 400, endpoint: list}]"
+        scenario = scripted(*["created: -5s, completed: 5h, stats: {recipients: 5}"] * 100, more=no_lists)
+        async with running(scenario, share=Share(per_second=4, concurrency=4)) as rig:
+            await rig.track(IDS[:100])
+            await asyncio.sleep(600)
+            lag = rig.watch.snapshot().lag
+            entries = [entry for entry in rig.upstream.ledger.entries if entry.operation_id is not None]
+            last: dict[str, list[int]] = {}
+            for entry in entries:
+                last.setdefault(str(entry.operation_id), []).append(entry.at)
+        gaps = [later - earlier for at in last.values() for earlier, later in zip(at[2:], at[3:], strict=False)]
+        assert len(last) == 100
+        assert max(gaps) < 27 * SECOND
+        assert min(gaps) > 23 * SECOND
+        assert 18 * SECOND < lag < 22 * SECOND
+
+    run_virtually(main())
+
+
+def test_an_idle_account_is_asked_once_at_the_start_and_every_five_minutes() -> None:
+    async def main() -> None:
+        async with running(parse_scenario("{}")) as rig:
+            await asyncio.sleep(1)
+            assert rig.watch.snapshot().up
+            await asyncio.sleep(3600)
+        assert rig.upstream.ledger.count("list") == 13
+        assert rig.upstream.ledger.count("fetch") == 0
+
+    run_virtually(main())
+
+
+def test_series_leave_a_hold_after_the_first_completed_scrape_of_the_final_stats() -> None:
+    async def main() -> None:
+        scenario = scripted("created: 0s, completed: 10s, stats: {recipients: 5}")
+        async with running(scenario) as rig:
+            await rig.track(IDS[:1])
+            before_the_end = rig.watch.snapshot()
+            await finished(rig, IDS[0], within=200)
+            rig.watch.scraped(before_the_end)
+            await asyncio.sleep(1800)
+            assert seen(rig, IDS[0]) is not None
+            rig.watch.scraped(rig.watch.snapshot())
+            await asyncio.sleep(599)
+            assert seen(rig, IDS[0]) is not None
+            await asyncio.sleep(2)
+            assert seen(rig, IDS[0]) is None
+            await asyncio.sleep(10)
+            assert len(await rig.store.find(IDS[0])) == 1
+
+    run_virtually(main())
+
+
+def test_series_leave_without_any_scrape_after_hold_at_most() -> None:
+    async def main() -> None:
+        scenario = scripted("created: 0s, completed: 10s, stats: {recipients: 5}")
+        async with running(scenario) as rig:
+            await rig.track(IDS[:1])
+            await finished(rig, IDS[0], within=200)
+            final_at = known(rig, IDS[0]).final_at
+            assert final_at is not None
+            await asyncio.sleep((final_at + DAY - rig.clock.now().at) / SECOND - 1)
+            assert seen(rig, IDS[0]) is not None
+            await asyncio.sleep(2)
+            assert seen(rig, IDS[0]) is None
+
+    run_virtually(main())
+
+
+def test_memory_holds_no_more_finished_operations_than_are_shown() -> None:
+    async def main() -> None:
+        lives = [f"created: -5s, completed: 5s, stats: {{recipients: 5, failed: {int(n < 3)}}}" for n in range(50)]
+        settings = following(settle_after=(), retention=Retention(max_operations=10))
+        async with running(scripted(*lives), settings=settings, share=Share(per_second=100, concurrency=4)) as rig:
+            await rig.track(IDS[:50])
+            await rig.until(lambda: rig.watch.snapshot().totals["operations", "completed"] == 50, within=60)
+            await asyncio.sleep(120)
+            snapshot = rig.watch.snapshot()
+        assert len(snapshot.shown) + snapshot.suppressed == 10
+        assert set(IDS[:3]) <= {operation.id for operation in snapshot.shown}
+
+    run_virtually(main())
+
+
+def test_while_the_store_fails_following_goes_on_and_afterwards_nothing_is_missing() -> None:
+    async def main() -> None:
+        store = FailingStore()
+        scenario = scripted("created: 0s, processing: 30s, completed: 60s, stats: {recipients: 5, failed: 2}")
+        async with running(scenario, store=store, settings=following(settle_after=(5.0,))) as rig:
+            await rig.track(IDS[:1])
+            await asyncio.sleep(10)
+            store.fails = True
+            await asyncio.sleep(120)
+            assert is_final(rig, IDS[0])
+            assert rig.watch.snapshot().totals["operations", "completed"] == 0
+            assert rig.heard.store_troubles[-1] is not None
+            store.fails = False
+            await rig.until(lambda: rig.watch.snapshot().totals["operations", "completed"] == 1, within=16)
+            events = await rig.events()
+        assert [event.seq for event in events] == list(range(1, len(events) + 1))
+        assert statuses([event.event for event in events]) == [
+            (None, Status.SCHEDULED),
+            (Status.SCHEDULED, Status.PROCESSING),
+            (Status.PROCESSING, Status.COMPLETED),
+        ]
+        assert rig.heard.store_troubles[-1] is None
+
+    run_virtually(main())
+
+
+def test_a_loop_starts_as_soon_as_the_store_can_be_read() -> None:
+    async def main() -> None:
+        store = FailingStore()
+        await store.register([Entry(account=ACCOUNT, id=IDS[0], source=Source.API)], NOW)
+        store.fails = True
+        scenario = scripted("created: 0s, completed: 60s, stats: {recipients: 5}")
+        async with running(scenario, store=store) as rig:
+            await asyncio.sleep(30)
+            assert rig.upstream.ledger.count() == 0
+            assert not rig.watch.is_overdue()
+            store.fails = False
+            await rig.until(lambda: seen(rig, IDS[0]) is not None, within=16)
+
+    run_virtually(main())
+
+
+def test_the_next_look_is_explained() -> None:
+    async def main() -> None:
+        scenario = scripted("created: 0s, completed: 1h, stats: {recipients: 5}")
+        async with running(scenario) as rig:
+            await rig.track(IDS[:1])
+            await asyncio.sleep(2)
+            look = rig.watch.next_look(IDS[0])
+            assert look is not None
+            assert 0 < look.due_tick - rig.clock.now().tick <= 5 * SECOND
+            assert (look.how, look.why) == ("GET by id", "freshness after the last look")
+            assert rig.watch.next_look(IDS[1]) is None
+
+    run_virtually(main())

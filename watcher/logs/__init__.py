@@ -1,0 +1,10 @@
+"""What is written to standard output: one JSON object a line, or the same for people.
+
+    lines   the thread that writes, so that a blocked standard output blocks nothing else
+    words   events and levels as log lines, through structlog
+"""
+
+from watcher.logs.lines import LineWriter
+from watcher.logs.words import Log
+
+__all__ = ["LineWriter", "Log"]

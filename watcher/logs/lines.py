@@ -1,0 +1,90 @@
+"""The thread that writes lines to a file descriptor.
+
+A blocked or broken standard output must never block following or scraping, and a line is told only when it was taken whole. The thread is a daemon
+thread: a process that ends does not wait for a reader that does not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+
+QUEUED_AT_MOST = 1000
+"""Lines of the watcher itself that wait; beyond these the oldest news is not worth blocking for."""
+
+
+_Done = Callable[[OSError | None], None]
+
+
+class LineWriter:
+    """Writes whole lines, in order. `write` is for events and says whether they were taken; `drop_in` is for the rest."""
+
+    def __init__(self, descriptor: int = 1) -> None:
+        self._descriptor = descriptor
+        self._queue: queue.Queue[tuple[bytes, _Done]] = queue.Queue()
+        self._thread: threading.Thread | None = None
+        self.dropped = 0
+
+    async def write(self, lines: Sequence[bytes]) -> None:
+        """Returns when standard output took every line whole. Raises OSError when it is closed or broken."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+
+        def settle(error: OSError | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+        def done(error: OSError | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is gone, and with it whoever asked
+                loop.call_soon_threadsafe(settle, error)
+
+        self._put(b"".join(lines), done)
+        await future
+
+    def drop_in(self, line: bytes) -> None:
+        """Write when there is room, forget when there is none; never waits."""
+        if self._queue.qsize() >= QUEUED_AT_MOST:
+            self.dropped += 1
+            return
+        self._put(line, _forget)
+
+    def drain(self, seconds: float) -> bool:
+        """Wait for what was put in before now, at most so long; whether it is written. Blocks, so only for the end."""
+        if self._thread is None:
+            return True
+        done = threading.Event()
+        self._put(b"", lambda _: done.set())
+        return done.wait(seconds)
+
+    def _put(self, data: bytes, done: _Done) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="standard output", daemon=True)
+            self._thread.start()
+        self._queue.put((data, done))
+
+    def _run(self) -> None:
+        while True:
+            data, done = self._queue.get()
+            try:
+                self._write_whole(data)
+            except OSError as exc:
+                done(exc)
+            else:
+                done(None)
+
+    def _write_whole(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+
+def _forget(_: OSError | None) -> None:
+    """Nobody asked."""

@@ -1,0 +1,171 @@
+"""Events as log lines. Names are dotted and in the past tense; the keys of one thing are the same everywhere.
+
+Events ignore `log.level`; everything else the watcher says about itself goes by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from datetime import UTC, datetime
+from typing import Any, assert_never
+
+import msgspec
+import structlog
+
+from watcher.core.condition import AccountEvent, Began, Recovered
+from watcher.core.model import (
+    SECOND,
+    Corrected,
+    Failing,
+    Finished,
+    Instant,
+    Moved,
+    Odd,
+    OperationEvent,
+    Outcome,
+    Tracked,
+    Untracked,
+    rfc3339,
+)
+from watcher.logs.lines import LineWriter
+
+_encoder = msgspec.json.Encoder(enc_hook=str)
+
+
+class _Sink:
+    """What structlog hands its rendered lines to."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        self._writer = writer
+
+    def msg(self, line: str | bytes) -> None:
+        """Take one line without its end."""
+        self._writer.drop_in((line if isinstance(line, bytes) else line.encode()) + b"\n")
+
+    debug = info = warning = error = critical = exception = msg
+
+
+class Log:
+    """Turns what happened into lines and hands them on."""
+
+    def __init__(self, writer: LineWriter, *, level: str = "info", form: str = "json") -> None:
+        self._writer = writer
+        self.adopt(level=level, form=form)
+
+    def adopt(self, *, level: str, form: str) -> None:
+        """The operator's `log.level` and `log.format`, from now on."""
+        self._render = _renderer(form)
+        self.about_itself: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+            _Sink(self._writer),
+            wrapper_class=structlog.make_filtering_bound_logger(level),
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.format_exc_info,
+                self._render_processor,
+            ],
+        )
+
+    def event(self, name: str, /, level: str = "info", **fields: object) -> None:
+        """An event that is not of an operation; told whatever the level is."""
+        self._writer.drop_in(self.line(name, level, fields))
+
+    def account_event(self, account: str, event: AccountEvent) -> None:
+        """The edge of an account's trouble."""
+        match event:
+            case Began(trouble=trouble, why=why):
+                self.event(f"account.{trouble}", "warning", account=account, reason=why)
+            case Recovered(trouble=trouble, lasted=lasted):
+                seconds = round(lasted / SECOND, 3)
+                self.event("account.recovered", account=account, trouble=str(trouble), lasted_seconds=seconds)
+            case _:
+                assert_never(event)
+
+    def line(self, name: str, level: str, fields: Mapping[str, object]) -> bytes:
+        """One whole line, its end included."""
+        timestamp = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        return self._render({"timestamp": timestamp, "level": level, "event": name, **fields}) + b"\n"
+
+    def _render_processor(self, _: object, __: str, event_dict: MutableMapping[str, Any]) -> bytes:
+        first = {key: event_dict.pop(key) for key in ("timestamp", "level", "event")}
+        return self._render({**first, **event_dict})
+
+
+def _renderer(form: str) -> Callable[[dict[str, object]], bytes]:
+    """Fields to one line without its end."""
+    if form == "json":
+        return _encoder.encode
+    console = structlog.dev.ConsoleRenderer(
+        colors=False, sort_keys=False, pad_event_to=18, exception_formatter=structlog.dev.plain_traceback
+    )
+    return lambda fields: str(console(None, "", _for_people(fields))).replace("\n", " | ").encode()
+
+
+def _for_people(fields: Mapping[str, object]) -> dict[str, object]:
+    """The fields that a person reads: flat, the telling ones first, and without what only programs need or what says nothing."""
+    flat: dict[str, object] = {}
+    for key, value in fields.items():
+        if not isinstance(value, Mapping):
+            flat[key] = value
+        elif key == "labels":
+            flat |= value
+        else:
+            prefix = "" if key == "stats" else f"{key}."
+            flat |= {f"{prefix}{name}": count for name, count in value.items() if count}
+    first = {key: flat[key] for key in _FIRST if key in flat}
+    shown = {
+        key: value for key, value in (first | flat).items() if key not in _FOR_PROGRAMS and value not in (None, False)
+    }
+    return shown | {"timestamp": str(fields["timestamp"])[11:23]}
+
+
+_FIRST = ("from_status", "to_status", "outcome", "operation_id")
+_FOR_PROGRAMS = frozenset({"event_id", "seq", "occurred_at", "updated_at"})
+
+
+def level_of(event: OperationEvent) -> str:
+    """`warning` for what people may want to be woken by, `info` for the rest."""
+    match event:
+        case Failing():
+            return "warning"
+        case Finished(outcome=outcome, stats=stats):
+            return "warning" if stats.has_failures or outcome is not Outcome.COMPLETED else "info"
+        case Corrected(stats=stats, before=before):
+            rose = (stats.failed or 0) > (before.failed or 0) or (stats.unaddressable or 0) > (before.unaddressable or 0)
+            return "warning" if rose else "info"
+        case Tracked() | Untracked() | Moved() | Odd():
+            return "info"
+        case _:
+            assert_never(event)
+
+
+def fields_of(event: OperationEvent) -> dict[str, object]:
+    """The event's own keys, `event` (its name) among them."""
+    fields: dict[str, object] = msgspec.to_builtins(event)
+    if isinstance(event, Moved) and event.status_word is None:
+        del fields["status_word"]
+    if isinstance(event, Odd) and event.detail is None:
+        del fields["detail"]
+    return fields
+
+
+def operation_fields(
+    *,
+    account: str,
+    operation_id: str,
+    labels: Mapping[str, str],
+    event_id: str,
+    seq: int,
+    occurred_at: Instant,
+    replayed: bool,
+) -> dict[str, object]:
+    """The keys that every event of an operation carries."""
+    return {
+        "account": account,
+        "operation_id": operation_id,
+        "labels": dict(labels),
+        "event_id": event_id,
+        "seq": seq,
+        "occurred_at": rfc3339(occurred_at),
+        "replayed": replayed,
+    }

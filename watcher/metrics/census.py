@@ -1,0 +1,294 @@
+"""The collector over snapshots: gauges are a census, not a diary. No code anywhere removes a series.
+
+A stat or instant that was never received has no series. Counters come from the totals as committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+from watcher.core import totals
+from watcher.core.model import SECOND, Instant, Operation, Outcome
+from watcher.core.snapshot import AccountSnapshot
+
+PER_OPERATION = ("account", "operation_id")
+STATES = ("scheduled", "queued", "sent", "failed", "canceled")
+
+_Labels = tuple[str, ...]
+
+
+class CensusCollector:
+    """Families for prometheus-client out of snapshots. Reads nothing else, so it may run in any thread."""
+
+    def __init__(
+        self, snapshots: Sequence[AccountSnapshot], *, labels: Sequence[str] = (), counter_labels: Sequence[str] = ()
+    ) -> None:
+        self._snapshots = snapshots
+        self._labels = labels
+        self._counter_labels = counter_labels
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, each once and contiguous."""
+        yield from self._operations()
+        yield from self._finished()
+        yield from self._accounts()
+
+    # ── per operation ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _operations(self) -> Iterator[Metric]:
+        shown = [operation for snapshot in self._snapshots for operation in snapshot.shown]
+        yield _gauge(
+            "twilio_push_operation_notifications",
+            "Push notifications of the operation, by state.",
+            (*PER_OPERATION, "state"),
+            (
+                ((*_key(operation), state), value)
+                for operation in shown
+                for state in STATES
+                if (value := getattr(operation.stats, state)) is not None
+            ),
+        )
+        for name, help_text, read in _PLAIN_GAUGES:
+            yield _gauge(
+                name,
+                help_text,
+                PER_OPERATION,
+                ((_key(operation), value) for operation in shown if (value := read(operation)) is not None),
+            )
+        yield _gauge(
+            "twilio_push_operation_status",
+            "1 for the present status of the operation; exactly one series an operation.",
+            (*PER_OPERATION, "status"),
+            (((*_key(operation), operation.status.value), 1) for operation in shown),
+        )
+        yield _gauge(
+            "twilio_push_operation_info",
+            "1, with the labels that the app gave and metrics.labels allows; to be joined.",
+            (*PER_OPERATION, *self._labels),
+            (
+                ((*_key(operation), *(operation.labels.get(name, "") for name in self._labels)), 1)
+                for operation in shown
+            ),
+        )
+
+    # ── counters of the finished ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _finished(self) -> Iterator[Metric]:
+        yield self._counter(
+            "twilio_push_operations_finished",
+            "Operations whose stats became final, by outcome.",
+            totals.OPERATIONS,
+            ("outcome",),
+            [(outcome.value,) for outcome in Outcome],
+        )
+        yield self._counter(
+            "twilio_push_notifications_finished",
+            "Push notifications of operations whose stats became final, by state.",
+            totals.NOTIFICATIONS,
+            ("state",),
+            [(state,) for state in totals.NOTIFICATION_STATES],
+        )
+        yield self._counter(
+            "twilio_push_recipients_finished",
+            "Recipients targeted by operations whose stats became final.",
+            totals.RECIPIENTS,
+            (),
+            [()],
+        )
+        yield self._counter(
+            "twilio_push_unaddressable_recipients_finished",
+            "Recipients without a valid device token, of operations whose stats became final.",
+            totals.UNADDRESSABLE,
+            (),
+            [()],
+        )
+        yield self._durations()
+
+    def _counter(
+        self, name: str, help_text: str, series: str, label_names: _Labels, known: Sequence[_Labels]
+    ) -> CounterMetricFamily:
+        family = CounterMetricFamily(name, help_text, labels=("account", *label_names, *self._counter_labels))
+        for snapshot in self._snapshots:
+            values = self._by_counter_labels(snapshot.totals, series, len(label_names))
+            if not self._counter_labels:
+                values = {key: 0.0 for key in known} | values
+            for key, value in sorted(values.items()):
+                family.add_metric((snapshot.account, *key), value)
+        return family
+
+    def _durations(self) -> HistogramMetricFamily:
+        family = HistogramMetricFamily(
+            "twilio_push_operation_duration_seconds",
+            "From creation to end by upstream's clock, of completed and canceled operations, in seconds.",
+            labels=("account", *self._counter_labels),
+        )
+        for snapshot in self._snapshots:
+            buckets = self._by_counter_labels(snapshot.totals, totals.DURATION_BUCKET, 1)
+            sums = self._by_counter_labels(snapshot.totals, totals.DURATION_SUM, 0)
+            users = {key[1:] for key in buckets} or (set() if self._counter_labels else {()})
+            for user in sorted(users):
+                count, cumulated = 0.0, []
+                for bound in totals.DURATION_BUCKETS:
+                    count += buckets.get((str(bound), *user), 0.0)
+                    cumulated.append((_bound(bound), count))
+                family.add_metric((snapshot.account, *user), cumulated, sums.get(user, 0.0))
+        return family
+
+    def _by_counter_labels(
+        self, values: Mapping[tuple[str, ...], float], series: str, fixed: int
+    ) -> dict[_Labels, float]:
+        """The totals of one series by its own labels and the counter labels in force; labels no longer in force are added up."""
+        found: dict[_Labels, float] = {}
+        for key, value in values.items():
+            if key[0] != series:
+                continue
+            user = dict(part.split("=", 1) for part in key[1 + fixed :])
+            labels = (*key[1 : 1 + fixed], *(user.get(name, "") for name in self._counter_labels))
+            found[labels] = found.get(labels, 0.0) + value
+        return found
+
+    # ── accounts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _accounts(self) -> Iterator[Metric]:
+        yield _gauge(
+            "twilio_push_operations",
+            "Operations that are followed or settling, by status.",
+            ("account", "status"),
+            (
+                ((snapshot.account, status), count)
+                for snapshot in self._snapshots
+                for status, count in snapshot.statuses.items()
+            ),
+        )
+        for name, help_text, read in _ACCOUNT_GAUGES:
+            yield _gauge(
+                name,
+                help_text,
+                ("account",),
+                (
+                    ((snapshot.account,), value)
+                    for snapshot in self._snapshots
+                    if (value := read(snapshot)) is not None
+                ),
+            )
+        throttled = CounterMetricFamily(
+            "operation_watcher_api_throttled_seconds",
+            "How long upstream held the account by 429 and 503, in seconds.",
+            labels=("account",),
+        )
+        for snapshot in self._snapshots:
+            throttled.add_metric((snapshot.account,), snapshot.throttled / SECOND)
+        yield throttled
+        suppressed = sum(snapshot.suppressed for snapshot in self._snapshots)
+        yield _gauge(
+            "operation_watcher_operations_suppressed",
+            "Operations that have no series of their own because of metrics.max_operations.",
+            (),
+            (((), suppressed),),
+        )
+
+
+def _seconds(instant: Instant | None) -> float | None:
+    return None if instant is None else instant / SECOND
+
+
+_PLAIN_GAUGES: Sequence[tuple[str, str, Callable[[Operation], float | None]]] = (
+    (
+        "twilio_push_operation_size",
+        "Push notifications in the operation.",
+        lambda operation: operation.stats.total,
+    ),
+    (
+        "twilio_push_operation_recipients",
+        "Recipients that the operation targets.",
+        lambda operation: operation.stats.recipients,
+    ),
+    (
+        "twilio_push_operation_unaddressable_recipients",
+        "Recipients with no valid device token, to which nothing was sent.",
+        lambda operation: operation.stats.unaddressable,
+    ),
+    (
+        "twilio_push_operation_created_timestamp_seconds",
+        "When upstream created the operation, in seconds since 1970.",
+        lambda operation: _seconds(operation.created_at),
+    ),
+    (
+        "twilio_push_operation_updated_timestamp_seconds",
+        "When upstream last changed the operation, in seconds since 1970.",
+        lambda operation: _seconds(operation.updated_at),
+    ),
+    (
+        "twilio_push_operation_progressed_timestamp_seconds",
+        "The last look that changed something, in seconds since 1970.",
+        lambda operation: _seconds(operation.progressed_at),
+    ),
+    (
+        "twilio_push_operation_ended_timestamp_seconds",
+        "When the operation ended by upstream's clock, in seconds since 1970.",
+        lambda operation: _seconds(operation.ended_at),
+    ),
+)
+
+_ACCOUNT_GAUGES: Sequence[tuple[str, str, Callable[[AccountSnapshot], float | None]]] = (
+    (
+        "operation_watcher_account_up",
+        "1 while upstream gives usable answers for the account.",
+        lambda snapshot: int(snapshot.up),
+    ),
+    (
+        "operation_watcher_account_unauthorized",
+        "1 while upstream refuses the account's credentials.",
+        lambda snapshot: int(snapshot.unauthorized),
+    ),
+    (
+        "operation_watcher_last_success_timestamp_seconds",
+        "The last usable answer, in seconds since 1970; the start, until the first.",
+        lambda snapshot: _seconds(snapshot.last_success_at),
+    ),
+    (
+        "operation_watcher_api_limit_requests_per_second",
+        "Requests a second that the account's governor allows now.",
+        lambda snapshot: snapshot.limit_per_second,
+    ),
+    (
+        "operation_watcher_freshness_seconds",
+        "How late, at most, a change should be learned, in seconds, as configured.",
+        lambda snapshot: snapshot.freshness / SECOND,
+    ),
+    (
+        "operation_watcher_poll_lag_seconds",
+        "How far past the look that freshness promised the latest operation is, in seconds.",
+        lambda snapshot: snapshot.lag / SECOND,
+    ),
+    (
+        "operation_watcher_clock_skew_seconds",
+        "Upstream's clock less ours, by the Date header, in seconds.",
+        lambda snapshot: snapshot.skew / SECOND,
+    ),
+    (
+        "operation_watcher_discovery_last_complete_timestamp_seconds",
+        "When discovery last read every page of its lists, in seconds since 1970.",
+        lambda snapshot: _seconds(snapshot.discovered_at),
+    ),
+)
+
+
+def _key(operation: Operation) -> _Labels:
+    return operation.account, operation.id
+
+
+def _gauge(
+    name: str, help_text: str, labels: Sequence[str], samples: Iterator[tuple[_Labels, float]] | Sequence[tuple[_Labels, float]]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, help_text, labels=labels)
+    for key, value in samples:
+        family.add_metric(key, value)
+    return family
+
+
+def _bound(bound: float) -> str:
+    return "+Inf" if bound == float("inf") else f"{float(bound)}"

@@ -1,0 +1,175 @@
+"""Metrics of the watcher itself, in a registry of their own.
+
+Every label value that can be known beforehand is there at 0 from the start, so that `rate()` sees the first event.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from watcher import __version__
+from watcher.core.attempt import Attempt, Endpoint
+from watcher.core.model import SECOND, Instant, Micros
+from watcher.core.wire import CODES
+
+PREFIX = "operation_watcher_"
+REQUEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+DELAY_BUCKETS = (1, 2.5, 5, 10, 30, 60, 300, 3600)
+
+KINDS = (
+    "garbled",
+    "instant_garbled",
+    "row_garbled",
+    "stale_answer",
+    "stats_fell",
+    "stats_garbled",
+    "stats_missing",
+    "status_missing",
+    "terminal_changed",
+    "terminal_regressed",
+    "unknown_status",
+)
+"""The anomalies that are known by name."""
+
+
+class Instruments:
+    """The metrics that only grow or are set by whoever knows; the rest is collected from snapshots."""
+
+    def __init__(self) -> None:
+        # A `_created` series beside every counter would double what is scraped, and tell nothing that we do not.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        build = Gauge(
+            PREFIX + "build_info",
+            "The version that runs, and the Python it runs on; always 1.",
+            ("version", "python"),
+            registry=self.registry,
+        )
+        build.labels(__version__, platform.python_version()).set(1)
+        self._requests = Counter(
+            PREFIX + "api_requests",
+            "Attempts at upstream, by endpoint and what came of them.",
+            ("account", "endpoint", "code"),
+            registry=self.registry,
+        )
+        self._durations = Histogram(
+            PREFIX + "api_request_duration_seconds",
+            "How long attempts at upstream took, in seconds.",
+            ("account", "endpoint"),
+            buckets=REQUEST_BUCKETS,
+            registry=self.registry,
+        )
+        self._delays = Histogram(
+            PREFIX + "detection_delay_seconds",
+            "From upstream's instant of a change to our knowing, in seconds; not of first looks.",
+            ("account",),
+            buckets=DELAY_BUCKETS,
+            registry=self.registry,
+        )
+        self._anomalies = Counter(
+            PREFIX + "anomalies",
+            "Answers of upstream that did not fit, by kind.",
+            ("account", "kind"),
+            registry=self.registry,
+        )
+        self._events_pending = Gauge(
+            PREFIX + "events_pending", "Events committed but not yet told on standard output.", registry=self.registry
+        )
+        self._store_usable = Gauge(
+            PREFIX + "store_usable", "1 while the store can be read and written.", registry=self.registry
+        )
+        self._store_errors = Counter(
+            PREFIX + "store_errors", "Reads and writes of the store that failed.", registry=self.registry
+        )
+        self._store_bytes = Gauge(PREFIX + "store_bytes", "What the store takes on its disk, in bytes.", registry=self.registry)
+        self._loop_lag = Gauge(
+            PREFIX + "event_loop_lag_seconds",
+            "How late the event loop woke up at the worst, lately, in seconds.",
+            registry=self.registry,
+        )
+        self._reload_good = Gauge(
+            PREFIX + "config_last_reload_successful",
+            "1 while the configuration last read is in force, 0 when it was refused.",
+            registry=self.registry,
+        )
+        self._reload_at = Gauge(
+            PREFIX + "config_last_reload_success_timestamp_seconds",
+            "When a configuration last came into force, in seconds since 1970.",
+            registry=self.registry,
+        )
+        self._store_usable.set(1)
+        self._reload_good.set(1)
+
+    def open_account(self, account: str) -> None:
+        """Every series of the account at 0."""
+        for endpoint in Endpoint:
+            self._durations.labels(account, endpoint.value)
+            for code in CODES:
+                self._requests.labels(account, endpoint.value, code)
+        self._delays.labels(account)
+        for kind in KINDS:
+            self._anomalies.labels(account, kind)
+
+    def close_accounts(self, accounts: Sequence[str]) -> None:
+        """Series of accounts that are no longer configured."""
+        for account in accounts:
+            for metric in (self._requests, self._durations, self._delays, self._anomalies):
+                metric.remove_by_labels({"account": account})
+
+    def attempted(self, account: str, attempt: Attempt) -> None:
+        """One attempt at upstream ended."""
+        self._requests.labels(account, attempt.endpoint.value, attempt.code).inc()
+        took = attempt.timing.answered.tick - attempt.timing.asked.tick
+        self._durations.labels(account, attempt.endpoint.value).observe(took / SECOND)
+
+    def anomaly(self, account: str, kind: str) -> None:
+        """Upstream said something that does not fit."""
+        self._anomalies.labels(account, kind).inc()
+
+    def detected(self, account: str, delay: Micros) -> None:
+        """A change was learned so long after it happened."""
+        self._delays.labels(account).observe(delay / SECOND)
+
+    def store_failed(self) -> None:
+        """A read or write of the store failed."""
+        self._store_errors.inc()
+        self._store_usable.set(0)
+
+    def store_works(self) -> None:
+        """The store could be written."""
+        self._store_usable.set(1)
+
+    def measured(self, *, events_pending: int, store_bytes: int) -> None:
+        """What the store said of itself."""
+        self._events_pending.set(events_pending)
+        self._store_bytes.set(store_bytes)
+
+    def loop_lagged(self, seconds: float) -> None:
+        """How late the event loop was."""
+        self._loop_lag.set(seconds)
+
+    def configured(self, at: Instant) -> None:
+        """A configuration came into force."""
+        self._reload_good.set(1)
+        self._reload_at.set(at / SECOND)
+
+    def refused_configuration(self) -> None:
+        """A configuration was read and is bad."""
+        self._reload_good.set(0)
+
+

@@ -1,0 +1,118 @@
+"""Commit, then tell: the one task that brings committed events to standard output.
+
+Events are read from the store in the order of their commit, told, and marked as told. What was not marked when the process ended is told
+again by the next one, under the same id and as `replayed`. A blocked or broken standard output leaves events untold and stops nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from watcher.core.errors import StoreUnusable
+from watcher.core.model import Instant
+from watcher.logs.words import Log, fields_of, level_of, operation_fields
+from watcher.store import Store, StoredEvent
+
+BATCH = 500
+RETRY_SECONDS = 1.0
+RETRY_AT_MOST_SECONDS = 15.0
+
+
+class Teller:
+    """Tells events in order. `write` returns when standard output took the lines whole, and raises OSError when it cannot."""
+
+    def __init__(
+        self,
+        store: Store,
+        log: Log,
+        write: Callable[[Sequence[bytes]], Awaitable[None]],
+        now: Callable[[], Instant],
+    ) -> None:
+        self._store = store
+        self._log = log
+        self._write = write
+        self._now = now
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._told = 0
+        self._marked = 0
+        self._earlier = 0
+
+    def wake(self) -> None:
+        """Events may have been committed."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Tell what is there and end."""
+        self._stopping = True
+        self._wake.set()
+
+    async def prepare(self) -> None:
+        """Learn which events an earlier process committed; before anything new is. Raises StoreUnusable."""
+        self._earlier = await self._store.last_position()
+
+    async def run(self) -> None:
+        """Tell until stopped; then what is left is told and marked, unless standard output or the store fails."""
+        wait = RETRY_SECONDS
+        while True:
+            stopping = self._stopping
+            self._wake.clear()
+            try:
+                while await self._tell_some():
+                    pass
+            except (OSError, StoreUnusable):
+                if stopping:
+                    return
+                await self._sleep(wait)
+                wait = min(wait * 2, RETRY_AT_MOST_SECONDS)
+                continue
+            wait = RETRY_SECONDS
+            if stopping:
+                return
+            await self._sleep(None if self._told == self._marked else RETRY_SECONDS)
+            await self._mark()
+
+    async def _tell_some(self) -> bool:
+        """Tell the next batch; whether there may be more."""
+        events = await self._store.untold(self._told, BATCH)
+        if not events:
+            return False
+        await self._write([self._line(event) for event in events])
+        self._told = events[-1].position
+        await self._mark()
+        return len(events) == BATCH
+
+    async def _mark(self) -> None:
+        if self._told > self._marked:
+            told = self._told
+            try:
+                await self._store.mark_told(told, self._now())
+            except StoreUnusable:
+                return
+            self._marked = told
+
+    async def _sleep(self, seconds: float | None) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    def _line(self, stored: StoredEvent) -> bytes:
+        fields = fields_of(stored.event)
+        name = str(fields.pop("event"))
+        return self._log.line(
+            name,
+            level_of(stored.event),
+            operation_fields(
+                account=stored.account,
+                operation_id=stored.operation_id,
+                labels=stored.labels,
+                event_id=stored.event_id,
+                seq=stored.seq,
+                occurred_at=stored.occurred_at,
+                replayed=stored.position <= self._earlier,
+            )
+            | fields,
+        )

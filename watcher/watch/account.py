@@ -1,0 +1,417 @@
+"""The loop of one account: plan → ask → observe → commit → tell.
+
+It alone owns what is followed; handlers write to the store and wake it. A turn never waits for the network or the store: questions and writes
+run beside it and report back, so a hung disk or upstream leaves the loop healthy. What it shows is built on demand and immutable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias, assert_never
+
+from watcher.api import Client, Gate
+from watcher.core.asks import Ask, Fetch, Probe, Sweep
+from watcher.core.attempt import Attempt
+from watcher.core.census import Census, Retention, choose_shown, is_retired, surplus_finals
+from watcher.core.condition import AccountEvent, Condition, note
+from watcher.core.errors import StoreUnusable
+from watcher.core.lifecycle import Rules, Step, observe
+from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Phase, Status, Value
+from watcher.core.observation import Missing, Observation, Page, Record, Refused, Seen, Trouble, Unanswered
+from watcher.core.planner import Planner, Promise
+from watcher.core.snapshot import AccountSnapshot, NextLook
+from watcher.core.totals import increments, starting_totals
+from watcher.store import Intake, Store
+from watcher.watch.ledger import Ledger
+
+SLEEP_AT_MOST: Micros = 5 * SECOND
+"""The loop looks around at least so often, also when nothing is due."""
+
+OVERDUE_AFTER: Micros = MINUTE
+STATS_EVERY: Micros = MINUTE
+STORE_RETRY: Micros = SECOND
+STORE_RETRY_AT_MOST: Micros = 15 * SECOND
+GRACE_SECONDS = 1.0
+"""How long answers that are on their way are waited for when the loop stops."""
+
+SLICE = 100
+"""Rows of a page that are handled in one go."""
+
+SHOWN_STATUSES: tuple[Status, ...] = tuple(Status)
+
+
+_Answer: TypeAlias = Observation | Page
+
+
+class Listener(Protocol):
+    """Hears what happens to accounts; must return at once and never raise."""
+
+    def attempted(self, account: str, attempt: Attempt) -> None:
+        """One attempt at upstream ended."""
+
+    def condition_changed(self, account: str, event: AccountEvent) -> None:
+        """A trouble of the account began or ended."""
+
+    def anomaly(self, account: str, kind: str) -> None:
+        """Upstream said something that does not fit."""
+
+    def detected(self, account: str, delay: Micros) -> None:
+        """A change was learned so long after it happened."""
+
+    def committed(self) -> None:
+        """Events may wait to be told."""
+
+    def store_trouble(self, trouble: StoreUnusable | None) -> None:
+        """Writing failed, or works."""
+
+
+class Following(Value, frozen=True, kw_only=True):
+    """What of the settings an account's loop goes by."""
+
+    rules: Rules
+    promise: Promise
+    retention: Retention
+    counter_labels: tuple[str, ...] = ()
+
+
+class AccountWatch:
+    """Follows the operations of one account until told to stop."""
+
+    def __init__(  # noqa: PLR0913 -- the parts of the loop, each by name
+        self,
+        account: str,
+        *,
+        following: Following,
+        store: Store,
+        connect: Callable[[Callable[[Attempt], None]], Client],
+        gate: Gate,
+        now: Callable[[], Moment],
+        listener: Listener,
+    ) -> None:
+        self.account = account
+        self._following = following
+        self._store = store
+        self._client = connect(self.heard)
+        self._gate = gate
+        self._now = now
+        self._listener = listener
+        started = now()
+        self._started = started
+        self._planner = Planner(following.promise, started)
+        self._ledger = Ledger(account, store, self._store_heard)
+        self._ledger.totals = starting_totals()
+        self._operations: dict[str, Operation] = {}
+        self._finals: set[str] = set()
+        self._census = Census()
+        self._condition = Condition()
+        self._skew: Micros = 0
+        self._loaded = False
+        self._revision = 0
+        self._intake_due = True
+        self._stats_due: Micros = started.tick + STATS_EVERY
+        self._store_retry_tick: Micros = 0
+        self._store_failures = 0
+        self._answers: list[tuple[Ask, _Answer]] = []
+        self._asking: set[asyncio.Task[None]] = set()
+        self._writing: asyncio.Task[None] | None = None
+        self._progress_tick: Micros = started.tick
+        self._wake = asyncio.Event()
+
+    # ── what others may call, from the same event loop ───────────────────────────────────────────────────────────────────
+
+    def wake(self) -> None:
+        """Intake changed something."""
+        self._intake_due = True
+        self._wake.set()
+
+    def heard(self, attempt: Attempt) -> None:
+        """The client's report of an attempt; `connect` is given this method."""
+        self._listener.attempted(self.account, attempt)
+        now = self._now()
+        self._condition, events = note(self._condition, attempt.verdict, now, attempt.why)
+        for event in events:
+            self._listener.condition_changed(self.account, event)
+        if attempt.timing.date is not None:
+            # `Date` has whole seconds: half of one is the expected remainder.
+            self._skew = attempt.timing.date + SECOND // 2 - attempt.timing.answered.at
+
+    def adopt(self, following: Following) -> None:
+        """New settings; they hold from the next look on."""
+        self._following = following
+        self._planner.adopt(following.promise)
+        self._wake.set()
+
+    def scraped(self, snapshot: AccountSnapshot) -> None:
+        """A scrape that carried this snapshot was completed just now."""
+        now = self._now()
+        for shown in snapshot.shown:
+            operation = self._operations.get(shown.id) if shown.final_at is not None else None
+            if operation is not None and operation.scraped_at is None:
+                operation = operation.with_(scraped_at=now.at)
+                self._operations[operation.id] = operation
+                self._ledger.enter_stats(operation)
+
+    def next_look(self, operation_id: str) -> NextLook | None:
+        """When, how and why an operation is looked at next."""
+        return self._planner.next_look(operation_id)
+
+    def is_overdue(self) -> bool:
+        """Whether the loop has made no turn for longer than it should."""
+        return self._now().tick - self._progress_tick > OVERDUE_AFTER
+
+    @property
+    def unfinished(self) -> int:
+        """How many operations have not become final."""
+        return len(self._operations) - len(self._finals)
+
+    def snapshot(self) -> AccountSnapshot:
+        """The account as it is now."""
+        now = self._now()
+        retention = self._following.retention
+        candidates = [
+            operation for operation in self._operations.values() if not is_retired(operation, now.at, retention)
+        ]
+        self._census, shown = choose_shown(self._census, candidates, now, retention.max_operations)
+        statuses = Counter(
+            operation.status.value for operation in candidates if operation.phase is not Phase.FINAL
+        )
+        tick = now.tick
+        success_at = self._condition.last_success_at
+        return AccountSnapshot(
+            account=self.account,
+            taken=now,
+            shown=shown,
+            suppressed=len(candidates) - len(shown),
+            statuses={status.value: statuses.get(status.value, 0) for status in SHOWN_STATUSES},
+            totals=self._ledger.totals,
+            up=self._condition.is_up,
+            unauthorized=self._condition.is_unauthorized,
+            last_success_at=self._started.at if success_at is None else success_at,
+            limit_per_second=self._gate.governor.per_second(tick),
+            throttled=self._gate.governor.throttled,
+            freshness=self._following.promise.freshness,
+            lag=self._planner.lag(now),
+            skew=self._skew,
+        )
+
+    # ── the loop ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Follow until `stop` is set and `wake` is called; then write what is left. Raises only what is our own fault."""
+        async with asyncio.TaskGroup() as tasks:
+            while not stop.is_set():
+                self._wake.clear()
+                self._progress_tick = self._now().tick
+                await self._take_answers()
+                self._let_go()
+                self._write(tasks)
+                self._ask(tasks)
+                await self._sleep()
+            await self._finish()
+
+    def _ask(self, tasks: asyncio.TaskGroup) -> None:
+        governor = self._gate.governor
+        now = self._now()
+        while self._loaded and not self._ledger.is_full and governor.wait(now.tick) == 0:
+            if len(self._asking) >= governor.concurrency(now.tick):
+                return
+            ask = self._planner.choose(now)
+            if ask is None:
+                return
+            task = tasks.create_task(self._perform(ask), name=f"ask {self.account}")
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+
+    async def _perform(self, ask: Ask) -> None:
+        answer: _Answer
+        match ask:
+            case Fetch(operation_id=operation_id):
+                answer = await self._client.fetch(operation_id)
+            case Sweep():
+                answer = await self._client.page(ask.query)
+            case Probe():
+                answer = await self._client.page({"pageSize": "1"})
+            case _:
+                assert_never(ask)
+        self._answers.append((ask, answer))
+        self._wake.set()
+
+    async def _take_answers(self) -> None:
+        answers, self._answers = self._answers, []
+        for ask, answer in answers:
+            now = self._now()
+            self._planner.answered(ask, now)
+            if isinstance(answer, Unanswered) and answer.trouble is Trouble.GARBLED:
+                self._listener.anomaly(self.account, "garbled")
+            match ask, answer:
+                case Fetch(operation_id=operation_id), Seen() | Missing() | Refused() | Unanswered():
+                    self._observe(operation_id, answer, now)
+                case Sweep(), Page():
+                    await self._take_page(answer)
+                    self._planner.swept(ask, answer, now)
+                case Sweep(), Missing() | Refused() | Unanswered():
+                    self._planner.swept(ask, answer, now)
+                case _:
+                    pass  # a probe tells of the account alone, and that was heard
+
+    async def _take_page(self, page: Page) -> None:
+        """Observe each row, in slices between which the event loop turns."""
+        for _ in range(page.garbled):
+            self._listener.anomaly(self.account, "row_garbled")
+        for number, record in enumerate(page.records, 1):
+            if record.id in self._operations:
+                self._observe_row(record, page)
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+
+    def _observe_row(self, record: Record, page: Page) -> None:
+        assert record.id is not None  # noqa: S101 -- a page has no rows without one
+        self._observe(record.id, Seen(timing=page.timing, record=record), self._now())
+
+    def _observe(self, operation_id: str, observation: Observation, now: Moment) -> None:
+        before = self._operations.get(operation_id)
+        if before is None:
+            return
+        step = observe(before, observation, now, self._following.rules)
+        self._apply(before, step, now)
+        self._planner.learned(step.operation, observation, now)
+
+    def _apply(self, before: Operation, step: Step, now: Moment) -> None:
+        operation = step.operation
+        self._operations[operation.id] = operation
+        for kind in step.anomalies:
+            self._listener.anomaly(self.account, kind)
+        if step.delay is not None:
+            self._listener.detected(self.account, step.delay)
+        if operation.phase is Phase.FINAL:
+            self._finals.add(operation.id)
+        added = {}
+        if step.tally is not None:
+            labels = step.tally.labels
+            added = increments(
+                step.tally, {name: labels.get(name, "") for name in self._following.counter_labels}
+            )
+        if step.events or added or operation.phase is not before.phase or operation.settled != before.settled:
+            self._ledger.enter(operation, step.events, now.at, added)
+        elif operation is not before:
+            self._ledger.enter_stats(operation)
+
+    def _let_go(self) -> None:
+        """Forget finished operations that are shown no longer, or that are more than memory should hold."""
+        now = self._now().at
+        retention = self._following.retention
+        finals = [self._operations[operation_id] for operation_id in self._finals]
+        leaving = {operation.id for operation in finals if is_retired(operation, now, retention)}
+        leaving.update(surplus_finals(finals, retention.max_operations))
+        for operation_id in leaving:
+            if not self._ledger.has(operation_id):
+                self._finals.discard(operation_id)
+                del self._operations[operation_id]
+
+    async def _sleep(self) -> None:
+        now = self._now().tick
+        wait = SLEEP_AT_MOST
+        wake = self._planner.wake_tick() if self._loaded else None
+        if wake is not None and len(self._asking) < self._gate.governor.concurrency(now):
+            wait = min(wait, max(wake - now, self._gate.governor.wait(now)))
+        if self._store_failures:
+            wait = min(wait, max(self._store_retry_tick - now, 0))
+        try:
+            async with asyncio.timeout(max(wait, 1000) / SECOND):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _finish(self) -> None:
+        """Take what is on its way, then write everything; the store may take its time, bounded by the daemon."""
+        if self._asking:
+            await asyncio.wait(self._asking, timeout=GRACE_SECONDS)
+        for task in self._asking:
+            task.cancel()
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+        await self._take_answers()
+        await self._ledger.flush(with_stats=True)
+        self._listener.committed()
+
+    # ── the store ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _write(self, tasks: asyncio.TaskGroup) -> None:
+        """Start the one task that reads from and writes to the store, where there is something to do."""
+        tick = self._now().tick
+        stats_due = tick >= self._stats_due
+        if self._writing is not None or tick < self._store_retry_tick:
+            return
+        if self._loaded and not self._intake_due and not len(self._ledger) and not stats_due:
+            return
+        if stats_due:
+            self._stats_due = tick + STATS_EVERY
+        self._writing = tasks.create_task(self._store_turn(with_stats=stats_due), name=f"store {self.account}")
+        self._writing.add_done_callback(self._written)
+
+    def _written(self, _: asyncio.Task[None]) -> None:
+        self._writing = None
+        self._wake.set()
+
+    async def _store_turn(self, *, with_stats: bool) -> None:
+        try:
+            if not self._loaded:
+                await self._load()
+            if self._intake_due:
+                self._intake_due = False
+                try:
+                    self._take_in(await self._store.intake(self.account, self._revision))
+                except StoreUnusable:
+                    self._intake_due = True
+                    raise
+        except StoreUnusable as exc:
+            self._store_heard(exc)
+            return
+        if await self._ledger.flush(with_stats=with_stats):
+            self._listener.committed()
+
+    async def _load(self) -> None:
+        now = self._now()
+        loaded = await self._store.load(
+            self.account, final_since=now.at - self._following.retention.hold_at_most
+        )
+        self._revision = loaded.revision
+        self._ledger.totals = {**starting_totals(), **loaded.totals}
+        self._take_operations(loaded.operations)
+        self._loaded = True
+
+    def _take_in(self, intake: Intake) -> None:
+        self._revision = intake.revision
+        for operation_id in intake.untracked:
+            self._operations.pop(operation_id, None)
+            self._finals.discard(operation_id)
+            self._planner.forget(operation_id)
+            self._ledger.drop(operation_id)
+        self._take_operations(intake.operations)
+        self._listener.committed()
+
+    def _take_operations(self, operations: Sequence[Operation]) -> None:
+        now = self._now()
+        for operation in operations:
+            known = self._operations.get(operation.id)
+            if known is not None and known.registered_at == operation.registered_at:
+                # Labels are intake's; everything else is ours and newer than what is stored.
+                self._operations[operation.id] = known.with_(labels=operation.labels)
+                continue
+            self._operations[operation.id] = operation
+            if operation.phase is Phase.FINAL:
+                self._finals.add(operation.id)
+            else:
+                self._planner.follow(operation, now)
+
+    def _store_heard(self, trouble: StoreUnusable | None) -> None:
+        if trouble is None:
+            self._store_failures = 0
+            self._store_retry_tick = 0
+        else:
+            self._store_failures += 1
+            wait = min(STORE_RETRY << min(self._store_failures - 1, 4), STORE_RETRY_AT_MOST)
+            self._store_retry_tick = self._now().tick + wait
+        self._listener.store_trouble(trouble)

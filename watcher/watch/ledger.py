@@ -1,0 +1,119 @@
+"""What was learned but is not yet written, and its way into the store.
+
+State and events are written in one transaction; the newest state of an operation waits here, with all its events in order, until it is. While the
+store is unusable everything stays, and is tried again; above `MANY` waiting operations the loop stops asking for more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from watcher.core.errors import StoreUnusable
+from watcher.core.model import Instant, Operation, OperationEvent
+from watcher.core.totals import Key, added_up
+from watcher.store import Change, Store, Totals
+
+BATCH = 500
+"""Changes of one transaction."""
+
+MANY = 20_000
+
+
+class _Waiting(msgspec.Struct):
+    operation: Operation
+    events: list[tuple[Instant, OperationEvent]]
+    increments: dict[Key, float]
+
+
+class Ledger:
+    """The account's writes. `heard` is told when writing begins to fail (the error) and when it works again (None)."""
+
+    def __init__(self, account: str, store: Store, heard: Callable[[StoreUnusable | None], None]) -> None:
+        self._account = account
+        self._store = store
+        self._heard = heard
+        self._waiting: dict[str, _Waiting] = {}
+        self._stats_only: dict[str, Operation] = {}
+        self.totals: Totals = {}
+
+    def __len__(self) -> int:
+        """How many operations wait to be written with something that must not be lost."""
+        return len(self._waiting)
+
+    def has(self, operation_id: str) -> bool:
+        """Whether something of the operation is not yet written."""
+        return operation_id in self._waiting or operation_id in self._stats_only
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits that no more should be learned."""
+        return len(self._waiting) >= MANY
+
+    def enter(
+        self,
+        operation: Operation,
+        events: Sequence[OperationEvent],
+        occurred_at: Instant,
+        increments: dict[Key, float],
+    ) -> None:
+        """What must be written soon."""
+        self._stats_only.pop(operation.id, None)
+        waiting = self._waiting.get(operation.id)
+        if waiting is None:
+            waiting = self._waiting[operation.id] = _Waiting(operation, [], {})
+        waiting.operation = operation
+        waiting.events += [(occurred_at, event) for event in events]
+        waiting.increments |= increments
+
+    def enter_stats(self, operation: Operation) -> None:
+        """Stats that moved without anything else: written with whatever is, and when `flush` asks for them."""
+        waiting = self._waiting.get(operation.id)
+        if waiting is None:
+            self._stats_only[operation.id] = operation
+        else:
+            waiting.operation = operation
+
+    def drop(self, operation_id: str) -> None:
+        """The operation is followed no longer; the store would drop the change anyway."""
+        self._waiting.pop(operation_id, None)
+        self._stats_only.pop(operation_id, None)
+
+    async def flush(self, *, with_stats: bool = False) -> bool:
+        """Write everything that waits; whether it is written. Never raises for a store in trouble."""
+        if with_stats:
+            for operation in self._stats_only.values():
+                self._waiting.setdefault(operation.id, _Waiting(operation, [], {}))
+            self._stats_only = {}
+        while self._waiting:
+            batch = dict(list(self._waiting.items())[:BATCH])
+            for operation_id in batch:
+                del self._waiting[operation_id]
+            try:
+                applied = await self._store.commit(self._account, [_change(waiting) for waiting in batch.values()])
+            except StoreUnusable as exc:
+                self._put_back(batch)
+                self._heard(exc)
+                return False
+            except BaseException:
+                self._put_back(batch)
+                raise
+            for operation_id in applied:
+                self.totals = added_up(self.totals, batch[operation_id].increments)
+            self._heard(None)
+        return True
+
+    def _put_back(self, batch: dict[str, _Waiting]) -> None:
+        """Before what came in meanwhile, which knows the newer state."""
+        for operation_id, earlier in batch.items():
+            later = self._waiting.get(operation_id)
+            if later is not None:
+                earlier.operation = later.operation
+                earlier.events += later.events
+                earlier.increments |= later.increments
+        self._waiting = batch | self._waiting | {key: batch[key] for key in batch if key in self._waiting}
+
+
+def _change(waiting: _Waiting) -> Change:
+    return Change(operation=waiting.operation, events=tuple(waiting.events), increments=waiting.increments)
