@@ -1,0 +1,120 @@
+"""A desk with a store in memory, and listeners that really listen, for one test."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from starlette.types import ASGIApp
+
+from watcher.core.model import SECOND, Moment, Operation, Source, Stats, Status
+from watcher.core.snapshot import AccountSnapshot, NextLook
+from watcher.intake import Intake
+from watcher.server import Desk, Listener, Rules, admin_app, web_app
+from watcher.server.desk import Exposition
+from watcher.server.protocol import Limits
+from watcher.store.memory import MemoryStore
+
+NOW = Moment(1_800_000_000 * SECOND, 500 * SECOND)
+AN_ID = "comms_operation_01h9krwprkeee8fzqspvwy6nq8"
+
+
+def an_id(number: int) -> str:
+    return f"comms_operation_0{number:025d}"
+
+
+def an_operation(**changes: Any) -> Operation:
+    given: dict[str, Any] = {"account": "main", "id": AN_ID, "source": Source.API, "registered_at": NOW.at} | changes
+    return Operation(**given)
+
+
+def a_running_operation(**changes: Any) -> Operation:
+    stats = Stats(total=100, recipients=90, sent=40, failed=5, queued=55, unaddressable=2)
+    given = {"status": Status.PROCESSING, "stats": stats, "progressed_at": NOW.at - 3 * SECOND} | changes
+    return an_operation(**given)
+
+
+def a_snapshot(*operations: Operation, account: str = "main", **changes: Any) -> AccountSnapshot:
+    return AccountSnapshot(account=account, taken=NOW, shown=operations, up=True, **changes)
+
+
+class Office:
+    """What the daemon would hand in, each of it to be changed by a test; and what it was told."""
+
+    def __init__(self, *accounts: str, store: MemoryStore | None = None) -> None:
+        self.accounts = list(accounts or ("main",))
+        self.store = store or MemoryStore()
+        self.snapshots: Sequence[AccountSnapshot] = ()
+        self.exposition: bytes = b"up 1\n"
+        self.exposition_headers: Mapping[str, str] = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        self.reasons: Sequence[str] = ()
+        self.overdue: Sequence[str] = ()
+        self.is_ready = True
+        self.looks: dict[tuple[str, str], NextLook] = {}
+        self.metric_labels: Sequence[str] = ()
+        self.woken: list[str] = []
+        self.scraped: list[object] = []
+        self.failures: list[Exception] = []
+        self.asked_metrics: list[tuple[str, str]] = []
+        self.metrics: Callable[[str, str], Awaitable[Exposition]] = self._render
+        self.reload: Callable[[], Awaitable[Sequence[str]]] = self._reload
+        self.intake = Intake(self.store, lambda: self.accounts, self.woken.append, lambda: NOW.at)
+
+    async def _render(self, accept: str, accept_encoding: str) -> Exposition:
+        self.asked_metrics.append((accept, accept_encoding))
+        return self.exposition, self.exposition_headers, len(self.asked_metrics)
+
+    async def _reload(self) -> Sequence[str]:
+        return self.reasons
+
+    def desk(self) -> Desk:
+        return Desk(
+            accounts=lambda: self.accounts,
+            snapshots=lambda: self.snapshots,
+            store=self.store,
+            intake=self.intake,
+            metrics=self.metrics,
+            scraped=self.scraped.append,
+            reload=self.reload,
+            healthy=lambda: self.overdue,
+            ready=lambda: self.is_ready,
+            next_look=lambda account, operation_id: self.looks.get((account, operation_id)),
+            metric_labels=lambda: self.metric_labels,
+            now=lambda: NOW,
+            failed=self.failures.append,
+            version="1.2.3",
+        )
+
+    def web(self) -> ASGIApp:
+        return web_app(self.desk())
+
+    def admin(self, **rules: Any) -> ASGIApp:
+        return admin_app(self.desk(), Rules(**rules))
+
+
+@asynccontextmanager
+async def listening(app: ASGIApp, listen: str = "127.0.0.1:0", **limits: Any) -> AsyncIterator[Listener]:
+    listener = Listener.bind(listen, app, setting="web.listen", limits=Limits(**limits))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(listener.serve())
+        try:
+            yield listener
+        finally:
+            listener.stop()
+
+
+@asynccontextmanager
+async def client_of(app: ASGIApp, **limits: Any) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        listening(app, **limits) as listener,
+        httpx.AsyncClient(base_url=listener.addresses[0], trust_env=False) as client,
+    ):
+        yield client
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until it is so."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 -- what it waits for has no event
+            await asyncio.sleep(0)

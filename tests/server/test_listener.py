@@ -1,0 +1,324 @@
+"""Addresses, limits and the end of a listener."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+import stat
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.server.serving import Office, client_of, listening, until
+from watcher.core.errors import OperatorError
+from watcher.server import Listener
+from watcher.server.sockets import let_go, on_one_port, tcp_sockets
+from watcher.server.sockets import listening as sockets_listening
+
+
+async def open_raw(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    return await asyncio.open_connection(host.strip("[]"), int(port))
+
+
+async def answer_to(url: str, request: bytes) -> bytes:
+    reader, writer = await open_raw(url)
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+def refusal(listen: str) -> str:
+    with pytest.raises(OperatorError) as caught:
+        let_go(sockets_listening(listen, "web.listen"))
+    return str(caught.value)
+
+
+async def test_without_a_host_all_addresses_of_both_families_answer(office: Office):
+    async with listening(office.web(), ":0") as listener, httpx.AsyncClient(trust_env=False) as client:
+        port = listener.addresses[0].rpartition(":")[2]
+        assert tuple(listener.addresses) == (f"http://0.0.0.0:{port}", f"http://[::]:{port}")
+        assert listener.url == f"http://localhost:{port}"
+        for host in ("127.0.0.1", "[::1]", "localhost"):
+            assert (await client.get(f"http://{host}:{port}/-/ready")).status_code == 200
+
+
+async def test_localhost_is_both_loopback_addresses(office: Office):
+    async with listening(office.web(), "localhost:0") as listener, httpx.AsyncClient(trust_env=False) as client:
+        port = listener.addresses[0].rpartition(":")[2]
+        assert tuple(listener.addresses) == (f"http://127.0.0.1:{port}", f"http://[::1]:{port}")
+        for address in listener.addresses:
+            assert (await client.get(f"{address}/-/ready")).status_code == 200
+
+
+async def test_one_address_is_only_that(office: Office):
+    async with listening(office.web(), "[::1]:0") as listener, httpx.AsyncClient(trust_env=False) as client:
+        (address,) = listener.addresses
+        assert address.startswith("http://[::1]:")
+        assert (await client.get(f"{address}/-/ready")).status_code == 200
+
+
+def test_a_port_in_use_is_said_with_address_and_setting():
+    (taken,) = sockets_listening("127.0.0.1:0", "web.listen")
+    with closing(taken):
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert refusal(address) == (
+            f"web.listen: cannot listen on {address}: address already in use; "
+            "stop what listens there, or choose another address"
+        )
+
+
+def test_a_port_in_use_in_one_family_lets_go_of_the_other():
+    (taken,) = sockets_listening("[::1]:0", "web.listen")
+    with closing(taken):
+        port = taken.getsockname()[1]
+        assert "address already in use" in refusal(f"localhost:{port}")
+        let_go(sockets_listening(f"127.0.0.1:{port}", "web.listen"))
+
+
+@pytest.mark.parametrize(
+    ("listen", "why"),
+    [
+        ("nonsense", "web.listen: expected host:port"),
+        ("192.0.2.1:0", "choose an address of this machine"),
+        ("no-such-host.invalid:0", "web.listen: cannot listen on no-such-host.invalid:0: "),
+        ("unix:/no/such/directory/s", "no such file or directory"),
+    ],
+)
+def test_an_address_that_cannot_be_is_said(listen: str, why: str):
+    assert why in refusal(listen)
+
+
+async def test_a_unix_socket_is_for_user_and_group_and_leaves_with_the_listener(office: Office, tmp_path: Path):
+    path = tmp_path / "s"
+    async with listening(office.web(), f"unix:{path}") as listener:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        assert (tuple(listener.addresses), listener.url) == ((f"unix:{path}",), f"unix:{path}")
+        transport = httpx.AsyncHTTPTransport(uds=str(path))
+        async with httpx.AsyncClient(transport=transport, base_url="http://watcher") as client:
+            assert (await client.get("/-/ready")).status_code == 200
+    assert not path.exists()
+
+
+def test_a_stale_unix_socket_is_replaced_but_one_in_use_is_not(tmp_path: Path):
+    path = tmp_path / "s"
+    (left,) = sockets_listening(f"unix:{path}", "admin.listen")
+    with closing(left):
+        assert "address already in use" in refusal(f"unix:{path}")
+    assert path.is_socket()
+    let_go(sockets_listening(f"unix:{path}", "admin.listen"))
+
+
+def test_a_file_in_the_place_of_a_unix_socket_stays(tmp_path: Path):
+    path = tmp_path / "s"
+    path.write_text("precious")
+    assert "address already in use" in refusal(f"unix:{path}")
+    assert path.read_text() == "precious"
+
+
+async def test_a_bound_listener_that_was_never_served_can_be_closed(office: Office):
+    listener = Listener.bind("127.0.0.1:0", office.web(), setting="web.listen")
+    address = listener.addresses[0].removeprefix("http://")
+    listener.close()
+    let_go(sockets_listening(address, "web.listen"))
+
+
+async def test_a_listener_stopped_before_it_serves_ends_at_once(office: Office):
+    listener = Listener.bind("127.0.0.1:0", office.web(), setting="web.listen")
+    listener.stop()
+    async with asyncio.timeout(2):
+        await listener.serve()
+
+
+async def test_signals_stay_with_the_daemon(office: Office):
+    before = signal.getsignal(signal.SIGTERM)
+    async with client_of(office.web()) as client:
+        await client.get("/-/ready")
+        assert signal.getsignal(signal.SIGTERM) is before
+
+
+async def test_a_stop_lets_an_answer_under_way_end(office: Office):
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(*_: Any) -> Any:
+        asked.set()
+        await answer.wait()
+        return b"whole\n", {}, None
+
+    office.metrics = slow
+    async with httpx.AsyncClient(trust_env=False) as client:
+        async with listening(office.web()) as listener:
+            request = asyncio.create_task(client.get(f"{listener.addresses[0]}/metrics"))
+            await asked.wait()
+            listener.stop()
+            answer.set()
+        assert (await request).content == b"whole\n"
+
+
+async def test_a_stop_does_not_wait_for_what_never_ends(office: Office):
+    asked = asyncio.Event()
+
+    async def endless(*_: Any) -> Any:
+        asked.set()
+        await asyncio.Event().wait()
+
+    office.metrics = endless
+    async with httpx.AsyncClient(trust_env=False) as client:
+        async with asyncio.timeout(2), listening(office.web(), grace=0) as listener:
+            _, writer = await open_raw(listener.addresses[0])
+            writer.write(b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+            request = asyncio.create_task(client.get(f"{listener.addresses[0]}/metrics"))
+            await asked.wait()
+        with pytest.raises((httpx.HTTPError, AssertionError)):
+            assert (await request).status_code == 200
+    writer.close()
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET / HT", b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab"])
+async def test_a_request_that_does_not_become_whole_is_cut_off(office: Office, begun: bytes):
+    async with listening(office.admin(), request=0.05) as listener:
+        reader, writer = await open_raw(listener.addresses[0])
+        writer.write(begun)
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+        writer.close()
+    assert office.failures == []
+
+
+async def test_a_body_that_breaks_off_is_nobodys_failure(office: Office):
+    head = b"POST /api/v1/operations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    async with listening(office.admin()) as listener:
+        _, writer = await open_raw(listener.addresses[0])
+        writer.write(head + b"Content-Length: 9\r\n\r\n[")
+        await until(lambda: bool(listener.connections))
+        writer.close()
+        await writer.wait_closed()
+        await until(lambda: not listener.connections)
+    assert office.failures == []
+
+
+async def test_a_client_that_does_not_take_its_answer_is_cut_off(office: Office):
+    office.exposition = b"x" * (64 * 1024 * 1024)
+    async with listening(office.web(), send=0.05) as listener:
+        _, writer = await open_raw(listener.addresses[0])
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        await until(lambda: bool(listener.connections))
+        await until(lambda: not listener.connections)
+        writer.transport.abort()
+
+
+async def test_several_requests_go_over_one_connection(office: Office):
+    async with listening(office.web()) as listener:
+        asked = b"GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n" * 2
+        last = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        answer = await answer_to(listener.addresses[0], asked + last)
+    assert (answer.count(b"HTTP/1.1 200"), answer.count(b"ready\n"), answer.count(b"healthy\n")) == (3, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 20_000],
+    ids=["nonsense", "no host", "large headers"],
+)
+async def test_what_is_no_http_is_a_problem_too(office: Office, request_: bytes, capfd: pytest.CaptureFixture[str]):
+    async with listening(office.web()) as listener:
+        answer = await answer_to(listener.addresses[0], request_)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in head
+    assert b"nosniff" in head
+    assert b'"invalid http request received"' in body
+    assert capfd.readouterr() == ("", "")
+
+
+async def test_nonsense_after_the_answer_began_only_closes(office: Office):
+    body = b"POST /metrics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with listening(office.web()) as listener:
+        reader, writer = await open_raw(listener.addresses[0])
+        writer.write(body)
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 405")
+        writer.write(b"no chunk\r\n\r\n")
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_above_the_limit_of_connections_clients_are_sent_away(office: Office):
+    async with listening(office.web(), connections=3) as listener, httpx.AsyncClient(trust_env=False) as client:
+        idle = [await open_raw(listener.addresses[0]) for _ in range(2)]
+        await until(lambda: listener.connections == 2)
+        assert (await client.get(f"{listener.addresses[0]}/-/ready")).status_code == 503
+        for _, writer in idle:
+            writer.close()
+            await writer.wait_closed()
+        await until(lambda: listener.connections == 1)
+        assert (await client.get(f"{listener.addresses[0]}/-/ready")).status_code == 200
+
+
+async def test_a_hundred_idle_connections_do_not_stop_a_scrape(office: Office):
+    async with listening(office.web()) as listener, httpx.AsyncClient(trust_env=False) as client:
+        idle = [await open_raw(listener.addresses[0]) for _ in range(100)]
+        for _, writer in idle:
+            writer.write(b"GET / HTTP/1.1\r\n")
+        assert (await client.get(f"{listener.addresses[0]}/metrics")).status_code == 200
+        for _, writer in idle:
+            writer.transport.abort()
+
+
+def test_a_family_that_the_machine_does_not_have_is_left_out():
+    nowhere, here = (socket.AF_INET, "192.0.2.1"), (socket.AF_INET, "127.0.0.1")
+    for places in ([nowhere, here], [here, nowhere]):
+        (sock,) = tcp_sockets(places, 0)
+        let_go([sock])
+    with pytest.raises(OSError, match="Cannot assign"):
+        tcp_sockets([nowhere, nowhere], 0)
+
+
+@pytest.mark.parametrize("taken", [0, 3])
+def test_a_port_that_is_free_in_one_family_only_is_chosen_anew(taken: int):
+    answers: list[Any] = [*[OSError(errno.EADDRINUSE, "taken")] * taken, []]
+
+    def listen() -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    assert on_one_port(listen) == []
+    assert answers == []
+
+
+@pytest.mark.parametrize(("error", "tries"), [(errno.EADDRINUSE, 20), (errno.EACCES, 1)])
+def test_choosing_a_port_anew_has_an_end(error: int, tries: int):
+    tried: list[int] = []
+
+    def listen() -> Any:
+        tried.append(error)
+        raise OSError(error, "never")
+
+    with pytest.raises(OSError, match="never"):
+        on_one_port(listen)
+    assert len(tried) == tries
+
+
+def test_both_families_share_one_port_even_if_the_system_chose_it():
+    sockets = sockets_listening(":0", "web.listen")
+    try:
+        assert len({sock.getsockname()[1] for sock in sockets}) == 1
+        assert {sock.family for sock in sockets} == {socket.AF_INET, socket.AF_INET6}
+    finally:
+        let_go(sockets)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may listen anywhere")
+def test_a_port_that_needs_rights_is_said():
+    assert "choose a port above 1023" in refusal("127.0.0.1:80")

@@ -1,0 +1,353 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from watcher.core.model import SECOND, Operation, Outcome, Source, Status
+from watcher.core.settings import Account
+from watcher.intake import (
+    EntriesRefusedError,
+    Handed,
+    Intake,
+    MalformedError,
+    NotAnIdError,
+    NotFollowedError,
+    SeveralAccountsError,
+    quoted,
+)
+from watcher.store import Change, Result
+from watcher.store.memory import MemoryStore
+
+NOW = 1_800_000_000 * SECOND
+AN_ID = "comms_operation_01h9krwprkeee8fzqspvwy6nq8"
+ANOTHER_ID = "comms_operation_01h9krwprkeee8fzqspvwy6nq9"
+
+
+class Desk:
+    """An intake with what it was built from."""
+
+    def __init__(self, *accounts: str) -> None:
+        self.accounts = list(accounts)
+        self.store = MemoryStore()
+        self.woken: list[str] = []
+        self.intake = Intake(self.store, lambda: self.accounts, self.woken.append, lambda: NOW)
+
+    async def take(self, *entries: Any) -> list[tuple[str, str]]:
+        registrations = await self.intake.take(json.dumps(entries).encode())
+        return [(one.account, one.result.value) for one in registrations]
+
+    async def refusal(self, *entries: Any) -> EntriesRefusedError:
+        with pytest.raises(EntriesRefusedError) as caught:
+            await self.take(*entries)
+        return caught.value
+
+    async def why(self, *entries: Any) -> list[str]:
+        return [complaint.why for complaint in (await self.refusal(*entries)).complaints]
+
+    async def labels(self, account: str, operation_id: str) -> dict[str, str]:
+        (found,) = await self.store.find(operation_id, account)
+        return dict(found.operation.labels)
+
+    async def end(self, account: str, operation_id: str, status: Status) -> None:
+        (found,) = await self.store.find(operation_id, account)
+        ended = found.operation.with_(status=status, final_at=NOW)
+        await self.store.commit(account, [Change(operation=ended)])
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk("main")
+
+
+async def test_a_new_operation_is_stored_and_its_loop_is_woken(desk: Desk):
+    assert await desk.take({"id": AN_ID, "labels": {"campaign": "spring"}}) == [("main", "new")]
+    assert desk.woken == ["main"]
+    assert await desk.labels("main", AN_ID) == {"campaign": "spring"}
+
+
+async def test_one_object_is_a_list_of_one(desk: Desk):
+    (registration,) = await desk.intake.take(b' {"id": "%s"} ' % AN_ID.encode())
+    assert registration.result is Result.NEW
+
+
+async def test_an_empty_list_wakes_nobody(desk: Desk):
+    assert await desk.take() == []
+    assert desk.woken == []
+
+
+async def test_labels_of_a_known_operation_merge_and_given_keys_win(desk: Desk):
+    await desk.take({"id": AN_ID, "labels": {"a": "1", "b": "1"}})
+    assert await desk.take({"id": AN_ID, "labels": {"b": "2", "c": "2"}}) == [("main", "known")]
+    assert await desk.labels("main", AN_ID) == {"a": "1", "b": "2", "c": "2"}
+
+
+async def test_an_id_twice_in_a_list_is_new_and_then_known(desk: Desk):
+    results = await desk.take({"id": AN_ID, "labels": {"a": "1"}}, {"id": AN_ID, "labels": {"a": "2"}})
+    assert results == [("main", "new"), ("main", "known")]
+    assert await desk.labels("main", AN_ID) == {"a": "2"}
+
+
+async def test_a_finished_operation_answers_its_outcome_and_wakes_nobody(desk: Desk):
+    await desk.take({"id": AN_ID})
+    await desk.end("main", AN_ID, Status.CANCELED)
+    desk.woken.clear()
+    (registration,) = await desk.intake.take(json.dumps({"id": AN_ID}).encode())
+    assert (registration.result, registration.outcome) == (Result.FINISHED, Outcome.CANCELED)
+    assert desk.woken == []
+
+
+async def test_the_creation_that_the_id_tells_of_is_kept(desk: Desk):
+    seen: list[Any] = []
+    register = desk.store.register
+
+    class Listening(MemoryStore):
+        async def register(self, entries: Any, now: int) -> Any:
+            seen.extend(entries)
+            return await register(entries, now)
+
+    intake = Intake(Listening(), lambda: ["main"], desk.woken.append, lambda: NOW)
+    await intake.register([Handed(id=AN_ID)], Source.API)
+    assert [entry.created_at for entry in seen] == [1_693_954_497_299_000]
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        ({"id": f"{AN_ID}/../x"}, "not an operation id"),
+        ({"id": f"{AN_ID}\n"}, "not an operation id"),
+        ({"id": ""}, "not an operation id"),
+        ({"id": AN_ID.upper()}, "not an operation id"),
+        ({"id": 5}, "expected `str`, got `int` - at `$.id`"),
+        ({}, "object missing required field `id`"),
+        (5, "expected `object`, got `int`"),
+        ({"id": AN_ID, "acount": "main"}, 'unknown key "acount"; there are id, account and labels'),
+        ({"id": AN_ID, **dict.fromkeys("abcdefg", 1)}, 'unknown keys "a", "b", "c", "d", "e", …; there are'),
+        ({"id": AN_ID, "account": "other"}, 'unknown account "other"; there is "main"'),
+        ({"id": AN_ID, "labels": {"a": 1}}, "expected `str`, got `int` - at `$.labels[...]`"),
+        ({"id": AN_ID, "labels": {"status": ""}}, 'the label "status" is used by the watcher itself'),
+        (
+            {"id": AN_ID, "labels": {"__name": ""}},
+            'labels that begin with __ are used by Prometheus itself, got "__name"',
+        ),
+        ({"id": AN_ID, "labels": {"1a": ""}}, '"1a" is no label name'),
+        ({"id": AN_ID, "labels": {"a\n": ""}}, '"a\\n" is no label name'),
+        ({"id": AN_ID, "labels": {"a" * 129: ""}}, "is no label name"),
+        ({"id": AN_ID, "labels": {"a": "x" * 129}}, 'the value of "a" has 129 characters; at most 128'),
+        ({"id": AN_ID, "labels": {"a": "\0"}}, 'the value of "a" holds a character that no text can carry'),
+        ({"id": AN_ID, "labels": {f"a{n}": "" for n in range(11)}}, "11 labels; at most 10"),
+    ],
+)
+async def test_a_bad_entry_is_named_with_its_reason_and_nothing_is_kept(desk: Desk, entry: Any, why: str):
+    refusal = await desk.refusal({"id": ANOTHER_ID}, entry)
+    (complaint,) = refusal.complaints
+    assert complaint.index == 1
+    assert complaint.why.startswith(why) or why in complaint.why
+    assert str(refusal) == "1 of 2 entries refused, nothing was kept"
+    assert not refusal.is_conflict
+    assert await desk.store.find(ANOTHER_ID) == ()
+
+
+async def test_every_bad_entry_is_named_with_all_its_reasons(desk: Desk):
+    refusal = await desk.refusal({"id": "x", "account": "y"}, {"id": AN_ID}, {"id": "\x1b[31m", "extra": 1})
+    assert [(one.index, one.id) for one in refusal.complaints] == [(0, '"x"'), (2, '"\\x1b[31m"')]
+    assert "not an operation id" in refusal.complaints[0].why
+    assert "unknown account" in refusal.complaints[0].why
+
+
+async def test_a_lone_surrogate_is_refused_where_the_text_did_not_come_as_json(desk: Desk):
+    with pytest.raises(EntriesRefusedError) as caught:
+        await desk.intake.register([Handed(id=AN_ID, labels={"a": "\ud800"})], Source.API)
+    assert "no text can carry" in caught.value.complaints[0].why
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "JSON that breaks off, by byte 0 at the latest"),
+        (b"[", "JSON that breaks off, by byte 1 at the latest"),
+        (b'["\\ud800"]', "JSON that breaks off"),
+        (b"[tru]", "malformed JSON: invalid character (byte 2)"),
+        (b"[NaN]", "malformed JSON: invalid character (byte 1)"),
+        (b'["\xff"]', "not UTF-8 at byte 2"),
+        (b"\xef\xbb\xbf[]", "malformed JSON: invalid character (byte 0)"),
+        (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
+        (b'{"a":' * 100_000, "nested too deeply"),
+        (b"[" + b"0," * 10_000 + b"0]", "10001 entries in one list; at most 10000"),
+    ],
+    ids=lambda text: ascii(text)[:20],
+)
+async def test_what_is_no_list_of_entries_is_refused_with_the_place(desk: Desk, body: bytes, why: str):
+    with pytest.raises(MalformedError) as caught:
+        await desk.intake.take(body)
+    assert str(caught.value).startswith(why)
+
+
+async def test_no_depth_of_nesting_is_too_much(desk: Desk):
+    for depth in (10, 100, *range(800, 1100)):  # somewhere there Python's own limit lies
+        deep = b"[" * depth + b"]" * depth
+        for body in (deep, b'[{"id":' + deep + b"}]", b'[{"else":' + deep + b"}]"):
+            with pytest.raises((MalformedError, EntriesRefusedError)):
+                await desk.intake.take(body)
+
+
+async def test_of_duplicate_keys_the_last_counts_and_huge_numbers_are_only_of_the_wrong_type(desk: Desk):
+    await desk.intake.take(b'{"id": "x", "id": "%s"}' % AN_ID.encode())
+    with pytest.raises(EntriesRefusedError):
+        await desk.intake.take(b'{"id": 1%s}' % (b"0" * 5000))
+
+
+async def test_ten_thousand_are_taken_at_once(desk: Desk):
+    entries = [{"id": f"comms_operation_0{number:025d}"} for number in range(10_000)]
+    assert set(await desk.take(*entries)) == {("main", "new")}
+    assert desk.woken == ["main"]
+
+
+async def test_without_any_account_nothing_can_be_followed():
+    assert await Desk().why({"id": AN_ID}) == ["no account is configured"]
+
+
+async def test_among_several_accounts_one_must_be_named():
+    desk = Desk("a", "b")
+    assert await desk.why({"id": AN_ID}) == ['no account is given, and there are several: "a", "b"']
+    assert await desk.take({"id": AN_ID, "account": "b"}) == [("b", "new")]
+    assert desk.woken == ["b"]
+
+
+async def test_an_operation_of_another_account_is_a_conflict():
+    desk = Desk("a", "b")
+    await desk.take({"id": AN_ID, "account": "a"})
+    refusal = await desk.refusal({"id": ANOTHER_ID, "account": "b"}, {"id": AN_ID, "account": "b"})
+    assert refusal.is_conflict
+    assert [(one.index, one.why) for one in refusal.complaints] == [(1, 'followed under the account "a"')]
+    assert await desk.store.find(ANOTHER_ID) == ()
+
+
+async def test_one_list_cannot_give_an_operation_to_two_accounts():
+    refusal = await Desk("a", "b").refusal({"id": AN_ID, "account": "a"}, {"id": AN_ID, "account": "b"})
+    assert refusal.is_conflict
+    assert [one.index for one in refusal.complaints] == [1]
+
+
+@pytest.mark.parametrize("status", [Status.NOT_FOUND, Status.REJECTED])
+async def test_what_an_account_never_saw_may_be_claimed_by_another(status: Status):
+    desk = Desk("a", "b")
+    await desk.take({"id": AN_ID, "account": "a"})
+    await desk.end("a", AN_ID, status)
+    assert await desk.take({"id": AN_ID, "account": "b"}) == [("b", "new")]
+
+
+async def test_what_was_untracked_or_belongs_to_a_removed_account_may_be_claimed_by_another():
+    desk = Desk("a", "b", "c")
+    await desk.take({"id": AN_ID, "account": "a"}, {"id": ANOTHER_ID, "account": "c"})
+    await desk.intake.withdraw(AN_ID)
+    desk.accounts.remove("c")
+    entries = [{"id": AN_ID, "account": "b"}, {"id": ANOTHER_ID, "account": "b"}]
+    assert await desk.take(*entries) == [("b", "new"), ("b", "new")]
+
+
+async def test_labels_that_are_too_many_together_are_a_conflict(desk: Desk):
+    await desk.take({"id": AN_ID, "labels": {f"a{n}": "" for n in range(8)}})
+    refusal = await desk.refusal({"id": AN_ID, "labels": {f"b{n}": "" for n in range(3)}})
+    assert refusal.is_conflict
+    assert refusal.complaints[0].why == "11 labels together with those that it has; at most 10"
+
+
+async def test_the_configuration_names_operations_of_its_accounts(desk: Desk):
+    accounts = [Account(name="a", operations=(AN_ID,)), Account(name="b", operations=(AN_ID, ANOTHER_ID))]
+    registrations = await desk.intake.from_configuration(accounts)
+    assert [(one.account, one.id) for one in registrations] == [("a", AN_ID), ("b", AN_ID), ("b", ANOTHER_ID)]
+    assert sorted(desk.woken) == ["a", "b"]
+    assert (await desk.store.find(AN_ID, "a"))[0].operation.source is Source.CONFIG
+
+
+async def test_the_configuration_does_not_bring_back_what_was_untracked_but_the_api_does(desk: Desk):
+    account = Account(name="main", operations=(AN_ID,))
+    await desk.intake.from_configuration([account])
+    await desk.intake.withdraw(AN_ID)
+    desk.woken.clear()
+    (registration,) = await desk.intake.from_configuration([account])
+    assert registration.result is Result.PASSED_OVER
+    assert desk.woken == []
+    assert await desk.take({"id": AN_ID}) == [("main", "new")]
+
+
+async def test_withdrawing_ends_the_following_and_wakes_the_loop(desk: Desk):
+    await desk.take({"id": AN_ID})
+    desk.woken.clear()
+    withdrawn = await desk.intake.withdraw(AN_ID)
+    assert (withdrawn.account, withdrawn.id) == ("main", AN_ID)
+    assert desk.woken == ["main"]
+    with pytest.raises(NotFollowedError):
+        await desk.intake.withdraw(AN_ID)
+
+
+async def test_withdrawing_what_the_loop_of_the_store_let_go_meanwhile_is_not_following():
+    class Forgetful(MemoryStore):
+        async def withdraw(self, account: str, operation_id: str, now: int, source: Source) -> bool:
+            return False
+
+    intake = Intake(Forgetful(), lambda: ["main"], lambda _: None, lambda: NOW)
+    await intake.register([Handed(id=AN_ID)], Source.API)
+    with pytest.raises(NotFollowedError):
+        await intake.withdraw(AN_ID)
+
+
+async def test_an_operation_under_several_accounts_must_be_named_with_one():
+    desk = Desk("a", "b")
+    await desk.intake.from_configuration([Account(name=name, operations=(AN_ID,)) for name in ("a", "b")])
+    with pytest.raises(SeveralAccountsError, match="name one: a, b"):
+        await desk.intake.locate(AN_ID)
+    located: Operation = await desk.intake.locate(AN_ID, "b")
+    assert located.account == "b"
+
+
+async def test_what_is_no_id_or_not_followed_cannot_be_located(desk: Desk):
+    with pytest.raises(NotAnIdError, match=r'"\.\./x" is not an operation id'):
+        await desk.intake.locate("../x")
+    with pytest.raises(NotFollowedError, match=f"{AN_ID} is not followed under main"):
+        await desk.intake.locate(AN_ID, "main")
+
+
+def test_quoted_texts_are_short_and_harmless():
+    assert quoted('a"b\\') == '"a\\"b\\\\"'
+    assert quoted("\x1b\ud800\u202e") == '"\\x1b\\ud800\\u202e"'
+    assert quoted("x" * 100) == '"' + "x" * 60 + '…"'
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+NEARLY = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.sampled_from([AN_ID, ANOTHER_ID]) | st.text() | JSON,
+        "account": st.sampled_from(["main", "other"]) | JSON,
+        "labels": st.dictionaries(st.sampled_from(["a", "_b", "__c", "status"]) | st.text(), st.text()) | JSON,
+        "extra": JSON,
+    },
+)
+
+
+async def reasons(body: bytes) -> list[str]:
+    """Why the body is refused; nothing where it is taken."""
+    try:
+        await Desk("main", "third").intake.take(body)
+    except EntriesRefusedError as refused:
+        return [complaint.why + (complaint.id or "") for complaint in refused.complaints]
+    except MalformedError as malformed:
+        return [str(malformed)]
+    return []
+
+
+@given(what=st.lists(NEARLY) | NEARLY | JSON)
+async def test_any_json_is_taken_or_refused_with_reasons_that_can_be_shown(what: Any):
+    assert all(reason.isprintable() for reason in await reasons(json.dumps(what).encode()))
+
+
+@given(body=st.binary())
+async def test_any_bytes_are_taken_or_refused_with_reasons_that_can_be_shown(body: bytes):
+    assert all(reason.isprintable() for reason in await reasons(body))

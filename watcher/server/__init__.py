@@ -1,0 +1,15 @@
+"""The two HTTP listeners: web, which can change nothing, and admin, which the app registers with.
+
+    Listener ── protocol (limits, what the socket has taken) ── Frame ── Guard (admin only) ── routes ── handlers
+                                                                                                          │
+                                                          everything that handlers need is on the `Desk` ─┘
+
+`endpoints` is the one table of what exists: the routes and the OpenAPI document are both made from it.
+"""
+
+from watcher.server.application import admin_app, web_app
+from watcher.server.desk import Desk
+from watcher.server.guard import Rules
+from watcher.server.listener import Listener
+
+__all__ = ["Desk", "Listener", "Rules", "admin_app", "web_app"]

@@ -1,0 +1,72 @@
+"""The two applications: routes from the table of endpoints, in the frame, admin behind the guard."""
+
+from collections.abc import Mapping, Sequence
+
+from starlette.applications import Starlette
+from starlette.convertors import PathConvertor, register_url_convertor
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from watcher.server import openapi
+from watcher.server.desk import Desk, Side
+from watcher.server.endpoints import Endpoint, Handler, endpoints_of
+from watcher.server.frame import Frame
+from watcher.server.guard import Guard, Rules
+from watcher.server.problems import handlers
+
+
+class _Anything(PathConvertor):
+    """The rest of the path, whatever it is: what is no id must reach the handler, which refuses it by name."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("anything", _Anything())
+
+
+def web_app(desk: Desk) -> ASGIApp:
+    """What Prometheus and people read; it can change nothing."""
+    return Frame(_routes(desk, Side.WEB, Rules()), desk.failed)
+
+
+def admin_app(desk: Desk, rules: Rules) -> ASGIApp:
+    """All of web, and where operations are registered and the configuration is reloaded."""
+    return Frame(Guard(_routes(desk, Side.ADMIN, rules), rules), desk.failed)
+
+
+def _routes(desk: Desk, side: Side, rules: Rules) -> Starlette:
+    endpoints = endpoints_of(side)
+
+    async def get_openapi(_: Desk, __: Side, ___: Request) -> Response:
+        document = openapi.describe(
+            side,
+            endpoints,
+            accounts=desk.accounts(),
+            version=desk.version,
+            has_token=rules.token() is not None,
+        )
+        return Response(document, media_type="application/json")
+
+    by_path: dict[str, dict[str, Handler]] = {openapi.PATH: {"GET": get_openapi}}
+    for endpoint in endpoints:
+        by_path.setdefault(_route_path(endpoint), {})[endpoint.method] = endpoint.handler
+    routes = [_route(desk, side, path, by_method) for path, by_method in by_path.items()]
+    app = Starlette(routes=routes, exception_handlers=handlers())
+    # A path with a slash too many is another path, not one to be sent elsewhere from.
+    app.router.redirect_slashes = False
+    return app
+
+
+def _route_path(endpoint: Endpoint) -> str:
+    return endpoint.path.replace("{id}", "{id:anything}")
+
+
+def _route(desk: Desk, side: Side, path: str, by_method: Mapping[str, Handler]) -> Route:
+    async def endpoint(request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        return await by_method[method](desk, side, request)
+
+    methods: Sequence[str] = list(by_method)
+    return Route(path, endpoint, methods=methods)

@@ -1,0 +1,138 @@
+"""Who may speak to the admin listener: the rules are a list, the first one broken answers.
+
+1. Host (over TCP): localhost, 127.0.0.1, [::1] or an allowed host. A page that had its own name point here (DNS
+   rebinding) comes with its own name: 421.
+2. Origin, where a browser sends one, must be this very listener, and Sec-Fetch-Site must not be cross-site: 403.
+3. The bearer token, where one is set, everywhere but on /-/healthy and /-/ready: 401.
+4. Content-Type, where a body is announced that could change something: application/json only, which no page elsewhere
+   can send without asking first: 415.
+"""
+
+import hmac
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from watcher.server.problems import Problem, answer, problem
+
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+OPEN_PATHS = frozenset({"/-/healthy", "/-/ready"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+HEADERS_OF: Mapping[int, Mapping[str, str]] = {401: {"WWW-Authenticate": 'Bearer realm="operation-watcher"'}}
+
+_HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[^\[\]:/?#@\s]+)(:(?P<port>[0-9]{1,5}))?")
+_DEFAULT_PORTS: Mapping[str, str] = {"http": "80", "https": "443"}
+
+
+def _nobody() -> Sequence[str]:
+    return ()
+
+
+def _no_token() -> str | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the operator set. `allowed_hosts` and `token` are asked at each request, so a reload is in force at once."""
+
+    is_unix: bool = False
+    allowed_hosts: Callable[[], Sequence[str]] = _nobody
+    token: Callable[[], str | None] = _no_token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What the rules look at."""
+
+    method: str
+    path: str
+    scheme: str
+    headers: Headers
+
+
+class Guard:
+    """Lets a request through, or answers the first rule that it breaks."""
+
+    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+        self._app = app
+        self._rules = rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer or let through."""
+        asked = _Asked(method=scope["method"], path=scope["path"], scheme=scope["scheme"], headers=Headers(scope=scope))
+        for rule in RULES:
+            broken = rule(asked, self._rules)
+            if broken is not None:
+                await answer(broken, HEADERS_OF.get(broken.status))(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def is_allowed_host(host: str, allowed: Sequence[str]) -> bool:
+    """Whether a Host header names this listener: a loopback name on any port, or an allowed host (with its port)."""
+    match = _HOST.fullmatch(host)
+    if match is None:
+        return False
+    lowered = {one.lower() for one in allowed}
+    return match["name"].lower() in LOOPBACK_HOSTS | lowered or host.lower() in lowered
+
+
+def is_same_origin(origin: str, scheme: str, host: str) -> bool:
+    """Whether an Origin header names the very listener that the Host header names; `null` never does."""
+    given, own = _authority(origin), _authority(f"{scheme}://{host}")
+    return given is not None and given == own
+
+
+def _authority(url: str) -> tuple[str, str] | None:
+    scheme, separator, rest = url.partition("://")
+    match = _HOST.fullmatch(rest)
+    if not separator or match is None:
+        return None
+    return match["name"].lower(), match["port"] or _DEFAULT_PORTS.get(scheme, "")
+
+
+def _misdirected(asked: _Asked, rules: Rules) -> Problem | None:
+    host = asked.headers.get("host", "")
+    if rules.is_unix or is_allowed_host(host, rules.allowed_hosts()):
+        return None
+    return problem(421, "this listener does not answer under that host; see admin.allowed_hosts", name="host")
+
+
+def _foreign(asked: _Asked, _: Rules) -> Problem | None:
+    origin = asked.headers.get("origin")
+    is_foreign = origin is not None and not is_same_origin(origin, asked.scheme, asked.headers.get("host", ""))
+    if is_foreign or asked.headers.get("sec-fetch-site") == "cross-site":
+        return problem(403, "pages from elsewhere may not use this listener", name="origin")
+    return None
+
+
+def _unauthorized(asked: _Asked, rules: Rules) -> Problem | None:
+    token = rules.token()
+    if token is None or asked.path in OPEN_PATHS:
+        return None
+    scheme, _, given = asked.headers.get("authorization", "").partition(" ")
+    # Headers are latin-1 to Starlette; a token from a file is UTF-8.
+    is_right = hmac.compare_digest(given.strip().encode("latin-1"), token.encode())
+    if scheme.lower() == "bearer" and is_right:
+        return None
+    return problem(401, "a bearer token is needed: Authorization: Bearer …", name="token")
+
+
+def _unsupported(asked: _Asked, _: Rules) -> Problem | None:
+    content_type = asked.headers.get("content-type")
+    if asked.method in SAFE_METHODS or content_type is None or is_json(content_type):
+        return None
+    return problem(415, "only application/json is taken", name="content-type")
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a Content-Type header says JSON, whatever its parameters."""
+    return content_type.partition(";")[0].strip().lower() == "application/json"
+
+
+RULES: Sequence[Callable[[_Asked, Rules], Problem | None]] = (_misdirected, _foreign, _unauthorized, _unsupported)

@@ -1,0 +1,171 @@
+"""What each route does. A handler reads values off the desk and answers; it decides nothing about operations."""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from watcher.core.model import Operation
+from watcher.intake import Complaint
+from watcher.server import page as status_page
+from watcher.server.desk import Desk, Side
+from watcher.server.guard import is_json
+from watcher.server.problems import ProblemError, problem
+from watcher.server.query import ACCOUNT, AFTER, LIMIT, STATUS, Query, cursor, read_query
+from watcher.server.scrape import Scrape
+from watcher.server.views import (
+    OperationPage,
+    Registered,
+    Reloaded,
+    Withdrawn,
+    next_look_view,
+    operation_detail,
+    operation_view,
+    registration_view,
+)
+from watcher.store import Result
+
+MAX_BODY = 4 * 1024 * 1024  # bytes
+
+_AT_ONCE = 100  # operations put into words before the event loop has its turn
+
+
+async def get_metrics(desk: Desk, _: Side, request: Request) -> Response:
+    """The scrape."""
+    accept = ", ".join(request.headers.getlist("accept"))
+    accept_encoding = ", ".join(request.headers.getlist("accept-encoding"))
+    body, headers, token = await desk.metrics(accept, accept_encoding)
+    return Scrape(body, headers, arrived=lambda: desk.scraped(token))
+
+
+async def get_healthy(desk: Desk, _: Side, __: Request) -> Response:
+    """Whether the loops make progress."""
+    overdue = desk.healthy()
+    if overdue:
+        errors = [Complaint(why=f"{name} is overdue") for name in overdue]
+        detail = "no progress in time: " + ", ".join(overdue)
+        raise ProblemError(problem(503, detail, name="overdue", errors=errors))
+    return PlainTextResponse("healthy\n")
+
+
+async def get_ready(desk: Desk, _: Side, __: Request) -> Response:
+    """Whether configuration and listeners stand."""
+    if not desk.ready():
+        raise ProblemError(problem(503, "still starting", name="not-ready"))
+    return PlainTextResponse("ready\n")
+
+
+async def get_page(desk: Desk, side: Side, _: Request) -> Response:
+    """The status page."""
+    pieces: list[str] = []
+    for piece in status_page.render(desk.snapshots(), _visible(desk, side), desk.now(), desk.version):
+        pieces.append(piece)
+        await asyncio.sleep(0)
+    headers = {"Content-Security-Policy": status_page.POLICY}
+    return Response("".join(pieces).encode(errors="replace"), 200, headers, "text/html; charset=utf-8")
+
+
+async def list_operations(desk: Desk, side: Side, request: Request) -> Response:
+    """What is followed and lately finished, a page at a time."""
+    query = read_query(request, (STATUS, ACCOUNT, LIMIT, AFTER), desk.accounts())
+    rows = await _rows(desk, query)
+    more, rows = rows[query.limit :], rows[: query.limit]
+    fresh = _Fresh(desk)
+    visible = _visible(desk, side)
+    views = []
+    for index, row in enumerate(rows):
+        views.append(operation_view(fresh.of(row), visible))
+        if index % _AT_ONCE == _AT_ONCE - 1:
+            await asyncio.sleep(0)
+    return _json(OperationPage(operations=views, next=cursor(rows[-1].account, rows[-1].id) if more else None))
+
+
+async def get_operation(desk: Desk, side: Side, request: Request) -> Response:
+    """One operation, its history and its next look."""
+    operation_id, query = _one(desk, request)
+    stored = await desk.intake.locate(operation_id, query.account)
+    history = await desk.store.history(stored.account, stored.id)
+    look = next_look_view(desk.next_look(stored.account, stored.id), desk.now())
+    return _json(operation_detail(_Fresh(desk).of(stored), _visible(desk, side), history, look))
+
+
+async def post_operations(desk: Desk, _: Side, request: Request) -> Response:
+    """Follow what is handed in."""
+    read_query(request, (), ())
+    if not is_json(request.headers.get("content-type", "")):
+        raise ProblemError(problem(415, "only application/json is taken", name="content-type"))
+    registrations = await desk.intake.take(await _body(request))
+    status = 201 if any(one.result is Result.NEW for one in registrations) else 200
+    return _json(Registered(operations=[registration_view(one) for one in registrations]), status)
+
+
+async def delete_operation(desk: Desk, _: Side, request: Request) -> Response:
+    """Stop following one."""
+    operation_id, query = _one(desk, request)
+    operation = await desk.intake.withdraw(operation_id, query.account)
+    return _json(Withdrawn(id=operation.id, account=operation.account))
+
+
+async def post_reload(desk: Desk, _: Side, __: Request) -> Response:
+    """Put a new configuration in force."""
+    reasons = await desk.reload()
+    if reasons:
+        errors = [Complaint(why=reason) for reason in reasons]
+        raise ProblemError(problem(400, "the old configuration stays in force", name="reload-refused", errors=errors))
+    return _json(Reloaded(reloaded=True))
+
+
+class _Fresh:
+    """Stats are stored once a minute; the snapshots know them as of the last look, for what has series of its own."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._shown = {(one.account, one.id): one for snapshot in desk.snapshots() for one in snapshot.shown}
+
+    def of(self, stored: Operation) -> Operation:
+        """The newer of both; labels are intake's and therefore the store's."""
+        shown = self._shown.get((stored.account, stored.id))
+        if shown is None or (shown.progressed_at or 0) <= (stored.progressed_at or 0):
+            return stored
+        return shown.with_(labels=stored.labels)
+
+
+def _json(what: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(what), status, media_type="application/json")
+
+
+def _visible(desk: Desk, side: Side) -> Sequence[str] | None:
+    return None if side is Side.ADMIN else desk.metric_labels()
+
+
+def _one(desk: Desk, request: Request) -> tuple[str, Query]:
+    operation_id: str = request.path_params["id"]
+    if not operation_id:
+        raise ProblemError(problem(404))
+    return operation_id, read_query(request, (ACCOUNT,), desk.accounts())
+
+
+async def _rows(desk: Desk, query: Query) -> Sequence[Operation]:
+    """One row more than the page holds, if there is one; by account, since rows of a removed one are not shown."""
+    rows: list[Operation] = []
+    for account in sorted(desk.accounts()):
+        is_asked_for = query.account in {None, account}
+        if not is_asked_for or (query.after is not None and account < query.after[0]) or len(rows) > query.limit:
+            continue
+        limit = query.limit + 1 - len(rows)
+        rows += await desk.store.page(account=account, statuses=query.statuses, after=query.after, limit=limit)
+    return rows
+
+
+async def _body(request: Request) -> bytes:
+    too_large = ProblemError(problem(413, f"at most {MAX_BODY} bytes are taken", name="too-large"))
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > MAX_BODY:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise too_large
+    return bytes(body)

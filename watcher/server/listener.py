@@ -1,0 +1,97 @@
+"""A listener: sockets that are bound at once, and uvicorn on them without its signal handlers and its log."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Self
+
+from starlette.types import ASGIApp
+from uvicorn.server import Server
+
+from watcher.server.protocol import Limits, ServerConfig
+from watcher.server.sockets import let_go, listening, remove_files, url_of
+
+_TICK = 1.0  # seconds; uvicorn renews the Date header so often
+
+
+class Listener:
+    """Serves one application at one configured address.
+
+    `bind` first, so that a bad address is known before anything else starts; connections wait until `serve` runs.
+    """
+
+    def __init__(self, app: ASGIApp, sockets: Sequence[socket.socket], limits: Limits) -> None:
+        self._sockets = list(sockets)
+        self._server = _Server(ServerConfig(app, limits))
+        self.addresses: Sequence[str] = tuple(url_of(sock) for sock in sockets)
+        """Where it listens, as URLs with the real port; `unix:/path` for a Unix socket."""
+
+    @classmethod
+    def bind(cls, listen: str, app: ASGIApp, *, setting: str, limits: Limits = Limits()) -> Self:  # noqa: B008 -- frozen
+        """A listener at `host:port`, `:port` (all addresses of both families), `[v6]:port` or `unix:/path`.
+
+        Port 0 lets the system choose. Raises OperatorError, in the name of the setting, where that cannot be.
+        """
+        return cls(app, listening(listen, setting), limits)
+
+    @property
+    def url(self) -> str:
+        """One address to open on this machine."""
+        return self.addresses[0].replace("//0.0.0.0:", "//localhost:").replace("//127.0.0.1:", "//localhost:")
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._server.server_state.connections)
+
+    async def serve(self) -> None:
+        """Answer requests until `stop`; returns at most 2 s after it."""
+        try:
+            await self._server.serve(self._sockets)
+        finally:
+            self._server.cut_off()
+            self.close()
+
+    def stop(self) -> None:
+        """Accept nothing more; what is being answered has a second to end."""
+        self._server.stop()
+
+    def close(self) -> None:
+        """Let the address go; needed only where `serve` was never called."""
+        let_go(self._sockets)
+
+
+class _Server(Server):
+    """uvicorn's server that leaves signals alone and wakes once a second instead of ten times."""
+
+    _stopping: asyncio.Event | None = None
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the daemon's."""
+        yield
+
+    async def main_loop(self) -> None:
+        """Until it is stopped."""
+        self._stopping = asyncio.Event()
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TICK):
+                    await self._stopping.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, then wait for the answers under way."""
+        remove_files(sockets or ())
+        await super().shutdown(sockets)
+
+    def stop(self) -> None:
+        """End the loop at its next turn."""
+        self.should_exit = True
+        if self._stopping is not None:
+            self._stopping.set()
+
+    def cut_off(self) -> None:
+        """Drop the connections that did not end by themselves."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()

@@ -1,0 +1,168 @@
+"""The OpenAPI 3.1 document of a listener, made from the table of endpoints and from the types that go in and out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+
+from watcher.intake import ID_PATTERN, MAX_ENTRIES
+from watcher.server.desk import Side
+from watcher.server.endpoints import Answer, Endpoint
+from watcher.server.guard import OPEN_PATHS
+from watcher.server.problems import PROBLEM_JSON, Problem
+from watcher.server.query import ACCOUNT, Parameter
+
+PATH = "/openapi.json"
+
+Json: TypeAlias = dict[str, Any]
+
+_REFERENCE = "#/components/schemas/{name}"
+_TITLES: Mapping[Side, str] = {Side.WEB: "Operation watcher: web", Side.ADMIN: "Operation watcher: admin"}
+_GUARDED: Mapping[int, str] = {
+    403: "The request comes from a page elsewhere.",
+    415: "A body is announced that is not application/json.",
+    421: "The Host header is not one that this listener answers under.",
+}
+_UNAUTHORIZED = "The bearer token is missing or wrong."
+
+
+def describe(
+    side: Side, endpoints: Sequence[Endpoint], *, accounts: Sequence[str], version: str, has_token: bool
+) -> bytes:
+    """The document as JSON, true for the accounts that are configured and the token that is set at the moment."""
+    types = {_key(kind): kind for endpoint in endpoints for kind in _types(endpoint)}
+    schemas, components = msgspec.json.schema_components(types.values(), ref_template=_REFERENCE)
+    schema_of = dict(zip(types, schemas, strict=True))
+    if "Handed" in components:
+        _name_accounts(components["Handed"], accounts)
+    document: Json = {
+        "openapi": "3.1.0",
+        "info": {"title": _TITLES[side], "version": version, "license": {"name": "MIT", "identifier": "MIT"}},
+        "paths": {PATH: {method: _own_operation(method, has_token=has_token) for method in ("get", "head")}},
+        "components": {"schemas": components},
+    }
+    if has_token:
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    for endpoint in endpoints:
+        item = document["paths"].setdefault(endpoint.path, {})
+        for method in (endpoint.method, "HEAD") if endpoint.method == "GET" else (endpoint.method,):
+            item[method.lower()] = _operation(
+                endpoint, method, side=side, accounts=accounts, schema_of=schema_of, has_token=has_token
+            )
+    return msgspec.json.encode(document)
+
+
+def _types(endpoint: Endpoint) -> Sequence[Any]:
+    return [
+        Problem,
+        *([endpoint.body] if endpoint.body else []),
+        *(answer.body for answer in endpoint.answers.values()),
+    ]
+
+
+def _key(kind: Any) -> str:
+    return str(kind.__name__)
+
+
+def _operation(
+    endpoint: Endpoint,
+    method: str,
+    *,
+    side: Side,
+    accounts: Sequence[str],
+    schema_of: Mapping[str, Json],
+    has_token: bool,
+) -> Json:
+    is_guarded_by_token = has_token and endpoint.path not in OPEN_PATHS
+    answers = {**_guard_answers(side, method, has_token=is_guarded_by_token), **endpoint.answers}
+    operation: Json = {
+        "summary": endpoint.words,
+        "operationId": f"{method.lower()}_{endpoint.handler.__name__}",
+        "parameters": _parameters(endpoint, accounts),
+        "responses": {str(status): _response(answers[status], method, schema_of) for status in sorted(answers)},
+    }
+    operation["responses"]["default"] = _response(_problem("Anything else that is wrong."), method, schema_of)
+    if endpoint.body is not None:
+        one = schema_of[_key(endpoint.body)]
+        several = {"type": "array", "items": one, "maxItems": MAX_ENTRIES}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": {"anyOf": [one, several]}}},
+        }
+    if is_guarded_by_token:
+        operation["security"] = [{"token": []}]
+    return operation
+
+
+def _guard_answers(side: Side, method: str, *, has_token: bool) -> dict[int, Answer]:
+    if side is Side.WEB:
+        return {}
+    words = {**_GUARDED, **({401: _UNAUTHORIZED} if has_token else {})}
+    if method in {"GET", "HEAD"}:
+        del words[415]
+    return {status: _problem(text) for status, text in words.items()}
+
+
+def _own_operation(method: str, *, has_token: bool) -> Json:
+    operation: Json = {
+        "summary": "This document.",
+        "operationId": f"{method}_openapi",
+        "responses": {
+            "200": {
+                "description": "The OpenAPI document of this listener.",
+                **({"content": {"application/json": {"schema": {"type": "object"}}}} if method == "get" else {}),
+            },
+            "default": _response(
+                _problem("Anything that is wrong."),
+                method.upper(),
+                {"Problem": {"$ref": _REFERENCE.format(name="Problem")}},
+            ),
+        },
+    }
+    if has_token:
+        operation["security"] = [{"token": []}]
+    return operation
+
+
+def _parameters(endpoint: Endpoint, accounts: Sequence[str]) -> list[Json]:
+    own: list[Json] = []
+    if endpoint.has_id:
+        own = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string", "pattern": ID_PATTERN}}]
+    return own + [
+        {
+            "name": parameter.name,
+            "in": "query",
+            "required": False,
+            "description": parameter.wanted,
+            "schema": _parameter_schema(parameter, accounts),
+        }
+        for parameter in endpoint.parameters
+    ]
+
+
+def _parameter_schema(parameter: Parameter, accounts: Sequence[str]) -> Json:
+    if parameter is ACCOUNT and accounts:
+        return {**parameter.schema, "enum": [*accounts]}
+    return dict(parameter.schema)
+
+
+def _response(answer: Answer, method: str, schema_of: Mapping[str, Json]) -> Json:
+    if method == "HEAD":
+        return {"description": answer.words}
+    schema = schema_of[_key(answer.body)]
+    return {"description": answer.words, "content": {media: {"schema": schema} for media in answer.media}}
+
+
+def _problem(words: str) -> Answer:
+    return Answer(words=words, body=Problem, media=(PROBLEM_JSON,))
+
+
+def _name_accounts(handed: Json, accounts: Sequence[str]) -> None:
+    """The account of an entry is one of those configured, and may be left out only where there is one."""
+    if not accounts:
+        return
+    if len(accounts) == 1:
+        handed["properties"]["account"] = {"enum": [*accounts, None], "default": None}
+    else:
+        handed["properties"]["account"] = {"enum": [*accounts]}
+        handed["required"] = [*handed["required"], "account"]

@@ -1,0 +1,115 @@
+"""Errors as `application/problem+json` (RFC 9457), and the one table of which error becomes which problem.
+
+`type` is `about:blank` where the status says it all, else a name that stays, for programs to tell cases apart.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from watcher.core.errors import StoreRefused, StoreUnusable
+from watcher.intake import (
+    Complaint,
+    EntriesRefusedError,
+    MalformedError,
+    NotAnIdError,
+    NotFollowedError,
+    SeveralAccountsError,
+)
+
+PROBLEM_JSON = "application/problem+json"
+STORE_RETRY_AFTER = 5  # seconds
+
+_NAMES = "urn:operation-watcher:problem:"
+_STORE_DETAIL = (
+    "the store cannot be used at the moment: nothing was kept, ask again later; "
+    "operation_watcher_store_usable and the event store.unusable say more"
+)
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why there is no good answer (RFC 9457). `errors` names each thing that is wrong, where there can be several."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = ""
+    errors: tuple[Complaint, ...] = ()
+
+
+class ProblemError(Exception):
+    """A handler's way to answer a problem."""
+
+    def __init__(self, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+        self.headers = headers
+
+
+def problem(status: int, detail: str = "", *, name: str = "", errors: Sequence[Complaint] = ()) -> Problem:
+    """A problem with the status's own title; `name` is the last part of its type."""
+    return Problem(
+        type=_NAMES + name if name else "about:blank",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        errors=tuple(errors),
+    )
+
+
+def answer(what: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """The problem as a response."""
+    return Response(msgspec.json.encode(what), what.status, headers, PROBLEM_JSON)
+
+
+def from_error(exc: Exception) -> tuple[Problem, Mapping[str, str] | None]:
+    """The problem, and its headers, that an error is to the client; what nobody foresaw is not told outside."""
+    match exc:
+        case ProblemError():
+            return exc.problem, exc.headers
+        case HTTPException(status_code=405):
+            allowed = ", ".join(sorted((exc.headers or {}).get("Allow", "").split(", ")))
+            return problem(405, f"allowed here: {allowed}"), {"Allow": allowed}
+        case HTTPException():
+            return problem(exc.status_code), exc.headers
+        case EntriesRefusedError():
+            status = 409 if exc.is_conflict else 400
+            return problem(status, str(exc), name="entries-refused", errors=exc.complaints), None
+        case StoreUnusable() | StoreRefused():
+            return problem(503, _STORE_DETAIL, name="store-unusable"), {"Retry-After": str(STORE_RETRY_AFTER)}
+    status, name = next((PLAIN[kind] for kind in PLAIN if isinstance(exc, kind)), (500, ""))
+    return problem(status, str(exc) if name else "this is a fault of the watcher; its log says more", name=name), None
+
+
+PLAIN: Mapping[type[Exception], tuple[int, str]] = {
+    MalformedError: (400, "malformed"),
+    NotAnIdError: (400, "not-an-id"),
+    NotFollowedError: (404, "not-followed"),
+    SeveralAccountsError: (409, "several-accounts"),
+}
+"""Errors whose message says it all: their status, and the name of the problem."""
+
+_TRANSLATED: Sequence[type[Exception]] = (
+    ProblemError,
+    HTTPException,
+    EntriesRefusedError,
+    StoreUnusable,
+    StoreRefused,
+    *PLAIN,
+    Exception,
+)
+
+
+async def handle(_: Request, exc: Exception) -> Response:
+    """The answer to an error that came out of a handler."""
+    return answer(*from_error(exc))
+
+
+def handlers() -> dict[Any, Callable[[Request, Exception], Awaitable[Response]]]:
+    """The table for Starlette."""
+    return dict.fromkeys(_TRANSLATED, handle)

@@ -1,0 +1,189 @@
+"""One connection: uvicorn's HTTP/1.1 with limits on time, and with knowledge of what the socket has taken.
+
+* A request must be whole in a given time from its first byte (or the connection) on: against clients that trickle.
+* A client that does not take its answer is cut off.
+* What is no HTTP at all is answered in our own form.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import h11
+import msgspec
+from starlette.types import ASGIApp
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from watcher.server.frame import HEADERS
+from watcher.server.problems import PROBLEM_JSON, problem
+
+_UNFINISHED = frozenset({h11.IDLE, h11.SEND_BODY})
+_CAN_ANSWER = frozenset({h11.IDLE, h11.SEND_RESPONSE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a connection may take, in seconds, numbers and bytes.
+
+    `keep_alive` is longer than the usual scrape interval, so that Prometheus keeps its connection. `grace` is what
+    answers under way have to end at a stop; `head` is for the request line and the headers.
+    """
+
+    request: float = 20.0
+    send: float = 60.0
+    keep_alive: int = 75
+    grace: int = 1
+    connections: int = 512
+    head: int = 16 * 1024
+
+
+class ServerConfig(Config):
+    """How uvicorn is to serve an application: only what we need of it, and none of its log."""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        super().__init__(
+            app,
+            http=Protocol,
+            ws="none",
+            loop="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            log_level="critical",  # what matters is told by us; bad requests are not worth a line each
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=limits.connections,
+            timeout_keep_alive=limits.keep_alive,
+            timeout_graceful_shutdown=limits.grace,
+            h11_max_incomplete_event_size=limits.head,
+        )
+        self.limits = limits
+
+
+class Line:
+    """Whether the socket has taken what was written.
+
+    The write buffer's high-water mark is 0, so asyncio pauses writing whenever a byte is left over, and resumes when
+    none is.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._is_broken = False
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something written now would be sent."""
+        return not self._transport.is_closing()
+
+    async def took_all(self) -> bool:
+        """Wait until the socket has taken everything; False when the connection broke with bytes left over."""
+        await self._is_empty.wait()
+        # A write that failed at once is reported in the next turn of the loop.
+        await asyncio.sleep(0)
+        return not self._is_broken
+
+    def fill(self) -> None:
+        """Bytes are left over."""
+        self._is_empty.clear()
+
+    def drain(self) -> None:
+        """None are left over any more."""
+        self._is_empty.set()
+
+    def lose(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._is_broken = exc is not None or not self._is_empty.is_set()
+        self._is_empty.set()
+
+
+class Protocol(H11Protocol):
+    """uvicorn's protocol with our limits; handlers find its `Line` in the scope's state."""
+
+    _line: Line
+    _request_timer: "_Timer"
+    _send_timer: "_Timer"
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._limits = config.limits
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)
+        self._line = Line(transport)
+        self.app_state = {"line": self._line}
+        self._request_timer = _Timer(self.loop, self._limits.request, transport.abort)
+        self._send_timer = _Timer(self.loop, self._limits.send, transport.abort)
+        self._request_timer.start()
+
+    def data_received(self, data: bytes) -> None:
+        """Give the request its time, from its first byte on."""
+        super().data_received(data)
+        if self.conn.their_state in _UNFINISHED:
+            self._request_timer.start()
+        else:
+            self._request_timer.stop()
+
+    def pause_writing(self) -> None:
+        """The socket takes no more at the moment."""
+        super().pause_writing()
+        self._line.fill()
+        self._send_timer.start()
+
+    def resume_writing(self) -> None:
+        """The socket has taken everything."""
+        super().resume_writing()
+        self._line.drain()
+        self._send_timer.stop()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._line.lose(exc)
+        self._request_timer.stop()
+        self._send_timer.stop()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, unless an answer is under way already."""
+        if self.conn.our_state in _CAN_ANSWER:
+            headers = {"Content-Type": PROBLEM_JSON, "Connection": "close", **HEADERS}
+            body = msgspec.json.encode(problem(400, msg.rstrip(".").lower()))
+            response = h11.Response(status_code=400, reason=b"Bad Request", headers=[*headers.items()])
+            for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+
+class _Timer:
+    """Does something unless it is stopped in time; starting it again changes nothing."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, action: Callable[[], None]) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._action = action
+        self._handle: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Let the time run, if it does not already."""
+        if self._handle is None:
+            self._handle = self._loop.call_later(self._seconds, self._action)
+
+    def stop(self) -> None:
+        """Do nothing."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None

@@ -1,0 +1,198 @@
+"""The answers of the API as types: what is encoded here is what the OpenAPI document describes."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union
+
+import msgspec
+
+from watcher.core.model import (
+    SECOND,
+    Corrected,
+    Failing,
+    Finished,
+    Moment,
+    Moved,
+    Odd,
+    Operation,
+    Outcome,
+    Phase,
+    Source,
+    Stats,
+    Status,
+    Tracked,
+    Untracked,
+    rfc3339,
+)
+from watcher.core.snapshot import NextLook
+from watcher.store import Registration, Result, StoredEvent
+
+Timestamp = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+
+
+class OperationView(msgspec.Struct, frozen=True, kw_only=True):
+    """One operation. A stat that was never received is absent, an instant null; web shows only the allowed labels."""
+
+    account: str
+    id: str
+    status: Status
+    status_word: str | None
+    phase: Phase
+    outcome: Outcome | None
+    source: Source
+    labels: dict[str, str]
+    stats: Stats
+    registered_at: Timestamp
+    created_at: Timestamp | None
+    updated_at: Timestamp | None
+    progressed_at: Timestamp | None
+    ended_at: Timestamp | None
+    final_at: Timestamp | None
+
+
+class OperationPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Operations in the order of account and id; `next` is the `after` of the next page, null on the last."""
+
+    operations: list[OperationView]
+    next: str | None
+
+
+class NextLookView(msgspec.Struct, frozen=True, kw_only=True):
+    """When, how and why it is looked at next; a negative number of seconds says how late that is already."""
+
+    at: Timestamp
+    in_seconds: float
+    how: str
+    why: str
+
+
+_EVENT_TYPES: Sequence[type[msgspec.Struct]] = (Tracked, Untracked, Moved, Failing, Finished, Corrected, Odd)
+
+
+def _told_type(event_type: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """The event's own keys beside those of all events, as in the log; a Struct cannot have both as bases."""
+    own: list[tuple[str, Any, Any]] = [
+        (field.encode_name, field.type, msgspec.field(default=field.default))
+        if not field.required
+        else (field.encode_name, field.type, msgspec.field())
+        for field in msgspec.structs.fields(event_type)
+    ]
+    common: list[tuple[str, Any, Any]] = [
+        ("event_id", str, msgspec.field()),
+        ("seq", int, msgspec.field()),
+        ("occurred_at", Timestamp, msgspec.field()),
+    ]
+    config = event_type.__struct_config__
+    return msgspec.defstruct(
+        f"{event_type.__name__}Entry",
+        [*common, *own],
+        frozen=True,
+        kw_only=True,
+        tag=config.tag,
+        tag_field=config.tag_field,
+        namespace={"__doc__": event_type.__doc__},
+    )
+
+
+_TOLD_TYPES = {event_type: _told_type(event_type) for event_type in _EVENT_TYPES}
+
+if TYPE_CHECKING:
+    Told: TypeAlias = msgspec.Struct
+else:
+    Told = Union[tuple(_TOLD_TYPES.values())]  # noqa: UP007 -- of a computed tuple
+
+
+class OperationDetail(OperationView, frozen=True, kw_only=True):
+    """One operation with its events that are still kept, oldest first, and when it is looked at next."""
+
+    history: list[Told]
+    next_look: NextLookView | None
+
+
+class RegistrationView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one entry; `outcome` where it had finished."""
+
+    id: str
+    account: str
+    result: Result
+    outcome: Outcome | None = None
+
+
+class Registered(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of each entry, in the order in which they were handed in."""
+
+    operations: list[RegistrationView]
+
+
+class Withdrawn(msgspec.Struct, frozen=True, kw_only=True):
+    """The operation that is followed no longer."""
+
+    id: str
+    account: str
+
+
+class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """The new configuration is in force."""
+
+    reloaded: bool
+
+
+def operation_view(operation: Operation, visible: Sequence[str] | None) -> OperationView:
+    """What is shown of an operation; `visible` are the names of the labels that may be seen, None for all."""
+    return OperationView(**_shown(operation, visible))
+
+
+def operation_detail(
+    operation: Operation, visible: Sequence[str] | None, history: Sequence[StoredEvent], look: NextLookView | None
+) -> OperationDetail:
+    """What is shown of one operation with its history."""
+    return OperationDetail(**_shown(operation, visible), history=[_told(event) for event in history], next_look=look)
+
+
+def next_look_view(look: NextLook | None, now: Moment) -> NextLookView | None:
+    """The next look by the wall clock."""
+    if look is None:
+        return None
+    wait = look.due_tick - now.tick
+    at = rfc3339(now.at + wait) or ""
+    return NextLookView(at=at, in_seconds=wait / SECOND, how=look.how, why=look.why)
+
+
+def registration_view(registration: Registration) -> RegistrationView:
+    """What is answered of one entry."""
+    return RegistrationView(
+        id=registration.id, account=registration.account, result=registration.result, outcome=registration.outcome
+    )
+
+
+def visible_labels(labels: Mapping[str, str], visible: Sequence[str] | None) -> dict[str, str]:
+    """The labels that may be seen, None for all."""
+    return {name: value for name, value in labels.items() if visible is None or name in visible}
+
+
+def _shown(operation: Operation, visible: Sequence[str] | None) -> dict[str, Any]:
+    return {
+        "account": operation.account,
+        "id": operation.id,
+        "status": operation.status,
+        "status_word": operation.word,
+        "phase": operation.phase,
+        "outcome": operation.outcome,
+        "source": operation.source,
+        "labels": visible_labels(operation.labels, visible),
+        "stats": operation.stats,
+        "registered_at": rfc3339(operation.registered_at),
+        "created_at": rfc3339(operation.created_at),
+        "updated_at": rfc3339(operation.updated_at),
+        "progressed_at": rfc3339(operation.progressed_at),
+        "ended_at": rfc3339(operation.ended_at),
+        "final_at": rfc3339(operation.final_at),
+    }
+
+
+def _told(event: StoredEvent) -> Told:
+    return _TOLD_TYPES[type(event.event)](
+        event_id=event.event_id,
+        seq=event.seq,
+        occurred_at=rfc3339(event.occurred_at),
+        **msgspec.structs.asdict(event.event),
+    )
