@@ -1,0 +1,442 @@
+"""track, untrack, list and show, against an admin listener with a store in memory."""
+
+import asyncio
+import io
+import json
+import sys
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from rich.console import Console
+
+from tests.cli.running import Command, an_id, aside, in_background, on_a_terminal, process
+from tests.server.serving import NOW, Office, a_running_operation, a_snapshot, listening
+from watcher.cli import track
+from watcher.cli.exits import Exit
+from watcher.cli.listing import drawn
+from watcher.core.lifecycle import Rules, observe
+from watcher.core.model import SECOND, Operation, Source, Stats
+from watcher.core.observation import Record, Seen, Timing
+from watcher.core.snapshot import NextLook
+from watcher.intake import Handed
+from watcher.server import Listener
+from watcher.store import Change
+
+pytestmark = pytest.mark.usefixtures("admin")
+
+
+def do(what: Awaitable[Any]) -> Any:
+    async def doing() -> Any:
+        return await what
+
+    return aside(asyncio.run, doing())
+
+
+def register(office: Office, *numbers: int, account: str = "main", **labels: str) -> None:
+    entries = [Handed(id=an_id(number), account=account, labels=labels) for number in numbers]
+    do(office.intake.register(entries, Source.API))
+
+
+def look(office: Office, number: int, word: str, **stats: int) -> Operation:
+    """Let an operation be seen by the loop: settled at once, so that an end is final."""
+    (found,) = do(office.store.find(an_id(number)))
+    record = Record(id=an_id(number), word=word, stats=Stats(**stats), created_at=NOW.at, updated_at=NOW.at + SECOND)
+    step = observe(
+        found.operation, Seen(timing=Timing(asked=NOW, answered=NOW), record=record), NOW, Rules(settle_after=())
+    )
+    change = Change(operation=step.operation, events=tuple((NOW.at, event) for event in step.events))
+    do(office.store.commit(found.operation.account, [change]))
+    return step.operation
+
+
+def feed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
+
+
+# ── track ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_track_tells_what_became_of_each(watcher: Command, office: Office):
+    register(office, 1, 2)
+    look(office, 2, "COMPLETED", total=1, sent=1)
+    ended = watcher("track", an_id(1), an_id(2), an_id(3), "--label", "team=blue", "--label", "run=a=b")
+    assert (ended.code, ended.err) == (Exit.GOOD, "")
+    assert ended.out.splitlines() == [
+        f"{an_id(1)} known",
+        f"{an_id(2)} finished (completed)",
+        f"{an_id(3)} new",
+        "3 operations: 1 followed already, 1 ended before, 1 followed from now on",
+    ]
+    (found,) = do(office.store.find(an_id(3)))
+    assert found.operation.labels == {"team": "blue", "run": "a=b"}
+
+
+def test_track_answers_programs_with_the_json_of_the_api(watcher: Command):
+    ended = watcher("track", an_id(1), "--json")
+    assert json.loads(ended.out) == {"operations": [{"id": an_id(1), "account": "main", "result": "new"}]}
+
+
+def test_ids_come_from_standard_input_too(watcher: Command, office: Office, monkeypatch: pytest.MonkeyPatch):
+    feed(monkeypatch, f"{an_id(2)} {an_id(3)}\n\n  {an_id(1)}\r\n".encode())
+    ended = watcher("track", an_id(1), "-")
+    assert ended.out.splitlines()[:-1] == [f"{an_id(number)} new" for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(("content", "why"), [(b" \n", "no ids were given"), (b"\xff\n", "is not UTF-8 text")])
+def test_nothing_readable_on_standard_input_is_2(
+    watcher: Command, monkeypatch: pytest.MonkeyPatch, content: bytes, why: str
+):
+    feed(monkeypatch, content)
+    ended = watcher("track", "-")
+    assert ended.code == Exit.USAGE
+    assert why in ended.err
+
+
+def test_what_is_no_id_is_named_before_anything_is_asked(
+    watcher: Command, office: Office, monkeypatch: pytest.MonkeyPatch
+):
+    feed(monkeypatch, (f"{an_id(2)}\n" + "\x1b[31m../x " * 12).encode())
+    ended = watcher("track", an_id(1), "-")
+    assert ended.code == Exit.USAGE
+    lines = ended.err.splitlines()
+    assert lines[0] == 'watcher track: standard input, line 2: "\\x1b[31m../x" is not an operation id'
+    assert lines[10:] == [
+        "… and 2 more",
+        "expected comms_operation_, one of 0-7, then 25 to 34 of a-z (without i, l, o, u) and 0-9",
+    ]
+    assert do(office.store.find(an_id(1))) == ()
+
+
+def test_a_long_list_goes_in_batches_that_the_daemon_takes(watcher: Command, monkeypatch: pytest.MonkeyPatch):
+    feed(monkeypatch, "\n".join(an_id(number) for number in range(10_001)).encode())
+    ended = watcher("track", "-")
+    assert ended.code == Exit.GOOD
+    assert ended.out.splitlines()[-1] == "10,001 operations: 10,001 followed from now on"
+
+
+def test_batches_are_as_few_as_may_be_and_none_is_too_large():
+    large = [b"x" * (track.BATCH_BYTES // 3)] * 7
+    assert [len(batch) for batch in track.batches(large)] == [3, 3, 1] or [
+        len(batch) for batch in track.batches(large)
+    ] == [2, 2, 2, 1]
+    assert [len(batch) for batch in track.batches([b"x"] * 20_001)] == [10_000, 10_000, 1]
+    assert [len(batch) for batch in track.batches([b"x" * track.BATCH_BYTES * 2] * 2)] == [1, 1]
+
+
+def test_what_was_taken_before_a_refusal_is_told(watcher: Command, office: Office, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(track, "BATCH_BYTES", 1)  # one at a time
+    office.accounts.append("other")
+    register(office, 2, account="other")
+    ended = watcher("track", an_id(1), an_id(2), an_id(3), "--account", "main")
+    assert ended.code == Exit.USAGE
+    assert ended.out == f"{an_id(1)} new\n"
+    assert 'followed under the account "other"' in ended.err
+
+
+def test_what_the_daemon_refuses_is_named_one_by_one(watcher: Command):
+    ended = watcher("track", *(an_id(number) for number in range(25)), "--label", "account=x")
+    assert (ended.code, ended.out) == (Exit.USAGE, "")
+    lines = ended.err.splitlines()
+    assert lines[0].startswith("watcher track: 25 of 25 entries refused, nothing was kept (400 from http://127.0.0.1:")
+    assert lines[1] == f'  "{an_id(0)}": the label "account" is used by the watcher itself'
+    assert lines[-1] == "  … and 5 more"
+
+
+# ── untrack ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_untrack_goes_on_after_one_that_is_not_followed(watcher: Command, office: Office):
+    register(office, 1, 3)
+    ended = watcher("untrack", an_id(1), an_id(2), an_id(3))
+    assert ended.code == Exit.ENDED_BADLY
+    assert ended.out == f"{an_id(1)} untracked\n{an_id(3)} untracked\n"
+    assert ended.err == f"watcher untrack: {an_id(2)} is not followed\n"
+    assert watcher("untrack", an_id(1)).code == Exit.ENDED_BADLY
+
+
+def test_untrack_asks_for_the_account_where_there_are_several(watcher: Command, office: Office):
+    office.accounts.append("other")
+    do(office.store.register([], NOW.at))
+    register(office, 1)
+    assert watcher("untrack", an_id(1), "--account", "other").code == Exit.ENDED_BADLY
+    unknown = watcher("untrack", an_id(1), "--account", "nobody")
+    assert unknown.code == Exit.USAGE
+    assert 'account: unknown account "nobody"; there is "main", "other"' in unknown.err
+    assert watcher("untrack", an_id(1), "--account", "main").code == Exit.GOOD
+
+
+# ── list ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_list_is_a_table_in_which_nothing_is_cut_off(watcher: Command, office: Office):
+    register(office, 1, 2)
+    register(office, 3, team="x" * 60, zone="\x1b[2J")
+    look(office, 1, "PROCESSING", total=1000, sent=40, failed=5, unaddressable=2)
+    look(office, 2, "PAUSED")
+    ended = watcher("list")
+    assert (ended.code, ended.err) == (Exit.GOOD, "")
+    heading, first, second, third = ended.out.splitlines()
+    assert heading.split() == ["OPERATION", "STATUS", "SENT", "FAILED", "UNADDRESSABLE", "CHANGED", "LABELS"]
+    assert first.split()[:7] == [an_id(1), "PROCESSING", "40", "of", "1,000", "5", "2"]
+    assert second.split()[:3] == [an_id(2), "UNKNOWN", "(PAUSED)"]
+    assert third.split()[:2] == [an_id(3), "UNSEEN"]
+    assert f"team={'x' * 60}, zone=\\x1b[2J" in third
+
+
+def test_an_empty_list_says_so(watcher: Command):
+    assert watcher("list").out == "no operations\n"
+
+
+def test_list_filters_and_stops_at_its_limit(watcher: Command, office: Office):
+    office.accounts.append("other")
+    register(office, 1, 2, 3)
+    register(office, 4, account="other")
+    look(office, 2, "COMPLETED", total=1, sent=1)
+    assert [line.split()[0] for line in watcher("list", "--status", "completed").out.splitlines()[1:]] == [an_id(2)]
+    assert an_id(4) not in watcher("list", "--account", "main").out
+    assert "ACCOUNT" in watcher("list").out
+    limited = watcher("list", "--limit", "2").out.splitlines()
+    assert [line.split()[0] for line in limited[1:3]] == [an_id(1), an_id(2)]
+    assert limited[3] == "and more; --limit says how many to show (now 2)"
+
+
+def test_list_answers_programs_with_the_json_of_the_api(watcher: Command, office: Office, admin: Listener):
+    register(office, *range(5), team="blue")
+    look(office, 2, "PROCESSING", total=10, sent=4)
+    answer = httpx.get(f"{admin.addresses[0]}/api/v1/operations", params={"limit": 3}, trust_env=False)
+    assert watcher("list", "--json", "--limit", "3").out == answer.text + "\n"
+
+
+def test_list_turns_pages(watcher: Command, office: Office):
+    register(office, *range(1002))
+    page = json.loads(watcher("list", "--json", "--limit", "1001").out)
+    assert [one["id"] for one in page["operations"]] == [an_id(number) for number in range(1001)]
+    assert page["next"] == f"main:{an_id(1000)}"
+    assert json.loads(watcher("list", "--json", "--limit", "5000").out)["next"] is None
+
+
+def test_a_bad_status_is_the_commands_fault(watcher: Command):
+    ended = watcher("list", "--status", "running")
+    assert ended.code == Exit.USAGE
+    assert "status: expected one of UNSEEN, SCHEDULED" in ended.err
+
+
+def test_on_a_terminal_the_table_stays_within_it(office: Office):
+    register(office, 1, 2, campaign="y" * 128)
+    look(office, 1, "PROCESSING", total=1000, sent=40, failed=5)
+    code, told = on_a_terminal("list", columns=80)
+    assert code == Exit.GOOD
+    assert "\x1b[31m" in told  # failures stand out
+    assert max(map(len, plain(told).splitlines())) <= 80
+
+
+def test_an_id_is_never_cut_off_on_a_terminal():
+    console = Console(file=io.StringIO(), force_terminal=True, width=60, color_system=None)
+    row = {"operation": an_id(1), "status": "COMPLETED", "failed": "3", "labels": "z" * 90}
+    console.print(drawn([row]))
+    assert isinstance(console.file, io.StringIO)
+    assert "".join(line.split()[0] for line in console.file.getvalue().splitlines()[3:] if line.strip()) == an_id(1)
+
+
+# ── show ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_show_says_what_was_and_what_comes_next(watcher: Command, office: Office):
+    register(office, 1, team="blue")
+    look(office, 1, "PROCESSING", total=100, recipients=90, sent=40, failed=5, queued=55, unaddressable=2)
+    office.looks["main", an_id(1)] = NextLook(due_tick=NOW.tick + 3 * SECOND, how="GET by id", why="freshness")
+    ended = watcher("show", an_id(1))
+    assert (ended.code, ended.err) == (Exit.GOOD, "")
+    stats = "40 of 100 sent, 5 failed, 55 queued, 2 of 90 recipients unaddressable"
+    facts, _, history = ended.out.partition("\n\n")
+    assert facts.splitlines() == [
+        f"operation:  {an_id(1)}",
+        "account:    main",
+        "status:     PROCESSING",
+        f"stats:      {stats}",
+        "labels:     team=blue",
+        "source:     api, registered 2027-01-15 08:00:00 UTC",
+        "created:    2027-01-15 08:00:00 UTC",
+        "updated:    2027-01-15 08:00:01 UTC",
+        "progressed: 2027-01-15 08:00:00 UTC",
+        "next look:  in 3.0 s (2027-01-15 08:00:03 UTC), by GET by id: freshness",
+    ]
+    assert history.splitlines() == [
+        "2027-01-15 08:00:00 UTC  operation.tracked  source api",
+        f"2027-01-15 08:00:00 UTC  operation.moved  UNSEEN to PROCESSING, {stats}",
+        f"2027-01-15 08:00:00 UTC  operation.failing  {stats}",
+    ]
+
+
+def test_show_knows_every_stage(watcher: Command, office: Office):
+    register(office, 1)
+    assert "next look:  not planned yet" in watcher("show", an_id(1)).out
+    office.looks["main", an_id(1)] = NextLook(due_tick=NOW.tick - 2 * SECOND, how="GET by id", why="first look")
+    assert "next look:  due since 2.0 s (" in watcher("show", an_id(1)).out
+    look(office, 1, "COMPLETED", total=1, sent=1)
+    office.looks.clear()
+    out = watcher("show", an_id(1)).out
+    assert "next look:  none, its stats are final" in out
+    assert "operation.finished  completed, 1 of 1 sent, duration_seconds 1.0" in out
+
+
+def test_show_answers_programs_with_the_json_of_the_api(watcher: Command, office: Office, admin: Listener):
+    register(office, 1)
+    answer = httpx.get(f"{admin.addresses[0]}/api/v1/operations/{an_id(1)}", trust_env=False)
+    assert watcher("show", an_id(1), "--json").out == answer.text + "\n"
+
+
+def test_show_prefers_what_was_seen_last(watcher: Command, office: Office):
+    register(office, 1)
+    office.snapshots = [a_snapshot(a_running_operation(id=an_id(1)))]
+    assert "PROCESSING" in watcher("show", an_id(1)).out
+
+
+def test_show_draws_on_a_terminal(office: Office):
+    register(office, 1)
+    code, told = on_a_terminal("show", an_id(1), columns=70)
+    assert code == Exit.GOOD
+    assert "operation.tracked" in told
+    assert max(map(len, plain(told).splitlines())) <= 70
+
+
+def test_show_takes_one_id_that_is_followed(watcher: Command, monkeypatch: pytest.MonkeyPatch):
+    unknown = watcher("show", an_id(1))
+    assert unknown.code == Exit.ENDED_BADLY
+    assert f"{an_id(1)} is not followed (404 from " in unknown.err
+    feed(monkeypatch, f"{an_id(1)} {an_id(2)}".encode())
+    assert watcher("show", "-").code == Exit.USAGE
+
+
+# ── finding the daemon ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_daemon_is_where_the_url_says(
+    watcher: Command, office: Office, monkeypatch: pytest.MonkeyPatch, admin: Listener
+):
+    monkeypatch.setenv("WATCHER_ADMIN__LISTEN", "localhost:1")
+    assert watcher("list", "--url", admin.addresses[0]).code == Exit.GOOD
+    assert watcher("list", "--url", admin.addresses[0] + "/").code == Exit.GOOD
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "watcher",
+        "ftp://x",
+        "http://",
+        "http://x:0",
+        "http://x:99999",
+        "http://a:b@x",
+        "http://x?y",
+        "unix:x",
+        "http://[::1",
+    ],
+)
+def test_a_bad_url_is_2(watcher: Command, url: str):
+    ended = watcher("list", f"--url={url or 'x'}")
+    assert ended.code == Exit.USAGE
+    assert "expected http://host:port, https://host:port or unix:/path" in ended.err
+
+
+def test_the_daemon_is_where_the_file_says_whatever_else_is_wrong_in_it(
+    watcher: Command, office: Office, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    path = tmp_path / "admin.sock"
+    monkeypatch.delenv("WATCHER_ADMIN__LISTEN")
+    file = tmp_path / "c.yaml"
+    file.write_text(f"accounts: [{{nam: main}}]\nadmin: {{listen: 'unix:{path}'}}\npolling: 7\n")
+    with in_background(lambda: listening(office.admin(is_unix=True), f"unix:{path}")):
+        assert watcher("list", "--config", str(file)).out == "no operations\n"
+        monkeypatch.setenv("WATCHER_CONFIG", str(file))
+        assert watcher("list").out == "no operations\n"
+        monkeypatch.delenv("WATCHER_CONFIG")
+        assert watcher("list", "--url", f"unix:{path}").out == "no operations\n"
+    # In a process of its own: httpcore leaves a socket that could not connect to the garbage collector, which warns.
+    gone = process("list", "--config", str(file))
+    assert f"cannot ask the daemon at unix:{path}: " in gone.communicate(timeout=30)[1]
+    assert gone.returncode == Exit.UNREACHABLE
+
+
+@pytest.mark.parametrize("text", ["admin: {listen: 7}", "admin: [", "admin: {lisen: ':1'}"])
+def test_a_file_that_does_not_say_where_is_2(watcher: Command, tmp_path: Path, text: str):
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    ended = watcher("list", "--config", str(file))
+    assert ended.code == Exit.USAGE
+    assert ended.err.startswith(f"{file}:1: ")
+    assert watcher("list", "--config", str(tmp_path / "none")).code == Exit.USAGE
+
+
+def test_a_bad_setting_of_the_environment_is_2(watcher: Command, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WATCHER_ADMIN__LISTEN", "nowhere")
+    assert watcher("list").err.startswith("environment: WATCHER_ADMIN__LISTEN: expected host:port")
+
+
+def test_a_port_that_the_system_chose_is_not_guessed(watcher: Command, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WATCHER_ADMIN__LISTEN", "localhost:0")
+    ended = watcher("list")
+    assert ended.code == Exit.USAGE
+    assert "say with --url where the daemon is" in ended.err
+
+
+@pytest.mark.parametrize("listen", [":1", "0.0.0.0:1", "[::]:1", "[::1]:1", "localhost:1"])
+def test_nobody_there_is_4(watcher: Command, monkeypatch: pytest.MonkeyPatch, listen: str):
+    monkeypatch.setenv("WATCHER_ADMIN__LISTEN", listen)
+    ended = watcher("track", an_id(1))
+    assert (ended.code, ended.out) == (Exit.UNREACHABLE, "")
+    assert ended.err.count("\n") == 1
+    assert "is the daemon running there? --config or --url says where it is" in ended.err
+
+
+def test_the_token_opens_the_door(watcher: Command, office: Office, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    file = tmp_path / "token"
+    file.write_text("secret-5a7f\n")
+    with in_background(lambda: listening(office.admin(token=lambda: "secret-5a7f"))) as listener:
+        url = listener.addresses[0]
+        refused = watcher("list", "--url", url)
+        assert refused.code == Exit.USAGE
+        assert "set admin.token_file in --config, or WATCHER_ADMIN__TOKEN_FILE" in refused.err
+        monkeypatch.setenv("WATCHER_ADMIN__TOKEN_FILE", str(file))
+        assert watcher("list", "--url", url).code == Exit.GOOD
+        file.write_text("")
+        empty = watcher("list", "--url", url)
+    assert empty.code == Exit.USAGE
+    assert empty.err == f"watcher list: {file} is empty; write the secret into it\n"
+
+
+def test_web_cannot_be_told_anything(watcher: Command, office: Office):
+    with in_background(lambda: listening(office.web())) as listener:
+        ended = watcher("track", an_id(1), "--url", listener.addresses[0])
+        listed = watcher("list", "--url", listener.addresses[0])
+    assert ended.code == Exit.USAGE
+    assert "ask the admin listener, not web" in ended.err
+    assert listed.code == Exit.GOOD
+
+
+async def elsewhere(scope: Any, receive: Any, send: Any) -> None:
+    """Something that is no watcher: 404 and HTML for everything, 503 for POST."""
+    status = 503 if scope["method"] == "POST" else 404
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/html")]})
+    await send({"type": "http.response.body", "body": b"<html>"})
+
+
+def test_something_else_that_answers_is_told_from_a_watcher(watcher: Command):
+    with in_background(lambda: listening(elsewhere)) as listener:
+        url = listener.addresses[0]
+        missing = watcher("show", an_id(1), "--url", url)
+        unable = watcher("track", an_id(1), "--url", url)
+    assert missing.code == Exit.USAGE
+    assert "ask the admin listener of a watcher; --url says where it is" in missing.err
+    assert unable.code == Exit.UNREACHABLE
+
+
+def plain(told: str) -> str:
+    """What a terminal shows of it, without colours."""
+    return "".join(part.partition("m")[2] if index else part for index, part in enumerate(told.split("\x1b["))).replace(
+        "\r", ""
+    )

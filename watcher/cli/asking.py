@@ -1,0 +1,189 @@
+"""How clients find a running daemon and ask it: by `--url`, else where `admin.listen` says, with `admin.token_file`.
+
+Of the configuration only `admin` is minded: who lists operations needs neither the daemon's credentials nor its files.
+"""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+
+from watcher.cli.exits import Exit, FailedError
+from watcher.config import ConfigurationError, FileSecret, TcpAddress, UnixAddress, parse_listen
+from watcher.config.document import read_document
+from watcher.config.draft import Draft
+from watcher.config.environment import read_environment
+from watcher.config.problems import BadValueError, Problems, escaped
+from watcher.core.settings import Admin
+from watcher.intake import Complaint
+
+TIMEOUT_SECONDS = 30.0
+"""For one question; a list of 10,000 takes the daemon a moment."""
+
+_MOST_SHOWN = 20
+_REACHABLE: Mapping[str | None, str] = {None: "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not bound
+_HINTS: Mapping[int, str] = {
+    401: "set admin.token_file in --config, or WATCHER_ADMIN__TOKEN_FILE, to a file with the daemon's token",
+    403: "the daemon refuses this client; ask its admin listener directly",
+    404: "ask the admin listener of a watcher; --url says where it is",
+    405: "this changes something, so ask the admin listener, not web",
+    421: "add the host to admin.allowed_hosts, or ask by localhost",
+}
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """What the daemon answers instead; of `application/problem+json` as much as is said here."""
+
+    title: str = ""
+    detail: str = ""
+    errors: tuple[Complaint, ...] = ()
+
+
+class RefusedError(FailedError):
+    """The daemon answered, and not with what was asked for."""
+
+    def __init__(self, code: Exit, message: str, *, status: int) -> None:
+        super().__init__(code, message)
+        self.status = status
+
+
+class Daemon:
+    """A running daemon that can be asked; a context manager."""
+
+    def __init__(self, http: httpx.Client, place: str) -> None:
+        self._http = http
+        self._place = place
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def ask(
+        self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: bytes | None = None
+    ) -> bytes:
+        """The body of a good answer. Raises RefusedError for another one, FailedError when there is none."""
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        try:
+            answer = self._http.request(method, path, params=given, content=body, headers=headers)
+        except httpx.HTTPError as exc:
+            reason = escaped(str(exc) or type(exc).__name__).lower()
+            hint = "is the daemon running there? --config or --url says where it is"
+            raise FailedError(Exit.UNREACHABLE, f"cannot ask the daemon at {self._place}: {reason}; {hint}") from exc
+        if answer.is_success:
+            return answer.content
+        raise _refusal(answer, self._place)
+
+
+@contextmanager
+def daemon(arguments: Namespace) -> Iterator[Daemon]:
+    """The daemon that the options and the configuration name. Raises ConfigurationError, FailedError."""
+    admin = _admin(None if arguments.config is None else Path(arguments.config))
+    headers = {"Accept": "application/json"}
+    if admin.token_file is not None:
+        headers["Authorization"] = f"Bearer {FileSecret(path=admin.token_file).read().reveal()}"
+    place, socket_path = _url(arguments.url) if arguments.url else _listener(admin.listen)
+    # Certificates are only needed, and then only read, where the URL says so.
+    transport = httpx.HTTPTransport(uds=socket_path, verify=place.startswith("https:"))
+    base_url = "http://localhost" if socket_path else place
+    with (
+        # What listens on this machine is never behind a proxy.
+        httpx.Client(
+            transport=transport, base_url=base_url, headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False
+        ) as http,
+        Daemon(http, place) as found,
+    ):
+        yield found
+
+
+def _admin(file: Path | None) -> Admin:
+    environ = os.environ
+    file = file or (Path(environ["WATCHER_CONFIG"]) if environ.get("WATCHER_CONFIG") else None)
+    problems, draft = Problems(), Draft()
+    try:
+        if file is not None:
+            read_document(file, draft, problems)
+        read_environment(environ, draft, problems)
+        problems.raise_if_any()
+    except ConfigurationError as exc:
+        ours = [problem for problem in exc.problems if _is_ours(problem.path)]
+        if ours:
+            raise ConfigurationError(ours) from exc
+    return Admin(
+        listen=draft.get("admin.listen", Admin().listen), token_file=draft.get("admin.token_file", Admin().token_file)
+    )
+
+
+def _is_ours(path: str) -> bool:
+    """Whether a problem keeps us from knowing `admin`: it is there, or the whole file cannot be read."""
+    return not path or path.partition(".")[0] == "admin" or path.startswith("WATCHER_ADMIN__")
+
+
+def _listener(listen: str) -> tuple[str, str | None]:
+    address = parse_listen(listen)
+    if isinstance(address, UnixAddress):
+        return listen, address.path
+    if address.port == 0:
+        raise FailedError(
+            Exit.USAGE, "admin.listen lets the system choose the port; say with --url where the daemon is"
+        )
+    host = _REACHABLE.get(address.host, address.host or "")
+    return f"http://[{host}]:{address.port}" if ":" in host else f"http://{host}:{address.port}", None
+
+
+def _url(text: str) -> tuple[str, str | None]:
+    expected = "expected http://host:port, https://host:port or unix:/path"
+    try:
+        if text.startswith("unix:"):
+            address = parse_listen(text)
+            assert not isinstance(address, TcpAddress)  # noqa: S101 -- `unix:` is the other kind
+            return text, address.path
+        parts = urlsplit(text)
+        is_good = parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
+        is_good = is_good and (parts.port is None or parts.port > 0)
+    except (BadValueError, ValueError) as exc:
+        raise FailedError(Exit.USAGE, f"--url: {exc}; {expected}") from exc
+    if not is_good or parts.query or parts.fragment or not text.isprintable():
+        raise FailedError(Exit.USAGE, f"--url: {expected}")
+    return text.rstrip("/"), None
+
+
+def _refusal(answer: httpx.Response, place: str) -> RefusedError:
+    try:
+        problem = msgspec.json.decode(answer.content, type=Problem)
+    except msgspec.MsgspecError:
+        problem = Problem()
+    status = answer.status_code
+    fact = problem.detail or problem.title or answer.reason_phrase or "no reason given"
+    is_known = bool(problem.detail)
+    hint = _HINTS.get(status) if status != httpx.codes.NOT_FOUND or not is_known else None
+    lines = [f"{fact} ({status} from {place})" + (f"; {hint}" if hint else "")]
+    lines += [f"  {_complaint(one)}" for one in problem.errors[:_MOST_SHOWN]]
+    if len(problem.errors) > _MOST_SHOWN:
+        lines.append(f"  … and {len(problem.errors) - _MOST_SHOWN:,} more")
+    return RefusedError(_code(status, is_known=is_known), "\n".join(lines), status=status)
+
+
+def _code(status: int, *, is_known: bool) -> Exit:
+    if status == httpx.codes.NOT_FOUND and is_known:
+        return Exit.ENDED_BADLY
+    # A daemon that cannot at the moment is asked again later, like one that cannot be reached.
+    return Exit.UNREACHABLE if status >= httpx.codes.INTERNAL_SERVER_ERROR else Exit.USAGE
+
+
+def _complaint(one: Complaint) -> str:
+    what = one.id or one.parameter
+    return f"{what}: {one.why}" if what else one.why

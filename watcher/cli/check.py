@@ -1,0 +1,22 @@
+"""`watcher check`: says what a configuration means and what is doubtful about it, and starts nothing."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from pathlib import Path
+
+from watcher.cli.exits import Exit
+from watcher.cli.output import tell
+from watcher.config import describe, doubts, load
+
+
+def execute(arguments: Namespace) -> int:
+    """Say it; what is wrong comes as ConfigurationError, every problem at once."""
+    loaded = load(None if arguments.config is None else Path(arguments.config), os.environ)
+    tell(*describe(loaded))
+    doubtful = doubts(loaded)
+    if doubtful:
+        tell("", "doubtful:", *(f"  {doubt}" for doubt in doubtful))
+    tell("", "the configuration is good")
+    return Exit.GOOD

@@ -1,0 +1,59 @@
+"""When `wait` gives up on an API that does not answer: pure, fed by every attempt.
+
+Before the first answer ten seconds are enough to know that nothing is there; later a minute, since an API that has
+answered is likely to come back. Credentials that were never taken are wrong; once they were, a single refusal may be
+upstream's fault.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from msgspec.structs import replace
+
+from watcher.cli.verdict import Stop
+from watcher.core.attempt import Attempt
+from watcher.core.governor import Verdict
+from watcher.core.model import MINUTE, SECOND, Micros, Value
+
+PATIENCE_AT_FIRST: Micros = 10 * SECOND
+PATIENCE_LATER: Micros = MINUTE
+FAILURES_AT_LEAST = 2
+
+
+class Contact(Value, frozen=True, kw_only=True):
+    """What the attempts so far say. `failing_since`: the tick at which the first of those that failed was asked."""
+
+    has_answered: bool = False
+    failures: int = 0
+    refusals: int = 0
+    failing_since: Micros | None = None
+    why: str = ""
+
+    def after(self, attempt: Attempt) -> Contact:
+        """The contact after one more attempt."""
+        match attempt.verdict:
+            case Verdict.GOOD | Verdict.THROTTLED:
+                return Contact(has_answered=True)
+            case Verdict.UNAUTHORIZED:
+                return replace(self, refusals=self.refusals + 1, why=attempt.why)
+            case Verdict.TROUBLED:
+                since = attempt.timing.asked.tick if self.failing_since is None else self.failing_since
+                return replace(self, failures=self.failures + 1, failing_since=since, why=attempt.why)
+            case Verdict.ABANDONED:
+                return self
+            case _:
+                assert_never(attempt.verdict)
+
+    def lost(self, tick: Micros) -> Stop | None:
+        """Why to give up now, if so."""
+        if self.refusals > (1 if self.has_answered else 0):
+            return Stop.UNAUTHORIZED
+        patience = PATIENCE_LATER if self.has_answered else PATIENCE_AT_FIRST
+        if self.failing_since is None or self.failures < FAILURES_AT_LEAST:
+            return None
+        return Stop.UNREACHABLE if tick - self.failing_since >= patience else None
+
+    def at_timeout(self) -> Stop:
+        """What a timeout means: nothing was ever reached, or only the time was too short."""
+        return Stop.TIMED_OUT if self.has_answered else Stop.UNREACHABLE

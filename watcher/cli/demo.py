@@ -1,0 +1,13 @@
+"""`watcher demo`: everything at once with no account."""
+
+from __future__ import annotations
+
+import asyncio
+from argparse import Namespace
+
+from watcher.demo import demo
+
+
+def execute(arguments: Namespace) -> int:
+    """Run until interrupted or its time is up."""
+    return asyncio.run(demo(operations=arguments.operations, duration=arguments.duration))

@@ -1,0 +1,51 @@
+"""Ids from the command line and from standard input, all checked before anything is asked or changed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TextIO
+
+from watcher.cli.exits import Exit, FailedError
+from watcher.config.problems import escaped
+from watcher.core.model import is_operation_id
+
+STANDARD_INPUT = "-"
+_MOST_NAMED = 10
+_WANTED = "expected comms_operation_, one of 0-7, then 25 to 34 of a-z (without i, l, o, u) and 0-9"
+
+
+def read_ids(arguments: Sequence[str]) -> list[str]:
+    """The ids, each once, in order; `-` stands for those on standard input, between white space.
+
+    Raises FailedError that names what is no id, or when there are none: an empty list is rather a mistake than a wish.
+    """
+    ids: dict[str, None] = {}
+    bad: list[str] = []
+    for place, text in _given(arguments):
+        if is_operation_id(text):
+            ids[text] = None
+        else:
+            bad.append(f'{place}: "{escaped(text)}" is not an operation id')
+    if bad:
+        more = [f"… and {len(bad) - _MOST_NAMED:,} more"] if len(bad) > _MOST_NAMED else []
+        raise FailedError(Exit.USAGE, "\n".join([*bad[:_MOST_NAMED], *more, _WANTED]))
+    if not ids:
+        raise FailedError(Exit.USAGE, "no ids were given on standard input")
+    return list(ids)
+
+
+def _given(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for argument in arguments:
+        if argument == STANDARD_INPUT:
+            yield from _lines(sys.stdin)
+        else:
+            yield "argument", argument
+
+
+def _lines(stream: TextIO) -> Iterator[tuple[str, str]]:
+    try:
+        for number, line in enumerate(stream, start=1):
+            yield from ((f"standard input, line {number}", text) for text in line.split())
+    except UnicodeDecodeError as exc:
+        raise FailedError(Exit.USAGE, "standard input is not UTF-8 text; give ids between white space") from exc

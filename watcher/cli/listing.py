@@ -1,0 +1,130 @@
+"""`watcher list`: what a running daemon follows and what lately finished, as a table or as the API's own JSON."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from watcher.cli.asking import Daemon, daemon
+from watcher.cli.exits import Exit
+from watcher.cli.output import tell
+from watcher.cli.words import Operation, ago_words, labels_words, sent_words, status_words
+
+PAGE = 1000
+"""Rows that the daemon gives at once."""
+
+_WIDEST = 160
+_HEADINGS = ("operation", "status", "sent", "failed", "unaddressable", "changed", "account", "labels")
+_RIGHT = frozenset({"sent", "failed", "unaddressable", "changed"})
+_OPTIONAL = frozenset({"account", "labels"})
+_STYLES = {"COMPLETED": "green", "PROCESSING": "cyan", "SCHEDULED": "blue", "UNSEEN": "dim", "UNKNOWN": "yellow"}
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One page of the API, each row as it came."""
+
+    operations: list[msgspec.Raw]
+    next: str | None = None
+
+
+def execute(arguments: Namespace) -> int:
+    """Print them."""
+    with daemon(arguments) as found:
+        page = _pages(found, arguments)
+    if arguments.json:
+        tell(msgspec.json.encode(page).decode())
+        return Exit.GOOD
+    operations = [msgspec.json.decode(row, type=Operation) for row in page.operations]
+    if operations:
+        _show(rows(operations, datetime.now(UTC)))
+    else:
+        tell("no operations")
+    if page.next is not None:
+        tell(f"and more; --limit says how many to show (now {arguments.limit:,})")
+    return Exit.GOOD
+
+
+def _pages(found: Daemon, arguments: Namespace) -> Page:
+    """As many rows as were asked for, over as many pages as that takes."""
+    whole: list[msgspec.Raw] = []
+    after: str | None = None
+    while True:
+        query = {
+            "status": arguments.statuses or None,
+            "account": arguments.account,
+            "limit": min(arguments.limit - len(whole), PAGE),
+            "after": after,
+        }
+        page = msgspec.json.decode(found.ask("GET", "/api/v1/operations", query=query), type=Page)
+        whole += page.operations
+        after = page.next
+        if after is None or len(whole) >= arguments.limit:
+            return Page(operations=whole, next=after)
+
+
+def rows(operations: Sequence[Operation], now: datetime) -> list[dict[str, str]]:
+    """A row of words for each; columns that would tell nothing are left out."""
+    whole = [
+        {
+            "operation": one.id,
+            "status": status_words(one),
+            "sent": sent_words(one.stats),
+            "failed": "" if one.stats.failed is None else f"{one.stats.failed:,}",
+            "unaddressable": "" if one.stats.unaddressable is None else f"{one.stats.unaddressable:,}",
+            "changed": ago_words(one.progressed_at, now),
+            "account": one.account,
+            "labels": labels_words(one.labels),
+        }
+        for one in operations
+    ]
+    idle = {
+        name
+        for name in _OPTIONAL
+        if len({row[name] for row in whole}) == 1 and (name == "account" or not whole[0][name])
+    }
+    return [{name: words for name, words in row.items() if name not in idle} for row in whole]
+
+
+def _show(table: Sequence[dict[str, str]]) -> None:
+    if sys.stdout.isatty():
+        console = Console()
+        console.print(drawn(table), width=min(console.width, _WIDEST))
+    else:
+        tell(*aligned(table))
+
+
+def drawn(table: Sequence[dict[str, str]]) -> Table:
+    """The table for a terminal: ids are always whole, what fails stands out."""
+    whole = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in table[0]:
+        whole.add_column(
+            name, justify="right" if name in _RIGHT else "left", overflow="fold" if name == "operation" else "ellipsis"
+        )
+    for row in table:
+        whole.add_row(*(Text(words, style=_style(name, words)) for name, words in row.items()))
+    return whole
+
+
+def aligned(table: Sequence[dict[str, str]]) -> list[str]:
+    """The table for everything else: columns, and nothing is cut off."""
+    lines = [{name: name.upper() for name in table[0]}, *table]
+    widths = {name: max(len(line[name]) for line in lines) for name in table[0]}
+    return ["  ".join(_padded(line[name], widths[name], name) for name in line).rstrip() for line in lines]
+
+
+def _padded(words: str, width: int, name: str) -> str:
+    return words.rjust(width) if name in _RIGHT else words.ljust(width)
+
+
+def _style(name: str, words: str) -> str:
+    if name == "status":
+        return _STYLES.get(words, "red")
+    return "red" if name in {"failed", "unaddressable"} and words not in {"", "0"} else ""

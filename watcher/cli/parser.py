@@ -1,0 +1,215 @@
+"""Every command and every option. What a command needs once it runs, or to read an option, is imported then."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Sequence
+
+from watcher import __version__
+
+Command = Callable[[argparse.Namespace], int]
+
+_IDS = "ID"
+_DESCRIPTION = (
+    "Follows Twilio push-notification operations to their end, and turns them into metrics, alerts and events."
+)
+_EPILOG = (
+    "`watcher COMMAND --help` says more. Exit codes: 0 good, 1 ended badly, 2 usage or configuration, 3 timed out, \
+4 could not be reached, 70 a fault of the watcher."
+)
+
+
+def parse(argv: Sequence[str] | None) -> tuple[Command, argparse.Namespace]:
+    """The command, imported, and its arguments. Raises SystemExit as argparse does."""
+    arguments = parser().parse_args(argv)
+    command: Command = importlib.import_module(f"watcher.cli.{arguments.module}").execute
+    return command, arguments
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    whole = argparse.ArgumentParser(prog="watcher", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False)
+    whole.add_argument("--version", action="version", version=f"watcher {__version__}")
+    commands = whole.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, words, add_options in _COMMANDS:
+        one = commands.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".", allow_abbrev=False)
+        one.set_defaults(module=_MODULES.get(name, name))
+        add_options(one)
+    return whole
+
+
+def _run(one: argparse.ArgumentParser) -> None:
+    _config(one)
+    one.add_argument(
+        "--stay",
+        action="store_true",
+        help="for sidecars: a bad configuration, missing secret or unusable store does not end the process; it retries",
+    )
+    one.add_argument(
+        "--linger",
+        metavar="T",
+        type=_value("duration"),
+        help="after SIGTERM go on, admin included, for T (such as 30s) or until a second signal",
+    )
+
+
+def _check(one: argparse.ArgumentParser) -> None:
+    _config(one)
+
+
+def _demo(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--operations",
+        metavar="N",
+        type=_value("positive"),
+        default=40,
+        help="so many at a time (default: %(default)s)",
+    )
+    one.add_argument("--duration", metavar="T", type=_value("duration"), help="end after T (default: at Ctrl-C)")
+
+
+def _simulate(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        type=_value("address"),
+        default="127.0.0.1:10619",
+        help="where it answers (default: %(default)s); port 0 picks a free one",
+    )
+    one.add_argument(
+        "--scenario",
+        metavar="FILE",
+        default="demo",
+        help="a YAML file, or a scenario that comes along: calm, demo, nasty (default: %(default)s)",
+    )
+
+
+def _track(one: argparse.ArgumentParser) -> None:
+    _ids(one)
+    one.add_argument(
+        "--label",
+        metavar="KEY=VALUE",
+        action="append",
+        dest="labels",
+        default=[],
+        type=_value("label"),
+        help="a label for all of them; may be repeated",
+    )
+    _account(one)
+    _json(one)
+    _daemon(one)
+
+
+def _untrack(one: argparse.ArgumentParser) -> None:
+    _ids(one)
+    _account(one)
+    _daemon(one)
+
+
+def _list(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--status",
+        metavar="S",
+        action="append",
+        dest="statuses",
+        default=[],
+        type=str.upper,
+        help="only those of the status, such as PROCESSING; may be repeated",
+    )
+    _account(one)
+    one.add_argument(
+        "--limit", metavar="N", type=_value("positive"), default=100, help="at most so many (default: %(default)s)"
+    )
+    _json(one)
+    _daemon(one)
+
+
+def _show(one: argparse.ArgumentParser) -> None:
+    one.add_argument("id", metavar=_IDS, help="the operation")
+    _account(one)
+    _json(one)
+    _daemon(one)
+
+
+def _wait(one: argparse.ArgumentParser) -> None:
+    _ids(one)
+    one.add_argument("--timeout", metavar="T", type=_value("duration"), help="wait at most T (default: until they end)")
+    one.add_argument(
+        "--max-failed",
+        metavar="N",
+        type=_value("count"),
+        default=0,
+        help="so many failed notifications are still good, over all ids (default: %(default)s)",
+    )
+    one.add_argument(
+        "--max-unaddressable",
+        metavar="N",
+        type=_value("count"),
+        help="so many unaddressable recipients are still good, over all ids (default: any number)",
+    )
+    one.add_argument("--account", metavar="A", help="the account to ask with; needed where several are configured")
+    _config(one)
+
+
+def _healthcheck(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--config", metavar="FILE", help="the daemon's configuration (default: WATCHER_CONFIG)")
+    one.add_argument(
+        "--url", metavar="URL", help="where to ask: http://…, https://… or unix:/path (default: as web.listen says)"
+    )
+
+
+def _ids(one: argparse.ArgumentParser) -> None:
+    one.add_argument("ids", metavar=_IDS, nargs="+", help="operations; - reads ids from standard input")
+
+
+def _config(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--config", metavar="FILE", help="the configuration (default: WATCHER_CONFIG, else none)")
+
+
+def _account(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--account", metavar="A", help="the account, where there are several")
+
+
+def _json(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--json", action="store_true", help="the answer of the API, for programs")
+
+
+def _daemon(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--config", metavar="FILE", help="the daemon's configuration, for admin.* (default: WATCHER_CONFIG)"
+    )
+    one.add_argument(
+        "--url",
+        metavar="URL",
+        help="where the daemon answers: http://…, https://… or unix:/path (default: admin.listen)",
+    )
+
+
+def _value(kind: str) -> Callable[[str], object]:
+    """The reader of an option's value, from `watcher.cli.values`."""
+
+    def read(text: str) -> object:
+        reader: Callable[[str], object] = getattr(importlib.import_module("watcher.cli.values"), kind)
+        return reader(text)
+
+    return read
+
+
+_COMMANDS: Sequence[tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = (
+    ("run", "run the daemon", _run),
+    ("check", "validate the configuration, say what it means and what is doubtful about it", _check),
+    (
+        "demo",
+        "show everything at once with no account: a simulated API, the daemon, operations coming and going",
+        _demo,
+    ),
+    ("simulate", "run the simulated API alone, for trying dashboards, alerts and clients", _simulate),
+    ("track", "tell a running daemon to follow operations", _track),
+    ("untrack", "tell a running daemon to stop following operations", _untrack),
+    ("list", "ask a running daemon what it follows and what lately finished", _list),
+    ("show", "ask a running daemon about one operation, its history and its next look", _show),
+    ("wait", "follow operations to their end, with no daemon and no store, for scripts and CI", _wait),
+    ("healthcheck", "ask a running daemon whether it is healthy, for container health checks", _healthcheck),
+)
+_MODULES = {"list": "listing"}

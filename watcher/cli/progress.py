@@ -1,0 +1,125 @@
+"""What `wait` shows meanwhile: bars on a terminal, a line for each change elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from watcher.cli.output import tell
+from watcher.cli.verdict import total
+from watcher.cli.words import counted, stats_words
+from watcher.core.model import SECOND, Micros, Operation, Stats
+
+LINE_EVERY: Micros = 10 * SECOND
+"""Stats that move while the status stays are worth a line so often."""
+
+_TAIL = 10  # of an id; they begin alike
+
+MOST_BARS = 10
+"""Above so many operations, one bar stands for all."""
+
+
+class Display(Protocol):
+    """Shows operations until it is left; what stood last stays."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def show(self, operations: Sequence[Operation]) -> None:
+        """Take the operations as they are now."""
+
+
+def display(tick: Callable[[], Micros]) -> Display:
+    """The display that fits standard output."""
+    return Bars(Console()) if sys.stdout.isatty() else Lines(tick)
+
+
+class Lines:
+    """A line when a status changes, now and then when only stats do; each begins with the seconds since the start."""
+
+    def __init__(self, tick: Callable[[], Micros], write: Callable[[str], None] = tell) -> None:
+        self._tick = tick
+        self._write = write
+        self._begun = tick()
+        self._last: dict[str, tuple[Operation, Micros]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is left to do."""
+
+    def show(self, operations: Sequence[Operation]) -> None:
+        """Write what is new."""
+        tick = self._tick()
+        for operation in operations:
+            last = self._last.get(operation.id)
+            if last is None:
+                self._last[operation.id] = operation, tick
+                is_worth_it = operation.asked_tick > 0
+            else:
+                before, at = last
+                is_worth_it = operation.status is not before.status or (
+                    operation.stats != before.stats and tick - at >= LINE_EVERY
+                )
+            if is_worth_it:
+                self._last[operation.id] = operation, tick
+                seconds = (tick - self._begun) // SECOND
+                self._write(f"{seconds:>5} s  {operation.id}  {operation.status:<10}  {stats_words(operation.stats)}")
+
+
+class Bars:
+    """A bar for each operation, or one for all where they are many; how far its notifications are."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.fields[name]}", style="bold"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[status]}"),
+            TextColumn("{task.fields[words]}"),
+            TimeElapsedColumn(),
+            console=console,
+            expand=True,
+            # Drawn when something is known, not by a thread.
+            auto_refresh=False,
+        )
+        self._bars: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, operations: Sequence[Operation]) -> None:
+        """Draw them."""
+        if len(operations) > MOST_BARS:
+            ended = sum(operation.outcome is not None for operation in operations)
+            self._draw(counted(len(operations), "operation"), f"{ended:,} ended", total(operations))
+        else:
+            for operation in operations:
+                name = f"…{operation.id[-_TAIL:]}"
+                self._draw(name, str(operation.status), operation.stats, ended=operation.outcome is not None)
+        self._progress.refresh()
+
+    def _draw(self, name: str, status: str, stats: Stats, *, ended: bool = False) -> None:
+        bar = self._bars.get(name)
+        if bar is None:
+            bar = self._bars[name] = self._progress.add_task("", total=None, name=name, status="", words="")
+        done = (stats.sent or 0) + (stats.failed or 0) + (stats.canceled or 0)
+        self._progress.update(bar, completed=done, total=stats.total, status=status, words=stats_words(stats))
+        if ended:
+            self._progress.stop_task(bar)

@@ -1,0 +1,21 @@
+"""`watcher run`: the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from argparse import Namespace
+from pathlib import Path
+
+from watcher.config import Loaded, load
+from watcher.daemon import run
+
+
+def execute(arguments: Namespace) -> int:
+    """Run until told to stop."""
+    file = None if arguments.config is None else Path(arguments.config)
+
+    def read() -> Loaded:
+        return load(file, os.environ)
+
+    return asyncio.run(run(read, stay=arguments.stay, linger=arguments.linger))

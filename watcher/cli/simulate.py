@@ -1,0 +1,54 @@
+"""`watcher simulate`: the simulated API alone."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from pathlib import Path
+
+from watcher.cli.exits import Exit, FailedError
+from watcher.cli.output import tell
+from watcher.simulator import Account, Scenario, ScenarioError, built_in, built_in_names, read_scenario
+from watcher.simulator.server import Running, simulate
+
+
+def execute(arguments: Namespace) -> int:
+    """Answer until SIGTERM or SIGINT."""
+    scenario = _scenario(arguments.scenario)
+    address = arguments.listen
+
+    def ready(running: Running) -> None:
+        tell(*_words(running, scenario))
+
+    try:
+        simulate(scenario, address.host or "", address.port, ready=ready)
+    except OSError as exc:
+        fact = (os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)).lower()
+        raise FailedError(Exit.USAGE, f"cannot listen there: {fact}; choose another --listen") from exc
+    return Exit.GOOD
+
+
+def _scenario(name: str) -> Scenario:
+    try:
+        return built_in(name) if name in built_in_names() else read_scenario(Path(name))
+    except ScenarioError as exc:
+        known = ", ".join(built_in_names())
+        hint = "" if Path(name).exists() else f"; give a YAML file, or one that comes along: {known}"
+        raise FailedError(Exit.USAGE, f"{exc}{hint}") from exc
+
+
+def _words(running: Running, scenario: Scenario) -> list[str]:
+    account = scenario.accounts[0]
+    # Credentials of our own making may be shown; those that somebody wrote into a scenario are theirs.
+    is_ours = account == Account(weight=account.weight, forbidden=account.forbidden)
+    token = account.auth_token if is_ours else "…  # as in the scenario"
+    return [
+        f"the simulated API answers at {running.base_url}",
+        f"behind the scenes: {running.control_url}operations, {running.control_url}requests",
+        "",
+        "to watch it:",
+        f"  export TWILIO_ACCOUNT_SID={account.account_id}",
+        f"  export TWILIO_AUTH_TOKEN={token}",
+        f"  export WATCHER_ACCOUNTS__0__BASE_URL={running.base_url}",
+        "  watcher run",
+    ]

@@ -1,0 +1,82 @@
+"""`watcher track`: tells a running daemon to follow operations, long lists in batches that it takes."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from watcher.cli.asking import daemon
+from watcher.cli.exits import Exit, FailedError
+from watcher.cli.ids import read_ids
+from watcher.cli.output import tell
+from watcher.cli.words import counted
+from watcher.intake import MAX_ENTRIES, Handed
+
+BATCH_BYTES = 3 * 1024 * 1024
+"""The daemon takes 4 MiB at once; some of that is room for brackets and commas."""
+
+_RESULTS = {
+    "new": "followed from now on",
+    "known": "followed already",
+    "finished": "ended before",
+    "passed_over": "passed over",
+}
+
+
+class Result(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one id."""
+
+    id: str
+    account: str
+    result: str
+    outcome: str | None = None
+
+
+class Results(msgspec.Struct, frozen=True):
+    """What became of each id, in the order given."""
+
+    operations: list[Result]
+
+
+def execute(arguments: Namespace) -> int:
+    """Track all ids; when the daemon refuses a batch, those before it stay tracked and are printed."""
+    ids = read_ids(arguments.ids)
+    labels = dict(arguments.labels)
+    entries = [msgspec.json.encode(Handed(id=one, account=arguments.account, labels=labels)) for one in ids]
+    results: list[Result] = []
+    try:
+        with daemon(arguments) as found:
+            for batch in batches(entries):
+                answer = found.ask("POST", "/api/v1/operations", body=b"[" + b",".join(batch) + b"]")
+                results += msgspec.json.decode(answer, type=Results).operations
+    except FailedError:
+        if results:
+            _tell(results, as_json=arguments.json)
+        raise
+    _tell(results, as_json=arguments.json)
+    return Exit.GOOD
+
+
+def batches(entries: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """The entries in order, in as few pieces as the daemon takes."""
+    begin = size = 0
+    for index, entry in enumerate(entries):
+        if index > begin and (size + len(entry) > BATCH_BYTES or index - begin == MAX_ENTRIES):
+            yield entries[begin:index]
+            begin, size = index, 0
+        size += len(entry) + 1
+    yield entries[begin:]
+
+
+def _tell(results: Sequence[Result], *, as_json: bool) -> None:
+    if as_json:
+        tell(msgspec.json.encode(Results(operations=list(results))).decode())
+        return
+    tell(*(f"{one.id} {one.result}" + (f" ({one.outcome})" if one.outcome else "") for one in results))
+    if len(results) > 1:
+        counts = Counter(one.result for one in results)
+        parts = ", ".join(f"{count:,} {_RESULTS.get(result, result)}" for result, count in counts.items())
+        tell(f"{counted(len(results), 'operation')}: {parts}")

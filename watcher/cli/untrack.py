@@ -1,0 +1,28 @@
+"""`watcher untrack`: tells a running daemon to stop following operations."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from watcher.cli.asking import RefusedError, daemon
+from watcher.cli.exits import Exit
+from watcher.cli.ids import read_ids
+from watcher.cli.output import tell, warn
+
+
+def execute(arguments: Namespace) -> int:
+    """Untrack all ids; one that is not followed is told, and the others are untracked all the same."""
+    code = Exit.GOOD
+    ids = read_ids(arguments.ids)
+    with daemon(arguments) as found:
+        for one in ids:
+            try:
+                found.ask("DELETE", f"/api/v1/operations/{one}", query={"account": arguments.account})
+            except RefusedError as exc:
+                if exc.code is not Exit.ENDED_BADLY:
+                    raise
+                warn(f"watcher untrack: {one} is not followed")
+                code = Exit.ENDED_BADLY
+            else:
+                tell(f"{one} untracked")
+    return code

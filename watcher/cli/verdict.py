@@ -1,0 +1,85 @@
+"""What the ends of operations mean to `wait`: pure, so that every exit code is decided in one place.
+
+The limits are sums over all operations. Where several codes apply, the order is that of `exits`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Sequence
+from typing import assert_never
+
+from watcher.cli.exits import Exit
+from watcher.cli.words import counted
+from watcher.core.model import Operation, Outcome, Stats, Value
+
+
+class Stop(enum.Enum):
+    """Why the waiting is over."""
+
+    ALL_ENDED = enum.auto()
+    TIMED_OUT = enum.auto()
+    UNREACHABLE = enum.auto()
+    UNAUTHORIZED = enum.auto()
+
+
+class Limits(Value, frozen=True, kw_only=True):
+    """What is still good; None for any number."""
+
+    failed: int = 0
+    unaddressable: int | None = None
+
+
+class Verdict(Value, frozen=True, kw_only=True):
+    """The exit code, and what an operator should know about it."""
+
+    code: Exit
+    reasons: tuple[str, ...] = ()
+
+
+def judge(stop: Stop, operations: Sequence[Operation], limits: Limits, why: str = "") -> Verdict:
+    """The verdict over all operations; `why` is what is known of the trouble that ended the waiting."""
+    bad = tuple(_bad(operations, limits))
+    waiting = [operation for operation in operations if operation.outcome is None]
+    match stop:
+        case Stop.UNAUTHORIZED:
+            reasons = (f"the credentials were refused: {why}; check the account's id, key and secret",)
+            return Verdict(code=Exit.USAGE, reasons=reasons + bad)
+        case Stop.UNREACHABLE:
+            return Verdict(code=Exit.UNREACHABLE, reasons=(f"the API could not be reached: {why}", *bad))
+        case Stop.TIMED_OUT:
+            reasons = (f"timed out, {counted(len(waiting), 'operation')} had not ended",)
+            return Verdict(code=Exit.ENDED_BADLY if bad else Exit.TIMED_OUT, reasons=reasons + bad)
+        case Stop.ALL_ENDED:
+            return Verdict(code=Exit.ENDED_BADLY if bad else Exit.GOOD, reasons=bad)
+        case _:
+            assert_never(stop)
+
+
+def total(operations: Sequence[Operation]) -> Stats:
+    """The stats of all together; what none of them has stays absent."""
+    sums: Counter[str] = Counter()
+    for operation in operations:
+        for name in Stats.__struct_fields__:
+            value = getattr(operation.stats, name)
+            if value is not None:
+                sums[name] += value
+    return Stats(**sums)
+
+
+def _bad(operations: Sequence[Operation], limits: Limits) -> list[str]:
+    outcomes = Counter(operation.outcome for operation in operations)
+    sums = total(operations)
+    reasons = [
+        f"{counted(outcomes[outcome], 'operation')} ended as {outcome.replace('_', ' ')}"
+        for outcome in Outcome
+        if outcome is not Outcome.COMPLETED and outcomes[outcome]
+    ]
+    failed, unaddressable = sums.failed or 0, sums.unaddressable or 0
+    if failed > limits.failed:
+        reasons.append(f"{counted(failed, 'notification')} failed, {limits.failed:,} allowed (--max-failed)")
+    if limits.unaddressable is not None and unaddressable > limits.unaddressable:
+        words = f"{counted(unaddressable, 'recipient')} unaddressable, {limits.unaddressable:,} allowed"
+        reasons.append(f"{words} (--max-unaddressable)")
+    return reasons

@@ -1,0 +1,56 @@
+"""`watcher wait`: follows operations to their end with no daemon and no store, for scripts and CI."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from watcher.cli.exits import Exit, FailedError
+from watcher.cli.following import Following
+from watcher.cli.ids import read_ids
+from watcher.cli.output import tell, warn
+from watcher.cli.progress import display
+from watcher.cli.verdict import Limits, judge, total
+from watcher.cli.words import counted, stats_words
+from watcher.clock import Clock
+from watcher.config import load
+from watcher.core.model import Operation
+from watcher.core.settings import Account
+
+
+def execute(arguments: Namespace) -> int:
+    """Follow all ids to their end, and say how they ended."""
+    ids = read_ids(arguments.ids)
+    loaded = load(None if arguments.config is None else Path(arguments.config), os.environ)
+    account = _account(loaded.configuration.accounts, arguments.account)
+    clock = Clock()
+    following = Following(loaded, account, ids, clock)
+    with display(lambda: clock.now().tick) as shown:
+        stop = asyncio.run(following.until_ended(arguments.timeout, shown.show))
+    limits = Limits(failed=arguments.max_failed, unaddressable=arguments.max_unaddressable)
+    verdict = judge(stop, following.operations, limits, following.why)
+    tell(_summary(following.operations))
+    warn(*(f"watcher wait: {reason}" for reason in verdict.reasons))
+    return verdict.code
+
+
+def _account(accounts: Sequence[Account], name: str | None) -> Account:
+    names = ", ".join(account.name for account in accounts)
+    if name is None:
+        if len(accounts) > 1:
+            raise FailedError(Exit.USAGE, f"several accounts are configured; choose one with --account: {names}")
+        return accounts[0]
+    chosen = next((account for account in accounts if account.name == name), None)
+    if chosen is None:
+        raise FailedError(Exit.USAGE, f"no account is called {name!r}; there is {names}")
+    return chosen
+
+
+def _summary(operations: Sequence[Operation]) -> str:
+    outcomes = Counter("not ended" if one.outcome is None else one.outcome.replace("_", " ") for one in operations)
+    parts = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items())
+    return f"{counted(len(operations), 'operation')}: {parts}; {stats_words(total(operations))}"

@@ -1,0 +1,142 @@
+"""Operations as the API shows them, put into words. Read leniently: a daemon may be newer than its client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from watcher.cli.output import printable
+from watcher.core.model import Stats
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_COMMON = frozenset({"event", "event_id", "seq", "occurred_at"})
+
+
+class NextLook(msgspec.Struct, frozen=True):
+    """When, how and why an operation is looked at next."""
+
+    at: datetime
+    in_seconds: float
+    how: str = ""
+    why: str = ""
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """One operation; of `show` with its history and its next look."""
+
+    account: str
+    id: str
+    status: str
+    status_word: str | None = None
+    phase: str = ""
+    outcome: str | None = None
+    source: str = ""
+    labels: Mapping[str, str] = {}
+    stats: Stats = Stats()
+    registered_at: datetime | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    progressed_at: datetime | None = None
+    ended_at: datetime | None = None
+    final_at: datetime | None = None
+    history: list[dict[str, Any]] = []
+    next_look: NextLook | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it is not looked at any more."""
+        return self.phase == "final"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 operation`, `2 operations`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def status_words(operation: Operation) -> str:
+    """The status, with upstream's own word where we do not know it."""
+    return (
+        operation.status
+        if operation.status_word is None
+        else f"{operation.status} ({printable(operation.status_word)})"
+    )
+
+
+def sent_words(stats: Stats) -> str:
+    """`40 of 100`; empty before anything was received."""
+    if stats.sent is None:
+        return ""
+    return f"{stats.sent:,}" if stats.total is None else f"{stats.sent:,} of {stats.total:,}"
+
+
+def stats_words(stats: Stats) -> str:
+    """What was received of the stats, in one line; what never came is left out, and so are noughts that say nothing."""
+    sent = sent_words(stats)
+    parts = [f"{sent} sent"] if sent else []
+    parts += [
+        f"{value:,} {name}" for name in ("failed", "canceled", "queued", "scheduled") if (value := getattr(stats, name))
+    ]
+    if stats.unaddressable:
+        of = "" if stats.recipients is None else f" of {counted(stats.recipients, 'recipient')}"
+        parts.append(f"{stats.unaddressable:,}{of} unaddressable")
+    return ", ".join(parts) or "no stats yet"
+
+
+def labels_words(labels: Mapping[str, str]) -> str:
+    """`key=value` for each."""
+    return printable(", ".join(f"{key}={value}" for key, value in labels.items()))
+
+
+def instant_words(instant: datetime | None) -> str:
+    """`2026-01-15 09:30:00 UTC`; empty for none."""
+    return "" if instant is None else f"{instant:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def ago_words(instant: datetime | None, now: datetime) -> str:
+    """`12 s ago`; empty for none."""
+    return "" if instant is None else f"{wait_words(max((now - instant).total_seconds(), 0.0))} ago"
+
+
+def wait_words(seconds: float) -> str:
+    """`12 s`, `3 min`, `5 h`, `2 d`: a glance, not a measurement."""
+    for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds // unit:.0f} {name}"
+    return f"{seconds:.0f} s"
+
+
+def next_look_words(operation: Operation) -> str:
+    """When, how and why it is looked at next."""
+    look = operation.next_look
+    if look is None:
+        return "none, its stats are final" if operation.is_final else "not planned yet"
+    wait = f"in {look.in_seconds:.1f} s" if look.in_seconds >= 0 else f"due since {-look.in_seconds:.1f} s"
+    return f"{wait} ({instant_words(look.at)}), by {printable(look.how)}: {printable(look.why)}"
+
+
+def entry_words(entry: Mapping[str, Any]) -> tuple[str, str, str]:
+    """When, what and how, of one event of a history."""
+    rest = {name: value for name, value in entry.items() if name not in _COMMON and value is not None}
+    at = msgspec.convert(entry.get("occurred_at"), datetime | None)
+    return instant_words(at), printable(str(entry.get("event", ""))), _details(rest)
+
+
+def _details(rest: Mapping[str, Any]) -> str:
+    parts = []
+    if "to_status" in rest:
+        parts.append(f"{rest.get('from_status', 'UNSEEN')} to {rest['to_status']}")
+    parts += [_detail(name, value) for name, value in rest.items() if name not in {"from_status", "to_status"}]
+    return printable(", ".join(part for part in parts if part))
+
+
+def _detail(name: str, value: object) -> str:
+    if isinstance(value, dict):
+        words = stats_words(msgspec.convert(value, Stats))
+        return words if name == "stats" else f"{name}: {words}"
+    if name == "updated_at":
+        return ""  # the event's own instant is beside it
+    named = {"outcome": "", "kind": "", "detail": ""}
+    return f"{named.get(name, name + ' ')}{value}"

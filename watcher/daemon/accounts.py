@@ -1,0 +1,125 @@
+"""An account's loop with its client, built from the settings."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+
+from watcher.api import Client, Credentials, Gate
+from watcher.config import SecretSource, username
+from watcher.core.attempt import Attempt
+from watcher.core.census import Retention
+from watcher.core.errors import OperatorError
+from watcher.core.governor import Governor, Share
+from watcher.core.lifecycle import Rules
+from watcher.core.model import Moment, micros
+from watcher.core.planner import Promise
+from watcher.core.settings import Account, Configuration
+from watcher.store import Store
+from watcher.watch import AccountWatch, Following, Listener
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """What a client needs that can fail to be built: made for all accounts before anything is swapped."""
+
+    account: Account
+    credentials: Credentials
+    http: httpx.AsyncClient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """A loop and what must be closed after it."""
+
+    settings: Account
+    watch: AccountWatch
+    http: httpx.AsyncClient
+
+
+def identity(account: Account) -> str:
+    """Whose operations the account's name stands for; the store holds on to it."""
+    return account.account_id or account.api_key or account.name
+
+
+def following(configuration: Configuration) -> Following:
+    """What of the settings the loops go by."""
+    polling, metrics = configuration.polling, configuration.metrics
+    settle_after = tuple(micros(wait) for wait in polling.settle_after)
+    return Following(
+        rules=Rules(settle_after=settle_after, not_found_grace=micros(polling.not_found_grace)),
+        promise=Promise(freshness=micros(polling.freshness), settle_after=settle_after),
+        retention=Retention(
+            hold=micros(metrics.hold),
+            hold_at_most=micros(metrics.hold_at_most),
+            max_operations=metrics.max_operations,
+        ),
+        counter_labels=metrics.counter_labels,
+    )
+
+
+def open_upstream(
+    account: Account, secret: SecretSource, transport: httpx.AsyncBaseTransport | None = None
+) -> Upstream:
+    """Credentials and connections of an account. Raises OperatorError where a secret or certificate cannot be read."""
+    credentials = Credentials(username(account), lambda: secret.read().reveal())
+    # More connections than may be busy would only make upstream reconnect; see docs/decisions.
+    limits = httpx.Limits(
+        max_connections=account.max_concurrency, max_keepalive_connections=account.max_concurrency
+    )
+    http = httpx.AsyncClient(
+        transport=transport, limits=limits, timeout=None, verify=_trust(account), follow_redirects=False
+    )
+    return Upstream(account=account, credentials=credentials, http=http)
+
+
+def build_watch(
+    upstream: Upstream,
+    *,
+    configuration: Configuration,
+    store: Store,
+    now: Callable[[], Moment],
+    listener: Listener,
+) -> Watched:
+    """The account's loop, not yet running."""
+    account = upstream.account
+    share = Share(per_second=account.max_requests_per_second, concurrency=account.max_concurrency)
+    gate = Gate(Governor(share, now().tick), now)
+
+    def connect(heard: Callable[[Attempt], None]) -> Client:
+        return Client(
+            http=upstream.http,
+            base_url=account.base_url,
+            credentials=upstream.credentials,
+            gate=gate,
+            request_timeout=micros(configuration.polling.request_timeout),
+            now=now,
+            heard=heard,
+        )
+
+    watch = AccountWatch(
+        account.name,
+        following=following(configuration),
+        store=store,
+        connect=connect,
+        gate=gate,
+        now=now,
+        listener=listener,
+    )
+    return Watched(settings=account, watch=watch, http=upstream.http)
+
+
+def _trust(account: Account) -> ssl.SSLContext | bool:
+    """The system's trust store, or the operator's file; no pinning (Twilio rotates its certificates)."""
+    if account.base_url.startswith("http://"):
+        return False
+    try:
+        context = ssl.create_default_context(cafile=account.ca_file)
+    except (OSError, ssl.SSLError) as exc:
+        message = f"accounts: {account.name}: ca_file {account.ca_file}: not a readable file of certificates"
+        raise OperatorError(message) from exc
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context

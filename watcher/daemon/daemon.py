@@ -1,0 +1,183 @@
+"""From start to exit code: signals, standing by, and the one running station.
+
+    exit codes    0 stopped cleanly · 2 the operator must change something · 70 a root task died
+
+On the first signal everything ends cleanly; a second one ends the process at once. A daemon told to stay stands by where it cannot start: its web
+listener answers, the metrics and one event say what is wrong, and it tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+
+import httpx
+
+from watcher.clock import Clock
+from watcher.config import ConfigurationError, Loaded
+from watcher.core.errors import OperatorError, StoreRefused, StoreUnusable, WatcherError
+from watcher.core.settings import Configuration
+from watcher.daemon.standby import standing_by
+from watcher.daemon.station import Base, Station
+from watcher.logs import LineWriter, Log
+from watcher.metrics import Instruments
+
+GOOD, OPERATOR, DIED = 0, 2, 70
+DRAIN_SECONDS = 0.5
+RETRY_SECONDS = 5.0
+"""How often a daemon told to stay looks whether what kept it from starting was mended."""
+
+
+async def run(load: Callable[[], Loaded], *, stay: bool = False, linger: timedelta | None = None) -> int:
+    """Run the daemon until a signal ends it; the exit code. `load` reads the configuration, now and at each reload."""
+    daemon = Daemon(load, stay=stay, linger=linger)
+    with daemon.listening_to_signals():
+        return await daemon.run()
+
+
+class Daemon:
+    """The daemon as an object, so that the demo and tests can run one inside their own event loop."""
+
+    def __init__(  # noqa: PLR0913 -- two choices of the operator, three parts that tests hand in
+        self,
+        load: Callable[[], Loaded],
+        *,
+        stay: bool = False,
+        linger: timedelta | None = None,
+        writer: LineWriter | None = None,
+        clock: Clock | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        writer = writer or LineWriter()
+        self._base = Base(
+            load=load,
+            clock=clock or Clock(),
+            writer=writer,
+            log=Log(writer),
+            instruments=Instruments(),
+            transport=transport,
+        )
+        self._stay = stay
+        self._linger = linger
+        self._stop_asked = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._station: Station | None = None
+        self._known = Configuration()
+        self._background: set[asyncio.Task[object]] = set()
+        self.ready = asyncio.Event()
+        """Set once configuration and listeners stand."""
+
+    @property
+    def addresses(self) -> Mapping[str, Sequence[str]]:
+        """Where `web` and `admin` listen, as URLs; empty before it is ready."""
+        return {} if self._station is None else self._station.addresses
+
+    def stop(self) -> None:
+        """End cleanly, after lingering where that was asked for; the second call forgoes the lingering."""
+        if self._linger is None or self._stop_asked.is_set():
+            self._stop.set()
+        else:
+            asyncio.get_running_loop().call_later(self._linger.total_seconds(), self._stop.set)
+        self._stop_asked.set()
+
+    @contextlib.contextmanager
+    def listening_to_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT stop, SIGHUP reloads; a signal after the stop has begun ends the process at once."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload_signal)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    async def run(self) -> int:
+        """Until stopped; the exit code."""
+        try:
+            await self._run()
+        except (OperatorError, StoreUnusable) as exc:
+            print(f"watcher: {exc}", file=sys.stderr)  # noqa: T201 -- for whoever started us
+            return OPERATOR
+        except Exception as exc:  # noqa: BLE001 -- whatever killed a root task ends the daemon, loudly
+            self._base.log.about_itself.critical("daemon.died", exc_info=exc)
+            return DIED
+        finally:
+            self._base.writer.drain(DRAIN_SECONDS)
+        return GOOD
+
+    async def _run(self) -> None:
+        station = await self._start()
+        if station is None:
+            return
+        self._station = station
+        try:
+            await station.run(self._stop, self.ready.set)
+        finally:
+            self._station = None
+
+    async def _start(self) -> Station | None:
+        """The station; with `--stay` after as many tries as it takes, None when stopped meanwhile."""
+        told = ""
+        while not self._stop.is_set():
+            try:
+                station = await self._open()
+            except (OperatorError, StoreUnusable) as exc:
+                if not self._stay:
+                    raise
+                self._tell_trouble(exc, told)
+                told = str(exc)
+                await self._stand_by(exc)
+            else:
+                if told:
+                    self._base.instruments.store_works()
+                return station
+        return None
+
+    async def _open(self) -> Station:
+        loaded = self._base.load()
+        self._known = loaded.configuration
+        log = loaded.configuration.log
+        self._base.log.adopt(level=log.level, form=log.format)
+        return await Station.open(self._base, loaded)
+
+    async def _stand_by(self, trouble: WatcherError) -> None:
+        again = asyncio.Event()
+        async with standing_by(self._base, self._known, trouble, again.set):
+            self.ready.set()
+            waits = [asyncio.ensure_future(event.wait()) for event in (self._stop, again)]
+            await asyncio.wait(waits, timeout=RETRY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+
+    def _tell_trouble(self, trouble: WatcherError, told: str) -> None:
+        """One event for one trouble, however often it is met."""
+        is_of_store = isinstance(trouble, StoreUnusable | StoreRefused)
+        if is_of_store:
+            self._base.instruments.store_failed()
+        else:
+            self._base.instruments.refused_configuration()
+        if str(trouble) == told:
+            return
+        name = "store.unusable" if is_of_store else "config.rejected"
+        problems = trouble.problems if isinstance(trouble, ConfigurationError) else [trouble]
+        self._base.log.event(name, "error", reasons=[str(problem) for problem in problems])
+
+    def _on_stop_signal(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.stop()
+
+    def _on_reload_signal(self) -> None:
+        if self._station is not None:
+            task = asyncio.get_running_loop().create_task(self._station.reload(), name="reload")
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+

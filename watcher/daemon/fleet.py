@@ -1,0 +1,83 @@
+"""The running loops, one an account: started, stopped and looked at by name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from watcher.core.snapshot import AccountSnapshot, NextLook
+from watcher.daemon.accounts import Watched
+
+STOP_SECONDS = 2.5
+"""How long a loop may take for its last answers and writes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Running:
+    watched: Watched
+    task: asyncio.Task[None]
+    stop: asyncio.Event
+
+
+class Fleet:
+    """The account loops, in the order of the configuration. A loop that dies takes the task group down."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, _Running] = {}
+
+    def __iter__(self) -> Iterator[Watched]:
+        return (running.watched for running in self._running.values())
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The accounts whose operations are followed."""
+        return tuple(self._running)
+
+    @property
+    def unfinished(self) -> int:
+        """How many operations have not become final."""
+        return sum(watched.watch.unfinished for watched in self)
+
+    def start(self, watched: Watched, tasks: asyncio.TaskGroup) -> None:
+        """Let the loop run until it is stopped by name."""
+        stop = asyncio.Event()
+        task = tasks.create_task(watched.watch.run(stop), name=f"watch {watched.settings.name}")
+        self._running[watched.settings.name] = _Running(watched=watched, task=task, stop=stop)
+
+    async def stop(self, names: Collection[str]) -> None:
+        """End these loops with their last writes done, all at once and within `STOP_SECONDS`."""
+        ending = [self._running.pop(name) for name in names]
+        for running in ending:
+            running.stop.set()
+            running.watched.watch.wake()
+        if ending:
+            await asyncio.wait([running.task for running in ending], timeout=STOP_SECONDS)
+        for running in ending:
+            running.task.cancel()
+            await running.watched.http.aclose()
+
+    def wake(self, account: str) -> None:
+        """Tell a loop that intake changed something."""
+        if (running := self._running.get(account)) is not None:
+            running.watched.watch.wake()
+
+    def snapshots(self) -> Sequence[AccountSnapshot]:
+        """All accounts as they are now."""
+        return [watched.watch.snapshot() for watched in self]
+
+    def scraped(self, carried: object) -> None:
+        """A scrape that carried these snapshots was completed."""
+        assert isinstance(carried, Sequence)  # noqa: S101 -- what `snapshots` gave comes back
+        for snapshot in carried:
+            if (running := self._running.get(snapshot.account)) is not None:
+                running.watched.watch.scraped(snapshot)
+
+    def next_look(self, account: str, operation_id: str) -> NextLook | None:
+        """When, how and why an operation is looked at next."""
+        running = self._running.get(account)
+        return None if running is None else running.watched.watch.next_look(operation_id)
+
+    def overdue(self) -> Sequence[str]:
+        """The accounts whose loops make no progress."""
+        return [watched.settings.name for watched in self if watched.watch.is_overdue()]

@@ -1,0 +1,75 @@
+"""The small regular duties: pruning, measuring the store and the event loop, watching the clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+from watcher.clock import Clock
+from watcher.core.errors import StoreUnusable
+from watcher.core.model import SECOND, Micros, micros
+from watcher.metrics import Instruments
+from watcher.store import Store
+
+EVERY_SECONDS = 0.5
+MEASURE_EVERY = 10
+"""Turns between two measurements of the store."""
+
+PRUNE_EVERY = 60
+"""Turns between two prunings."""
+
+LAG_OVER = 20
+"""Turns whose worst lag is shown."""
+
+PRUNE_BATCH = 500
+
+
+class Housekeeping:
+    """Runs beside the loops; nothing waits for it. `jumped` hears by how much the wall clock jumped."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        instruments: Instruments,
+        keep: Callable[[], timedelta],
+        jumped: Callable[[Micros], None],
+        store_trouble: Callable[[StoreUnusable | None], None],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._instruments = instruments
+        self._keep = keep
+        self._jumped = jumped
+        self._store_trouble = store_trouble
+        self._store_duties: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        lags = [0.0] * LAG_OVER
+        turn = 0
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                before = self._clock.now().tick
+                await asyncio.sleep(EVERY_SECONDS)
+                lags[turn % LAG_OVER] = max((self._clock.now().tick - before) / SECOND - EVERY_SECONDS, 0.0)
+                self._instruments.loop_lagged(max(lags))
+                if jump := self._clock.reanchor():
+                    self._jumped(jump)
+                if turn % MEASURE_EVERY == 0 and (self._store_duties is None or self._store_duties.done()):
+                    self._store_duties = tasks.create_task(self._look_after_store(prune=turn % PRUNE_EVERY == 0))
+                turn += 1
+
+    async def _look_after_store(self, *, prune: bool) -> None:
+        try:
+            self._instruments.measured(
+                events_pending=await self._store.count_untold(), store_bytes=await self._store.size_bytes()
+            )
+            now = self._clock.now().at
+            while prune and await self._store.prune(now, keep_since=now - micros(self._keep()), limit=PRUNE_BATCH):
+                # A little air between batches, so that the loops' writes are never far behind.
+                await asyncio.sleep(0.01)
+        except StoreUnusable as exc:
+            self._store_trouble(exc)

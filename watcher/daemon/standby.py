@@ -1,0 +1,79 @@
+"""Standing by: the listeners of a daemon that cannot start and was told to stay.
+
+Beside an app, a watcher that ends would take the pod's health with it. So the listeners stand, healthy and ready answer 200, with nothing followed, while
+the metrics and one event say what is wrong. What is handed in is refused as a passing trouble, so that nobody takes it for kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from watcher import __version__
+from watcher.core.errors import OperatorError, StoreUnusable, WatcherError
+from watcher.core.model import Operation
+from watcher.core.settings import Configuration
+from watcher.daemon.station import Base
+from watcher.intake import Intake
+from watcher.metrics import Exposition
+from watcher.server import Desk, Listener, Rules, admin_app, web_app
+from watcher.store import Registration
+from watcher.store.memory import MemoryStore
+
+
+@contextlib.asynccontextmanager
+async def standing_by(
+    base: Base, configuration: Configuration, trouble: WatcherError, again: Callable[[], None]
+) -> AsyncIterator[None]:
+    """Listen for as long as the context lasts; `again` is called by who asks for a reload."""
+    store = MemoryStore()
+
+    async def reload() -> Sequence[str]:
+        again()
+        return [str(trouble)]
+
+    desk = Desk(
+        accounts=lambda: (),
+        snapshots=lambda: (),
+        store=store,
+        intake=_ClosedIntake(store, trouble),
+        metrics=Exposition(base.instruments.registry, lambda: ()).render,
+        scraped=lambda _: None,
+        reload=reload,
+        healthy=lambda: (),
+        ready=lambda: True,
+        next_look=lambda _, __: None,
+        metric_labels=lambda: (),
+        now=base.clock.now,
+        failed=lambda error: base.log.about_itself.error("request.failed", exc_info=error),
+        version=__version__,
+    )
+    rules = Rules(is_unix=configuration.admin.listen.startswith("unix:"))
+    listeners: list[Listener] = []
+    # An address that cannot be had must not end who was told to stay; it is tried again with everything else.
+    with contextlib.suppress(OperatorError):
+        listeners.append(Listener.bind(configuration.web.listen, web_app(desk), setting="web.listen"))
+        if configuration.admin.token_file is None:
+            listeners.append(Listener.bind(configuration.admin.listen, admin_app(desk, rules), setting="admin.listen"))
+    serving = [asyncio.create_task(listener.serve(), name="stand by") for listener in listeners]
+    try:
+        yield
+    finally:
+        for listener in listeners:
+            listener.stop()
+        await asyncio.gather(*serving)
+
+
+class _ClosedIntake(Intake):
+    """Takes nothing, and says why."""
+
+    def __init__(self, store: MemoryStore, trouble: WatcherError) -> None:
+        super().__init__(store, lambda: (), lambda _: None, lambda: 0)
+        self._trouble = trouble
+
+    async def take(self, body: bytes) -> Sequence[Registration]:
+        raise StoreUnusable(f"the watcher stands by: {self._trouble}")
+
+    async def locate(self, operation_id: str, account: str | None = None) -> Operation:
+        raise StoreUnusable(f"the watcher stands by: {self._trouble}")

@@ -1,0 +1,335 @@
+"""A daemon that runs: store, loops, teller and listeners for one configuration at a time, and how the next one takes over.
+
+    root tasks    tell · web · admin · housekeeping · watch <account> (one each) · end
+
+Nothing is swapped on a reload before everything new stands. At the end the loops finish with their last writes done, what they
+committed is told, then the listeners close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import httpx
+import msgspec
+
+from watcher import __version__
+from watcher.clock import Clock
+from watcher.config import ConfigurationError, Loaded, SecretError
+from watcher.core.errors import OperatorError, StoreUnusable
+from watcher.core.model import SECOND, Micros
+from watcher.core.settings import Account, Configuration
+from watcher.daemon.accounts import Upstream, build_watch, following, identity, open_upstream
+from watcher.daemon.ears import Ears
+from watcher.daemon.fleet import Fleet
+from watcher.daemon.housekeeping import Housekeeping
+from watcher.intake import EntriesRefusedError, Intake
+from watcher.logs import LineWriter, Log
+from watcher.metrics import Exposition, Instruments
+from watcher.server import Desk, Listener, Rules, admin_app, web_app
+from watcher.store import Store
+from watcher.store.opening import open_store
+from watcher.telling import Teller
+
+TELL_SECONDS = 0.8
+LISTENERS_SECONDS = 1.5
+CLOSE_SECONDS = 0.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """What outlives every configuration."""
+
+    load: Callable[[], Loaded]
+    clock: Clock
+    writer: LineWriter
+    log: Log
+    instruments: Instruments
+    transport: httpx.AsyncBaseTransport | None = None
+
+
+class Station:
+    """Everything of one running daemon. Made by `open`; `run` returns when `stop` was set and all is done."""
+
+    def __init__(self, base: Base, loaded: Loaded, store: Store) -> None:
+        self._base = base
+        self._loaded = loaded
+        self._store = store
+        self._fleet = Fleet()
+        self._waiting: dict[str, Upstream] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._teller = Teller(store, base.log, base.writer.write, lambda: base.clock.now().at)
+        self._ears = Ears(base.instruments, base.log, self._teller)
+        self._intake = Intake(store, self._account_names, self._wake, lambda: base.clock.now().at)
+        self._exposition = Exposition(base.instruments.registry, self._fleet.snapshots)
+        self._show_labels()
+        self._housekeeping = Housekeeping(
+            store=store,
+            clock=base.clock,
+            instruments=base.instruments,
+            keep=lambda: self._configuration.storage.keep,
+            jumped=self._on_jump,
+            store_trouble=self._ears.store_trouble,
+        )
+        self._reloading = asyncio.Lock()
+        self._listeners: dict[str, Listener] = {}
+
+    @classmethod
+    async def open(cls, base: Base, loaded: Loaded) -> Station:
+        """Everything that can fail, in the order of blame: secrets, store, addresses. Raises OperatorError, StoreUnusable."""
+        _refuse_unsupported(loaded.configuration)
+        upstreams = _open_upstreams(loaded, loaded.configuration.accounts, base.transport)
+        store = await open_store(loaded.configuration.storage.url)
+        station = cls(base, loaded, store)
+        try:
+            station._bind()
+            await store.bind({account.name: identity(account) for account in loaded.configuration.accounts})
+            await station._teller.prepare()
+            await station._intake.from_configuration(loaded.configuration.accounts)
+        except BaseException:
+            station._unbind()
+            await store.close()
+            for upstream in upstreams.values():
+                await upstream.http.aclose()
+            raise
+        station._waiting = upstreams
+        return station
+
+    @property
+    def addresses(self) -> Mapping[str, Sequence[str]]:
+        """Where `web` and `admin` listen, as URLs."""
+        return {name: listener.addresses for name, listener in self._listeners.items()}
+
+    # ── the run ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+        """Until `stop` is set and everything has ended. A root task that dies ends all and comes out as an ExceptionGroup."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            telling = tasks.create_task(self._teller.run(), name="tell")
+            serving = [
+                tasks.create_task(listener.serve(), name=name) for name, listener in self._listeners.items()
+            ]
+            keeping_house = tasks.create_task(self._housekeeping.run(), name="housekeeping")
+            for upstream in self._waiting.values():
+                self._start(upstream)
+            self._tell_start()
+            ready()
+            tasks.create_task(self._end(stop, telling, serving, keeping_house), name="end")
+
+    def _start(self, upstream: Upstream) -> None:
+        assert self._tasks is not None  # noqa: S101 -- only while running
+        self._base.instruments.open_account(upstream.account.name)
+        watched = build_watch(
+            upstream,
+            configuration=self._configuration,
+            store=self._store,
+            now=self._base.clock.now,
+            listener=self._ears,
+        )
+        self._fleet.start(watched, self._tasks)
+
+    def _tell_start(self) -> None:
+        self._base.instruments.configured(self._base.clock.now().at)
+        self._base.log.event(
+            "daemon.started",
+            version=__version__,
+            accounts=list(self._fleet.names),
+            web=list(self._listeners["web"].addresses),
+            admin=list(self._listeners["admin"].addresses),
+        )
+
+    async def _end(
+        self,
+        stop: asyncio.Event,
+        telling: asyncio.Task[None],
+        serving: Sequence[asyncio.Task[None]],
+        keeping_house: asyncio.Task[None],
+    ) -> None:
+        await stop.wait()
+        unfinished = self._fleet.unfinished
+        self._base.log.event("daemon.stopping", unfinished=unfinished)
+        await self._fleet.stop(self._fleet.names)
+        keeping_house.cancel()
+        self._teller.stop()
+        for listener in self._listeners.values():
+            listener.stop()
+        await _within(TELL_SECONDS, asyncio.wait([telling]))
+        await _within(LISTENERS_SECONDS, asyncio.wait(serving))
+        for task in (telling, *serving):
+            task.cancel()
+        await _within(CLOSE_SECONDS, self._store.close())
+        self._base.log.event("daemon.stopped", unfinished=unfinished)
+
+    def _on_jump(self, jump: Micros) -> None:
+        self._base.log.event("daemon.clock_jumped", "warning", seconds=round(jump / SECOND, 3))
+
+    # ── reload ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def reload(self) -> Sequence[str]:
+        """Read the configuration again; the reasons against it, none when it is in force."""
+        async with self._reloading:
+            try:
+                accounts = await self._adopt(self._base.load())
+            except ConfigurationError as exc:
+                reasons = [str(problem) for problem in exc.problems]
+            except (OperatorError, StoreUnusable) as exc:
+                reasons = [str(exc)]
+            else:
+                self._base.instruments.configured(self._base.clock.now().at)
+                self._base.log.event("config.reloaded", accounts=accounts)
+                return []
+            self._base.instruments.refused_configuration()
+            self._base.log.event("config.rejected", "error", reasons=reasons)
+            return reasons
+
+    async def _adopt(self, loaded: Loaded) -> Sequence[str]:
+        """Build everything, then swap. Raises OperatorError, StoreUnusable; until the swap nothing has changed."""
+        old, new = self._loaded, loaded
+        _refuse_unsupported(new.configuration)
+        _refuse_fixed(old.configuration, new.configuration)
+        going = [
+            account.name
+            for account in old.configuration.accounts
+            if not _same_account(old, new, account.name)
+        ]
+        coming = [
+            account for account in new.configuration.accounts if not _same_account(old, new, account.name)
+        ]
+        upstreams = _open_upstreams(new, coming, self._base.transport)
+        try:
+            await self._store.bind({account.name: identity(account) for account in new.configuration.accounts})
+        except BaseException:
+            for upstream in upstreams.values():
+                await upstream.http.aclose()
+            raise
+        self._loaded = new
+        await self._fleet.stop(going)
+        names = {account.name for account in new.configuration.accounts}
+        self._base.instruments.close_accounts([name for name in going if name not in names])
+        self._show_labels()
+        self._base.log.adopt(level=new.configuration.log.level, form=new.configuration.log.format)
+        for watched in self._fleet:
+            watched.watch.adopt(following(new.configuration))
+        for upstream in upstreams.values():
+            self._start(upstream)
+        with contextlib.suppress(EntriesRefusedError):
+            await self._intake.from_configuration(new.configuration.accounts)
+        return [account.name for account in new.configuration.accounts]
+
+    # ── what the listeners answer from ───────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _configuration(self) -> Configuration:
+        return self._loaded.configuration
+
+    def _account_names(self) -> Sequence[str]:
+        return [account.name for account in self._configuration.accounts]
+
+    def _wake(self, account: str) -> None:
+        self._fleet.wake(account)
+        self._teller.wake()
+
+    def _show_labels(self) -> None:
+        self._exposition.labels = self._configuration.metrics.labels
+        self._exposition.counter_labels = self._configuration.metrics.counter_labels
+
+    def _admin_token(self) -> str | None:
+        source = self._loaded.admin_token
+        if source is None:
+            return None
+        try:
+            self._token = source.read().reveal()
+        except SecretError:
+            # An empty or vanished file is no reason to let everybody in: the old value stays.
+            return self._token
+        return self._token
+
+    _token: str = ""
+
+    def _bind(self) -> None:
+        desk = Desk(
+            accounts=self._account_names,
+            snapshots=self._fleet.snapshots,
+            store=self._store,
+            intake=self._intake,
+            metrics=self._exposition.render,
+            scraped=self._fleet.scraped,
+            reload=self.reload,
+            healthy=self._fleet.overdue,
+            ready=lambda: True,
+            next_look=self._fleet.next_look,
+            metric_labels=lambda: self._configuration.metrics.labels,
+            now=self._base.clock.now,
+            failed=self._on_failed_request,
+            version=__version__,
+        )
+        admin = self._configuration.admin
+        rules = Rules(
+            is_unix=admin.listen.startswith("unix:"),
+            allowed_hosts=lambda: self._configuration.admin.allowed_hosts,
+            token=self._admin_token,
+        )
+        self._listeners["web"] = Listener.bind(self._configuration.web.listen, web_app(desk), setting="web.listen")
+        self._listeners["admin"] = Listener.bind(admin.listen, admin_app(desk, rules), setting="admin.listen")
+
+    def _unbind(self) -> None:
+        for listener in self._listeners.values():
+            listener.close()
+
+    def _on_failed_request(self, error: Exception) -> None:
+        self._base.log.about_itself.error("request.failed", exc_info=error)
+
+
+def _open_upstreams(
+    loaded: Loaded, accounts: Sequence[Account], transport: httpx.AsyncBaseTransport | None
+) -> dict[str, Upstream]:
+    return {
+        account.name: open_upstream(account, loaded.secrets[account.name], transport) for account in accounts
+    }
+
+
+def _same_account(old: Loaded, new: Loaded, name: str) -> bool:
+    """Whether an account's loop can go on as it is. What `operations` names is intake's business, not the loop's."""
+    before, after = (
+        next((account for account in loaded.configuration.accounts if account.name == name), None)
+        for loaded in (old, new)
+    )
+    if before is None or after is None:
+        return False
+    timeouts = (old.configuration.polling.request_timeout, new.configuration.polling.request_timeout)
+    return (
+        msgspec.structs.replace(before, operations=()) == msgspec.structs.replace(after, operations=())
+        and old.secrets[name] == new.secrets[name]
+        and timeouts[0] == timeouts[1]
+    )
+
+
+def _refuse_fixed(old: Configuration, new: Configuration) -> None:
+    """Listen addresses and storage cannot change while running."""
+    fixed = {
+        "web.listen": (old.web.listen, new.web.listen),
+        "admin.listen": (old.admin.listen, new.admin.listen),
+        "storage.url": (old.storage.url, new.storage.url),
+    }
+    changed = [f"{name} cannot change from {was} to {now} while running" for name, (was, now) in fixed.items() if was != now]
+    if changed:
+        raise OperatorError("; ".join(changed) + "; restart the watcher for that")
+
+
+def _refuse_unsupported(configuration: Configuration) -> None:
+    """What the configuration may say and this version does not do is refused, never passed over in silence."""
+    unsupported = [f"accounts: {account.name}: discover" for account in configuration.accounts if account.discover]
+    if configuration.web.config_file is not None:
+        unsupported.append("web.config_file")
+    if unsupported:
+        raise OperatorError(f"not supported by this version: {', '.join(unsupported)}; leave it out")
+
+
+async def _within(seconds: float, doing: Awaitable[object]) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await doing
