@@ -1,0 +1,104 @@
+"""A model of upstream that is quick enough for a hundred thousand operations: consistent lists, no faults.
+
+Lifetimes are log-uniform, a few operations are canceled. Rows lie in order of creation; a list is read newest first, as upstream's examples show.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field
+
+from watcher.core.model import SECOND, Instant, Status, Stats
+from watcher.core.observation import Record
+from watcher.simulator.ids import make_id
+
+START: Instant = 1_790_000_000 * SECOND
+SHORTEST, LONGEST = 2.0, 7200.0
+CANCELED = 0.03
+
+
+def mean_lifetime() -> float:
+    """Seconds, of a log-uniform lifetime."""
+    return (LONGEST - SHORTEST) / math.log(LONGEST / SHORTEST)
+
+
+@dataclass
+class World:
+    """All operations that ever were, by creation; `followed` is the share that the watcher is told of."""
+
+    in_flight: int
+    followed: float
+    chance: random.Random
+    created: list[Instant] = field(default_factory=list)
+    ended: list[Instant] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    outcomes: list[Status] = field(default_factory=list)
+    index: dict[str, int] = field(default_factory=dict)
+    ours: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Everything created in the two hours before the start: what still runs then is as many as asked for."""
+        self.per_second = self.in_flight / mean_lifetime()
+        at = float(-LONGEST)
+        while at < 0:
+            self._add(START + round(at * SECOND))
+            at += self.chance.expovariate(self.per_second)
+        self._next = at
+
+    def live_until(self, now: Instant) -> list[str]:
+        """Create what is due; the ids of those that the watcher is told of."""
+        new = []
+        while START + round(self._next * SECOND) <= now:
+            operation_id = self._add(START + round(self._next * SECOND))
+            if operation_id in self.ours:
+                new.append(operation_id)
+            self._next += self.chance.expovariate(self.per_second)
+        return new
+
+    def next_birth(self) -> Instant:
+        return START + round(self._next * SECOND)
+
+    def running_at_start(self) -> list[str]:
+        """Ours that run at the start."""
+        return [one for one in self.ids if one in self.ours and self.ended[self.index[one]] > START]
+
+    def record(self, position: int, now: Instant) -> Record:
+        """What upstream shows of one."""
+        end = self.ended[position]
+        ended = end <= now
+        return Record(
+            id=self.ids[position],
+            word=self.outcomes[position].value if ended else "PROCESSING",
+            stats=Stats(total=1, sent=1) if ended else Stats(total=1, sent=0),
+            created_at=self.created[position],
+            updated_at=end if ended else self.created[position],
+        )
+
+    def page(
+        self, status: Status | None, start: Instant, end: Instant, token: str | None, size: int, now: Instant
+    ) -> tuple[list[int], str | None]:
+        """Positions of a page's rows, and the token of the next page."""
+        low = bisect_left(self.created, start)
+        position = (int(token) if token else bisect_right(self.created, min(end, now))) - 1
+        rows: list[int] = []
+        running = status is Status.PROCESSING
+        ended = self.ended
+        while position >= low and len(rows) < size:
+            if status is None or (ended[position] > now) is running:
+                rows.append(position)
+            position -= 1
+        return rows, str(position + 1) if position >= low else None
+
+    def _add(self, created: Instant) -> str:
+        lifetime = SHORTEST * (LONGEST / SHORTEST) ** self.chance.random()
+        operation_id = make_id(created, self.chance)
+        self.index[operation_id] = len(self.ids)
+        self.created.append(created)
+        self.ended.append(created + round(lifetime * SECOND))
+        self.ids.append(operation_id)
+        self.outcomes.append(Status.CANCELED if self.chance.random() < CANCELED else Status.COMPLETED)
+        if self.chance.random() < self.followed:
+            self.ours.add(operation_id)
+        return operation_id

@@ -1,0 +1,16 @@
+"""One attempt as the metrics hear of it."""
+
+from __future__ import annotations
+
+from tests.support.factories import a_timing
+from watcher.core.attempt import Attempt, Endpoint
+from watcher.core.governor import Verdict
+
+
+def test_the_endpoints_are_those_of_the_contract():
+    assert [endpoint.value for endpoint in Endpoint] == ["fetch", "list"]
+
+
+def test_an_attempt_that_went_well_needs_no_reason():
+    attempt = Attempt(endpoint=Endpoint.FETCH, code="200", verdict=Verdict.GOOD, timing=a_timing())
+    assert attempt.why == ""

@@ -1,0 +1,171 @@
+"""Who has series, for how long, and who goes first where there are too many."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.factories import (
+    NOW,
+    a_final_operation,
+    a_running_operation,
+    a_settling_operation,
+    an_id,
+    at,
+)
+from tests.support.strategies import unhurried
+from watcher.core.census import SHOWN_AT_LEAST, Census, Retention, choose_shown, is_retired, surplus_finals
+from watcher.core.model import DAY, MINUTE, SECOND, Operation, Stats
+
+RETENTION = Retention(hold=10 * MINUTE, hold_at_most=DAY)
+CLEAN = Stats(sent=9)
+FAILED = Stats(failed=1)
+
+
+def shown(census: Census, operations: list[Operation], seconds: float, most: int) -> tuple[Census, list[str]]:
+    census, chosen = choose_shown(census, operations, at(seconds), most)
+    return census, [operation.id for operation in chosen]
+
+
+# ── leaving ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_not_final_is_never_retired():
+    for operation in (a_running_operation(), a_settling_operation(scraped_at=NOW)):
+        assert not is_retired(operation, NOW + 100 * DAY, RETENTION)
+
+
+@pytest.mark.parametrize(
+    ("scraped_at", "now", "retired"),
+    [
+        (None, NOW + DAY - 1, False),
+        (None, NOW + DAY, True),
+        (NOW + MINUTE, NOW + 11 * MINUTE - 1, False),
+        (NOW + MINUTE, NOW + 11 * MINUTE, True),
+        (NOW + DAY - MINUTE, NOW + DAY - 1, False),
+        (NOW + DAY - MINUTE, NOW + DAY, True),
+        (NOW + MINUTE, NOW - MINUTE, False),
+    ],
+)
+def test_what_is_final_leaves_after_a_scrape_and_its_hold_or_at_the_latest(scraped_at: int | None, now: int, retired):
+    assert is_retired(a_final_operation(scraped_at=scraped_at), now, RETENTION) is retired
+
+
+# ── being shown ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_where_there_is_room_all_are_shown_in_a_stable_order():
+    operations = [a_running_operation(id=an_id(number)) for number in (3, 1, 2)]
+    census, ids = shown(Census(), operations, 0, 3)
+    assert ids == [an_id(1), an_id(2), an_id(3)]
+    assert census == Census(shown_since=dict.fromkeys(ids, at().tick))
+    assert shown(census, operations, 60, 3)[0] == census
+
+
+def test_failing_come_before_running_before_finished_and_clean():
+    operations = [
+        a_final_operation(id=an_id(1), stats=CLEAN),
+        a_running_operation(id=an_id(2), stats=CLEAN),
+        a_final_operation(id=an_id(3), stats=FAILED),
+        a_settling_operation(id=an_id(4), stats=CLEAN),
+        a_running_operation(id=an_id(5), stats=Stats(unaddressable=1)),
+    ]
+    assert shown(Census(), operations, 0, 2)[1] == [an_id(3), an_id(5)]
+    assert shown(Census(), operations, 0, 4)[1] == [an_id(2), an_id(3), an_id(4), an_id(5)]
+
+
+def test_among_equals_the_newest_come_first():
+    operations = [a_running_operation(id=an_id(number), registered_at=NOW + number) for number in range(3)]
+    assert shown(Census(), operations, 0, 1)[1] == [an_id(2)]
+
+
+def test_among_equals_whoever_is_shown_stays():
+    old = a_running_operation(id=an_id(1))
+    census, _ = shown(Census(), [old], 0, 1)
+    newer = a_running_operation(id=an_id(2), registered_at=NOW + SECOND)
+    assert shown(census, [old, newer], 3600, 1)[1] == [an_id(1)]
+
+
+@pytest.mark.parametrize(("seconds", "stays"), [(59.9, 1), (60, 2)])
+def test_what_is_shown_stays_for_a_minute_before_something_running(seconds: float, stays: int):
+    clean = a_final_operation(id=an_id(1), stats=CLEAN)
+    census, _ = shown(Census(), [clean], 0, 1)
+    running = a_running_operation(id=an_id(2), stats=CLEAN)
+    assert shown(census, [clean, running], seconds, 1)[1] == [an_id(stays)]
+    assert SHOWN_AT_LEAST == MINUTE
+
+
+def test_only_something_with_failures_displaces_within_the_minute():
+    clean = a_final_operation(id=an_id(1), stats=CLEAN)
+    census, _ = shown(Census(), [clean], 0, 1)
+    failing = a_running_operation(id=an_id(2), stats=FAILED)
+    census, ids = shown(census, [clean, failing], 1, 1)
+    assert ids == [an_id(2)]
+    assert census.shown_since == {an_id(2): at(1).tick}
+
+
+states = st.sampled_from([a_running_operation, a_settling_operation, a_final_operation])
+crowds = st.lists(
+    st.builds(
+        lambda number, make, stats, age: make(id=an_id(number), stats=stats, registered_at=NOW + age),
+        st.integers(0, 12),
+        states,
+        st.sampled_from([CLEAN, FAILED, Stats()]),
+        st.integers(0, 5),
+    ),
+    max_size=10,
+    unique_by=lambda operation: operation.id,
+)
+
+
+@unhurried
+@given(st.lists(st.tuples(crowds, st.integers(1, 70)), max_size=8), st.integers(1, 5))
+def test_once_shown_stays_for_a_minute_unless_failing_ones_need_the_room(
+    turns: list[tuple[list[Operation], int]], most: int
+):
+    census, seconds = Census(), 0
+    for crowd, wait in turns:
+        seconds += wait
+        before = census.shown_since
+        census, chosen = choose_shown(census, crowd, at(seconds), most)
+        ids = {operation.id for operation in chosen}
+        assert len(chosen) == min(len(crowd), most)
+        assert set(census.shown_since) == ids
+        assert all(census.shown_since[one] == before.get(one, at(seconds).tick) for one in ids)
+        for left in crowd:
+            since = before.get(left.id)
+            if left.id not in ids and since is not None and at(seconds).tick - since < SHOWN_AT_LEAST:
+                assert all(
+                    one.stats.has_failures or at(seconds).tick - before.get(one.id, -SHOWN_AT_LEAST) < SHOWN_AT_LEAST
+                    for one in chosen
+                )
+
+
+@unhurried
+@given(crowds, st.integers(1, 5))
+def test_nothing_with_failures_is_hidden_behind_something_without(crowd: list[Operation], most: int):
+    _, chosen = choose_shown(Census(), crowd, at(), most)
+    hidden = [operation for operation in crowd if operation not in chosen]
+    if any(operation.stats.has_failures for operation in hidden):
+        assert all(operation.stats.has_failures for operation in chosen)
+
+
+# ── memory ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_finished_ones_within_the_bound_stay_and_others_do_not_count():
+    operations = [a_final_operation(id=an_id(1)), *(a_running_operation(id=an_id(number)) for number in (2, 3, 4))]
+    assert surplus_finals(operations, 1) == ()
+
+
+def test_of_too_many_finished_ones_the_least_worth_seeing_go_first():
+    ranked = [
+        a_final_operation(id=an_id(1), stats=CLEAN, scraped_at=NOW, final_at=NOW),
+        a_final_operation(id=an_id(2), stats=CLEAN, scraped_at=NOW, final_at=NOW + 1),
+        a_final_operation(id=an_id(3), stats=CLEAN, final_at=NOW),
+        a_final_operation(id=an_id(4), stats=FAILED, scraped_at=NOW),
+        a_final_operation(id=an_id(5), stats=FAILED),
+    ]
+    for kept in range(6):
+        assert list(surplus_finals(reversed(ranked), kept)) == [operation.id for operation in ranked[: 5 - kept]]

@@ -1,0 +1,477 @@
+"""The account's share: rate, concurrency and holds, driven by answers in ticks."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.strategies import unhurried
+from watcher.core.governor import (
+    FLOOR_PER_SECOND,
+    FOREVER,
+    GROWTH_PER_SECOND,
+    LATE_AT_MOST,
+    UNAUTHORIZED_PROBE,
+    Governor,
+    Permit,
+    Share,
+    Verdict,
+)
+from watcher.core.model import MINUTE, SECOND, Micros
+
+SHARE = Share(per_second=5.0, concurrency=4)
+
+
+def begun(governor: Governor, tick: Micros) -> Permit:
+    assert governor.wait(tick) == 0
+    return governor.begin(tick)
+
+
+def attempt(
+    governor: Governor,
+    verdict: Verdict,
+    tick: Micros,
+    *,
+    took: Micros = 1000,
+    retry_after: Micros | None = None,
+    chance: float = 0.0,
+) -> Micros:
+    """One attempt that begins now; the tick at which it ended."""
+    governor.end(begun(governor, tick), verdict, tick + took, retry_after=retry_after, chance=chance)
+    return tick + took
+
+
+# ── rate ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_first_attempt_may_begin_at_once_and_the_next_after_its_share_of_a_second():
+    governor = Governor(SHARE, 0)
+    begun(governor, 0)
+    assert governor.wait(0) == 200_000
+    assert governor.wait(150_000) == 50_000
+    assert governor.wait(200_000) == 0
+
+
+def test_a_timer_that_fires_late_costs_no_slot():
+    governor = Governor(SHARE, 0)
+    for slot in range(4):
+        attempt(governor, Verdict.GOOD, slot * 200_000 + 30_000)
+    assert governor.wait(780_000) == 20_000
+
+
+def test_idleness_earns_nothing_but_what_a_late_timer_costs():
+    governor = Governor(SHARE, 0)
+    begun(governor, 0)
+    begun(governor, MINUTE)
+    assert governor.wait(MINUTE) == 200_000 - LATE_AT_MOST
+
+
+def test_a_high_rate_has_slack_for_one_request():
+    governor = Governor(Share(per_second=100.0, concurrency=50), 0)
+    begun(governor, MINUTE)
+    begun(governor, MINUTE)
+    assert governor.wait(MINUTE) == 10_000
+
+
+# ── concurrency ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_above_the_concurrency_an_attempt_waits_until_one_has_ended():
+    governor = Governor(Share(per_second=1000.0, concurrency=2), 0)
+    first = begun(governor, 0)
+    begun(governor, SECOND)
+    assert governor.under_way == 2
+    assert governor.wait(2 * SECOND) == FOREVER
+    governor.end(first, Verdict.ABANDONED, 2 * SECOND, retry_after=None, chance=0)
+    assert governor.under_way == 1
+    assert governor.wait(2 * SECOND) == 0
+
+
+# ── 429 ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_429_halves_rate_and_concurrency_and_holds_for_what_upstream_says():
+    governor = Governor(SHARE, 0)
+    ended = attempt(governor, Verdict.THROTTLED, 0, retry_after=7 * SECOND)
+    assert (governor.per_second(ended), governor.concurrency(ended)) == (2.5, 2)
+    assert governor.wait(ended) == 7 * SECOND
+    assert governor.held_until(ended) == ended + 7 * SECOND
+    assert governor.throttled == 7 * SECOND
+
+
+def test_retry_after_is_a_floor():
+    governor = Governor(SHARE, 0)
+    ended = attempt(governor, Verdict.THROTTLED, 0, retry_after=10 * SECOND, chance=0.5)
+    assert governor.wait(ended) == 10 * SECOND + SECOND // 2
+
+
+def test_a_retry_after_of_nothing_holds_for_a_second():
+    governor = Governor(SHARE, 0)
+    assert governor.wait(attempt(governor, Verdict.THROTTLED, 0, retry_after=0)) == SECOND
+
+
+def test_without_retry_after_holds_double_up_to_a_minute_until_a_good_answer():
+    governor = Governor(SHARE, 0)
+    tick, holds = 0, []
+    for _ in range(8):
+        tick = attempt(governor, Verdict.THROTTLED, tick)
+        holds.append(governor.wait(tick) // SECOND)
+        tick = governor.held_until(tick)
+    assert holds == [1, 2, 4, 8, 16, 32, 60, 60]
+    tick = attempt(governor, Verdict.GOOD, tick)
+    tick = attempt(governor, Verdict.THROTTLED, tick + SECOND)
+    assert governor.wait(tick) == SECOND
+
+
+def test_kin_of_a_429_neither_cut_again_nor_lengthen_the_next_hold():
+    governor = Governor(SHARE, 0)
+    permits = [begun(governor, number * SECOND) for number in range(4)]
+    for number, permit in enumerate(permits):
+        governor.end(permit, Verdict.THROTTLED, (4 + number) * SECOND, retry_after=None, chance=0)
+    assert (governor.per_second(7 * SECOND), governor.concurrency(7 * SECOND)) == (2.5, 2)
+    tick = attempt(governor, Verdict.THROTTLED, 8 * SECOND)
+    assert governor.wait(tick) == 2 * SECOND
+    assert governor.per_second(tick) == pytest.approx(1.25, abs=0.001)
+
+
+def test_the_good_kin_of_a_429_do_not_shorten_the_next_hold():
+    governor = Governor(SHARE, 0)
+    early, late = begun(governor, 0), begun(governor, SECOND)
+    governor.end(early, Verdict.THROTTLED, 2 * SECOND, retry_after=None, chance=0)
+    governor.end(late, Verdict.GOOD, 2 * SECOND, retry_after=None, chance=0)
+    tick = attempt(governor, Verdict.THROTTLED, 3 * SECOND)
+    assert governor.wait(tick) == 2 * SECOND
+
+
+def test_overlapping_holds_count_once():
+    governor = Governor(SHARE, 0)
+    early, late = begun(governor, 0), begun(governor, SECOND)
+    governor.end(early, Verdict.THROTTLED, 2 * SECOND, retry_after=10 * SECOND, chance=0)
+    governor.end(late, Verdict.THROTTLED, 4 * SECOND, retry_after=10 * SECOND, chance=0)
+    assert governor.throttled == 12 * SECOND
+
+
+def test_a_shorter_hold_does_not_end_a_longer():
+    governor = Governor(SHARE, 0)
+    early, late = begun(governor, 0), begun(governor, SECOND)
+    governor.end(early, Verdict.THROTTLED, 2 * SECOND, retry_after=10 * SECOND, chance=0)
+    governor.end(late, Verdict.THROTTLED, 2 * SECOND, retry_after=3 * SECOND, chance=0)
+    assert governor.held_until(2 * SECOND) == 12 * SECOND
+    assert governor.throttled == 10 * SECOND
+
+
+def test_rate_and_concurrency_have_a_floor():
+    governor = Governor(SHARE, 0)
+    tick = 0
+    for _ in range(8):
+        tick = governor.held_until(attempt(governor, Verdict.THROTTLED, tick))
+    assert governor.per_second(tick) == FLOOR_PER_SECOND
+    assert governor.concurrency(tick) == 1
+
+
+def test_a_share_below_the_floor_is_its_own_floor():
+    governor = Governor(Share(per_second=0.5, concurrency=1), 0)
+    tick = attempt(governor, Verdict.THROTTLED, 0)
+    assert (governor.per_second(tick), governor.concurrency(tick)) == (0.5, 1)
+
+
+def test_what_was_cut_grows_slowly_from_the_end_of_the_hold_up_to_the_share():
+    governor = Governor(SHARE, 0)
+    tick = governor.held_until(attempt(governor, Verdict.THROTTLED, 0, retry_after=MINUTE))
+    assert (governor.per_second(tick), governor.concurrency(tick)) == (2.5, 2)
+    later = tick + 10 * SECOND
+    assert governor.per_second(later) == pytest.approx(2.5 + 10 * GROWTH_PER_SECOND)
+    assert governor.concurrency(later) == 3
+    assert (governor.per_second(tick + 60 * MINUTE), governor.concurrency(tick + 60 * MINUTE)) == (5.0, 4)
+    assert 0.02 <= GROWTH_PER_SECOND <= 0.05
+
+
+# ── other troubles ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_single_troubles_hold_nothing_and_many_in_a_row_back_off_with_jitter():
+    governor = Governor(SHARE, 0)
+    tick, holds = 0, []
+    for _ in range(12):
+        tick = attempt(governor, Verdict.TROUBLED, tick + SECOND, chance=1.0)
+        holds.append(max(governor.held_until(tick) - tick, 0) // SECOND)
+        tick = max(governor.held_until(tick), tick)
+    assert holds == [0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60]
+    tick = attempt(governor, Verdict.TROUBLED, tick + SECOND, chance=0.0)
+    assert governor.held_until(tick) - tick == 30 * SECOND
+
+
+def test_troubles_leave_the_rate_and_let_one_alone_try():
+    governor = Governor(SHARE, 0)
+    tick = 0
+    for number in range(4):
+        assert governor.concurrency(tick) == 4, number
+        tick = attempt(governor, Verdict.TROUBLED, tick + SECOND)
+    assert (governor.per_second(tick), governor.concurrency(tick), governor.throttled) == (5.0, 1, 0)
+    attempt(governor, Verdict.GOOD, governor.held_until(tick))
+    assert governor.concurrency(tick) == 4
+
+
+def test_a_trouble_that_names_its_time_holds_at_once_and_longer_than_our_back_off():
+    governor = Governor(SHARE, 0)
+    tick = attempt(governor, Verdict.TROUBLED, 0, retry_after=20 * SECOND)
+    assert governor.wait(tick) == 20 * SECOND
+
+
+def test_a_good_answer_from_before_does_not_end_a_hold():
+    governor = Governor(SHARE, 0)
+    early, late = begun(governor, 0), begun(governor, SECOND)
+    governor.end(early, Verdict.TROUBLED, 2 * SECOND, retry_after=20 * SECOND, chance=0)
+    governor.end(late, Verdict.GOOD, 2 * SECOND, retry_after=None, chance=0)
+    assert governor.wait(2 * SECOND) == 20 * SECOND
+
+
+# ── credentials ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_refused_credentials_are_probed_alone_every_half_minute_until_one_is_good():
+    governor = Governor(SHARE, 0)
+    tick = attempt(governor, Verdict.UNAUTHORIZED, 0)
+    assert governor.wait(tick) == UNAUTHORIZED_PROBE == 30 * SECOND
+    probed = tick + UNAUTHORIZED_PROBE
+    probe = begun(governor, probed)
+    assert governor.concurrency(probed) == 1
+    assert governor.wait(probed) == FOREVER
+    governor.end(probe, Verdict.TROUBLED, probed + SECOND, retry_after=None, chance=0)
+    assert governor.wait(probed + SECOND) == 29 * SECOND
+    attempt(governor, Verdict.GOOD, probed + UNAUTHORIZED_PROBE)
+    assert governor.wait(probed + 31 * SECOND) == 0
+    assert governor.concurrency(probed + 31 * SECOND) == 4
+
+
+def test_a_good_answer_asked_for_before_the_refusal_does_not_end_it():
+    governor = Governor(SHARE, 0)
+    early, late = begun(governor, 0), begun(governor, SECOND)
+    governor.end(early, Verdict.UNAUTHORIZED, 2 * SECOND, retry_after=None, chance=0)
+    governor.end(late, Verdict.GOOD, 3 * SECOND, retry_after=None, chance=0)
+    assert governor.wait(3 * SECOND) == 29 * SECOND
+
+
+def test_new_credentials_end_the_hold_for_the_old():
+    governor = Governor(SHARE, 0)
+    tick = attempt(governor, Verdict.UNAUTHORIZED, 0)
+    governor.forgive()
+    assert governor.wait(tick + SECOND) == 0
+    assert governor.concurrency(tick) == 4
+
+
+# ── a new share ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_new_share_holds_at_once_where_nothing_was_cut():
+    governor = Governor(SHARE, 0)
+    for share in (Share(per_second=50.0, concurrency=8), Share(per_second=0.2, concurrency=1)):
+        governor.adopt(share, SECOND)
+        assert (governor.per_second(SECOND), governor.concurrency(SECOND)) == (share.per_second, share.concurrency)
+
+
+def test_what_was_learned_of_the_limits_outlives_a_new_share():
+    governor = Governor(SHARE, 0)
+    tick = attempt(governor, Verdict.THROTTLED, 0)
+    governor.adopt(Share(per_second=50.0, concurrency=8), tick)
+    assert (governor.per_second(tick), governor.concurrency(tick)) == (2.5, 2)
+    governor.adopt(Share(per_second=2.0, concurrency=1), tick)
+    assert (governor.per_second(tick), governor.concurrency(tick)) == (2.0, 1)
+
+
+# ── for all histories ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+Answered: TypeAlias = tuple[Verdict, Micros, Micros | None, float, Micros]
+
+
+@dataclass
+class Run:
+    """What an account did: attempts as (begin, end, verdict), and what was so when each began."""
+
+    governor: Governor
+    begins: list[Micros] = field(default_factory=list)
+    held: list[bool] = field(default_factory=list)
+    beyond: list[int] = field(default_factory=list)
+    probes: list[Micros] = field(default_factory=list)
+    cuts: list[Micros] = field(default_factory=list)
+
+
+answers = st.lists(
+    st.tuples(
+        st.sampled_from([Verdict.GOOD, Verdict.GOOD, *Verdict]),
+        st.integers(1, 3 * SECOND),  # latency
+        st.none() | st.integers(0, 20 * SECOND),  # Retry-After
+        st.floats(0, 1),  # chance
+        st.sampled_from([0, 0, 0, 1000, SECOND // 2, 40 * SECOND]),  # dawdling before it begins
+    ),
+    min_size=1,
+    max_size=40,
+)
+shares = st.builds(Share, per_second=st.floats(0.5, 40), concurrency=st.integers(1, 6))
+
+
+def a_run(share: Share, given_answers: list[Answered]) -> Run:
+    """As many attempts at once as the governor allows, each answered as given."""
+    run = Run(Governor(share, 0))
+    governor, tick, refused = run.governor, 0, False
+    flights: list[tuple[Micros, int, Permit]] = []
+
+    def land() -> None:
+        nonlocal tick, refused
+        ended, number, permit = heapq.heappop(flights)
+        tick = max(tick, ended)
+        verdict, _, retry_after, chance, _ = given_answers[number]
+        before = governor.per_second(tick)
+        governor.end(permit, verdict, tick, retry_after=retry_after, chance=chance)
+        if governor.per_second(tick) < before:
+            run.cuts.append(tick)
+        refused = refused or verdict is Verdict.UNAUTHORIZED
+
+    for number, (_, latency, _, _, dawdling) in enumerate(given_answers):
+        target = tick + dawdling
+        while flights and flights[0][0] <= target:
+            land()
+        tick = max(tick, target)
+        while wait := governor.wait(tick):
+            if flights and (wait >= FOREVER or flights[0][0] <= tick + wait):
+                land()
+            else:
+                tick += wait
+        run.held.append(governor.held_until(tick) > tick)
+        run.beyond.append(governor.under_way + 1 - governor.concurrency(tick))
+        run.begins.append(tick)
+        if refused:
+            run.probes.append(tick)
+        refused = False
+        heapq.heappush(flights, (tick + latency, number, governor.begin(tick)))
+    while flights:
+        land()
+    return run
+
+
+@unhurried
+@given(shares, answers)
+def test_no_attempt_begins_during_a_hold_or_beyond_the_concurrency(share: Share, given_answers: list[Answered]):
+    run = a_run(share, given_answers)
+    assert not any(run.held)
+    assert max(run.beyond) <= 0
+    assert run.governor.under_way == 0
+
+
+@unhurried
+@given(shares, answers)
+def test_over_no_time_the_rate_is_exceeded_by_more_than_one(share: Share, given_answers: list[Answered]):
+    begins = a_run(share, given_answers).begins
+    for first, last in itertools.combinations(range(len(begins)), 2):
+        # A millisecond for the rounding of forty slots.
+        allowed = share.per_second * (begins[last] - begins[first] + 1000) / SECOND
+        assert last - first <= allowed + 1
+
+
+@unhurried
+@given(shares, answers)
+def test_the_rate_is_cut_at_most_once_a_hold_and_stays_above_its_floor(share: Share, given_answers: list[Answered]):
+    run = a_run(share, given_answers)
+    for first, second in itertools.pairwise(run.cuts):
+        # Something began after the first cut, and that was after its hold.
+        assert any(first < begin < second for begin in run.begins)
+    end = max(run.begins) + MINUTE
+    assert min(FLOOR_PER_SECOND, share.per_second) <= run.governor.per_second(end) <= share.per_second
+    assert 1 <= run.governor.concurrency(end) <= share.concurrency
+
+
+@unhurried
+@given(st.lists(st.tuples(st.sampled_from(list(Verdict)), st.integers(1, 90 * SECOND)), max_size=20))
+def test_there_is_at_most_one_probe_in_half_a_minute(probes: list[tuple[Verdict, Micros]]):
+    governor = Governor(SHARE, 0)
+    tick = attempt(governor, Verdict.UNAUTHORIZED, 0)
+    begins = [0]
+    for verdict, took in probes:
+        if verdict is Verdict.GOOD:
+            continue
+        tick += governor.wait(tick)
+        begins.append(tick)
+        tick = attempt(governor, verdict, tick, took=took)
+    assert all(later - earlier >= UNAUTHORIZED_PROBE for earlier, later in itertools.pairwise(begins))
+
+
+# ── a limit below our share ──────────────────────────────────────────────────────────────────────────────────────────
+
+LIMIT = 3.0
+LIFTED = 10 * MINUTE
+
+
+def a_bucket(capacity: float) -> Callable[[Micros], bool]:
+    """Upstream's limit as a bucket that fills at 3 a second; whether it lets a request through."""
+    left, since = capacity, 0
+
+    def lets_through(tick: Micros) -> bool:
+        nonlocal left, since
+        left, since = min(capacity, left + LIMIT * (tick - since) / SECOND), tick
+        if left < 1 - 1e-6:
+            return False
+        left -= 1
+        return True
+
+    return lets_through
+
+
+def a_window() -> Callable[[Micros], bool]:
+    """Upstream's limit as three requests in each second by the clock."""
+    count, window = 0, -1
+
+    def lets_through(tick: Micros) -> bool:
+        nonlocal count, window
+        count, window = (count + 1 if window == tick // SECOND else 1), tick // SECOND
+        return count <= LIMIT
+
+    return lets_through
+
+
+LIMITS = {"bucket": lambda: a_bucket(3.0), "strict": lambda: a_bucket(1.0), "window": a_window}
+
+
+def hungry(
+    lets_through: Callable[[Micros], bool], latency: Micros, retry_after: Micros | None, seed: int
+) -> tuple[list[tuple[Micros, bool]], Micros]:
+    """Ask as much as is allowed: when each was asked, whether it went well, and when 4.5/s were allowed again."""
+    rng, governor, tick = random.Random(seed), Governor(SHARE, 0), 0
+    flights: list[tuple[Micros, int, Permit, bool]] = []
+    asked: list[tuple[Micros, bool]] = []
+    while tick < LIFTED + 3 * MINUTE:
+        while flights and flights[0][0] <= tick:
+            _, _, permit, good = heapq.heappop(flights)
+            verdict, after = (Verdict.GOOD, None) if good else (Verdict.THROTTLED, retry_after)
+            governor.end(permit, verdict, tick, retry_after=after, chance=rng.random())
+        while governor.wait(tick) == 0:
+            good = tick >= LIFTED or lets_through(tick)
+            landing = tick + round(latency * rng.uniform(0.7, 1.3))
+            heapq.heappush(flights, (landing, len(asked), governor.begin(tick), good))
+            asked.append((tick, good))
+        if tick >= LIFTED and governor.per_second(tick) >= 4.5:
+            return asked, tick
+        tick = min(tick + governor.wait(tick), flights[0][0] if flights else FOREVER)
+    return asked, tick
+
+
+@pytest.mark.parametrize("latency", [20_000, 100_000, 300_000], ids=lambda latency: f"{latency // 1000}ms")
+@pytest.mark.parametrize("retry_after", [None, SECOND, 3 * SECOND], ids=["", "after1s", "after3s"])
+@pytest.mark.parametrize("kind", sorted(LIMITS))
+def test_a_limit_below_our_share_is_found_used_and_its_lifting_noticed(
+    kind: str, retry_after: Micros | None, latency: Micros
+):
+    for seed in range(3):
+        asked, recovered = hungry(LIMITS[kind](), latency, retry_after, seed)
+        settled = [good for tick, good in asked if MINUTE <= tick < LIFTED]
+        assert settled.count(False) < 0.02 * len(settled)
+        assert settled.count(True) >= 0.7 * LIMIT * (LIFTED - MINUTE) / SECOND
+        assert recovered < LIFTED + 3 * MINUTE
