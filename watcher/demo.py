@@ -39,7 +39,7 @@ SETTINGS = {
 }
 
 
-async def demo(*, operations: int = 20, duration: timedelta | None = None) -> int:
+async def demo(*, operations: int = 40, duration: timedelta | None = None) -> int:
     """Show `operations` in flight until interrupted, or for `duration`; the daemon's exit code."""
     with tempfile.TemporaryDirectory(prefix="watcher-demo-") as folder:
         async with serving(_quiet_api()) as api:

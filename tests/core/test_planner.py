@@ -312,9 +312,10 @@ def gaps(instants: list[Micros]) -> list[Micros]:
 def test_freshness_is_kept_where_the_budget_allows_it(count: int):
     asked, lags = watched(count, 300, Share(per_second=5.0, concurrency=4))
     for instants in asked.values():
-        assert all(5 * SECOND <= gap <= 5 * SECOND + 300_000 for gap in gaps(instants))
+        assert all(5 * SECOND <= gap <= 5 * SECOND + 300_000 for gap in gaps(instants)[1:])
         assert len(instants) >= 300 / 5.3 - 2
-    assert max(lags) <= 300_000
+    # In the first rounds all are new at once.
+    assert max(lags[2 * count :]) <= 300_000
 
 
 def test_where_the_budget_does_not_allow_it_all_grow_late_evenly():

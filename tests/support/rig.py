@@ -13,13 +13,14 @@ from tests.support.virtual import virtual_clock
 from watcher.api import Client, Credentials, Gate
 from watcher.clock import Clock
 from watcher.core.attempt import Attempt
-from watcher.core.census import Retention
+from watcher.core.census import Census, Retention, choose_shown
 from watcher.core.condition import AccountEvent
 from watcher.core.errors import StoreUnusable
 from watcher.core.governor import Governor, Share
 from watcher.core.lifecycle import Rules
 from watcher.core.model import SECOND, Micros, Source
 from watcher.core.planner import Promise
+from watcher.core.snapshot import AccountSnapshot
 from watcher.simulator import Scenario, SimulatedTransport, Upstream
 from watcher.store import Entry, Store, StoredEvent
 from watcher.store.memory import MemoryStore
@@ -68,6 +69,13 @@ class Rig:
     heard: Heard
     watch: AccountWatch
     stop: asyncio.Event
+    max_operations: int = 1000
+    census: Census = Census()
+
+    def snapshot(self) -> AccountSnapshot:
+        """The account as the daemon would show it."""
+        self.census, shown = choose_shown(self.census, self.watch.candidates(), self.clock.now(), self.max_operations)
+        return self.watch.snapshot(shown)
 
     async def track(self, ids: Sequence[str], labels: Mapping[str, str] | None = None) -> None:
         """Register as the API would."""
@@ -153,7 +161,16 @@ async def running(  # noqa: PLR0913 -- a factory with overrides
     )
     stop = asyncio.Event()
     task = asyncio.create_task(watch.run(stop))
-    rig = Rig(clock=clock, upstream=upstream, store=store, heard=heard, watch=watch, stop=stop)
+    max_operations = (settings or following()).retention.max_operations
+    rig = Rig(
+        clock=clock,
+        upstream=upstream,
+        store=store,
+        heard=heard,
+        watch=watch,
+        stop=stop,
+        max_operations=max_operations,
+    )
     try:
         yield rig
     finally:

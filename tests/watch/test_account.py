@@ -56,7 +56,7 @@ def is_final(rig: Rig, operation_id: str) -> bool:
 
 def seen(rig: Rig, operation_id: str) -> Operation | None:
     """The operation as the loop shows it now."""
-    return next((one for one in rig.watch.snapshot().shown if one.id == operation_id), None)
+    return next((one for one in rig.snapshot().shown if one.id == operation_id), None)
 
 
 def known(rig: Rig, operation_id: str) -> Operation:
@@ -107,10 +107,10 @@ def test_counters_count_an_operation_once_when_its_stats_are_final() -> None:
         async with running(scenario) as rig:
             await rig.track(IDS[:1])
             await rig.until(lambda: status(rig) is Status.COMPLETED, within=20)
-            before = dict(rig.watch.snapshot().totals)
+            before = dict(rig.snapshot().totals)
             await finished(rig, IDS[0], within=200)
             await asyncio.sleep(600)
-            totals = rig.watch.snapshot().totals
+            totals = rig.snapshot().totals
         assert before["operations", "completed"] == 0
         assert totals["operations", "completed"] == 1
         assert (totals["notifications", "sent"], totals["notifications", "failed"]) == (47, 3)
@@ -130,7 +130,7 @@ def test_stats_that_move_after_the_end_are_corrected_and_counted_as_corrected() 
             await rig.track(IDS[:1])
             await finished(rig, IDS[0], within=300)
             corrected = [event.event for event in await rig.events() if isinstance(event.event, Corrected)]
-            totals = rig.watch.snapshot().totals
+            totals = rig.snapshot().totals
         assert [(event.before.sent, event.stats.sent, event.stats.failed) for event in corrected] == [(5, 4, 1)]
         assert (totals["notifications", "sent"], totals["notifications", "failed"]) == (4, 1)
 
@@ -164,10 +164,10 @@ faults:
         settings = following(freshness=30, settle_after=(5.0, 10.0), retention=Retention(max_operations=1000))
         async with running(scenario, share=share, settings=settings, request_timeout=3.0) as rig:
             await rig.track(IDS)
-            await rig.until(lambda: rig.watch.unfinished == 0 and len(rig.watch.snapshot().shown) == 1000, within=36000)
+            await rig.until(lambda: rig.watch.unfinished == 0 and len(rig.snapshot().shown) == 1000, within=36000)
             await asyncio.sleep(60)
             events = await rig.events()
-            totals = rig.watch.snapshot().totals
+            totals = rig.snapshot().totals
             ledger = rig.upstream.ledger
             lives_by_id = {life.id: life for life in rig.upstream.world.lives()}
             now = rig.clock.now().at
@@ -197,11 +197,11 @@ def test_refused_credentials_stop_the_asking_and_the_right_ones_bring_it_back() 
             await rig.track(IDS[:1])
             await asyncio.sleep(300)
             asked = rig.upstream.ledger.instants()
-            assert not rig.watch.snapshot().up
-            assert rig.watch.snapshot().unauthorized
+            assert not rig.snapshot().up
+            assert rig.snapshot().unauthorized
             secret[0] = scenario.accounts[0].auth_token
-            await rig.until(lambda: rig.watch.snapshot().up, within=31)
-            assert not rig.watch.snapshot().unauthorized
+            await rig.until(lambda: rig.snapshot().up, within=31)
+            assert not rig.snapshot().unauthorized
         assert 5 <= len(asked) <= 11
         assert all(later - earlier >= 30 * SECOND for earlier, later in zip(asked, asked[1:], strict=False))
         began, recovered = rig.heard.conditions
@@ -226,7 +226,7 @@ def test_a_token_replaced_under_load_is_no_event() -> None:
 
             rig.upstream.set_accounts([msgspec.structs.replace(account, auth_token="the-next-token")])  # noqa: S106
             await asyncio.sleep(60)
-            assert rig.watch.snapshot().up
+            assert rig.snapshot().up
         assert rig.heard.conditions == []
         assert sum(attempt.code == "401" for attempt in rig.heard.attempts) == 1
 
@@ -242,10 +242,10 @@ def test_upstream_that_is_down_is_told_on_the_edges_and_not_hammered() -> None:
         async with running(scenario) as rig:
             await rig.track(IDS[:1])
             await asyncio.sleep(3600)
-            assert not rig.watch.snapshot().up
-            lag = rig.watch.snapshot().lag
+            assert not rig.snapshot().up
+            lag = rig.snapshot().lag
             await asyncio.sleep(300)
-            assert rig.watch.snapshot().up
+            assert rig.snapshot().up
         assert lag > 3000 * SECOND
         began, recovered = rig.heard.conditions
         assert isinstance(began, Began)
@@ -271,7 +271,7 @@ def test_what_is_not_shown_yet_is_waited_for_and_what_never_comes_is_not_found()
             assert known(rig, IDS[0]).status is Status.PROCESSING
             asked = [a for a in rig.heard.attempts if a.code == "404"]
             told = await rig.events(IDS[1])
-            totals = rig.watch.snapshot().totals
+            totals = rig.snapshot().totals
         assert statuses([event.event for event in told]) == [(None, Status.NOT_FOUND)]
         assert totals["operations", "not_found"] == 1
         assert len(asked) < 30
@@ -285,7 +285,7 @@ def test_an_id_older_than_its_record_that_was_never_followed_is_expired_and_not_
         async with running(parse_scenario("{}")) as rig:
             await rig.track([old])
             await finished(rig, old, within=10)
-            totals = rig.watch.snapshot().totals
+            totals = rig.snapshot().totals
             told = [event.event for event in await rig.events(old)]
         assert [event.outcome for event in told if isinstance(event, Finished)] == [Outcome.EXPIRED]
         assert totals["operations", "expired"] == 0
@@ -320,7 +320,7 @@ def test_an_untracked_operation_is_neither_asked_about_nor_counted() -> None:
             await asyncio.sleep(300)
             assert rig.upstream.ledger.count("fetch") == asked
             assert seen(rig, IDS[0]) is None
-            assert rig.watch.snapshot().totals["operations", "completed"] == 0
+            assert rig.snapshot().totals["operations", "completed"] == 0
             events = await rig.events()
         assert isinstance(events[-1].event, Untracked)
 
@@ -356,7 +356,7 @@ def test_a_finished_operation_named_again_is_neither_followed_nor_counted_again(
         async with running(scenario, store=store, upstream=upstream) as rig:
             await rig.track(IDS[:1])
             await asyncio.sleep(60)
-            assert rig.watch.snapshot().totals["operations", "completed"] == 1
+            assert rig.snapshot().totals["operations", "completed"] == 1
         assert upstream.ledger.count("fetch") == asked
 
     run_virtually(main())
@@ -391,7 +391,7 @@ def test_settling_goes_on_where_it_was_after_a_restart() -> None:
         async with running(scenario, store=store, upstream=rig.upstream) as again:
             await finished(again, IDS[0], within=130)
             assert rig.upstream.ledger.count("fetch") == asked + 1
-            assert again.watch.snapshot().totals["operations", "completed"] == 1
+            assert again.snapshot().totals["operations", "completed"] == 1
 
     run_virtually(main())
 
@@ -404,7 +404,7 @@ def test_too_small_a_share_makes_all_late_evenly_and_says_by_how_much() -> None:
         async with running(scenario, share=Share(per_second=4, concurrency=4)) as rig:
             await rig.track(IDS[:100])
             await asyncio.sleep(600)
-            lag = rig.watch.snapshot().lag
+            lag = rig.snapshot().lag
             entries = [entry for entry in rig.upstream.ledger.entries if entry.operation_id is not None]
             last: dict[str, list[int]] = {}
             for entry in entries:
@@ -422,7 +422,7 @@ def test_an_idle_account_is_asked_once_at_the_start_and_every_five_minutes() -> 
     async def main() -> None:
         async with running(parse_scenario("{}")) as rig:
             await asyncio.sleep(1)
-            assert rig.watch.snapshot().up
+            assert rig.snapshot().up
             await asyncio.sleep(3600)
         assert rig.upstream.ledger.count("list") == 13
         assert rig.upstream.ledger.count("fetch") == 0
@@ -435,12 +435,12 @@ def test_series_leave_a_hold_after_the_first_completed_scrape_of_the_final_stats
         scenario = scripted("created: 0s, completed: 10s, stats: {recipients: 5}")
         async with running(scenario) as rig:
             await rig.track(IDS[:1])
-            before_the_end = rig.watch.snapshot()
+            before_the_end = rig.snapshot()
             await finished(rig, IDS[0], within=200)
             rig.watch.scraped(before_the_end)
             await asyncio.sleep(1800)
             assert seen(rig, IDS[0]) is not None
-            rig.watch.scraped(rig.watch.snapshot())
+            rig.watch.scraped(rig.snapshot())
             await asyncio.sleep(599)
             assert seen(rig, IDS[0]) is not None
             await asyncio.sleep(2)
@@ -473,9 +473,9 @@ def test_memory_holds_no_more_finished_operations_than_are_shown() -> None:
         settings = following(settle_after=(), retention=Retention(max_operations=10))
         async with running(scripted(*lives), settings=settings, share=Share(per_second=100, concurrency=4)) as rig:
             await rig.track(IDS[:50])
-            await rig.until(lambda: rig.watch.snapshot().totals["operations", "completed"] == 50, within=60)
+            await rig.until(lambda: rig.snapshot().totals["operations", "completed"] == 50, within=60)
             await asyncio.sleep(120)
-            snapshot = rig.watch.snapshot()
+            snapshot = rig.snapshot()
         assert len(snapshot.shown) + snapshot.suppressed == 10
         assert set(IDS[:3]) <= {operation.id for operation in snapshot.shown}
 
@@ -492,10 +492,10 @@ def test_while_the_store_fails_following_goes_on_and_afterwards_nothing_is_missi
             store.fails = True
             await asyncio.sleep(120)
             assert is_final(rig, IDS[0])
-            assert rig.watch.snapshot().totals["operations", "completed"] == 0
+            assert rig.snapshot().totals["operations", "completed"] == 0
             assert rig.heard.store_troubles[-1] is not None
             store.fails = False
-            await rig.until(lambda: rig.watch.snapshot().totals["operations", "completed"] == 1, within=16)
+            await rig.until(lambda: rig.snapshot().totals["operations", "completed"] == 1, within=16)
             events = await rig.events()
         assert [event.seq for event in events] == list(range(1, len(events) + 1))
         assert statuses([event.event for event in events]) == [

@@ -135,7 +135,7 @@ class Following:
                 continue
 
     def _take(self, watch: AccountWatch) -> None:
-        self._operations.update((operation.id, operation) for operation in watch.snapshot().shown)
+        self._operations.update((operation.id, operation) for operation in watch.candidates())
 
 
 def _settings(configuration: Configuration, count: int) -> Configuration:

@@ -7,6 +7,7 @@ and `environment` read. `rules` bounds single values, `relations` what must hold
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ from watcher.config.secrets import EnvironmentSecret, FileSecret, Secret, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from watcher.core.settings import Configuration
 
 __all__ = [
     "RESERVED_LABELS",
@@ -54,7 +57,16 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
 
     Raises `ConfigurationError` with every problem. Reads every secret once, so that what is missing is known at once.
     """
-    problems, draft = Problems(), Draft()
+    draft = Draft()
+    try:
+        return _load(path, environ, draft)
+    except ConfigurationError as exc:
+        exc.readable = _readable(environ, draft)
+        raise
+
+
+def _load(path: Path | None, environ: Mapping[str, str], draft: Draft) -> Loaded:
+    problems = Problems()
     file = path or (Path(environ["WATCHER_CONFIG"]) if environ.get("WATCHER_CONFIG") else None)
     if file is not None:
         read_document(file, draft, problems)
@@ -74,6 +86,13 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
         admin_token=None if token_file is None else FileSecret(path=token_file),
         remarks=_remarks(accounts, twilio),
     )
+
+
+def _readable(environ: Mapping[str, str], draft: Draft) -> Configuration:
+    """What of a bad configuration can be read, without its accounts; the environment wins here too."""
+    with contextlib.suppress(ConfigurationError):
+        read_environment(environ, draft, Problems())
+    return freeze(draft, [])
 
 
 def _remarks(accounts: list[Candidate], twilio: Given) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, NoReturn
 
 from watcher.core.errors import OperatorError
+from watcher.core.settings import Configuration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,6 +66,8 @@ class ConfigurationError(OperatorError):
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
+        self.readable = Configuration()
+        """What could be read all the same, the rest at its default; nothing to run with, but it says where to listen."""
         super().__init__("\n".join(map(str, self.problems)))
 
 

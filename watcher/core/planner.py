@@ -47,6 +47,7 @@ MISSING_AT_MOST: Micros = 30 * SECOND
 SLOW_TRY_EVERY: Micros = MINUTE
 UNANSWERED_AT_MOST: Micros = 30 * SECOND
 TRIES_OF_A_PAGE = 3
+SWEEPS_AGAIN_AT_MOST: Micros = 10 * MINUTE
 RISK_OF_THE_UNSEEN = 0.3
 SWEPT_STATUSES = (Status.PROCESSING, Status.SCHEDULED)
 
@@ -124,6 +125,8 @@ class Planner:
         self._tours: dict[int, _Tour] = {}
         self._pages: deque[Sweep] = deque()
         self._sweeps = 0
+        self._fruitless_sweeps = 0
+        self._sweeps_from: Micros = now.tick
         self._densities = Densities()
         self._hazard = _Hazard()
         self._newcomer_tick: Micros | None = None
@@ -236,6 +239,11 @@ class Planner:
                 tour.tries += 1
                 self._pages.append(ask)
             case Missing() | Refused() | Unanswered():
+                if not tour.pages:
+                    # Lists that give nothing at all are left alone for a while, the longer the more often that happens.
+                    self._fruitless_sweeps += 1
+                    wait = _growing(self._promise.freshness, self._fruitless_sweeps, SWEEPS_AGAIN_AT_MOST)
+                    self._sweeps_from = now.tick + wait
                 self._give_up(ask.number, tour, now)
             case _:
                 assert_never(answer)
@@ -348,7 +356,7 @@ class Planner:
     def _best_window(self, operation_id: str, now: Moment) -> Window | None:
         """The window that spares the most looks for a request; None where the operation is better asked for alone."""
         look = self._looks[operation_id]
-        if look.alone or look.place is None:
+        if look.alone or look.place is None or now.tick < self._sweeps_from:
             return None
         position = bisect_left(self._order, (look.place, operation_id))
 
@@ -398,6 +406,7 @@ class Planner:
     def _turn_page(self, ask: Sweep, tour: _Tour, page: Page, now: Moment) -> None:
         tour.pages += 1
         tour.tries = 0
+        self._fruitless_sweeps = 0
         tour.created += [
             (_listed(record.word), record.created_at) for record in page.records if record.created_at is not None
         ]

@@ -28,6 +28,7 @@ class AccountSnapshot(Value, frozen=True, kw_only=True):
 
     account: str
     taken: Moment
+    is_loaded: bool = True
     shown: Sequence[Operation] = ()
     suppressed: int = 0
     statuses: Mapping[str, int] = {}

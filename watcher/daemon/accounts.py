@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import httpx
@@ -37,12 +37,16 @@ class Watched:
 
     settings: Account
     watch: AccountWatch
+    credentials: Credentials
     http: httpx.AsyncClient
 
 
-def identity(account: Account) -> str:
-    """Whose operations the account's name stands for; the store holds on to it."""
-    return account.account_id or account.api_key or account.name
+def identities(accounts: Iterable[Account]) -> dict[str, str]:
+    """Whose operations the names of accounts stand for, as far as that is known; the store holds on to it.
+
+    An API key alone does not say whose it is, and keys are replaced.
+    """
+    return {account.name: account.account_id for account in accounts if account.account_id is not None}
 
 
 def following(configuration: Configuration) -> Following:
@@ -109,7 +113,7 @@ def build_watch(
         now=now,
         listener=listener,
     )
-    return Watched(settings=account, watch=watch, http=upstream.http)
+    return Watched(settings=account, watch=watch, credentials=upstream.credentials, http=upstream.http)
 
 
 def _trust(account: Account) -> ssl.SSLContext | bool:

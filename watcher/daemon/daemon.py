@@ -27,7 +27,7 @@ from watcher.logs import LineWriter, Log
 from watcher.metrics import Instruments
 
 GOOD, OPERATOR, DIED = 0, 2, 70
-DRAIN_SECONDS = 0.5
+DRAIN_SECONDS = 0.3
 RETRY_SECONDS = 5.0
 """How often a daemon told to stay looks whether what kept it from starting was mended."""
 
@@ -130,6 +130,8 @@ class Daemon:
             except (OperatorError, StoreUnusable) as exc:
                 if not self._stay:
                     raise
+                if isinstance(exc, ConfigurationError):
+                    self._known = exc.readable
                 self._tell_trouble(exc, told)
                 told = str(exc)
                 await self._stand_by(exc)
@@ -164,9 +166,11 @@ class Daemon:
             self._base.instruments.refused_configuration()
         if str(trouble) == told:
             return
-        name = "store.unusable" if is_of_store else "config.rejected"
-        problems = trouble.problems if isinstance(trouble, ConfigurationError) else [trouble]
-        self._base.log.event(name, "error", reasons=[str(problem) for problem in problems])
+        if is_of_store:
+            self._base.log.event("store.unusable", "error", reason=str(trouble))
+        else:
+            problems = trouble.problems if isinstance(trouble, ConfigurationError) else [trouble]
+            self._base.log.event("config.rejected", "error", reasons=[str(problem) for problem in problems])
 
     def _on_stop_signal(self, number: signal.Signals) -> None:
         if self._stop.is_set():

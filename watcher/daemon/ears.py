@@ -5,7 +5,6 @@ from __future__ import annotations
 from watcher.core.attempt import Attempt
 from watcher.core.condition import AccountEvent
 from watcher.core.errors import StoreUnusable
-from watcher.core.governor import Verdict
 from watcher.core.model import SECOND, Micros
 from watcher.logs import Log
 from watcher.metrics import Instruments
@@ -25,8 +24,7 @@ class Ears:
         """One attempt at upstream ended."""
         self._instruments.attempted(account, attempt)
         took = attempt.timing.answered.tick - attempt.timing.asked.tick
-        level = "debug" if attempt.verdict is Verdict.GOOD else "info"
-        getattr(self._log.about_itself, level)(
+        self._log.about_itself.debug(
             "api.attempted",
             account=account,
             endpoint=attempt.endpoint.value,

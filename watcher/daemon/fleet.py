@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from watcher.core.census import Census, choose_shown
+from watcher.core.model import Operation
 from watcher.core.snapshot import AccountSnapshot, NextLook
 from watcher.daemon.accounts import Watched
 
-STOP_SECONDS = 2.5
+STOP_SECONDS = 2.0
 """How long a loop may take for its last answers and writes."""
 
 
@@ -23,8 +25,10 @@ class _Running:
 class Fleet:
     """The account loops, in the order of the configuration. A loop that dies takes the task group down."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_operations: Callable[[], int]) -> None:
         self._running: dict[str, _Running] = {}
+        self._max_operations = max_operations
+        self._census = Census()
 
     def __iter__(self) -> Iterator[Watched]:
         return (running.watched for running in self._running.values())
@@ -62,9 +66,22 @@ class Fleet:
         if (running := self._running.get(account)) is not None:
             running.watched.watch.wake()
 
+    async def refresh_secrets(self) -> None:
+        """Read the secrets again; a file may have changed. In a thread, since a file may lie on a slow disk."""
+        credentials = [watched.credentials for watched in self]
+        await asyncio.to_thread(lambda: [one.refresh() for one in credentials])
+
     def snapshots(self) -> Sequence[AccountSnapshot]:
-        """All accounts as they are now."""
-        return [watched.watch.snapshot() for watched in self]
+        """All accounts as they are now; above `max_operations` in all, the most worth seeing of any account are shown."""
+        candidates = [operation for watched in self for operation in watched.watch.candidates()]
+        if not candidates:
+            return [watched.watch.snapshot(()) for watched in self]
+        now = next(iter(self)).watch.now()
+        self._census, shown = choose_shown(self._census, candidates, now, self._max_operations())
+        by_account: dict[str, list[Operation]] = {}
+        for operation in shown:
+            by_account.setdefault(operation.account, []).append(operation)
+        return [watched.watch.snapshot(by_account.get(watched.settings.name, ())) for watched in self]
 
     def scraped(self, carried: object) -> None:
         """A scrape that carried these snapshots was completed."""

@@ -1,9 +1,10 @@
-"""The small regular duties: pruning, measuring the store and the event loop, watching the clock."""
+"""The small regular duties: pruning, measuring the store and the event loop, watching the clock, reading
+secrets again."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from watcher.clock import Clock
@@ -36,6 +37,8 @@ class Housekeeping:
         instruments: Instruments,
         keep: Callable[[], timedelta],
         jumped: Callable[[Micros], None],
+        refresh_secrets: Callable[[], Awaitable[None]],
+        beat: Callable[[], None],
         store_trouble: Callable[[StoreUnusable | None], None],
     ) -> None:
         self._store = store
@@ -43,6 +46,8 @@ class Housekeeping:
         self._instruments = instruments
         self._keep = keep
         self._jumped = jumped
+        self._refresh_secrets = refresh_secrets
+        self._beat = beat
         self._store_trouble = store_trouble
         self._store_duties: asyncio.Task[None] | None = None
 
@@ -56,6 +61,7 @@ class Housekeeping:
                 await asyncio.sleep(EVERY_SECONDS)
                 lags[turn % LAG_OVER] = max((self._clock.now().tick - before) / SECOND - EVERY_SECONDS, 0.0)
                 self._instruments.loop_lagged(max(lags))
+                self._beat()
                 if jump := self._clock.reanchor():
                     self._jumped(jump)
                 if turn % MEASURE_EVERY == 0 and (self._store_duties is None or self._store_duties.done()):
@@ -63,6 +69,7 @@ class Housekeeping:
                 turn += 1
 
     async def _look_after_store(self, *, prune: bool) -> None:
+        await self._refresh_secrets()
         try:
             self._instruments.measured(
                 events_pending=await self._store.count_untold(), store_bytes=await self._store.size_bytes()

@@ -49,13 +49,14 @@ async def standing_by(
         failed=lambda error: base.log.about_itself.error("request.failed", exc_info=error),
         version=__version__,
     )
-    rules = Rules(is_unix=configuration.admin.listen.startswith("unix:"))
+    admin = configuration.admin
+    # The token is not known here, so where one is wanted nobody is let in.
+    rules = Rules(is_unix=admin.listen.startswith("unix:"), token=lambda: None if admin.token_file is None else "")
     listeners: list[Listener] = []
     # An address that cannot be had must not end who was told to stay; it is tried again with everything else.
     with contextlib.suppress(OperatorError):
         listeners.append(Listener.bind(configuration.web.listen, web_app(desk), setting="web.listen"))
-        if configuration.admin.token_file is None:
-            listeners.append(Listener.bind(configuration.admin.listen, admin_app(desk, rules), setting="admin.listen"))
+        listeners.append(Listener.bind(admin.listen, admin_app(desk, rules), setting="admin.listen"))
     serving = [asyncio.create_task(listener.serve(), name="stand by") for listener in listeners]
     try:
         yield

@@ -22,10 +22,11 @@ from watcher.config import ConfigurationError, Loaded, SecretError
 from watcher.core.errors import OperatorError, StoreUnusable
 from watcher.core.model import SECOND, Micros
 from watcher.core.settings import Account, Configuration
-from watcher.daemon.accounts import Upstream, build_watch, following, identity, open_upstream
+from watcher.daemon.accounts import Upstream, build_watch, following, identities, open_upstream
 from watcher.daemon.ears import Ears
 from watcher.daemon.fleet import Fleet
 from watcher.daemon.housekeeping import Housekeeping
+from watcher.daemon.watchdog import Watchdog
 from watcher.intake import EntriesRefusedError, Intake
 from watcher.logs import LineWriter, Log
 from watcher.metrics import Exposition, Instruments
@@ -34,9 +35,10 @@ from watcher.store import Store
 from watcher.store.opening import open_store
 from watcher.telling import Teller
 
-TELL_SECONDS = 0.8
-LISTENERS_SECONDS = 1.5
-CLOSE_SECONDS = 0.8
+LAST_WORDS_SECONDS = 1.3
+"""How long the last events and answers may take; with the loops' 2 s and what follows, a stop takes less than 5 s."""
+
+CLOSE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,7 @@ class Station:
         self._base = base
         self._loaded = loaded
         self._store = store
-        self._fleet = Fleet()
+        self._fleet = Fleet(lambda: self._configuration.metrics.max_operations)
         self._waiting: dict[str, Upstream] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._teller = Teller(store, base.log, base.writer.write, lambda: base.clock.now().at)
@@ -66,16 +68,20 @@ class Station:
         self._intake = Intake(store, self._account_names, self._wake, lambda: base.clock.now().at)
         self._exposition = Exposition(base.instruments.registry, self._fleet.snapshots)
         self._show_labels()
+        self._watchdog = Watchdog()
         self._housekeeping = Housekeeping(
             store=store,
             clock=base.clock,
             instruments=base.instruments,
             keep=lambda: self._configuration.storage.keep,
             jumped=self._on_jump,
+            refresh_secrets=self._fleet.refresh_secrets,
+            beat=self._watchdog.beat,
             store_trouble=self._ears.store_trouble,
         )
         self._reloading = asyncio.Lock()
         self._listeners: dict[str, Listener] = {}
+        self._token = ""
 
     @classmethod
     async def open(cls, base: Base, loaded: Loaded) -> Station:
@@ -85,8 +91,10 @@ class Station:
         store = await open_store(loaded.configuration.storage.url)
         station = cls(base, loaded, store)
         try:
+            if loaded.admin_token is not None:
+                station._token = loaded.admin_token.read().reveal()
             station._bind()
-            await store.bind({account.name: identity(account) for account in loaded.configuration.accounts})
+            await store.bind(identities(loaded.configuration.accounts))
             await station._teller.prepare()
             await station._intake.from_configuration(loaded.configuration.accounts)
         except BaseException:
@@ -107,6 +115,13 @@ class Station:
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         """Until `stop` is set and everything has ended. A root task that dies ends all and comes out as an ExceptionGroup."""
+        self._watchdog.start()
+        try:
+            await self._run_tasks(stop, ready)
+        finally:
+            self._watchdog.stop()
+
+    async def _run_tasks(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             telling = tasks.create_task(self._teller.run(), name="tell")
@@ -157,8 +172,7 @@ class Station:
         self._teller.stop()
         for listener in self._listeners.values():
             listener.stop()
-        await _within(TELL_SECONDS, asyncio.wait([telling]))
-        await _within(LISTENERS_SECONDS, asyncio.wait(serving))
+        await asyncio.wait([telling, *serving], timeout=LAST_WORDS_SECONDS)
         for task in (telling, *serving):
             task.cancel()
         await _within(CLOSE_SECONDS, self._store.close())
@@ -173,7 +187,8 @@ class Station:
         """Read the configuration again; the reasons against it, none when it is in force."""
         async with self._reloading:
             try:
-                accounts = await self._adopt(self._base.load())
+                # In a thread: a large file takes its time, and the loops go on meanwhile.
+                accounts = await self._adopt(await asyncio.to_thread(self._base.load))
             except ConfigurationError as exc:
                 reasons = [str(problem) for problem in exc.problems]
             except (OperatorError, StoreUnusable) as exc:
@@ -201,7 +216,7 @@ class Station:
         ]
         upstreams = _open_upstreams(new, coming, self._base.transport)
         try:
-            await self._store.bind({account.name: identity(account) for account in new.configuration.accounts})
+            await self._store.bind(identities(new.configuration.accounts))
         except BaseException:
             for upstream in upstreams.values():
                 await upstream.http.aclose()
@@ -241,14 +256,10 @@ class Station:
         source = self._loaded.admin_token
         if source is None:
             return None
-        try:
+        # An empty or vanished file is no reason to let everybody in: the old value stays, and none lets nobody in.
+        with contextlib.suppress(SecretError):
             self._token = source.read().reveal()
-        except SecretError:
-            # An empty or vanished file is no reason to let everybody in: the old value stays.
-            return self._token
         return self._token
-
-    _token: str = ""
 
     def _bind(self) -> None:
         desk = Desk(

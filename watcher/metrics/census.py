@@ -76,6 +76,11 @@ class CensusCollector:
 
     # ── counters of the finished ─────────────────────────────────────────────────────────────────────────────────────────
 
+    @property
+    def _counted(self) -> Sequence[AccountSnapshot]:
+        """The accounts whose counters are known: a counter that showed 0 before its true value would be an increase."""
+        return [snapshot for snapshot in self._snapshots if snapshot.is_loaded]
+
     def _finished(self) -> Iterator[Metric]:
         yield self._counter(
             "twilio_push_operations_finished",
@@ -111,7 +116,7 @@ class CensusCollector:
         self, name: str, help_text: str, series: str, label_names: _Labels, known: Sequence[_Labels]
     ) -> CounterMetricFamily:
         family = CounterMetricFamily(name, help_text, labels=("account", *label_names, *self._counter_labels))
-        for snapshot in self._snapshots:
+        for snapshot in self._counted:
             values = self._by_counter_labels(snapshot.totals, series, len(label_names))
             if not self._counter_labels:
                 values = {key: 0.0 for key in known} | values
@@ -125,7 +130,7 @@ class CensusCollector:
             "From creation to end by upstream's clock, of completed and canceled operations, in seconds.",
             labels=("account", *self._counter_labels),
         )
-        for snapshot in self._snapshots:
+        for snapshot in self._counted:
             buckets = self._by_counter_labels(snapshot.totals, totals.DURATION_BUCKET, 1)
             sums = self._by_counter_labels(snapshot.totals, totals.DURATION_SUM, 0)
             users = {key[1:] for key in buckets} or (set() if self._counter_labels else {()})
@@ -159,7 +164,7 @@ class CensusCollector:
             ("account", "status"),
             (
                 ((snapshot.account, status), count)
-                for snapshot in self._snapshots
+                for snapshot in self._counted
                 for status, count in snapshot.statuses.items()
             ),
         )

@@ -30,12 +30,14 @@ DELAY_BUCKETS = (1, 2.5, 5, 10, 30, 60, 300, 3600)
 
 KINDS = (
     "garbled",
+    "id_garbled",
     "instant_garbled",
     "row_garbled",
     "stale_answer",
     "stats_fell",
     "stats_garbled",
     "stats_missing",
+    "status_garbled",
     "status_missing",
     "terminal_changed",
     "terminal_regressed",

@@ -14,9 +14,10 @@ from typing import Protocol, TypeAlias, assert_never
 from watcher.api import Client, Gate
 from watcher.core.asks import Ask, Fetch, Probe, Sweep
 from watcher.core.attempt import Attempt
-from watcher.core.census import Census, Retention, choose_shown, is_retired, surplus_finals
+from watcher.core.census import Retention, is_retired, surplus_finals
 from watcher.core.condition import AccountEvent, Condition, note
 from watcher.core.errors import StoreUnusable
+from watcher.core.labelling import CounterLabels
 from watcher.core.lifecycle import Rules, Step, observe
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Phase, Status, Value
 from watcher.core.observation import Missing, Observation, Page, Record, Refused, Seen, Trouble, Unanswered
@@ -102,9 +103,9 @@ class AccountWatch:
         self._planner = Planner(following.promise, started)
         self._ledger = Ledger(account, store, self._store_heard)
         self._ledger.totals = starting_totals()
+        self._counter_labels = CounterLabels(following.counter_labels)
         self._operations: dict[str, Operation] = {}
         self._finals: set[str] = set()
-        self._census = Census()
         self._condition = Condition()
         self._skew: Micros = 0
         self._loaded = False
@@ -140,6 +141,7 @@ class AccountWatch:
     def adopt(self, following: Following) -> None:
         """New settings; they hold from the next look on."""
         self._following = following
+        self._counter_labels = CounterLabels(following.counter_labels, self._ledger.totals)
         self._planner.adopt(following.promise)
         self._wake.set()
 
@@ -166,14 +168,20 @@ class AccountWatch:
         """How many operations have not become final."""
         return len(self._operations) - len(self._finals)
 
-    def snapshot(self) -> AccountSnapshot:
-        """The account as it is now."""
-        now = self._now()
+    def now(self) -> Moment:
+        """The present moment by the loop's clock."""
+        return self._now()
+
+    def candidates(self) -> Sequence[Operation]:
+        """Everything that could have series: followed, settling, and finished but not yet retired."""
+        now = self._now().at
         retention = self._following.retention
-        candidates = [
-            operation for operation in self._operations.values() if not is_retired(operation, now.at, retention)
-        ]
-        self._census, shown = choose_shown(self._census, candidates, now, retention.max_operations)
+        return [operation for operation in self._operations.values() if not is_retired(operation, now, retention)]
+
+    def snapshot(self, shown: Sequence[Operation]) -> AccountSnapshot:
+        """The account as it is now, with those of its candidates that are to be shown."""
+        now = self._now()
+        candidates = self.candidates()
         statuses = Counter(
             operation.status.value for operation in candidates if operation.phase is not Phase.FINAL
         )
@@ -182,7 +190,8 @@ class AccountWatch:
         return AccountSnapshot(
             account=self.account,
             taken=now,
-            shown=shown,
+            is_loaded=self._loaded,
+            shown=tuple(shown),
             suppressed=len(candidates) - len(shown),
             statuses={status.value: statuses.get(status.value, 0) for status in SHOWN_STATUSES},
             totals=self._ledger.totals,
@@ -289,10 +298,7 @@ class AccountWatch:
             self._finals.add(operation.id)
         added = {}
         if step.tally is not None:
-            labels = step.tally.labels
-            added = increments(
-                step.tally, {name: labels.get(name, "") for name in self._following.counter_labels}
-            )
+            added = increments(step.tally, self._counter_labels.of(step.tally.labels))
         if step.events or added or operation.phase is not before.phase or operation.settled != before.settled:
             self._ledger.enter(operation, step.events, now.at, added)
         elif operation is not before:
@@ -379,6 +385,7 @@ class AccountWatch:
         )
         self._revision = loaded.revision
         self._ledger.totals = {**starting_totals(), **loaded.totals}
+        self._counter_labels = CounterLabels(self._following.counter_labels, loaded.totals)
         self._take_operations(loaded.operations)
         self._loaded = True
 
