@@ -1,7 +1,8 @@
-"""Everything at once with no account: a simulated API on loopback, the daemon on a temporary store, and an app that sends.
+"""Everything at once with no account: a simulated API on loopback, the daemon on a temporary store, and an app that
+sends.
 
-The app does what a real one would: it sends, gets an operation id with the 202, and registers the id with the daemon. Nothing here is a short cut: the daemon is
-the one that `watcher run` runs, over real sockets.
+The app does what a real one would: it sends, gets an operation id with the 202, and registers the id with the daemon.
+Nothing here is a short cut: the daemon is the one that `watcher run` runs, over real sockets.
 """
 
 from __future__ import annotations
@@ -115,7 +116,8 @@ async def _app(api: Running, admin: str, operations: int) -> None:
 
 
 def _scripts(chance: random.Random) -> Iterator[dict[str, object]]:
-    """What becomes of each send: most end well, some fail in part, some reach devices that are gone, a few are called off."""
+    """What becomes of each send: most end well, some fail in part, some reach devices that are gone, a few are called
+    off."""
     while True:
         lifetime = SHORTEST_SECONDS * (LONGEST_SECONDS / SHORTEST_SECONDS) ** chance.random()
         recipients = int(20 * 500 ** chance.random())

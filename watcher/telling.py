@@ -1,7 +1,8 @@
 """Commit, then tell: the one task that brings committed events to standard output.
 
-Events are read from the store in the order of their commit, told, and marked as told. What was not marked when the process ended is told
-again by the next one, under the same id and as `replayed`. A blocked or broken standard output leaves events untold and stops nothing.
+Events are read from the store in the order of their commit, told, and marked as told. What was not marked when the
+process ended is told again by the next one, under the same id and as `replayed`. A blocked or broken standard output
+leaves events untold and stops nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ RETRY_AT_MOST_SECONDS = 15.0
 
 
 class Teller:
-    """Tells events in order. `write` returns when standard output took the lines whole, and raises OSError when it cannot."""
+    """Tells events in order. `write` returns when standard output took the lines whole, and raises OSError when it
+    cannot."""
 
     def __init__(
         self,

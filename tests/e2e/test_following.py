@@ -61,11 +61,13 @@ def test_three_operations_of_a_file_are_followed_to_their_end(tmp_path: Path) ->
             daemon.start()
             until(lambda: len(daemon.events("operation.finished")) == 3, within=30, what="three ends are told")
             until(
-                lambda: sum(
-                    daemon.value("twilio_push_operations_finished_total", account="main", outcome=outcome) or 0
-                    for outcome in ("completed", "canceled")
-                )
-                == 3,
+                lambda: (
+                    sum(
+                        daemon.value("twilio_push_operations_finished_total", account="main", outcome=outcome) or 0
+                        for outcome in ("completed", "canceled")
+                    )
+                    == 3
+                ),
                 within=20,
                 what="three operations are counted",
             )
@@ -215,7 +217,9 @@ faults:
                 what="forty ends in spite of the trouble",
             )
             until(
-                lambda: daemon.value("twilio_push_operations_finished_total", account="main", outcome="completed") == 40,
+                lambda: (
+                    daemon.value("twilio_push_operations_finished_total", account="main", outcome="completed") == 40
+                ),
                 within=120,
                 what="all forty are counted",
             )
@@ -229,7 +233,7 @@ faults:
 
 def test_a_refused_token_is_one_event_and_the_right_one_in_the_file_brings_it_back(tmp_path: Path) -> None:
     (one,) = ids(1)
-    secret = "a-token-that-nobody-may-ever-see"  # noqa: S105 -- made up, and looked for everywhere
+    secret = "a-token-that-nobody-may-ever-see"
     with simulating(tmp_path, scripted({one: "created: 0s, completed: 10m, stats: {recipients: 9}"})) as simulator:
         (tmp_path / "auth_token").write_text(secret)
         settings = {
@@ -308,7 +312,7 @@ def test_a_finished_id_named_again_is_neither_followed_nor_counted(tmp_path: Pat
     assert len(daemon.events("operation.finished")) == 1
 
 
-def count(counts: Any, endpoint: str) -> int:  # noqa: ANN401 -- JSON
+def count(counts: Any, endpoint: str) -> int:
     return sum(counts.get(endpoint, {}).values())
 
 

@@ -32,8 +32,6 @@ class FailingStore(MemoryStore):
         self._check()
         return await super().intake(account, since)
 
-    async def commit(
-        self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None
-    ) -> frozenset[str]:
+    async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> frozenset[str]:
         self._check()
         return await super().commit(account, changes, cursor=cursor)

@@ -18,9 +18,9 @@ import httpx
 import yaml
 
 ACCOUNT_ID = "AC00000000000000000000000000000000"
-AUTH_TOKEN = "simulated-auth-token"  # noqa: S105 -- opens nothing but a simulation
+AUTH_TOKEN = "simulated-auth-token"
 API_KEY = "SK00000000000000000000000000000000"
-API_KEY_SECRET = "simulated-api-key-secret"  # noqa: S105 -- as above
+API_KEY_SECRET = "simulated-api-key-secret"
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -31,7 +31,7 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def until(holds: Callable[[], Any], *, within: float, what: str) -> Any:  # noqa: ANN401 -- whatever holds() gives
+def until(holds: Callable[[], Any], *, within: float, what: str) -> Any:
     """The first true value of `holds()`; fails after `within` seconds."""
     end = time.monotonic() + within
     while not (value := holds()):
@@ -63,7 +63,16 @@ class Simulator:
         file.write_text(scenario)
         self.base_url = f"http://127.0.0.1:{self.port}/v1"
         self.control_url = f"http://127.0.0.1:{self.port}/_simulator"
-        command = [sys.executable, "-m", "watcher", "simulate", "--listen", f"127.0.0.1:{self.port}", "--scenario", file]
+        command = [
+            sys.executable,
+            "-m",
+            "watcher",
+            "simulate",
+            "--listen",
+            f"127.0.0.1:{self.port}",
+            "--scenario",
+            file,
+        ]
         self.process = subprocess.Popen(command, env=environment({}), stdout=subprocess.DEVNULL)
         until(lambda: answers(f"{self.control_url}/requests"), within=20, what="the simulated API answers")
 
@@ -162,7 +171,7 @@ class Daemon:
 
     def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """Every sample, by name and labels."""
-        from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415 -- slow to import
+        from prometheus_client.parser import text_string_to_metric_families
 
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
@@ -191,7 +200,9 @@ def simulating(folder: Path, scenario: str) -> Iterator[Simulator]:
 
 
 @contextlib.contextmanager
-def daemon_of(folder: Path, settings: Mapping[str, Any] | None, env: Mapping[str, str] | None = None) -> Iterator[Daemon]:
+def daemon_of(
+    folder: Path, settings: Mapping[str, Any] | None, env: Mapping[str, str] | None = None
+) -> Iterator[Daemon]:
     """A daemon that is not yet started, and is certainly gone afterwards."""
     daemon = Daemon(folder, settings, env)
     try:
@@ -201,7 +212,7 @@ def daemon_of(folder: Path, settings: Mapping[str, Any] | None, env: Mapping[str
             daemon.kill()
 
 
-def account(base_url: str, folder: Path, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 -- settings are of all kinds
+def account(base_url: str, folder: Path, **changes: Any) -> dict[str, Any]:
     """The settings of one account, its token in a file."""
     token = folder / "auth_token"
     if not token.exists():

@@ -70,7 +70,7 @@ class Rig:
     watch: AccountWatch
     stop: asyncio.Event
     max_operations: int = 1000
-    census: Census = Census()
+    census: Census = field(default_factory=Census)
 
     def snapshot(self) -> AccountSnapshot:
         """The account as the daemon would show it."""
@@ -92,7 +92,7 @@ class Rig:
         """Let virtual time pass until something holds; fails after `within` virtual seconds."""
         async with asyncio.timeout(within):
             while not holds():
-                await asyncio.sleep(0.25)
+                await asyncio.sleep(0.25)  # noqa: ASYNC110 -- virtual time, and nobody sets an event for a state
 
     async def events(self, operation_id: str | None = None) -> Sequence[StoredEvent]:
         """Everything committed, in order."""
@@ -119,7 +119,7 @@ def following(
 
 
 @contextlib.asynccontextmanager
-async def running(  # noqa: PLR0913 -- a factory with overrides
+async def running(
     scenario: Scenario,
     *,
     store: Store | None = None,
@@ -136,7 +136,7 @@ async def running(  # noqa: PLR0913 -- a factory with overrides
     share = share or Share()
     gate = Gate(Governor(share, clock.now().tick), clock.now)
     heard = Heard()
-    http = httpx.AsyncClient(transport=SimulatedTransport(upstream, lambda: clock.now().at), timeout=None)
+    http = httpx.AsyncClient(transport=SimulatedTransport(upstream, lambda: clock.now().at), timeout=None)  # noqa: S113 -- the client has its own
 
     def connect(hear: Callable[[Attempt], None]) -> Client:
         return Client(

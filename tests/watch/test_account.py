@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -175,7 +176,7 @@ faults:
         assert 0.2 < troubled / len(rig.heard.attempts) < 0.4
         ends = Counter(event.operation_id for event in events if isinstance(event.event, Finished))
         assert ends == Counter(IDS)
-        from watcher.simulator.life import last_stats  # noqa: PLC0415 -- the truth, only here
+        from watcher.simulator.life import last_stats
 
         truth = [last_stats(life) for life in lives_by_id.values()]
         assert totals["operations", "completed"] + totals["operations", "canceled"] == 1000
@@ -203,7 +204,7 @@ def test_refused_credentials_stop_the_asking_and_the_right_ones_bring_it_back() 
             await rig.until(lambda: rig.snapshot().up, within=31)
             assert not rig.snapshot().unauthorized
         assert 5 <= len(asked) <= 11
-        assert all(later - earlier >= 30 * SECOND for earlier, later in zip(asked, asked[1:], strict=False))
+        assert all(later - earlier >= 30 * SECOND for earlier, later in itertools.pairwise(asked))
         began, recovered = rig.heard.conditions
         assert isinstance(began, Began)
         assert began.trouble is Trouble.UNAUTHORIZED
@@ -221,10 +222,10 @@ def test_a_token_replaced_under_load_is_no_event() -> None:
         async with running(scenario, secret=lambda: secret[0]) as rig:
             await rig.track(IDS[:1])
             await asyncio.sleep(20)
-            secret[0] = "the-next-token"  # noqa: S105 -- made up
-            import msgspec  # noqa: PLC0415 -- only here
+            secret[0] = "the-next-token"
+            import msgspec
 
-            rig.upstream.set_accounts([msgspec.structs.replace(account, auth_token="the-next-token")])  # noqa: S106
+            rig.upstream.set_accounts([msgspec.structs.replace(account, auth_token="the-next-token")])
             await asyncio.sleep(60)
             assert rig.snapshot().up
         assert rig.heard.conditions == []
@@ -409,7 +410,7 @@ def test_too_small_a_share_makes_all_late_evenly_and_says_by_how_much() -> None:
             last: dict[str, list[int]] = {}
             for entry in entries:
                 last.setdefault(str(entry.operation_id), []).append(entry.at)
-        gaps = [later - earlier for at in last.values() for earlier, later in zip(at[2:], at[3:], strict=False)]
+        gaps = [later - earlier for at in last.values() for earlier, later in itertools.pairwise(at[2:])]
         assert len(last) == 100
         assert max(gaps) < 27 * SECOND
         assert min(gaps) > 23 * SECOND

@@ -1,9 +1,9 @@
 """The upstream over HTTP. Every failure leaves as an observation; nothing is raised across this door but cancellation.
 
-    client       one account's questions: fetch and list, ridden out by tenacity, each attempt under a permit
-    gate         waits for the governor's permits
-    credentials  HTTP Basic from a secret that may change under us
-    body         answers read whole, within bounds
+client       one account's questions: fetch and list, ridden out by tenacity, each attempt under a permit
+gate         waits for the governor's permits
+credentials  HTTP Basic from a secret that may change under us
+body         answers read whole, within bounds
 """
 
 from watcher.api.client import Client

@@ -1,4 +1,5 @@
-"""Answers read whole, within bounds: neither an endless body nor one that unpacks to gigabytes costs more than `AT_MOST`."""
+"""Answers read whole, within bounds: neither an endless body nor one that unpacks to gigabytes costs more than
+`AT_MOST`."""
 
 from __future__ import annotations
 
@@ -28,6 +29,10 @@ async def read_body(response: httpx.Response) -> bytes:
         raise Unreadable(message)
     body = bytearray()
     async for chunk in response.aiter_raw():
+        if unpack is not None and unpack.eof and chunk:
+            # What follows the end would be kept for us by zlib, however long it goes on.
+            message = "the packed body goes on after its end"
+            raise Unreadable(message)
         body += chunk if unpack is None else _unpacked(unpack, chunk, AT_MOST + 1 - len(body))
         if len(body) > AT_MOST:
             message = f"the body is larger than {AT_MOST} bytes"

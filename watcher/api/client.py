@@ -1,8 +1,9 @@
 """One account's questions to upstream.
 
-Two scales of waiting, never nested: tenacity rides out seconds inside one question, at most three attempts; minutes and hours belong to the planner. A hold longer than
-`PATIENCE` ends the question as `Unanswered` and stays with the governor. Redirects are never followed, so credentials never leave for another host.
-Every attempt is reported to `heard`, for metrics and for the condition of the account.
+Two scales of waiting, never nested: tenacity rides out seconds inside one question, at most three attempts; minutes and
+hours belong to the planner. A hold longer than `PATIENCE` ends the question as `Unanswered` and stays with the
+governor. Redirects are never followed, so credentials never leave for another host. Every attempt is reported to
+`heard`, for metrics and for the condition of the account.
 """
 
 from __future__ import annotations
@@ -53,9 +54,10 @@ class _NoAnswer(Exception):  # noqa: N818 -- drives tenacity, never leaves this 
 
 
 class Client:
-    """Asks for operations of one account. `http` is shared and belongs to the caller; `base_url` has no slash at its end."""
+    """Asks for operations of one account. `http` is shared and belongs to the caller; `base_url` has no slash at its
+    end."""
 
-    def __init__(  # noqa: PLR0913 -- the parts of a request, each by name
+    def __init__(
         self,
         *,
         http: httpx.AsyncClient,
@@ -114,7 +116,9 @@ class Client:
             code, answer = await self._send(url, used, asked, read)
             verdict, why = _judge(answer)
             retry_after = answer.retry_after if isinstance(answer, Unanswered) else None
-            stale = verdict is Verdict.UNAUTHORIZED and (self._credentials.refresh() or self._credentials.header != used)
+            stale = verdict is Verdict.UNAUTHORIZED and (
+                self._credentials.refresh() or self._credentials.header != used
+            )
             if stale:
                 # The secret was replaced under us: nothing is wrong with the account.
                 verdict = Verdict.ABANDONED

@@ -1,6 +1,7 @@
 """HTTP Basic credentials whose secret is read again when upstream refuses it, and when its file changes.
 
-Twilio: API keys are replaced, not rotated, and auth tokens are promoted; both mean that the right secret may appear under the same path at any time.
+Twilio: API keys are replaced, not rotated, and auth tokens are promoted; both mean that the right secret may appear
+under the same path at any time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Which values of user labels the counters carry: at most a hundred of each, so that a label never becomes a flood of series."""
+"""Which values of user labels the counters carry: at most a hundred of each, so that a label never becomes a flood of
+series."""
 
 from __future__ import annotations
 

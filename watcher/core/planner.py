@@ -446,7 +446,7 @@ class Planner:
             look = self._looks[operation_id]
             # With each sweep that fails, one more is asked for by itself: that always gets on.
             look.alone = look.alone or position == 0
-            self._release(operation_id, look, max(look.due, now.tick))
+            self._release(operation_id, look, look.due)
 
     def _learn_densities(self, tour: _Tour) -> None:
         window = tour.window

@@ -71,9 +71,7 @@ def open_upstream(
     """Credentials and connections of an account. Raises OperatorError where a secret or certificate cannot be read."""
     credentials = Credentials(username(account), lambda: secret.read().reveal())
     # More connections than may be busy would only make upstream reconnect; see docs/decisions.
-    limits = httpx.Limits(
-        max_connections=account.max_concurrency, max_keepalive_connections=account.max_concurrency
-    )
+    limits = httpx.Limits(max_connections=account.max_concurrency, max_keepalive_connections=account.max_concurrency)
     http = httpx.AsyncClient(
         transport=transport, limits=limits, timeout=None, verify=_trust(account), follow_redirects=False
     )

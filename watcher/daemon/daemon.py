@@ -2,8 +2,8 @@
 
     exit codes    0 stopped cleanly · 2 the operator must change something · 70 a root task died
 
-On the first signal everything ends cleanly; a second one ends the process at once. A daemon told to stay stands by where it cannot start: its web
-listener answers, the metrics and one event say what is wrong, and it tries again.
+On the first signal everything ends cleanly; a second one ends the process at once. A daemon told to stay stands by
+where it cannot start: its web listener answers, the metrics and one event say what is wrong, and it tries again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ async def run(load: Callable[[], Loaded], *, stay: bool = False, linger: timedel
 class Daemon:
     """The daemon as an object, so that the demo and tests can run one inside their own event loop."""
 
-    def __init__(  # noqa: PLR0913 -- two choices of the operator, three parts that tests hand in
+    def __init__(
         self,
         load: Callable[[], Loaded],
         *,
@@ -183,5 +183,3 @@ class Daemon:
             task = asyncio.get_running_loop().create_task(self._station.reload(), name="reload")
             self._background.add(task)
             task.add_done_callback(self._background.discard)
-
-

@@ -1,5 +1,6 @@
 """The small regular duties: pruning, measuring the store and the event loop, watching the clock, reading
-secrets again."""
+secrets again.
+"""
 
 from __future__ import annotations
 

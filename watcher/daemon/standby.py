@@ -1,7 +1,8 @@
 """Standing by: the listeners of a daemon that cannot start and was told to stay.
 
-Beside an app, a watcher that ends would take the pod's health with it. So the listeners stand, healthy and ready answer 200, with nothing followed, while
-the metrics and one event say what is wrong. What is handed in is refused as a passing trouble, so that nobody takes it for kept.
+Beside an app, a watcher that ends would take the pod's health with it. So the listeners stand, healthy and ready answer
+200, with nothing followed, while the metrics and one event say what is wrong. What is handed in is refused as a passing
+trouble, so that nobody takes it for kept.
 """
 
 from __future__ import annotations

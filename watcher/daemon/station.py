@@ -1,9 +1,10 @@
-"""A daemon that runs: store, loops, teller and listeners for one configuration at a time, and how the next one takes over.
+"""A daemon that runs: store, loops, teller and listeners for one configuration at a time, and how the next one takes
+over.
 
     root tasks    tell · web · admin · housekeeping · watch <account> (one each) · end
 
-Nothing is swapped on a reload before everything new stands. At the end the loops finish with their last writes done, what they
-committed is told, then the listeners close.
+Nothing is swapped on a reload before everything new stands. At the end the loops finish with their last writes done,
+what they committed is told, then the listeners close.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ class Station:
 
     @classmethod
     async def open(cls, base: Base, loaded: Loaded) -> Station:
-        """Everything that can fail, in the order of blame: secrets, store, addresses. Raises OperatorError, StoreUnusable."""
+        """Everything that can fail, in the order of blame: secrets, store, addresses. Raises OperatorError,
+        StoreUnusable."""
         _refuse_unsupported(loaded.configuration)
         upstreams = _open_upstreams(loaded, loaded.configuration.accounts, base.transport)
         store = await open_store(loaded.configuration.storage.url)
@@ -111,10 +113,11 @@ class Station:
         """Where `web` and `admin` listen, as URLs."""
         return {name: listener.addresses for name, listener in self._listeners.items()}
 
-    # ── the run ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the run ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
-        """Until `stop` is set and everything has ended. A root task that dies ends all and comes out as an ExceptionGroup."""
+        """Until `stop` is set and everything has ended. A root task that dies ends all and comes out as an
+        ExceptionGroup."""
         self._watchdog.start()
         try:
             await self._run_tasks(stop, ready)
@@ -125,9 +128,7 @@ class Station:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             telling = tasks.create_task(self._teller.run(), name="tell")
-            serving = [
-                tasks.create_task(listener.serve(), name=name) for name, listener in self._listeners.items()
-            ]
+            serving = [tasks.create_task(listener.serve(), name=name) for name, listener in self._listeners.items()]
             keeping_house = tasks.create_task(self._housekeeping.run(), name="housekeeping")
             for upstream in self._waiting.values():
                 self._start(upstream)
@@ -181,7 +182,7 @@ class Station:
     def _on_jump(self, jump: Micros) -> None:
         self._base.log.event("daemon.clock_jumped", "warning", seconds=round(jump / SECOND, 3))
 
-    # ── reload ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── reload ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def reload(self) -> Sequence[str]:
         """Read the configuration again; the reasons against it, none when it is in force."""
@@ -206,14 +207,8 @@ class Station:
         old, new = self._loaded, loaded
         _refuse_unsupported(new.configuration)
         _refuse_fixed(old.configuration, new.configuration)
-        going = [
-            account.name
-            for account in old.configuration.accounts
-            if not _same_account(old, new, account.name)
-        ]
-        coming = [
-            account for account in new.configuration.accounts if not _same_account(old, new, account.name)
-        ]
+        going = [account.name for account in old.configuration.accounts if not _same_account(old, new, account.name)]
+        coming = [account for account in new.configuration.accounts if not _same_account(old, new, account.name)]
         upstreams = _open_upstreams(new, coming, self._base.transport)
         try:
             await self._store.bind(identities(new.configuration.accounts))
@@ -235,7 +230,7 @@ class Station:
             await self._intake.from_configuration(new.configuration.accounts)
         return [account.name for account in new.configuration.accounts]
 
-    # ── what the listeners answer from ───────────────────────────────────────────────────────────────────────────────────
+    # ── what the listeners answer from ────────────────────────────────────────────────────────────────────────────────
 
     @property
     def _configuration(self) -> Configuration:
@@ -298,9 +293,7 @@ class Station:
 def _open_upstreams(
     loaded: Loaded, accounts: Sequence[Account], transport: httpx.AsyncBaseTransport | None
 ) -> dict[str, Upstream]:
-    return {
-        account.name: open_upstream(account, loaded.secrets[account.name], transport) for account in accounts
-    }
+    return {account.name: open_upstream(account, loaded.secrets[account.name], transport) for account in accounts}
 
 
 def _same_account(old: Loaded, new: Loaded, name: str) -> bool:
@@ -326,7 +319,9 @@ def _refuse_fixed(old: Configuration, new: Configuration) -> None:
         "admin.listen": (old.admin.listen, new.admin.listen),
         "storage.url": (old.storage.url, new.storage.url),
     }
-    changed = [f"{name} cannot change from {was} to {now} while running" for name, (was, now) in fixed.items() if was != now]
+    changed = [
+        f"{name} cannot change from {was} to {now} while running" for name, (was, now) in fixed.items() if was != now
+    ]
     if changed:
         raise OperatorError("; ".join(changed) + "; restart the watcher for that")
 

@@ -1,7 +1,7 @@
 """The thread that writes lines to a file descriptor.
 
-A blocked or broken standard output must never block following or scraping, and a line is told only when it was taken whole. The thread is a daemon
-thread: a process that ends does not wait for a reader that does not read.
+A blocked or broken standard output must never block following or scraping, and a line is told only when it was taken
+whole. The thread is a daemon thread: a process that ends does not wait for a reader that does not read.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import queue
+import select
 import threading
 from collections.abc import Callable, Sequence
 
@@ -27,6 +28,7 @@ class LineWriter:
         self._descriptor = descriptor
         self._queue: queue.Queue[tuple[bytes, _Done]] = queue.Queue()
         self._thread: threading.Thread | None = None
+        self._is_torn = False
         self.dropped = 0
 
     async def write(self, lines: Sequence[bytes]) -> None:
@@ -81,9 +83,16 @@ class LineWriter:
                 done(None)
 
     def _write_whole(self, data: bytes) -> None:
-        view = memoryview(data)
+        # After half a line, what is told again must begin on a line of its own: else nobody could read it.
+        view = memoryview(b"\n" + data if self._is_torn and data else data)
         while view:
-            view = view[os.write(self._descriptor, view) :]
+            try:
+                taken = os.write(self._descriptor, view)
+            except BlockingIOError:  # whoever shares the pipe with us may have said so
+                select.select((), (self._descriptor,), ())
+                continue
+            self._is_torn = view[taken - 1 : taken] != b"\n"
+            view = view[taken:]
 
 
 def _forget(_: OSError | None) -> None:

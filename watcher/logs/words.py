@@ -102,7 +102,8 @@ def _renderer(form: str) -> Callable[[dict[str, object]], bytes]:
 
 
 def _for_people(fields: Mapping[str, object]) -> dict[str, object]:
-    """The fields that a person reads: flat, the telling ones first, and without what only programs need or what says nothing."""
+    """The fields that a person reads: flat, the telling ones first, and without what only programs need or what says
+    nothing."""
     flat: dict[str, object] = {}
     for key, value in fields.items():
         if not isinstance(value, Mapping):
@@ -131,7 +132,9 @@ def level_of(event: OperationEvent) -> str:
         case Finished(outcome=outcome, stats=stats):
             return "warning" if stats.has_failures or outcome is not Outcome.COMPLETED else "info"
         case Corrected(stats=stats, before=before):
-            rose = (stats.failed or 0) > (before.failed or 0) or (stats.unaddressable or 0) > (before.unaddressable or 0)
+            rose = (stats.failed or 0) > (before.failed or 0) or (stats.unaddressable or 0) > (
+                before.unaddressable or 0
+            )
             return "warning" if rose else "info"
         case Tracked() | Untracked() | Moved() | Odd():
             return "info"

@@ -1,8 +1,8 @@
 """What Prometheus sees.
 
-    instruments  metrics of the watcher itself, fed by what its parts report
-    census       the collector over immutable snapshots: per operation, and the counters of the finished
-    exposition   one scrape: format and packing by what the scraper accepts
+instruments  metrics of the watcher itself, fed by what its parts report
+census       the collector over immutable snapshots: per operation, and the counters of the finished
+exposition   one scrape: format and packing by what the scraper accepts
 """
 
 from watcher.metrics.exposition import Exposition

@@ -36,7 +36,7 @@ class CensusCollector:
         yield from self._finished()
         yield from self._accounts()
 
-    # ── per operation ────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── per operation ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _operations(self) -> Iterator[Metric]:
         shown = [operation for snapshot in self._snapshots for operation in snapshot.shown]
@@ -74,7 +74,7 @@ class CensusCollector:
             ),
         )
 
-    # ── counters of the finished ─────────────────────────────────────────────────────────────────────────────────────────
+    # ── counters of the finished ──────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def _counted(self) -> Sequence[AccountSnapshot]:
@@ -85,41 +85,41 @@ class CensusCollector:
         yield self._counter(
             "twilio_push_operations_finished",
             "Operations whose stats became final, by outcome.",
-            totals.OPERATIONS,
-            ("outcome",),
-            [(outcome.value,) for outcome in Outcome],
+            series=totals.OPERATIONS,
+            label_names=("outcome",),
+            known=[(outcome.value,) for outcome in Outcome],
         )
         yield self._counter(
             "twilio_push_notifications_finished",
             "Push notifications of operations whose stats became final, by state.",
-            totals.NOTIFICATIONS,
-            ("state",),
-            [(state,) for state in totals.NOTIFICATION_STATES],
+            series=totals.NOTIFICATIONS,
+            label_names=("state",),
+            known=[(state,) for state in totals.NOTIFICATION_STATES],
         )
         yield self._counter(
             "twilio_push_recipients_finished",
             "Recipients targeted by operations whose stats became final.",
-            totals.RECIPIENTS,
-            (),
-            [()],
+            series=totals.RECIPIENTS,
+            label_names=(),
+            known=[()],
         )
         yield self._counter(
             "twilio_push_unaddressable_recipients_finished",
             "Recipients without a valid device token, of operations whose stats became final.",
-            totals.UNADDRESSABLE,
-            (),
-            [()],
+            series=totals.UNADDRESSABLE,
+            label_names=(),
+            known=[()],
         )
         yield self._durations()
 
     def _counter(
-        self, name: str, help_text: str, series: str, label_names: _Labels, known: Sequence[_Labels]
+        self, name: str, help_text: str, *, series: str, label_names: _Labels, known: Sequence[_Labels]
     ) -> CounterMetricFamily:
         family = CounterMetricFamily(name, help_text, labels=("account", *label_names, *self._counter_labels))
         for snapshot in self._counted:
             values = self._by_counter_labels(snapshot.totals, series, len(label_names))
             if not self._counter_labels:
-                values = {key: 0.0 for key in known} | values
+                values = dict.fromkeys(known, 0.0) | values
             for key, value in sorted(values.items()):
                 family.add_metric((snapshot.account, *key), value)
         return family
@@ -145,7 +145,8 @@ class CensusCollector:
     def _by_counter_labels(
         self, values: Mapping[tuple[str, ...], float], series: str, fixed: int
     ) -> dict[_Labels, float]:
-        """The totals of one series by its own labels and the counter labels in force; labels no longer in force are added up."""
+        """The totals of one series by its own labels and the counter labels in force; labels no longer in force are
+        added up."""
         found: dict[_Labels, float] = {}
         for key, value in values.items():
             if key[0] != series:
@@ -155,7 +156,7 @@ class CensusCollector:
             found[labels] = found.get(labels, 0.0) + value
         return found
 
-    # ── accounts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── accounts ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _accounts(self) -> Iterator[Metric]:
         yield _gauge(
@@ -173,11 +174,7 @@ class CensusCollector:
                 name,
                 help_text,
                 ("account",),
-                (
-                    ((snapshot.account,), value)
-                    for snapshot in self._snapshots
-                    if (value := read(snapshot)) is not None
-                ),
+                (((snapshot.account,), value) for snapshot in self._snapshots if (value := read(snapshot)) is not None),
             )
         throttled = CounterMetricFamily(
             "operation_watcher_api_throttled_seconds",
@@ -287,7 +284,10 @@ def _key(operation: Operation) -> _Labels:
 
 
 def _gauge(
-    name: str, help_text: str, labels: Sequence[str], samples: Iterator[tuple[_Labels, float]] | Sequence[tuple[_Labels, float]]
+    name: str,
+    help_text: str,
+    labels: Sequence[str],
+    samples: Iterator[tuple[_Labels, float]] | Sequence[tuple[_Labels, float]],
 ) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, help_text, labels=labels)
     for key, value in samples:

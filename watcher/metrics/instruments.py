@@ -98,7 +98,9 @@ class Instruments:
         self._store_errors = Counter(
             PREFIX + "store_errors", "Reads and writes of the store that failed.", registry=self.registry
         )
-        self._store_bytes = Gauge(PREFIX + "store_bytes", "What the store takes on its disk, in bytes.", registry=self.registry)
+        self._store_bytes = Gauge(
+            PREFIX + "store_bytes", "What the store takes on its disk, in bytes.", registry=self.registry
+        )
         self._loop_lag = Gauge(
             PREFIX + "event_loop_lag_seconds",
             "How late the event loop woke up at the worst, lately, in seconds.",
@@ -173,5 +175,3 @@ class Instruments:
     def refused_configuration(self) -> None:
         """A configuration was read and is bad."""
         self._reload_good.set(0)
-
-

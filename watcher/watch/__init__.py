@@ -1,7 +1,7 @@
 """One loop per account: plan → ask → observe → commit → tell.
 
-    account   the loop and its working state; nobody else touches it
-    ledger    what is learned but not yet written, and its way into the store
+account   the loop and its working state; nobody else touches it
+ledger    what is learned but not yet written, and its way into the store
 """
 
 from watcher.watch.account import AccountWatch, Following, Listener

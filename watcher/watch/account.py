@@ -1,7 +1,8 @@
 """The loop of one account: plan → ask → observe → commit → tell.
 
-It alone owns what is followed; handlers write to the store and wake it. A turn never waits for the network or the store: questions and writes
-run beside it and report back, so a hung disk or upstream leaves the loop healthy. What it shows is built on demand and immutable.
+It alone owns what is followed; handlers write to the store and wake it. A turn never waits for the network or the
+store: questions and writes run beside it and report back, so a hung disk or upstream leaves the loop healthy. What it
+shows is built on demand and immutable.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Following(Value, frozen=True, kw_only=True):
 class AccountWatch:
     """Follows the operations of one account until told to stop."""
 
-    def __init__(  # noqa: PLR0913 -- the parts of the loop, each by name
+    def __init__(
         self,
         account: str,
         *,
@@ -120,7 +121,7 @@ class AccountWatch:
         self._progress_tick: Micros = started.tick
         self._wake = asyncio.Event()
 
-    # ── what others may call, from the same event loop ───────────────────────────────────────────────────────────────────
+    # ── what others may call, from the same event loop ────────────────────────────────────────────────────────────────
 
     def wake(self) -> None:
         """Intake changed something."""
@@ -131,7 +132,9 @@ class AccountWatch:
         """The client's report of an attempt; `connect` is given this method."""
         self._listener.attempted(self.account, attempt)
         now = self._now()
-        self._condition, events = note(self._condition, attempt.verdict, now, attempt.why)
+        self._condition, events = note(
+            self._condition, attempt.verdict, now, attempt.why, asked=attempt.timing.asked.tick
+        )
         for event in events:
             self._listener.condition_changed(self.account, event)
         if attempt.timing.date is not None:
@@ -182,9 +185,7 @@ class AccountWatch:
         """The account as it is now, with those of its candidates that are to be shown."""
         now = self._now()
         candidates = self.candidates()
-        statuses = Counter(
-            operation.status.value for operation in candidates if operation.phase is not Phase.FINAL
-        )
+        statuses = Counter(operation.status.value for operation in candidates if operation.phase is not Phase.FINAL)
         tick = now.tick
         success_at = self._condition.last_success_at
         return AccountSnapshot(
@@ -205,7 +206,7 @@ class AccountWatch:
             skew=self._skew,
         )
 
-    # ── the loop ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the loop ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow until `stop` is set and `wake` is called; then write what is left. Raises only what is our own fault."""
@@ -342,7 +343,7 @@ class AccountWatch:
         await self._ledger.flush(with_stats=True)
         self._listener.committed()
 
-    # ── the store ────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the store ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _write(self, tasks: asyncio.TaskGroup) -> None:
         """Start the one task that reads from and writes to the store, where there is something to do."""
@@ -380,9 +381,7 @@ class AccountWatch:
 
     async def _load(self) -> None:
         now = self._now()
-        loaded = await self._store.load(
-            self.account, final_since=now.at - self._following.retention.hold_at_most
-        )
+        loaded = await self._store.load(self.account, final_since=now.at - self._following.retention.hold_at_most)
         self._revision = loaded.revision
         self._ledger.totals = {**starting_totals(), **loaded.totals}
         self._counter_labels = CounterLabels(self._following.counter_labels, loaded.totals)

@@ -1,7 +1,8 @@
 """What was learned but is not yet written, and its way into the store.
 
-State and events are written in one transaction; the newest state of an operation waits here, with all its events in order, until it is. While the
-store is unusable everything stays, and is tried again; above `MANY` waiting operations the loop stops asking for more.
+State and events are written in one transaction; the newest state of an operation waits here, with all its events in
+order, until it is. While the store is unusable everything stays, and is tried again; above `MANY` waiting operations
+the loop stops asking for more.
 """
 
 from __future__ import annotations
@@ -112,6 +113,8 @@ class Ledger:
                 earlier.operation = later.operation
                 earlier.events += later.events
                 earlier.increments |= later.increments
+            elif (newer := self._stats_only.pop(operation_id, None)) is not None:
+                earlier.operation = newer
         self._waiting = batch | self._waiting | {key: batch[key] for key in batch if key in self._waiting}
 
 
