@@ -1,19 +1,21 @@
-"""Everything at once with no account: a simulated API on loopback, the daemon on a temporary store, and an app that
-sends.
+"""Everything at once with no account.
 
-The app does what a real one would: it sends, gets an operation id with the 202, and registers the id with the daemon.
-Nothing here is a short cut: the daemon is the one that `watcher run` runs, over real sockets.
+A simulated API on loopback, the daemon on a temporary store, and an app that sends. The app does what a real one would:
+it sends, gets an operation id with the 202, and registers the id with the daemon. Nothing here is a short cut: the
+daemon is the one that `watcher run` runs, over real sockets.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import msgspec
@@ -40,12 +42,17 @@ SETTINGS = {
 }
 
 
-async def demo(*, operations: int = 40, duration: timedelta | None = None) -> int:
-    """Show `operations` in flight until interrupted, or for `duration`; the daemon's exit code."""
+async def demo(
+    *, operations: int = 40, duration: timedelta | None = None, settings: Mapping[str, str] = MappingProxyType({})
+) -> int:
+    """Show `operations` in flight until interrupted, or for `duration`; the daemon's exit code.
+
+    `settings` are variables of the environment that win over the demo's own.
+    """
     with tempfile.TemporaryDirectory(prefix="watcher-demo-") as folder:
         async with serving(_quiet_api()) as api:
-            settings = _settings(api, Path(folder), operations)
-            daemon = Daemon(lambda: load(None, settings))
+            environ = _settings(api, Path(folder), operations) | dict(settings)
+            daemon = Daemon(lambda: load(None, environ))
             with daemon.listening_to_signals():
                 running = asyncio.create_task(daemon.run(), name="daemon")
                 ready = asyncio.create_task(daemon.ready.wait(), name="ready")
@@ -106,18 +113,21 @@ async def _app(api: Running, admin: str, operations: int) -> None:
     mean_seconds = (LONGEST_SECONDS - SHORTEST_SECONDS) / math.log(LONGEST_SECONDS / SHORTEST_SECONDS)
     async with httpx.AsyncClient(auth=auth, trust_env=False) as upstream, httpx.AsyncClient(trust_env=False) as watcher:
         for number, script in enumerate(_scripts(chance)):
-            sent = await upstream.post(f"{api.base_url}/PushNotifications", json=script)
-            if sent.status_code == httpx.codes.ACCEPTED:
-                labels = {"campaign": chance.choice(CAMPAIGNS)}
-                body = {"id": sent.json()["operationId"], "labels": labels}
-                await watcher.post(f"{admin}/api/v1/operations", json=body)
+            with contextlib.suppress(httpx.TransportError):  # one or the other is about to end, or very busy
+                sent = await upstream.post(f"{api.base_url}/PushNotifications", json=script)
+                if sent.status_code == httpx.codes.ACCEPTED:
+                    labels = {"campaign": chance.choice(CAMPAIGNS)}
+                    body = {"id": sent.json()["operationId"], "labels": labels}
+                    await watcher.post(f"{admin}/api/v1/operations", json=body)
             if number >= operations:
                 await asyncio.sleep(chance.expovariate(operations / mean_seconds))
 
 
 def _scripts(chance: random.Random) -> Iterator[dict[str, object]]:
-    """What becomes of each send: most end well, some fail in part, some reach devices that are gone, a few are called
-    off."""
+    """What becomes of each send.
+
+    Most end well, some fail in part, some reach devices that are gone, a few are called off.
+    """
     while True:
         lifetime = SHORTEST_SECONDS * (LONGEST_SECONDS / SHORTEST_SECONDS) ** chance.random()
         recipients = int(20 * 500 ** chance.random())

@@ -21,8 +21,10 @@ RETRY_AT_MOST_SECONDS = 15.0
 
 
 class Teller:
-    """Tells events in order. `write` returns when standard output took the lines whole, and raises OSError when it
-    cannot."""
+    """Tells events in order.
+
+    `write` returns when standard output took the lines whole, and raises OSError when it cannot.
+    """
 
     def __init__(
         self,

@@ -91,8 +91,8 @@ class Rig:
     async def until(self, holds: Callable[[], bool], *, within: float) -> None:
         """Let virtual time pass until something holds; fails after `within` virtual seconds."""
         async with asyncio.timeout(within):
-            while not holds():
-                await asyncio.sleep(0.25)  # noqa: ASYNC110 -- virtual time, and nobody sets an event for a state
+            while not holds():  # noqa: ASYNC110 -- virtual time, and nobody sets an event for a state
+                await asyncio.sleep(0.25)
 
     async def events(self, operation_id: str | None = None) -> Sequence[StoredEvent]:
         """Everything committed, in order."""

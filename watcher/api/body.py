@@ -1,5 +1,7 @@
-"""Answers read whole, within bounds: neither an endless body nor one that unpacks to gigabytes costs more than
-`AT_MOST`."""
+"""Answers read whole, within bounds.
+
+Neither an endless body nor one that unpacks to gigabytes costs more than `AT_MOST`.
+"""
 
 from __future__ import annotations
 

@@ -54,8 +54,10 @@ class _NoAnswer(Exception):  # noqa: N818 -- drives tenacity, never leaves this 
 
 
 class Client:
-    """Asks for operations of one account. `http` is shared and belongs to the caller; `base_url` has no slash at its
-    end."""
+    """Asks for operations of one account.
+
+    `http` is shared and belongs to the caller; `base_url` has no slash at its end.
+    """
 
     def __init__(
         self,

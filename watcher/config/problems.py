@@ -67,7 +67,7 @@ class ConfigurationError(OperatorError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         self.readable = Configuration()
-        """What could be read all the same, the rest at its default; nothing to run with, but it says where to listen."""
+        """What could be read all the same, the rest at its default; it says where to listen."""
         super().__init__("\n".join(map(str, self.problems)))
 
 

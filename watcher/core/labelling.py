@@ -1,5 +1,7 @@
-"""Which values of user labels the counters carry: at most a hundred of each, so that a label never becomes a flood of
-series."""
+"""Which values of user labels the counters carry: at most a hundred of each.
+
+A label must never become a flood of series.
+"""
 
 from __future__ import annotations
 

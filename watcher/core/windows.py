@@ -1,42 +1,32 @@
 """Which window of which list is the best question about an operation that is due.
 
-A page of a list shows up to 1,000 operations for the price of one. Its worth is the sum of what it spares: a look at an operation that is due is worth a whole look,
-at one that was just seen nothing. The list of everything also shows how operations ended; the list of one status is shorter, but whoever
-vanished from it must be looked at again. Both are weighed against asking for the operation alone.
+A page of a list shows up to 1,000 operations for the price of one. Its worth is the sum of the looks that it spares: a
+look at an operation that is due is worth a whole one, at one that was just seen nothing. The list of everything also
+shows how operations ended; the list of one status is shorter, but whoever vanished from it must be looked at again.
+Both are weighed against asking for the operation alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from watcher.core.densities import Densities
-from watcher.core.model import SECOND, Instant, Micros, Status
+from watcher.core.densities import BUCKET, Densities
+from watcher.core.departures import Departures, relative
+from watcher.core.looks import Look
+from watcher.core.model import SECOND, Instant, Micros, Moment, Status
+from watcher.core.places import Places
 
-ROWS_A_PAGE = 850
-"""Rows planned for a page: some room for what was created meanwhile."""
-
-PAGES_AT_MOST = 20
 PAD: Micros = 2 * SECOND
 """Bounds are padded: `createdAt` has whole seconds, and whether bounds are inclusive is not stated."""
 
-WORTHWHILE = 2.5
+WORTHWHILE = 1.5
 """A sweep must spare more than so many single looks, since it may show less than is hoped."""
 
-
-class Candidate(msgspec.Struct, frozen=True, gc=False):
-    """An operation beside the one that is due: where it lies, and what a look at it is worth in each list.
-
-    `risk` is how likely it is that it has left the list of its status by now.
-    """
-
-    id: str
-    place: Instant
-    status: Status | None
-    worth: float
-    risk: float
+RISK_OF_THE_UNSEEN = 0.3
+"""How likely it is that the list of PROCESSING does not show an operation that was never seen."""
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,11 +35,10 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     status: Status | None
     start: Instant
     end: Instant
-    rows: float
     pages: int
     worth: float
     cost: float
-    members: Sequence[str]
+    members: Sequence[Look]
 
     @property
     def yield_(self) -> float:
@@ -57,75 +46,66 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         return self.worth / self.cost
 
 
-Look = Callable[[int], Candidate | None]
+class _Step(msgspec.Struct, gc=False):
+    """The next operation outwards that is worth something, and the rows to it."""
+
+    look: Look
+    place: Instant
+    worth: float
+    rows: float
 
 
-def grow(position: int, count: int, look: Look, status: Status | None, densities: Densities) -> Window:
-    """The window around the operation at `position` of `count` in order of creation, as far as its pages have room.
+class Weighing:
+    """What windows would be worth at one moment."""
 
-    `look` gives the candidate at a position, None for one that should not be counted on (asked about already).
-    """
-    anchor = look(position)
-    assert anchor is not None  # noqa: S101 -- whoever is due is nobody's member
-    members = [anchor]
-    start = end = anchor.place
-    # The pads are part of what is read. Rows are at least those that are ours.
-    rows = densities.between(status, start - PAD, end + PAD)
-    ours = 1
-    room = max(math.ceil(rows / ROWS_A_PAGE), 1) * ROWS_A_PAGE
-    low, high = position - 1, position + 1
-    left, right = _step(look, low), _step(look, high, count)
-    while left is not None or right is not None:
-        # Whoever is worth more is taken first; the newer one where both are alike.
-        takes_left = right is None or (left is not None and left.worth > right.worth)
-        taken = left if takes_left else right
-        assert taken is not None  # noqa: S101 -- one of both is there
-        gap = (taken.place, start) if takes_left else (end, taken.place)
-        more = densities.between(status, *gap)
-        if max(rows + more, ours + 1) > room:
-            if takes_left:
-                left = None
+    def __init__(self, places: Places, densities: Densities, departures: Departures, now: Moment) -> None:
+        self._places = places
+        self._densities = densities
+        self._departures = departures
+        self._now = now
+
+    def best(self, look: Look) -> Window | None:
+        """The window that spares the most looks for a request; None where the operation is better asked for alone."""
+        if look.alone or look.place is None:
+            return None
+        lists = (None,) if look.status is None else (None, look.status)
+        windows = [self.window(look, look.place, status) for status in lists]
+        best = max(windows, key=lambda window: window.yield_)
+        return best if best.yield_ >= WORTHWHILE else None
+
+    def window(self, anchor: Look, place: Instant, status: Status | None) -> Window:
+        """The window around an operation, as far as its pages have room."""
+        densities, places = self._densities, self._places
+        page = densities.rows_a_page(status)
+        # The pads are part of what is read, and rows are at least those that are ours.
+        rows = densities.between(status, place - PAD, place + PAD)
+        rows = max(rows, _shown_by(status, places.between(place - PAD, place + PAD)))
+        pages = max(math.ceil(rows / page), 1)
+        position = places.position(anchor, place)
+        worth_of = self.worth if status is None else self._worth_in(status)
+        room = pages * page
+        older = self._outwards(range(position - 1, -1, -1), place, status, worth_of, room)
+        newer = self._outwards(range(position + 1, len(places.looks)), place, status, worth_of, room)
+        members, start, end, worth = [anchor], place, place, 1.0
+        older_step, newer_step = next(older, None), next(newer, None)
+        while (step := _worthier(older_step, newer_step)) is not None:
+            fits = rows + step.rows <= room and len(members) < room
+            if fits:
+                rows += step.rows
+                worth += step.worth
+                members.append(step.look)
+            if step is older_step:
+                start = step.place if fits else start
+                older_step = next(older, None) if fits else None
             else:
-                right = None
-            continue
-        rows += more
-        ours += _is_shown(taken, status)
-        members.append(taken)
-        if takes_left:
-            start = taken.place
-            low -= 1
-            left = _step(look, low)
-        else:
-            end = taken.place
-            high += 1
-            right = _step(look, high, count)
-    return _window(status, (start, end), max(rows, ours), members)
-
-
-def _window(
-    status: Status | None, bounds: tuple[Instant, Instant], rows: float, members: Sequence[Candidate]
-) -> Window:
-    pages = math.ceil(rows / ROWS_A_PAGE)
-    shown = [member for member in members if _is_shown(member, status)]
-    # Who vanished from the list of a status costs a look more; the list of everything shows everybody.
-    risk = 0.0 if status is None else sum(member.risk for member in shown)
-    return Window(
-        status=status,
-        start=bounds[0] - PAD,
-        end=bounds[1] + PAD,
-        rows=rows,
-        pages=pages,
-        worth=sum(member.worth for member in shown),
-        cost=pages + risk,
-        members=[member.id for member in shown],
-    )
-
-
-def _is_shown(candidate: Candidate, status: Status | None) -> bool:
-    return status is None or candidate.status is status
-
-
-def _step(look: Look, position: int, count: int | None = None) -> Candidate | None:
-    if position < 0 or (count is not None and position >= count):
-        return None
-    return look(position)
+                end = step.place if fits else end
+                newer_step = next(newer, None) if fits else None
+        return Window(
+            status=status,
+            start=start - PAD,
+            end=end + PAD,
+            pages=pages,
+            worth=worth,
+            cost=pages + self._risk(members, status),
+            members=members,
+        )

@@ -72,9 +72,14 @@ def open_upstream(
     credentials = Credentials(username(account), lambda: secret.read().reveal())
     # More connections than may be busy would only make upstream reconnect; see docs/decisions.
     limits = httpx.Limits(max_connections=account.max_concurrency, max_keepalive_connections=account.max_concurrency)
-    http = httpx.AsyncClient(
-        transport=transport, limits=limits, timeout=None, verify=_trust(account), follow_redirects=False
-    )
+    trust = _trust(account)
+    try:
+        http = httpx.AsyncClient(transport=transport, limits=limits, timeout=None, verify=trust, follow_redirects=False)
+    except (ValueError, ImportError, httpx.InvalidURL) as exc:  # all that is read here is the environment's proxies
+        message = (
+            "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY: not the URL of an HTTP proxy, such as http://proxy.internal:3128"
+        )
+        raise OperatorError(message) from exc
     return Upstream(account=account, credentials=credentials, http=http)
 
 

@@ -72,7 +72,7 @@ class Fleet:
         await asyncio.to_thread(lambda: [one.refresh() for one in credentials])
 
     def snapshots(self) -> Sequence[AccountSnapshot]:
-        """All accounts as they are now; above `max_operations` in all, the most worth seeing of any account are shown."""
+        """All accounts as they are now; above `max_operations` in all, the most worth seeing are shown."""
         candidates = [operation for watched in self for operation in watched.watch.candidates()]
         if not candidates:
             return [watched.watch.snapshot(()) for watched in self]

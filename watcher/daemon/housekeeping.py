@@ -1,5 +1,6 @@
-"""The small regular duties: pruning, measuring the store and the event loop, watching the clock, reading
-secrets again.
+"""The small regular duties.
+
+Pruning, measuring the store and the event loop, watching the clock, reading secrets again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from datetime import timedelta
 
 from watcher.clock import Clock
 from watcher.core.errors import StoreUnusable
-from watcher.core.model import SECOND, Micros, micros
+from watcher.core.model import SECOND, Instant, Micros, micros
 from watcher.metrics import Instruments
 from watcher.store import Store
 
@@ -51,6 +52,7 @@ class Housekeeping:
         self._beat = beat
         self._store_trouble = store_trouble
         self._store_duties: asyncio.Task[None] | None = None
+        self._store_failed = False
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -76,8 +78,17 @@ class Housekeeping:
                 events_pending=await self._store.count_untold(), store_bytes=await self._store.size_bytes()
             )
             now = self._clock.now().at
-            while prune and await self._store.prune(now, keep_since=now - micros(self._keep()), limit=PRUNE_BATCH):
+            while prune and await self._prune(now):  # noqa: ASYNC110 -- nobody sets an event
                 # A little air between batches, so that the loops' writes are never far behind.
                 await asyncio.sleep(0.01)
         except StoreUnusable as exc:
+            self._store_failed = True
             self._store_trouble(exc)
+        else:
+            # On a full disk reading works: only the whole round says that the store can be used again.
+            if self._store_failed and prune:
+                self._store_failed = False
+                self._store_trouble(None)
+
+    async def _prune(self, now: Instant) -> int:
+        return await self._store.prune(now, keep_since=now - micros(self._keep()), limit=PRUNE_BATCH)

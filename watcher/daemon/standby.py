@@ -74,8 +74,8 @@ class _ClosedIntake(Intake):
         super().__init__(store, lambda: (), lambda _: None, lambda: 0)
         self._trouble = trouble
 
-    async def take(self, body: bytes) -> Sequence[Registration]:
+    async def take(self, body: bytes) -> Sequence[Registration]:  # noqa: ARG002 -- nothing is taken
         raise StoreUnusable(f"the watcher stands by: {self._trouble}")
 
-    async def locate(self, operation_id: str, account: str | None = None) -> Operation:
+    async def locate(self, operation_id: str, account: str | None = None) -> Operation:  # noqa: ARG002 -- nor found
         raise StoreUnusable(f"the watcher stands by: {self._trouble}")

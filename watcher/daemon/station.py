@@ -1,5 +1,6 @@
-"""A daemon that runs: store, loops, teller and listeners for one configuration at a time, and how the next one takes
-over.
+"""A daemon that runs.
+
+Store, loops, teller and listeners for one configuration at a time, and how the next one takes over:
 
     root tasks    tell · web · admin · housekeeping · watch <account> (one each) · end
 
@@ -81,13 +82,16 @@ class Station:
             store_trouble=self._ears.store_trouble,
         )
         self._reloading = asyncio.Lock()
+        self._is_stopping = False
         self._listeners: dict[str, Listener] = {}
         self._token = ""
 
     @classmethod
     async def open(cls, base: Base, loaded: Loaded) -> Station:
-        """Everything that can fail, in the order of blame: secrets, store, addresses. Raises OperatorError,
-        StoreUnusable."""
+        """Everything that can fail, in the order of blame: secrets, store, addresses.
+
+        Raises OperatorError, StoreUnusable.
+        """
         _refuse_unsupported(loaded.configuration)
         upstreams = _open_upstreams(loaded, loaded.configuration.accounts, base.transport)
         store = await open_store(loaded.configuration.storage.url)
@@ -116,8 +120,10 @@ class Station:
     # ── the run ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
-        """Until `stop` is set and everything has ended. A root task that dies ends all and comes out as an
-        ExceptionGroup."""
+        """Until `stop` is set and everything has ended.
+
+        A root task that dies ends all and comes out as an ExceptionGroup.
+        """
         self._watchdog.start()
         try:
             await self._run_tasks(stop, ready)
@@ -166,6 +172,9 @@ class Station:
         keeping_house: asyncio.Task[None],
     ) -> None:
         await stop.wait()
+        # A reload that has begun is finished first: a loop that it started later would never be stopped.
+        async with self._reloading:
+            self._is_stopping = True
         unfinished = self._fleet.unfinished
         self._base.log.event("daemon.stopping", unfinished=unfinished)
         await self._fleet.stop(self._fleet.names)
@@ -187,6 +196,8 @@ class Station:
     async def reload(self) -> Sequence[str]:
         """Read the configuration again; the reasons against it, none when it is in force."""
         async with self._reloading:
+            if self._is_stopping:
+                return ["the watcher is stopping"]
             try:
                 # In a thread: a large file takes its time, and the loops go on meanwhile.
                 accounts = await self._adopt(await asyncio.to_thread(self._base.load))
@@ -212,6 +223,9 @@ class Station:
         upstreams = _open_upstreams(new, coming, self._base.transport)
         try:
             await self._store.bind(identities(new.configuration.accounts))
+            # The last thing that can fail; the loops that begin below find what it wrote.
+            with contextlib.suppress(EntriesRefusedError):
+                await self._intake.from_configuration(new.configuration.accounts)
         except BaseException:
             for upstream in upstreams.values():
                 await upstream.http.aclose()
@@ -226,8 +240,6 @@ class Station:
             watched.watch.adopt(following(new.configuration))
         for upstream in upstreams.values():
             self._start(upstream)
-        with contextlib.suppress(EntriesRefusedError):
-            await self._intake.from_configuration(new.configuration.accounts)
         return [account.name for account in new.configuration.accounts]
 
     # ── what the listeners answer from ────────────────────────────────────────────────────────────────────────────────

@@ -1,8 +1,7 @@
-"""A thread that watches the event loop: one that is blocked for long is shown on standard error, and in the end the
-process ends with 70.
+"""A thread that watches the event loop.
 
-Frozen, the daemon could neither follow nor say so; a container that ends is started again, and what was committed is
-told then.
+One that is blocked for long is shown on standard error, and in the end the process ends with 70. Frozen, the daemon
+could neither follow nor say so; a container that ends is started again, and what was committed is told then.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _Done = Callable[[OSError | None], None]
 
 
 class LineWriter:
-    """Writes whole lines, in order. `write` is for events and says whether they were taken; `drop_in` is for the rest."""
+    """Writes whole lines, in order: events by `write`, which says whether they were taken, the rest by `drop_in`."""
 
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor

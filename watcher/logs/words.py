@@ -102,8 +102,10 @@ def _renderer(form: str) -> Callable[[dict[str, object]], bytes]:
 
 
 def _for_people(fields: Mapping[str, object]) -> dict[str, object]:
-    """The fields that a person reads: flat, the telling ones first, and without what only programs need or what says
-    nothing."""
+    """The fields that a person reads.
+
+    Flat, the telling ones first, and without what only programs need or what says nothing.
+    """
     flat: dict[str, object] = {}
     for key, value in fields.items():
         if not isinstance(value, Mapping):

@@ -145,8 +145,10 @@ class CensusCollector:
     def _by_counter_labels(
         self, values: Mapping[tuple[str, ...], float], series: str, fixed: int
     ) -> dict[_Labels, float]:
-        """The totals of one series by its own labels and the counter labels in force; labels no longer in force are
-        added up."""
+        """The totals of one series by its own labels and the counter labels in force.
+
+        What differs only in labels no longer in force is added up.
+        """
         found: dict[_Labels, float] = {}
         for key, value in values.items():
             if key[0] != series:

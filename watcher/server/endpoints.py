@@ -11,8 +11,8 @@ from watcher.intake import Handed
 from watcher.server import handlers
 from watcher.server.desk import Desk, Side
 from watcher.server.problems import PROBLEM_JSON, Problem
-from watcher.server.query import ACCOUNT, AFTER, LIMIT, STATUS, Parameter
-from watcher.server.views import OperationDetail, OperationPage, Registered, Reloaded, Withdrawn
+from watcher.server.query import ACCOUNT, AFTER, LIMIT, SINCE, STATUS, Parameter
+from watcher.server.views import OperationDetail, OperationPage, Overview, Registered, Reloaded, Withdrawn
 
 Handler: TypeAlias = Callable[[Desk, Side, Request], Awaitable[Response]]
 
@@ -83,6 +83,15 @@ ENDPOINTS: Sequence[Endpoint] = (
         handler=handlers.get_ready,
         words="Whether configuration and listeners stand; never depends on the upstream API.",
         answers={200: _text("They do.", "text/plain"), 503: _problem("Not yet.")},
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/v1/overview",
+        handler=handlers.get_overview,
+        words="What the status page shows: accounts, and the operations with series of their own, at most 1,000; "
+        "with since, only those that changed.",
+        parameters=(SINCE,),
+        answers={200: Answer(words="What is to be seen.", body=Overview), 400: _BAD_QUERY},
     ),
     Endpoint(
         method="GET",

@@ -7,19 +7,22 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from watcher.core.model import Operation
+from watcher.core.model import Operation, rfc3339
 from watcher.intake import Complaint
 from watcher.server import page as status_page
 from watcher.server.desk import Desk, Side
 from watcher.server.guard import is_json
 from watcher.server.problems import ProblemError, problem
-from watcher.server.query import ACCOUNT, AFTER, LIMIT, STATUS, Query, cursor, read_query
+from watcher.server.query import ACCOUNT, AFTER, LIMIT, SINCE, STATUS, Query, cursor, read_query
 from watcher.server.scrape import Scrape
 from watcher.server.views import (
     OperationPage,
+    OperationView,
+    Overview,
     Registered,
     Reloaded,
     Withdrawn,
+    account_view,
     next_look_view,
     operation_detail,
     operation_view,
@@ -57,14 +60,33 @@ async def get_ready(desk: Desk, _: Side, __: Request) -> Response:
     return PlainTextResponse("ready\n")
 
 
-async def get_page(desk: Desk, side: Side, _: Request) -> Response:
+async def get_page(desk: Desk, side: Side, request: Request) -> Response:
     """The status page."""
+    visible = _visible(desk, side)
     pieces: list[str] = []
-    for piece in status_page.render(desk.snapshots(), _visible(desk, side), desk.now(), desk.version):
+    for piece in status_page.render(_board(desk, request).look(visible), visible, desk.now(), desk.version):
         pieces.append(piece)
         await asyncio.sleep(0)
     headers = {"Content-Security-Policy": status_page.POLICY}
     return Response("".join(pieces).encode(errors="replace"), 200, headers, "text/html; charset=utf-8")
+
+
+async def get_overview(desk: Desk, side: Side, request: Request) -> Response:
+    """What the status page shows, or what of it has changed."""
+    query = read_query(request, (SINCE,), ())
+    visible = _visible(desk, side)
+    picture = _board(desk, request).look(visible, query.since)
+    overview = Overview(
+        as_of=rfc3339(desk.now().at) or "",
+        bookmark=picture.bookmark,
+        whole=picture.is_whole,
+        accounts=[account_view(snapshot) for snapshot in picture.snapshots],
+        stats=picture.stats,
+        more=picture.more,
+        operations=await _views(picture.operations, visible),
+        gone=[cursor(account, operation_id) for account, operation_id in picture.gone],
+    )
+    return _json(overview)
 
 
 async def list_operations(desk: Desk, side: Side, request: Request) -> Response:
@@ -73,12 +95,7 @@ async def list_operations(desk: Desk, side: Side, request: Request) -> Response:
     rows = await _rows(desk, query)
     more, rows = rows[query.limit :], rows[: query.limit]
     fresh = _Fresh(desk)
-    visible = _visible(desk, side)
-    views = []
-    for index, row in enumerate(rows):
-        views.append(operation_view(fresh.of(row), visible))
-        if index % _AT_ONCE == _AT_ONCE - 1:
-            await asyncio.sleep(0)
+    views = await _views([fresh.of(row) for row in rows], _visible(desk, side))
     return _json(OperationPage(operations=views, next=cursor(rows[-1].account, rows[-1].id) if more else None))
 
 
@@ -133,6 +150,24 @@ class _Fresh:
 
 def _json(what: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(what), status, media_type="application/json")
+
+
+def _board(desk: Desk, request: Request) -> status_page.Board:
+    """The listener's own, from the first look at its page on."""
+    state = request.app.state
+    if not hasattr(state, "board"):
+        state.board = status_page.Board(desk.snapshots, desk.now)
+    board: status_page.Board = state.board
+    return board
+
+
+async def _views(operations: Sequence[Operation], visible: Sequence[str] | None) -> list[OperationView]:
+    views = []
+    for index, operation in enumerate(operations):
+        views.append(operation_view(operation, visible))
+        if index % _AT_ONCE == _AT_ONCE - 1:
+            await asyncio.sleep(0)
+    return views
 
 
 def _visible(desk: Desk, side: Side) -> Sequence[str] | None:

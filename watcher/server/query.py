@@ -54,6 +54,12 @@ AFTER = Parameter(
     wanted="the `next` of an earlier page",
     schema={"type": "string", "pattern": f"^{_CURSOR.pattern}$"},
 )
+SINCE = Parameter(
+    name="since",
+    pattern=re.compile("[0-9a-f]{1,16}-[0-9]{1,16}"),
+    wanted="the `bookmark` of an earlier answer",
+    schema={"type": "string", "pattern": "^[0-9a-f]{1,16}-[0-9]{1,16}$"},
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +70,7 @@ class Query:
     statuses: tuple[str, ...] = ()
     after: tuple[str, str] | None = None
     limit: int = DEFAULT_LIMIT
+    since: str | None = None
 
 
 def read_query(request: Request, parameters: Sequence[Parameter], accounts: Sequence[str]) -> Query:
@@ -84,6 +91,7 @@ def read_query(request: Request, parameters: Sequence[Parameter], accounts: Sequ
         statuses=tuple(given.get("status", ())),
         after=read_cursor(given["after"][0]) if "after" in given else None,
         limit=int(given["limit"][0]) if "limit" in given else DEFAULT_LIMIT,
+        since=given.get("since", [None])[0],
     )
 
 

@@ -23,7 +23,8 @@ from watcher.core.model import (
     Untracked,
     rfc3339,
 )
-from watcher.core.snapshot import NextLook
+from watcher.core.snapshot import AccountSnapshot, NextLook
+from watcher.core.totals import NOTIFICATION_STATES, NOTIFICATIONS, OPERATIONS
 from watcher.store import Registration, Result, StoredEvent
 
 Timestamp = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
@@ -54,6 +55,43 @@ class OperationPage(msgspec.Struct, frozen=True, kw_only=True):
 
     operations: list[OperationView]
     next: str | None
+
+
+class AccountView(msgspec.Struct, frozen=True, kw_only=True):
+    """How an account is doing. `statuses`: how many are followed or settling, each status that there are any of.
+
+    `finished` and `notifications` are what the counters say: operations by outcome, notifications of theirs by state.
+    """
+
+    account: str
+    up: bool
+    unauthorized: bool
+    last_success_at: Timestamp
+    lag_seconds: float
+    freshness_seconds: float
+    limit_per_second: float
+    throttled_seconds: float
+    clock_skew_seconds: float
+    statuses: dict[str, int]
+    finished: dict[Outcome, int]
+    notifications: dict[str, int]
+
+
+class Overview(msgspec.Struct, frozen=True, kw_only=True):
+    """All accounts, and the operations with series of their own: all where `whole`, else those that changed.
+
+    `gone` are those that are no longer among them, as `account:id`; they go before `operations` come. `stats` are sums
+    over all of them, `more` is how many are followed and not among them. `bookmark` is the next request's `since`.
+    """
+
+    as_of: Timestamp
+    bookmark: str
+    whole: bool
+    accounts: list[AccountView]
+    stats: Stats
+    more: int
+    operations: list[OperationView]
+    gone: list[str]
 
 
 class NextLookView(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,6 +186,24 @@ def operation_detail(
     return OperationDetail(**_shown(operation, visible), history=[_told(event) for event in history], next_look=look)
 
 
+def account_view(snapshot: AccountSnapshot) -> AccountView:
+    """How an account is doing."""
+    return AccountView(
+        account=snapshot.account,
+        up=snapshot.up,
+        unauthorized=snapshot.unauthorized,
+        last_success_at=rfc3339(snapshot.last_success_at) or "",
+        lag_seconds=snapshot.lag / SECOND,
+        freshness_seconds=snapshot.freshness / SECOND,
+        limit_per_second=snapshot.limit_per_second,
+        throttled_seconds=snapshot.throttled / SECOND,
+        clock_skew_seconds=snapshot.skew / SECOND,
+        statuses={status: count for status, count in snapshot.statuses.items() if count},
+        finished={outcome: _total(snapshot, OPERATIONS, outcome.value) for outcome in Outcome},
+        notifications={state: _total(snapshot, NOTIFICATIONS, state) for state in NOTIFICATION_STATES},
+    )
+
+
 def next_look_view(look: NextLook | None, now: Moment) -> NextLookView | None:
     """The next look by the wall clock."""
     if look is None:
@@ -167,6 +223,11 @@ def registration_view(registration: Registration) -> RegistrationView:
 def visible_labels(labels: Mapping[str, str], visible: Sequence[str] | None) -> dict[str, str]:
     """The labels that may be seen, None for all."""
     return {name: value for name, value in labels.items() if visible is None or name in visible}
+
+
+def _total(snapshot: AccountSnapshot, series: str, word: str) -> int:
+    """The counter over all user labels."""
+    return round(sum(value for key, value in snapshot.totals.items() if key[:2] == (series, word)))
 
 
 def _shown(operation: Operation, visible: Sequence[str] | None) -> dict[str, Any]:

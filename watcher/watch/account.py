@@ -209,7 +209,7 @@ class AccountWatch:
     # ── the loop ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Follow until `stop` is set and `wake` is called; then write what is left. Raises only what is our own fault."""
+        """Follow until `stop` is set and `wake` is called; then write what is left. Raises only our own faults."""
         async with asyncio.TaskGroup() as tasks:
             while not stop.is_set():
                 self._wake.clear()
@@ -377,6 +377,8 @@ class AccountWatch:
             self._store_heard(exc)
             return
         if await self._ledger.flush(with_stats=with_stats):
+            if self._store_failures:  # it was reading that failed, and there was nothing to write
+                self._store_heard(None)
             self._listener.committed()
 
     async def _load(self) -> None:

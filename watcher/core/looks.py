@@ -1,0 +1,162 @@
+"""When one operation is looked at next, and why.
+
+`freshness` is the promise: what was seen is looked at again so long after that look was asked for. Holds and back-off
+move the next look, never the promise. What is scheduled is looked at the less often the longer it has waited, for
+upstream does not say when it begins; what settles when its read is due.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, assert_never
+
+import msgspec
+
+from watcher.core.model import MINUTE, SECOND, Instant, Micros, Moment, Operation, Phase, Status, Value
+from watcher.core.observation import Missing, Observation, Refused, Seen, Unanswered
+
+SETTLE_SLACK: Micros = 30 * SECOND
+"""A settling read may come so much later than it is due."""
+
+SETTLE_COMPANY: Micros = 25 * SECOND
+"""So long, and at most as long as it was ahead, a settling read that is due waits for a sweep that shows it anyway, or
+for others to be swept with."""
+
+SCHEDULED_AT_MOST: Micros = 2 * MINUTE
+SCHEDULED_SHARE = 3
+"""A scheduled operation is looked at again after a third of the time that it has waited, at most after two minutes."""
+
+MISSING_AT_MOST: Micros = 30 * SECOND
+SLOW_TRY_EVERY: Micros = MINUTE
+UNANSWERED_AT_MOST: Micros = 30 * SECOND
+
+FETCHING = -1
+"""In place of a sweep's number: the operation is asked for by its id."""
+
+
+class Promise(Value, frozen=True, kw_only=True):
+    """What of the settings decides when operations are looked at."""
+
+    freshness: Micros = 5 * SECOND
+    settle_after: tuple[Micros, ...] = (30 * SECOND, 2 * MINUTE)
+
+
+class Plan(NamedTuple):
+    """When a look is due, by when it was promised, and why. `not_before`: not by its id sooner than that."""
+
+    due: Micros
+    promised: Micros
+    why: str
+    not_before: Micros = 0
+
+
+class Look(msgspec.Struct, gc=False, eq=False):
+    """The next look at one operation.
+
+    `since` is when it was last seen: from then on a look grows in worth until it is `due`. `place` is its creation, as
+    far as that is known. `status` names the list of one status that should show it. `turn` tells the one entry in the
+    queue that is true, 0 that there is none. `asked` is the number of the sweep that is about to show it, or
+    `FETCHING`. `alone`: no list is to be trusted with it. `by_list`: it was last asked for by a sweep.
+    """
+
+    id: str
+    since: Micros
+    due: Micros = 0
+    promised: Micros = 0
+    why: str = ""
+    not_before: Micros = 0
+    place: Instant | None = None
+    status: Status | None = None
+    turn: int = 0
+    asked: int = 0
+    fruitless: int = 0
+    settles: bool = False
+    alone: bool = False
+    was_seen: bool = False
+    by_list: bool = False
+
+    def take(self, observation: Observation) -> None:
+        """What an observation says of looking itself."""
+        if isinstance(observation, Seen):
+            self.fruitless, self.alone, self.was_seen = 0, False, True
+            self.since = max(self.since, observation.timing.asked.tick)
+            return
+        self.fruitless += 1
+        # What is not shown by its id is on no list either.
+        self.alone = self.alone or isinstance(observation, Missing)
+
+    def keep(self, plan: Plan) -> None:
+        """Make this the next look."""
+        self.due, self.promised, self.why, self.not_before = plan
+
+
+def next_plan(
+    operation: Operation, observation: Observation, look: Look, now: Moment, *, promise: Promise, latency: Micros
+) -> Plan:
+    """The look after an observation. `latency` is how long an answer usually takes."""
+    if operation.phase is Phase.SETTLING:
+        return settling_plan(operation, now, promise, already=look.due if look.settles else None)
+    freshness = promise.freshness
+    asked = observation.timing.asked.tick
+    match observation:
+        case Seen(retry_after=retry_after):
+            if retry_after is not None and retry_after > freshness:
+                floor = now.tick + retry_after
+                return Plan(floor, floor, "upstream asked to be left alone until then", floor)
+            if operation.status is Status.SCHEDULED:
+                due = asked + _scheduled_wait(operation, now, freshness)
+                return Plan(due, due, "scheduled: the longer it has waited, the less often")
+            promised = max(look.since, asked) + freshness
+            return Plan(promised - _margin(look, freshness, latency), promised, "freshness after the last look")
+        case Missing() if operation.missed:
+            due = now.tick + SLOW_TRY_EVERY
+            return Plan(due, due, "a slow try after the not-found grace", due)
+        case Missing():
+            due = now.tick + _growing(freshness, look.fruitless, MISSING_AT_MOST)
+            return Plan(due, due, "not shown yet, within the not-found grace", due)
+        case Unanswered() | Refused():
+            due = now.tick + _growing(freshness, look.fruitless, UNANSWERED_AT_MOST)
+            return Plan(due, look.promised, "the last look stayed without an answer", due)
+        case _:
+            assert_never(observation)
+
+
+def settling_plan(operation: Operation, now: Moment, promise: Promise, *, already: Micros | None = None) -> Plan:
+    """The next settling read; `already`: when it was due before this look."""
+    step = operation.settled
+    why = f"settling read {step + 1} of {max(len(promise.settle_after), step + 1)}"
+    if operation.unsettled_since is not None:
+        due = now.tick + SETTLE_SLACK
+        if already is not None and already > now.tick:
+            # A list that lags behind does not put off the read that is planned.
+            due = min(due, already)
+        return Plan(due, due + SETTLE_SLACK, f"{why}, again after one that failed", due)
+    # After a reload there may be fewer steps than were taken already, or none.
+    steps = promise.settle_after or (0,)
+    after = steps[min(step, len(steps) - 1)]
+    learned_at = operation.learned_at if operation.learned_at is not None else now.at
+    # Never later than the wait itself, whatever the wall clock did meanwhile.
+    due = now.tick + min(max(learned_at + after - now.at, 0), after)
+    return Plan(due, due + SETTLE_SLACK, why)
+
+
+def waits_for_company(look: Look) -> Micros:
+    """How long after it is due a settling read is asked for by itself, if nothing has shown it until then."""
+    return min(SETTLE_COMPANY, max(look.due - look.since, 0)) if look.settles else 0
+
+
+def _margin(look: Look, freshness: Micros, latency: Micros) -> Micros:
+    """Who is watched through the list of a status needs time for a second question when it has left that list."""
+    if not look.by_list or look.status is None:
+        return 0
+    return min(2 * latency, freshness // 4)
+
+
+def _scheduled_wait(operation: Operation, now: Moment, freshness: Micros) -> Micros:
+    created_at = operation.created_at if operation.created_at is not None else operation.registered_at
+    waited = max(now.at - created_at, 0)
+    return max(freshness, min(waited // SCHEDULED_SHARE, SCHEDULED_AT_MOST))
+
+
+def _growing(first: Micros, times: int, at_most: Micros) -> Micros:
+    """Doubling from `first` with each time, up to `at_most` or `first` where that is more."""
+    return min(first << min(max(times - 1, 0), 20), max(at_most, first))

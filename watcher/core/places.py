@@ -1,0 +1,42 @@
+"""Looks in order of the creation of their operations, as lists are bounded by it."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+
+from watcher.core.looks import Look
+from watcher.core.model import Instant
+
+
+class Places:
+    """Two lists side by side: `instants` in order, and the look at each."""
+
+    def __init__(self) -> None:
+        self.instants: list[Instant] = []
+        self.looks: list[Look] = []
+
+    def put(self, look: Look, place: Instant) -> None:
+        """Let the look lie at its operation's creation, where it may have been unknown or elsewhere before."""
+        if look.place == place:
+            return
+        self.remove(look)
+        look.place = place
+        position = bisect_right(self.instants, place)
+        self.instants.insert(position, place)
+        self.looks.insert(position, look)
+
+    def remove(self, look: Look) -> None:
+        """The look lies nowhere any more."""
+        if look.place is None:
+            return
+        position = self.position(look, look.place)
+        del self.instants[position], self.looks[position]
+        look.place = None
+
+    def position(self, look: Look, place: Instant) -> int:
+        """Where the look is among all; many may have been created at the same instant."""
+        return self.looks.index(look, bisect_left(self.instants, place))
+
+    def between(self, start: Instant, end: Instant) -> list[Look]:
+        """The looks at what was created from `start` to `end`."""
+        return self.looks[bisect_left(self.instants, start) : bisect_right(self.instants, end)]
