@@ -279,7 +279,7 @@ def test_a_refused_token_is_one_event_and_the_right_one_in_the_file_brings_it_ba
     ]
     for text in (told, ps, checked.stdout, checked.stderr, *pages):
         assert secret not in text
-    refused = [entry for entry in requests["entries"] if entry["outcome"] == "401"]
+    refused = [entry for entry in requests["last"] if entry["outcome"] == "401"]
     assert 1 <= len(refused) <= 2
 
 

@@ -47,4 +47,22 @@ class Sweep(Value, frozen=True, kw_only=True):
         return query
 
 
-Ask: TypeAlias = Fetch | Probe | Sweep
+class Discover(Value, frozen=True, kw_only=True):
+    """Ask for one page of what was created since `start`, whoever it belongs to; `status` None for all of it."""
+
+    status: Status | None
+    start: Instant
+    token: str | None = None
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query in upstream's words; the filters stay the same on every page."""
+        query = {"pageSize": str(PAGE_SIZE), "startDate": str(rfc3339(self.start))}
+        if self.status is not None:
+            query["status"] = self.status.value
+        if self.token is not None:
+            query["pageToken"] = self.token
+        return query
+
+
+Ask: TypeAlias = Fetch | Probe | Sweep | Discover

@@ -12,6 +12,7 @@ from watcher.api import Client, Credentials, Gate
 from watcher.config import SecretSource, username
 from watcher.core.attempt import Attempt
 from watcher.core.census import Retention
+from watcher.core.discovery import Scope
 from watcher.core.errors import OperatorError
 from watcher.core.governor import Governor, Share
 from watcher.core.lifecycle import Rules
@@ -49,8 +50,8 @@ def identities(accounts: Iterable[Account]) -> dict[str, str]:
     return {account.name: account.account_id for account in accounts if account.account_id is not None}
 
 
-def following(configuration: Configuration) -> Following:
-    """What of the settings the loops go by."""
+def following(configuration: Configuration, account: Account) -> Following:
+    """What of the settings the account's loop goes by."""
     polling, metrics = configuration.polling, configuration.metrics
     settle_after = tuple(micros(wait) for wait in polling.settle_after)
     return Following(
@@ -62,6 +63,9 @@ def following(configuration: Configuration) -> Following:
             max_operations=metrics.max_operations,
         ),
         counter_labels=metrics.counter_labels,
+        discovers=Scope(every=micros(polling.freshness), since=micros(account.discover_since))
+        if account.discover
+        else None,
     )
 
 
@@ -74,7 +78,13 @@ def open_upstream(
     limits = httpx.Limits(max_connections=account.max_concurrency, max_keepalive_connections=account.max_concurrency)
     trust = _trust(account)
     try:
-        http = httpx.AsyncClient(transport=transport, limits=limits, timeout=None, verify=trust, follow_redirects=False)
+        http = httpx.AsyncClient(
+            transport=transport,
+            limits=limits,
+            timeout=None,  # noqa: S113 -- each attempt has one of its own, for the whole of it
+            verify=trust,
+            follow_redirects=False,
+        )
     except (ValueError, ImportError, httpx.InvalidURL) as exc:  # all that is read here is the environment's proxies
         message = (
             "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY: not the URL of an HTTP proxy, such as http://proxy.internal:3128"
@@ -109,7 +119,7 @@ def build_watch(
 
     watch = AccountWatch(
         account.name,
-        following=following(configuration),
+        following=following(configuration, account),
         store=store,
         connect=connect,
         gate=gate,

@@ -21,10 +21,11 @@ from watcher.clock import Clock
 from watcher.config import ConfigurationError, Loaded
 from watcher.core.errors import OperatorError, StoreRefused, StoreUnusable, WatcherError
 from watcher.core.settings import Configuration
-from watcher.daemon.standby import standing_by
+from watcher.daemon.standby import Standby, standing_by
 from watcher.daemon.station import Base, Station
 from watcher.logs import LineWriter, Log
 from watcher.metrics import Instruments
+from watcher.server import Addresses
 
 GOOD, OPERATOR, DIED = 0, 2, 70
 DRAIN_SECONDS = 0.3
@@ -51,6 +52,7 @@ class Daemon:
         writer: LineWriter | None = None,
         clock: Clock | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         writer = writer or LineWriter()
         self._base = Base(
@@ -59,10 +61,12 @@ class Daemon:
             writer=writer,
             log=Log(writer),
             instruments=Instruments(),
+            addresses=Addresses(),
             transport=transport,
         )
         self._stay = stay
         self._linger = linger
+        self._retry_seconds = retry_seconds
         self._stop_asked = asyncio.Event()
         self._stop = asyncio.Event()
         self._station: Station | None = None
@@ -108,6 +112,7 @@ class Daemon:
             self._base.log.about_itself.critical("daemon.died", exc_info=exc)
             return DIED
         finally:
+            self._base.addresses.close()
             self._base.writer.drain(DRAIN_SECONDS)
         return GOOD
 
@@ -123,48 +128,54 @@ class Daemon:
 
     async def _start(self) -> Station | None:
         """The station; with `--stay` after as many tries as it takes, None when stopped meanwhile."""
-        told = ""
-        while not self._stop.is_set():
-            try:
-                station = await self._open()
-            except (OperatorError, StoreUnusable) as exc:
-                if not self._stay:
-                    raise
-                if isinstance(exc, ConfigurationError):
-                    self._known = exc.readable
-                self._tell_trouble(exc, told)
-                told = str(exc)
-                await self._stand_by(exc)
-            else:
-                if told:
+        try:
+            return await self._open()
+        except (OperatorError, StoreUnusable) as exc:
+            if not self._stay:
+                raise
+            self._tell_trouble(exc, None)
+            standby = Standby(exc)
+        async with standing_by(self._base, self._known, standby):
+            self.ready.set()
+            while not await self._stopped_within(self._retry_seconds, standby.again):
+                try:
+                    station = await self._open()
+                except (OperatorError, StoreUnusable) as exc:
+                    self._tell_trouble(exc, standby.trouble)
+                    standby.trouble = exc
+                else:
                     self._base.instruments.store_works()
-                return station
+                    return station
         return None
 
     async def _open(self) -> Station:
-        loaded = self._base.load()
+        try:
+            loaded = self._base.load()
+        except ConfigurationError as exc:
+            self._known = exc.readable
+            raise
         self._known = loaded.configuration
         log = loaded.configuration.log
         self._base.log.adopt(level=log.level, form=log.format)
         return await Station.open(self._base, loaded)
 
-    async def _stand_by(self, trouble: WatcherError) -> None:
-        again = asyncio.Event()
-        async with standing_by(self._base, self._known, trouble, again.set):
-            self.ready.set()
-            waits = [asyncio.ensure_future(event.wait()) for event in (self._stop, again)]
-            await asyncio.wait(waits, timeout=RETRY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            for wait in waits:
-                wait.cancel()
+    async def _stopped_within(self, seconds: float, again: asyncio.Event) -> bool:
+        """Wait until it is time to try again, or somebody asks for that; whether it is to stop."""
+        again.clear()
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._stop, again)]
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        return self._stop.is_set()
 
-    def _tell_trouble(self, trouble: WatcherError, told: str) -> None:
+    def _tell_trouble(self, trouble: WatcherError, told: WatcherError | None) -> None:
         """One event for one trouble, however often it is met."""
         is_of_store = isinstance(trouble, StoreUnusable | StoreRefused)
         if is_of_store:
             self._base.instruments.store_failed()
         else:
             self._base.instruments.refused_configuration()
-        if str(trouble) == told:
+        if told is not None and str(trouble) == str(told):
             return
         if is_of_store:
             self._base.log.event("store.unusable", "error", reason=str(trouble))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from watcher import __version__
 from watcher.core.errors import OperatorError, StoreUnusable, WatcherError
@@ -23,25 +23,32 @@ from watcher.store import Registration
 from watcher.store.memory import MemoryStore
 
 
-@contextlib.asynccontextmanager
-async def standing_by(
-    base: Base, configuration: Configuration, trouble: WatcherError, again: Callable[[], None]
-) -> AsyncIterator[None]:
-    """Listen for as long as the context lasts; `again` is called by who asks for a reload."""
-    store = MemoryStore()
+class Standby:
+    """Why the daemon stands by, as it was met last; `again` is set by who asks for a reload."""
 
-    async def reload() -> Sequence[str]:
-        again()
-        return [str(trouble)]
+    def __init__(self, trouble: WatcherError) -> None:
+        self.trouble = trouble
+        self.again = asyncio.Event()
+
+    async def reload(self) -> Sequence[str]:
+        """Try again soon; for the time being, the reasons."""
+        self.again.set()
+        return [str(self.trouble)]
+
+
+@contextlib.asynccontextmanager
+async def standing_by(base: Base, configuration: Configuration, standby: Standby) -> AsyncIterator[None]:
+    """Listen for as long as the context lasts."""
+    store = MemoryStore()
 
     desk = Desk(
         accounts=lambda: (),
         snapshots=lambda: (),
         store=store,
-        intake=_ClosedIntake(store, trouble),
+        intake=_ClosedIntake(store, standby),
         metrics=Exposition(base.instruments.registry, lambda: ()).render,
         scraped=lambda _: None,
-        reload=reload,
+        reload=standby.reload,
         healthy=lambda: (),
         ready=lambda: True,
         next_look=lambda _, __: None,
@@ -56,8 +63,8 @@ async def standing_by(
     listeners: list[Listener] = []
     # An address that cannot be had must not end who was told to stay; it is tried again with everything else.
     with contextlib.suppress(OperatorError):
-        listeners.append(Listener.bind(configuration.web.listen, web_app(desk), setting="web.listen"))
-        listeners.append(Listener.bind(admin.listen, admin_app(desk, rules), setting="admin.listen"))
+        listeners.append(base.addresses.listener(configuration.web.listen, web_app(desk), setting="web.listen"))
+        listeners.append(base.addresses.listener(admin.listen, admin_app(desk, rules), setting="admin.listen"))
     serving = [asyncio.create_task(listener.serve(), name="stand by") for listener in listeners]
     try:
         yield
@@ -70,12 +77,12 @@ async def standing_by(
 class _ClosedIntake(Intake):
     """Takes nothing, and says why."""
 
-    def __init__(self, store: MemoryStore, trouble: WatcherError) -> None:
+    def __init__(self, store: MemoryStore, standby: Standby) -> None:
         super().__init__(store, lambda: (), lambda _: None, lambda: 0)
-        self._trouble = trouble
+        self._standby = standby
 
     async def take(self, body: bytes) -> Sequence[Registration]:  # noqa: ARG002 -- nothing is taken
-        raise StoreUnusable(f"the watcher stands by: {self._trouble}")
+        raise StoreUnusable(f"the watcher stands by: {self._standby.trouble}")
 
     async def locate(self, operation_id: str, account: str | None = None) -> Operation:  # noqa: ARG002 -- nor found
-        raise StoreUnusable(f"the watcher stands by: {self._trouble}")
+        raise StoreUnusable(f"the watcher stands by: {self._standby.trouble}")

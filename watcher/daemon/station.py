@@ -32,7 +32,7 @@ from watcher.daemon.watchdog import Watchdog
 from watcher.intake import EntriesRefusedError, Intake
 from watcher.logs import LineWriter, Log
 from watcher.metrics import Exposition, Instruments
-from watcher.server import Desk, Listener, Rules, admin_app, web_app
+from watcher.server import Addresses, Desk, Listener, Rules, admin_app, web_app
 from watcher.store import Store
 from watcher.store.opening import open_store
 from watcher.telling import Teller
@@ -52,6 +52,7 @@ class Base:
     writer: LineWriter
     log: Log
     instruments: Instruments
+    addresses: Addresses
     transport: httpx.AsyncBaseTransport | None = None
 
 
@@ -237,7 +238,7 @@ class Station:
         self._show_labels()
         self._base.log.adopt(level=new.configuration.log.level, form=new.configuration.log.format)
         for watched in self._fleet:
-            watched.watch.adopt(following(new.configuration))
+            watched.watch.adopt(following(new.configuration, watched.settings))
         for upstream in upstreams.values():
             self._start(upstream)
         return [account.name for account in new.configuration.accounts]
@@ -291,8 +292,10 @@ class Station:
             allowed_hosts=lambda: self._configuration.admin.allowed_hosts,
             token=self._admin_token,
         )
-        self._listeners["web"] = Listener.bind(self._configuration.web.listen, web_app(desk), setting="web.listen")
-        self._listeners["admin"] = Listener.bind(admin.listen, admin_app(desk, rules), setting="admin.listen")
+        web, addresses = self._configuration.web, self._base.addresses
+        self._listeners["web"] = addresses.listener(web.listen, web_app(desk), setting="web.listen")
+        self._listeners["admin"] = addresses.listener(admin.listen, admin_app(desk, rules), setting="admin.listen")
+        addresses.keep(web.listen, admin.listen)
 
     def _unbind(self) -> None:
         for listener in self._listeners.values():
@@ -340,11 +343,8 @@ def _refuse_fixed(old: Configuration, new: Configuration) -> None:
 
 def _refuse_unsupported(configuration: Configuration) -> None:
     """What the configuration may say and this version does not do is refused, never passed over in silence."""
-    unsupported = [f"accounts: {account.name}: discover" for account in configuration.accounts if account.discover]
     if configuration.web.config_file is not None:
-        unsupported.append("web.config_file")
-    if unsupported:
-        raise OperatorError(f"not supported by this version: {', '.join(unsupported)}; leave it out")
+        raise OperatorError("not supported by this version: web.config_file; leave it out")
 
 
 async def _within(seconds: float, doing: Awaitable[object]) -> None:

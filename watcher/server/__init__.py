@@ -7,9 +7,10 @@
 `endpoints` is the one table of what exists: the routes and the OpenAPI document are both made from it.
 """
 
+from watcher.server.addresses import Addresses
 from watcher.server.application import admin_app, web_app
 from watcher.server.desk import Desk
 from watcher.server.guard import Rules
 from watcher.server.listener import Listener
 
-__all__ = ["Desk", "Listener", "Rules", "admin_app", "web_app"]
+__all__ = ["Addresses", "Desk", "Listener", "Rules", "admin_app", "web_app"]

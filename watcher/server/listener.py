@@ -21,9 +21,13 @@ class Listener:
     `bind` first, so that a bad address is known before anything else starts; connections wait until `serve` runs.
     """
 
-    def __init__(self, app: ASGIApp, sockets: Sequence[socket.socket], limits: Limits) -> None:
+    def __init__(
+        self, app: ASGIApp, sockets: Sequence[socket.socket], limits: Limits, *, owns_files: bool = True
+    ) -> None:
         self._sockets = list(sockets)
+        self._owns_files = owns_files
         self._server = _Server(ServerConfig(app, limits))
+        self._server.owns_files = owns_files
         self.addresses: Sequence[str] = tuple(url_of(sock) for sock in sockets)
         """Where it listens, as URLs with the real port; `unix:/path` for a Unix socket."""
 
@@ -59,13 +63,17 @@ class Listener:
 
     def close(self) -> None:
         """Let the address go; needed only where `serve` was never called."""
-        let_go(self._sockets)
+        if self._owns_files:
+            let_go(self._sockets)
+        for sock in self._sockets:
+            sock.close()
 
 
 class _Server(Server):
     """uvicorn's server that leaves signals alone and wakes once a second instead of ten times."""
 
     _stopping: asyncio.Event | None = None
+    owns_files = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -82,7 +90,8 @@ class _Server(Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, then wait for the answers under way."""
-        remove_files(sockets or ())
+        if self.owns_files:
+            remove_files(sockets or ())
         await super().shutdown(sockets)
 
     def stop(self) -> None:

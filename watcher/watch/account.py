@@ -13,19 +13,32 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias, assert_never
 
 from watcher.api import Client, Gate
-from watcher.core.asks import Ask, Fetch, Probe, Sweep
+from watcher.core.asks import Ask, Discover, Fetch, Probe, Sweep
 from watcher.core.attempt import Attempt
 from watcher.core.census import Retention, is_retired, surplus_finals
 from watcher.core.condition import AccountEvent, Condition, note
+from watcher.core.discovery import Discovery, Scope
 from watcher.core.errors import StoreUnusable
 from watcher.core.labelling import CounterLabels
 from watcher.core.lifecycle import Rules, Step, observe
-from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Phase, Status, Value
+from watcher.core.model import (
+    MINUTE,
+    SECOND,
+    Instant,
+    Micros,
+    Moment,
+    Operation,
+    Phase,
+    Source,
+    Status,
+    Value,
+    is_operation_id,
+)
 from watcher.core.observation import Missing, Observation, Page, Record, Refused, Seen, Trouble, Unanswered
 from watcher.core.planner import Planner, Promise
 from watcher.core.snapshot import AccountSnapshot, NextLook
 from watcher.core.totals import increments, starting_totals
-from watcher.store import Intake, Store
+from watcher.store import Entry, Intake, Store
 from watcher.watch.ledger import Ledger
 
 SLEEP_AT_MOST: Micros = 5 * SECOND
@@ -76,6 +89,15 @@ class Following(Value, frozen=True, kw_only=True):
     promise: Promise
     retention: Retention
     counter_labels: tuple[str, ...] = ()
+    discovers: Scope | None = None
+
+
+class _Found(Value, frozen=True, kw_only=True):
+    """A page of discovery whose rows are not yet committed."""
+
+    ask: Discover
+    page: Page
+    records: Sequence[Record]
 
 
 class AccountWatch:
@@ -111,10 +133,14 @@ class AccountWatch:
         self._skew: Micros = 0
         self._loaded = False
         self._revision = 0
+        self._cursor: Instant | None = None
         self._intake_due = True
         self._stats_due: Micros = started.tick + STATS_EVERY
         self._store_retry_tick: Micros = 0
         self._store_failures = 0
+        self._discovery: Discovery | None = None
+        self._discovered_at: Instant | None = None
+        self._found: _Found | None = None
         self._answers: list[tuple[Ask, _Answer]] = []
         self._asking: set[asyncio.Task[None]] = set()
         self._writing: asyncio.Task[None] | None = None
@@ -146,6 +172,8 @@ class AccountWatch:
         self._following = following
         self._counter_labels = CounterLabels(following.counter_labels, self._ledger.totals)
         self._planner.adopt(following.promise)
+        if self._loaded:
+            self._discover(following.discovers)
         self._wake.set()
 
     def scraped(self, snapshot: AccountSnapshot) -> None:
@@ -204,6 +232,7 @@ class AccountWatch:
             freshness=self._following.promise.freshness,
             lag=self._planner.lag(now),
             skew=self._skew,
+            discovered_at=self._discovered_at,
         )
 
     # ── the loop ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -227,19 +256,23 @@ class AccountWatch:
         while self._loaded and not self._ledger.is_full and governor.wait(now.tick) == 0:
             if len(self._asking) >= governor.concurrency(now.tick):
                 return
-            ask = self._planner.choose(now)
+            ask = self._choose(now)
             if ask is None:
                 return
             task = tasks.create_task(self._perform(ask), name=f"ask {self.account}")
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
 
+    def _choose(self, now: Moment) -> Ask | None:
+        discovery = self._discovery.choose(now) if self._discovery is not None and self._found is None else None
+        return discovery if discovery is not None else self._planner.choose(now)
+
     async def _perform(self, ask: Ask) -> None:
         answer: _Answer
         match ask:
             case Fetch(operation_id=operation_id):
                 answer = await self._client.fetch(operation_id)
-            case Sweep():
+            case Sweep() | Discover():
                 answer = await self._client.page(ask.query)
             case Probe():
                 answer = await self._client.page({"pageSize": "1"})
@@ -263,8 +296,27 @@ class AccountWatch:
                     self._planner.swept(ask, answer, now)
                 case Sweep(), Missing() | Refused() | Unanswered():
                     self._planner.swept(ask, answer, now)
+                case Discover(), Page():
+                    await self._take_page(answer)
+                    self._find(ask, answer)
+                case Discover(), Missing() | Refused() | Unanswered() if self._discovery is not None:
+                    self._discovery.failed(answer, now)
                 case _:
                     pass  # a probe tells of the account alone, and that was heard
+
+    def _find(self, ask: Discover, page: Page) -> None:
+        """Keep the rows that nobody follows yet until they are committed."""
+        if self._discovery is None:
+            return
+        records = []
+        for record in self._discovery.wanted(page):
+            if record.id in self._operations or record.id is None:
+                continue
+            if is_operation_id(record.id):
+                records.append(record)
+            else:
+                self._listener.anomaly(self.account, "id_garbled")
+        self._found = _Found(ask=ask, page=page, records=records)
 
     async def _take_page(self, page: Page) -> None:
         """Observe each row, in slices between which the event loop turns."""
@@ -320,7 +372,7 @@ class AccountWatch:
     async def _sleep(self) -> None:
         now = self._now().tick
         wait = SLEEP_AT_MOST
-        wake = self._planner.wake_tick() if self._loaded else None
+        wake = self._next_wake() if self._loaded else None
         if wake is not None and len(self._asking) < self._gate.governor.concurrency(now):
             wait = min(wait, max(wake - now, self._gate.governor.wait(now)))
         if self._store_failures:
@@ -330,6 +382,13 @@ class AccountWatch:
                 await self._wake.wait()
         except TimeoutError:
             return
+
+    def _next_wake(self) -> Micros | None:
+        """When the next question falls due, of the planner or of discovery."""
+        wakes = [self._planner.wake_tick()]
+        if self._discovery is not None and self._found is None:
+            wakes.append(self._discovery.wake_tick())
+        return min((wake for wake in wakes if wake is not None), default=None)
 
     async def _finish(self) -> None:
         """Take what is on its way, then write everything; the store may take its time, bounded by the daemon."""
@@ -351,7 +410,7 @@ class AccountWatch:
         stats_due = tick >= self._stats_due
         if self._writing is not None or tick < self._store_retry_tick:
             return
-        if self._loaded and not self._intake_due and not len(self._ledger) and not stats_due:
+        if self._loaded and not self._intake_due and not len(self._ledger) and not stats_due and self._found is None:
             return
         if stats_due:
             self._stats_due = tick + STATS_EVERY
@@ -366,6 +425,9 @@ class AccountWatch:
         try:
             if not self._loaded:
                 await self._load()
+            if self._found is not None:
+                await self._register(self._found)
+                self._intake_due = True
             if self._intake_due:
                 self._intake_due = False
                 try:
@@ -373,6 +435,8 @@ class AccountWatch:
                 except StoreUnusable:
                     self._intake_due = True
                     raise
+            if self._found is not None:
+                await self._follow_found(self._found)
         except StoreUnusable as exc:
             self._store_heard(exc)
             return
@@ -381,6 +445,30 @@ class AccountWatch:
                 self._store_heard(None)
             self._listener.committed()
 
+    async def _register(self, found: _Found) -> None:
+        """Take what a page of discovery showed into the store; known, finished and untracked ids stay as they are."""
+        entries = [
+            Entry(account=self.account, id=record.id, source=Source.DISCOVERY, created_at=record.created_at)
+            for record in found.records
+            if record.id is not None
+        ]
+        if entries:
+            await self._store.register(entries, self._now().at)
+
+    async def _follow_found(self, found: _Found) -> None:
+        """The page is committed: what is new is seen at once by what the page showed of it, and the cursor may move."""
+        for record in found.records:
+            operation = self._operations.get(record.id or "")
+            if operation is not None and operation.asked_tick == 0:
+                self._observe_row(record, found.page)
+        self._found = None
+        if self._discovery is None:
+            return
+        cursor = self._discovery.committed(found.ask, found.page, self._now())
+        if cursor is not None:
+            await self._store.commit(self.account, (), cursor=cursor)
+            self._discovered_at = self._now().at
+
     async def _load(self) -> None:
         now = self._now()
         loaded = await self._store.load(self.account, final_since=now.at - self._following.retention.hold_at_most)
@@ -388,7 +476,18 @@ class AccountWatch:
         self._ledger.totals = {**starting_totals(), **loaded.totals}
         self._counter_labels = CounterLabels(self._following.counter_labels, loaded.totals)
         self._take_operations(loaded.operations)
+        self._cursor = loaded.cursor
+        self._discover(self._following.discovers)
         self._loaded = True
+
+    def _discover(self, scope: Scope | None) -> None:
+        """Begin, go on or stop discovering, as the settings say."""
+        if scope is None:
+            self._discovery = None
+        elif self._discovery is None:
+            self._discovery = Discovery(scope, self._cursor, self._now())
+        else:
+            self._discovery.adopt(scope)
 
     def _take_in(self, intake: Intake) -> None:
         self._revision = intake.revision

@@ -1,0 +1,221 @@
+"""What is learned waits until it is written: whole, once and in order, also when the store fails meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tests.support.factories import NOW, a_final_operation, a_running_operation, an_id, an_operation
+from tests.support.failing import FailingStore
+from tests.support.virtual import run_virtually
+from watcher.core.errors import StoreUnusable
+from watcher.core.model import Instant, Moved, Odd, Operation, Source, Stats, Status
+from watcher.store import Change, Entry
+from watcher.watch import ledger as ledger_module
+from watcher.watch.ledger import BATCH, Ledger
+
+
+class SlowStore(FailingStore):
+    """Writes take a second, and fail at their end."""
+
+    batches: list[int]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches = []
+
+    async def commit(
+        self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None
+    ) -> frozenset[str]:
+        await asyncio.sleep(1)
+        self.batches.append(len(changes))
+        return await super().commit(account, changes, cursor=cursor)
+
+
+@dataclass
+class Kept:
+    """A ledger over a store in which some operations are followed."""
+
+    store: SlowStore = field(default_factory=SlowStore)
+    heard: list[StoreUnusable | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger("main", self.store, self.heard.append)
+
+    async def follow(self, count: int = 1) -> list[Operation]:
+        ids = [an_id(number) for number in range(count)]
+        await self.store.register([Entry(account="main", id=one, source=Source.API) for one in ids], NOW)
+        return [an_operation(id=one) for one in ids]
+
+    async def stored(self, operation_id: str) -> Operation:
+        (found,) = await self.store.find(operation_id)
+        return found.operation
+
+    async def told(self) -> list[object]:
+        """Every event but the first of each operation."""
+        return [stored.event for stored in await self.store.untold(0, 10**6) if stored.seq > 1]
+
+
+ODD, ODDER = Odd(kind="stale_answer"), Odd(kind="stats_fell")
+COUNTED = {("operations", "completed"): 1.0}
+
+
+def test_state_events_and_counters_are_written_together():
+    async def main() -> None:
+        kept = Kept()
+        (operation,) = await kept.follow()
+        final = a_final_operation(id=operation.id)
+        kept.ledger.enter(final, [ODD, ODDER], NOW + 5, COUNTED)
+        assert (len(kept.ledger), kept.ledger.has(final.id), kept.ledger.totals) == (1, True, {})
+        assert await kept.ledger.flush()
+        assert (len(kept.ledger), kept.ledger.has(final.id)) == (0, False)
+        assert (await kept.stored(final.id)).final_at == NOW
+        assert await kept.told() == [ODD, ODDER]
+        assert await kept.store.totals("main") == kept.ledger.totals == COUNTED
+        assert kept.heard == [None]
+
+    run_virtually(main())
+
+
+def test_what_comes_in_before_it_is_written_adds_up_and_the_newest_state_wins():
+    async def main() -> None:
+        kept = Kept()
+        (operation,) = await kept.follow()
+        kept.ledger.enter(a_running_operation(id=operation.id), [ODD], NOW, {})
+        kept.ledger.enter(a_final_operation(id=operation.id), [ODDER], NOW, COUNTED)
+        assert await kept.ledger.flush()
+        assert kept.store.batches == [1]
+        assert (await kept.stored(operation.id)).status is Status.COMPLETED
+        assert await kept.told() == [ODD, ODDER]
+
+    run_virtually(main())
+
+
+def test_stats_alone_are_written_when_asked_for_or_with_whatever_else_is():
+    async def main() -> None:
+        kept = Kept()
+        one, two = await kept.follow(2)
+        kept.ledger.enter_stats(a_running_operation(id=one.id))
+        assert (len(kept.ledger), kept.ledger.has(one.id)) == (0, True)
+        assert await kept.ledger.flush()
+        assert (await kept.stored(one.id)).status is Status.UNSEEN
+        assert await kept.ledger.flush(with_stats=True)
+        assert (await kept.stored(one.id)).status is Status.PROCESSING
+        kept.ledger.enter(a_running_operation(id=two.id), [ODD], NOW, {})
+        kept.ledger.enter_stats(a_running_operation(id=two.id, stats=Stats(sent=7)))
+        assert await kept.ledger.flush()
+        assert (await kept.stored(two.id)).stats.sent == 7
+
+    run_virtually(main())
+
+
+def test_stats_are_passed_over_once_something_newer_must_be_written():
+    async def main() -> None:
+        kept = Kept()
+        (operation,) = await kept.follow()
+        kept.ledger.enter_stats(a_running_operation(id=operation.id, stats=Stats(sent=1)))
+        kept.ledger.enter(a_running_operation(id=operation.id, stats=Stats(sent=2)), [ODD], NOW, {})
+        assert await kept.ledger.flush(with_stats=True)
+        assert (await kept.stored(operation.id)).stats.sent == 2
+
+    run_virtually(main())
+
+
+def test_much_is_written_in_batches():
+    async def main() -> None:
+        kept = Kept()
+        for operation in await kept.follow(2 * BATCH + 1):
+            kept.ledger.enter(operation, [ODD], NOW, {})
+        assert await kept.ledger.flush()
+        assert kept.store.batches == [BATCH, BATCH, 1]
+        assert kept.heard == [None] * 3
+
+    run_virtually(main())
+
+
+def test_what_could_not_be_written_stays_in_order_before_what_came_meanwhile():
+    async def main() -> None:
+        kept = Kept()
+        one, two, three = await kept.follow(3)
+        kept.store.fails = True
+        kept.ledger.enter(a_running_operation(id=one.id), [ODD], NOW, {})
+        kept.ledger.enter(a_running_operation(id=two.id), [ODD], NOW, {})
+        writing = asyncio.create_task(kept.ledger.flush())
+        await asyncio.sleep(0.5)
+        kept.ledger.enter(three, [ODD], NOW, {})
+        kept.ledger.enter(a_final_operation(id=two.id), [ODDER], NOW, COUNTED)
+        assert not await writing
+        assert [str(trouble) for trouble in kept.heard] == ["database or disk is full"]
+        assert (len(kept.ledger), kept.ledger.totals) == (3, {})
+        kept.store.fails = False
+        assert await kept.ledger.flush()
+        assert kept.store.batches == [2, 3]
+        told = [(event.operation_id, event.event) for event in await kept.store.untold(3, 10)]
+        assert told == [(one.id, ODD), (two.id, ODD), (two.id, ODDER), (three.id, ODD)]
+        assert (await kept.stored(two.id)).status is Status.COMPLETED
+        assert kept.ledger.totals == COUNTED
+
+    run_virtually(main())
+
+
+def test_stats_that_came_while_a_write_failed_are_not_forgotten():
+    async def main() -> None:
+        kept = Kept()
+        (operation,) = await kept.follow()
+        kept.store.fails = True
+        kept.ledger.enter(a_running_operation(id=operation.id, stats=Stats(sent=1)), [ODD], NOW, {})
+        writing = asyncio.create_task(kept.ledger.flush())
+        await asyncio.sleep(0.5)
+        kept.ledger.enter_stats(a_running_operation(id=operation.id, stats=Stats(sent=2)))
+        assert not await writing
+        kept.store.fails = False
+        assert await kept.ledger.flush(with_stats=True)
+        assert (await kept.stored(operation.id)).stats.sent == 2
+
+    run_virtually(main())
+
+
+def test_a_write_that_is_cancelled_is_put_back():
+    async def main() -> None:
+        kept = Kept()
+        (operation,) = await kept.follow()
+        kept.ledger.enter(operation, [ODD], NOW, {})
+        writing = asyncio.create_task(kept.ledger.flush())
+        await asyncio.sleep(0.5)
+        assert len(kept.ledger) == 0
+        writing.cancel()
+        await asyncio.wait([writing])
+        assert writing.cancelled()
+        assert len(kept.ledger) == 1
+        assert await kept.ledger.flush()
+        assert await kept.told() == [ODD]
+
+    run_virtually(main())
+
+
+def test_what_was_untracked_is_neither_written_nor_counted():
+    async def main() -> None:
+        kept = Kept()
+        one, two = await kept.follow(2)
+        kept.ledger.enter(one, [ODD], NOW, {})
+        kept.ledger.enter_stats(two)
+        kept.ledger.drop(one.id)
+        kept.ledger.drop(two.id)
+        assert not kept.ledger.has(one.id)
+        assert not kept.ledger.has(two.id)
+        kept.ledger.enter(a_final_operation(id=one.id), [ODD], NOW, COUNTED)
+        await kept.store.withdraw("main", one.id, NOW, Source.API)
+        assert await kept.ledger.flush(with_stats=True)
+        assert kept.ledger.totals == await kept.store.totals("main") == {}
+
+    run_virtually(main())
+
+
+def test_a_ledger_that_waits_with_too_much_says_so():
+    kept = Kept()
+    moved = Moved(from_status=None, to_status=Status.PROCESSING, stats=Stats(), updated_at=None, delay_seconds=None)
+    for number in range(ledger_module.MANY):
+        assert not kept.ledger.is_full
+        kept.ledger.enter(an_operation(id=an_id(number)), [moved], NOW, {})
+    assert kept.ledger.is_full

@@ -1,0 +1,37 @@
+"""Addresses that stay bound while who answers there changes.
+
+A daemon that stands by and then starts must not refuse a connection in between: each listener gets a second handle of
+the same sockets, and connections wait in the queue meanwhile.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from starlette.types import ASGIApp
+
+from watcher.server.listener import Listener
+from watcher.server.protocol import Limits
+from watcher.server.sockets import let_go, listening
+
+
+class Addresses:
+    """The sockets of the process, by the address as it was configured."""
+
+    def __init__(self) -> None:
+        self._sockets: dict[str, list[socket.socket]] = {}
+
+    def listener(self, listen: str, app: ASGIApp, *, setting: str) -> Listener:
+        """A listener at the address, which is bound now if it was not before. Raises OperatorError."""
+        if listen not in self._sockets:
+            self._sockets[listen] = listening(listen, setting)
+        return Listener(app, [sock.dup() for sock in self._sockets[listen]], Limits(), owns_files=False)
+
+    def keep(self, *listens: str) -> None:
+        """Let all other addresses go."""
+        for listen in self._sockets.keys() - set(listens):
+            let_go(self._sockets.pop(listen))
+
+    def close(self) -> None:
+        """Let every address go."""
+        self.keep()
