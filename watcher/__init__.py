@@ -23,12 +23,14 @@ The core is layered too:
 
     condition      how an account is doing, told on the edges
     attempt        one attempt at upstream as it ended
+    labelling      which label values the counters carry
     planner        what to ask next, and when to wake
     governor       the account's share: rate, concurrency, holds
     lifecycle      what an observation does to an operation
     wire           bytes and headers to observations
     census         which operations are shown, and until when
     totals         what a finished operation adds to the counters
+    discovery      what to read of an account's lists so that every operation is found
     windows        which window of which list is the best question about an operation
     densities      how many rows a list has for what was created when
     asks           the questions that the planner may choose to ask
