@@ -538,3 +538,17 @@ def test_the_next_look_is_explained() -> None:
             assert rig.watch.next_look(IDS[1]) is None
 
     run_virtually(main())
+
+
+def test_a_store_that_could_not_be_read_has_recovered_once_it_can_be_also_with_nothing_to_write() -> None:
+    async def main() -> None:
+        store = FailingStore()
+        store.fails = True
+        async with running(parse_scenario("{}"), store=store) as rig:
+            await asyncio.sleep(5)
+            assert rig.heard.store_troubles[-1] is not None
+            store.fails = False
+            await asyncio.sleep(16)
+            assert rig.heard.store_troubles[-1] is None
+
+    run_virtually(main())

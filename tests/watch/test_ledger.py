@@ -25,9 +25,7 @@ class SlowStore(FailingStore):
         super().__init__()
         self.batches = []
 
-    async def commit(
-        self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None
-    ) -> frozenset[str]:
+    async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> frozenset[str]:
         await asyncio.sleep(1)
         self.batches.append(len(changes))
         return await super().commit(account, changes, cursor=cursor)
@@ -58,7 +56,7 @@ class Kept:
 
 
 ODD, ODDER = Odd(kind="stale_answer"), Odd(kind="stats_fell")
-COUNTED = {("operations", "completed"): 1.0}
+COUNTED: dict[tuple[str, ...], float] = {("operations", "completed"): 1.0}
 
 
 def test_state_events_and_counters_are_written_together():

@@ -91,7 +91,7 @@ class LineWriter:
             except BlockingIOError:  # whoever shares the pipe with us may have said so
                 select.select((), (self._descriptor,), ())
                 continue
-            self._is_torn = view[taken - 1 : taken] != b"\n"
+            self._is_torn = bytes(view[taken - 1 : taken]) != b"\n"
             view = view[taken:]
 
 

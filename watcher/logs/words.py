@@ -98,7 +98,13 @@ def _renderer(form: str) -> Callable[[dict[str, object]], bytes]:
     console = structlog.dev.ConsoleRenderer(
         colors=False, sort_keys=False, pad_event_to=18, exception_formatter=structlog.dev.plain_traceback
     )
-    return lambda fields: str(console(None, "", _for_people(fields))).replace("\n", " | ").encode()
+    return lambda fields: _on_one_line(str(console(None, "", _for_people(fields)))).encode()
+
+
+def _on_one_line(text: str) -> str:
+    """The text fit for a terminal, which must not obey what an app put into a label."""
+    line = text.replace("\n", " | ")
+    return line if line.isprintable() else line.encode("unicode_escape").decode("ascii")
 
 
 def _for_people(fields: Mapping[str, object]) -> dict[str, object]:
@@ -111,7 +117,8 @@ def _for_people(fields: Mapping[str, object]) -> dict[str, object]:
         if not isinstance(value, Mapping):
             flat[key] = value
         elif key == "labels":
-            flat |= value
+            # A label of the app's may be called `event`; it must not pass for one.
+            flat |= {name: text for name, text in value.items() if name not in fields}
         else:
             prefix = "" if key == "stats" else f"{key}."
             flat |= {f"{prefix}{name}": count for name, count in value.items() if count}

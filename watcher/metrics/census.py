@@ -117,9 +117,8 @@ class CensusCollector:
     ) -> CounterMetricFamily:
         family = CounterMetricFamily(name, help_text, labels=("account", *label_names, *self._counter_labels))
         for snapshot in self._counted:
-            values = self._by_counter_labels(snapshot.totals, series, len(label_names))
-            if not self._counter_labels:
-                values = dict.fromkeys(known, 0.0) | values
+            values = {(*key, *user): 0.0 for key in known for user in self._users(snapshot)}
+            values |= self._by_counter_labels(snapshot.totals, series, len(label_names))
             for key, value in sorted(values.items()):
                 family.add_metric((snapshot.account, *key), value)
         return family
@@ -133,14 +132,18 @@ class CensusCollector:
         for snapshot in self._counted:
             buckets = self._by_counter_labels(snapshot.totals, totals.DURATION_BUCKET, 1)
             sums = self._by_counter_labels(snapshot.totals, totals.DURATION_SUM, 0)
-            users = {key[1:] for key in buckets} or (set() if self._counter_labels else {()})
-            for user in sorted(users):
+            for user in sorted(self._users(snapshot)):
                 count, cumulated = 0.0, []
                 for bound in totals.DURATION_BUCKETS:
                     count += buckets.get((str(bound), *user), 0.0)
                     cumulated.append((_bound(bound), count))
                 family.add_metric((snapshot.account, *user), cumulated, sums.get(user, 0.0))
         return family
+
+    def _users(self, snapshot: AccountSnapshot) -> set[_Labels]:
+        """The values of the counter labels that were counted so far; the empty ones are there from the start."""
+        counted = self._by_counter_labels(snapshot.totals, totals.OPERATIONS, 1)
+        return {("",) * len(self._counter_labels)} | {key[1:] for key in counted}
 
     def _by_counter_labels(
         self, values: Mapping[tuple[str, ...], float], series: str, fixed: int

@@ -61,9 +61,12 @@ class _Families(CollectorRegistry):
 
 
 def _accepts_gzip(accept_encoding: str) -> bool:
-    """Whether the scraper takes gzip (RFC 9110: `q=0` refuses)."""
+    """Whether the scraper takes gzip (RFC 9110: `q=0` refuses, and what is named goes before `*`)."""
+    taken: dict[str, bool] = {}
     for part in accept_encoding.split(","):
         name, _, parameters = part.strip().partition(";")
-        if name.strip().lower() in ("gzip", "*"):
-            return parameters.replace(" ", "").lower() not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
+        taken[name.strip().lower()] = parameters.replace(" ", "").lower() not in _REFUSALS
+    return taken.get("gzip", taken.get("*", False))
+
+
+_REFUSALS = ("q=0", "q=0.0", "q=0.00", "q=0.000")

@@ -19,18 +19,20 @@ class Addresses:
     """The sockets of the process, by the address as it was configured."""
 
     def __init__(self) -> None:
-        self._sockets: dict[str, list[socket.socket]] = {}
+        self._sockets: dict[tuple[str, str], list[socket.socket]] = {}
 
     def listener(self, listen: str, app: ASGIApp, *, setting: str) -> Listener:
         """A listener at the address, which is bound now if it was not before. Raises OperatorError."""
-        if listen not in self._sockets:
-            self._sockets[listen] = listening(listen, setting)
-        return Listener(app, [sock.dup() for sock in self._sockets[listen]], Limits(), owns_files=False)
+        # A port that the system chooses is another one for each listener, or web would answer for admin.
+        key = (listen, setting if listen.endswith(":0") else "")
+        if key not in self._sockets:
+            self._sockets[key] = listening(listen, setting)
+        return Listener(app, [sock.dup() for sock in self._sockets[key]], Limits(), owns_files=False)
 
     def keep(self, *listens: str) -> None:
         """Let all other addresses go."""
-        for listen in self._sockets.keys() - set(listens):
-            let_go(self._sockets.pop(listen))
+        for key in [key for key in self._sockets if key[0] not in listens]:
+            let_go(self._sockets.pop(key))
 
     def close(self) -> None:
         """Let every address go."""

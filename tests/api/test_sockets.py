@@ -1,0 +1,101 @@
+"""The client on real connections to the simulated API: what only a socket can do to an answer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import httpx
+
+from tests.api.asking import ONE
+from tests.support.processes import free_port
+from watcher.api import Client, Credentials, Gate
+from watcher.clock import Clock
+from watcher.core.attempt import Attempt
+from watcher.core.governor import Governor, Share
+from watcher.core.model import SECOND
+from watcher.core.observation import Page, Seen, Trouble, Unanswered
+from watcher.simulator import parse_scenario
+from watcher.simulator.server import Running, serving
+
+
+@dataclass
+class Connected:
+    client: Client
+    api: Running
+    attempts: list[Attempt]
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    *faults: str,
+    timeout: float = 5.0,  # noqa: ASYNC109 -- the client's, not ours
+    base_url: str | None = None,
+) -> AsyncIterator[Connected]:
+    """A client of a simulated API with such faults and one operation."""
+    text = f"operations: [{{id: {ONE}, created: -5s}}]\nfaults: [{', '.join(faults)}]"
+    async with serving(parse_scenario(text)) as api, httpx.AsyncClient(timeout=None, trust_env=False) as http:  # noqa: S113
+        clock = Clock()
+        account = api.upstream.accounts[0]
+        attempts: list[Attempt] = []
+        client = Client(
+            http=http,
+            base_url=base_url or api.base_url,
+            credentials=Credentials(account.account_id, lambda: account.auth_token),
+            gate=Gate(Governor(Share(per_second=1000), clock.now().tick), clock.now),
+            request_timeout=round(timeout * SECOND),
+            now=clock.now,
+            heard=attempts.append,
+        )
+        yield Connected(client, api, attempts)
+
+
+async def test_an_answer_that_breaks_off_is_asked_for_again():
+    async with connected("{kind: cut, times: 1}") as one:
+        assert isinstance(await one.client.fetch(ONE), Seen)
+        assert [attempt.code for attempt in one.attempts] == ["garbled", "200"]
+
+
+async def test_a_refusal_that_breaks_off_is_a_refusal():
+    async with connected("{kind: status, status: 429, retry_after: seconds, wait: 20s}", "{kind: cut}") as one:
+        observation = await one.client.fetch(ONE)
+        assert isinstance(observation, Unanswered)
+        assert (observation.trouble, observation.retry_after) == (Trouble.THROTTLED, 20 * SECOND)
+
+
+async def test_a_connection_that_is_reset_is_made_again():
+    async with connected("{kind: reset, times: 1}") as one:
+        assert isinstance(await one.client.fetch(ONE), Seen)
+        assert [attempt.code for attempt in one.attempts] == ["connect", "200"]
+
+
+async def test_silence_and_trickling_end_at_the_timeout_and_the_rest_goes_on():
+    async with connected("{kind: silent, times: 1}", "{kind: trickle, wait: 20s, every: 2}", timeout=0.2) as one:
+        assert isinstance(await one.client.fetch(ONE), Seen)
+        assert [attempt.code for attempt in one.attempts] == ["timeout", "timeout", "200"]
+
+
+async def test_huge_and_endless_bodies_are_left_and_the_next_question_is_answered():
+    async with connected("{kind: huge, mebibytes: 10, times: 1}", "{kind: endless, endpoint: list, times: 1}") as one:
+        assert isinstance(await one.client.fetch(ONE), Seen)
+        assert isinstance(await one.client.page({"pageSize": "10"}), Page)
+        assert [attempt.code for attempt in one.attempts] == ["garbled", "200", "garbled", "200"]
+
+
+async def test_a_redirect_to_another_place_of_the_same_host_is_not_followed_either():
+    async with connected("{kind: redirect, to: /v1/PushNotifications/Operations, endpoint: fetch}") as one:
+        observation = await one.client.fetch(ONE)
+        assert isinstance(observation, Unanswered)
+        assert observation.why.startswith("HTTP 307, request RQ")
+        assert one.api.upstream.ledger.count("list") == 0
+
+
+async def test_nobody_listening_is_a_trouble_of_the_connection():
+    async with connected(base_url=f"http://127.0.0.1:{free_port()}/v1") as one:
+        observation = await one.client.fetch(ONE)
+        assert isinstance(observation, Unanswered)
+        assert (observation.trouble, observation.why) == (
+            Trouble.CONNECT,
+            "ConnectError: All connection attempts failed",
+        )

@@ -1,0 +1,363 @@
+"""The small parts of the daemon, each alone: ears, housekeeping, fleet, watchdog, and what an account is built of."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.factories import NOW, a_final_operation, a_timing, an_id
+from tests.support.failing import FailingStore
+from tests.support.virtual import run_virtually, virtual_clock
+from watcher.config import EnvironmentSecret, FileSecret, Secret
+from watcher.core.attempt import Attempt, Endpoint
+from watcher.core.condition import Began, Trouble
+from watcher.core.errors import OperatorError, StoreUnusable
+from watcher.core.governor import Verdict
+from watcher.core.model import DAY, SECOND, Instant, Source
+from watcher.core.settings import Account
+from watcher.daemon.accounts import identities, open_upstream
+from watcher.daemon.ears import Ears
+from watcher.daemon.fleet import Fleet
+from watcher.daemon.housekeeping import PRUNE_BATCH, Housekeeping
+from watcher.daemon.watchdog import Watchdog
+from watcher.logs import LineWriter, Log
+from watcher.metrics import Instruments
+from watcher.store import Change, Entry
+from watcher.store.memory import MemoryStore
+from watcher.telling import Teller
+
+
+def value(instruments: Instruments, name: str, **labels: str) -> float | None:
+    return instruments.registry.get_sample_value(name, labels)
+
+
+# ── ears ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Remembering(LineWriter):
+    """Keeps the names of what is dropped in."""
+
+    def __init__(self) -> None:
+        super().__init__(-1)
+        self.lines: list[bytes] = []
+
+    def drop_in(self, line: bytes) -> None:
+        self.lines.append(line)
+
+    def told(self, word: str) -> int:
+        return sum(f'"event":"{word}"'.encode() in line for line in self.lines)
+
+
+async def test_who_hears_counts_it_and_tells_only_the_edges():
+    writer, instruments = Remembering(), Instruments()
+    log = Log(writer, level="debug")
+    store = MemoryStore()
+    teller = Teller(store, log, writer.write, lambda: 0)
+    ears = Ears(instruments, log, teller)
+    attempt = Attempt(
+        endpoint=Endpoint.LIST, code="429", verdict=Verdict.THROTTLED, timing=a_timing(latency=0.5), why="HTTP 429"
+    )
+    ears.attempted("main", attempt)
+    ears.condition_changed("main", Began(trouble=Trouble.THROTTLED, why="HTTP 429"))
+    ears.anomaly("main", "stale_answer")
+    ears.detected("main", 2 * SECOND)
+    ears.store_trouble(None)
+    for _ in range(3):
+        ears.store_trouble(StoreUnusable("the disk is full"))
+    usable = value(instruments, "operation_watcher_store_usable")
+    for _ in range(3):
+        ears.store_trouble(None)
+    ears.committed()
+    assert [writer.told(word) for word in ("api.attempted", "account.throttled")] == [1, 1]
+    assert [writer.told(word) for word in ("store.unusable", "store.recovered")] == [1, 1]
+    assert b'"reason":"the disk is full"' in next(line for line in writer.lines if b"store.unusable" in line)
+    assert (usable, value(instruments, "operation_watcher_store_usable")) == (0, 1)
+    assert value(instruments, "operation_watcher_store_errors_total") == 3
+    labels = {"account": "main", "endpoint": "list"}
+    assert value(instruments, "operation_watcher_api_requests_total", code="429", **labels) == 1
+    assert value(instruments, "operation_watcher_api_request_duration_seconds_sum", **labels) == 0.5
+    assert value(instruments, "operation_watcher_anomalies_total", account="main", kind="stale_answer") == 1
+    assert value(instruments, "operation_watcher_detection_delay_seconds_sum", account="main") == 2
+
+
+# ── housekeeping ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Kept(FailingStore):
+    """Counts and prunes fail on demand, each by itself."""
+
+    pruning_fails = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pruned_at: list[float] = []
+
+    async def count_untold(self) -> int:
+        self._check()
+        return await super().count_untold()
+
+    async def prune(self, now: Instant, *, keep_since: Instant, limit: int) -> int:
+        if self.pruning_fails:
+            message = "database or disk is full"
+            raise StoreUnusable(message)
+        assert limit == PRUNE_BATCH
+        self.pruned_at.append(asyncio.get_running_loop().time() - 1000)
+        return await super().prune(now, keep_since=keep_since, limit=limit)
+
+
+class House:
+    """Housekeeping in virtual time, and what it did."""
+
+    def __init__(self) -> None:
+        self.store = Kept()
+        self.instruments = Instruments()
+        self.jumps: list[int] = []
+        self.troubles: list[str] = []
+        self.refreshed = self.beats = 0
+        self.clock = virtual_clock()
+        self.keeping = Housekeeping(
+            store=self.store,
+            clock=self.clock,
+            instruments=self.instruments,
+            keep=lambda: timedelta(hours=1),
+            jumped=self.jumps.append,
+            refresh_secrets=self._refresh,
+            beat=self._beat,
+            store_trouble=lambda trouble: self.troubles.append("recovered" if trouble is None else str(trouble)),
+        )
+
+    async def _refresh(self) -> None:
+        self.refreshed += 1
+
+    def _beat(self) -> None:
+        self.beats += 1
+
+
+@contextlib.asynccontextmanager
+async def house() -> AsyncIterator[House]:
+    one = House()
+    task = asyncio.create_task(one.keeping.run())
+    try:
+        yield one
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def test_the_store_is_measured_every_five_seconds_and_secrets_are_read_again():
+    async def main() -> None:
+        async with house() as one:
+            await one.store.register([Entry(account="main", id=an_id(1), source=Source.API)], NOW)
+            await asyncio.sleep(0.6)
+            assert value(one.instruments, "operation_watcher_events_pending") == 1
+            await one.store.mark_told(1, NOW)
+            await asyncio.sleep(5)
+            assert value(one.instruments, "operation_watcher_events_pending") == 0
+            assert (one.refreshed, one.beats) == (2, 11)
+            assert value(one.instruments, "operation_watcher_event_loop_lag_seconds") == 0
+
+    run_virtually(main())
+
+
+def test_what_is_older_than_is_kept_is_dropped_in_batches_every_half_minute():
+    async def main() -> None:
+        async with house() as one:
+            ids = [an_id(number) for number in range(PRUNE_BATCH)]
+            long_ago = one.clock.now().at - 2 * DAY
+            await one.store.register([Entry(account="main", id=one, source=Source.API) for one in ids], long_ago)
+            changes = [
+                Change(operation=a_final_operation(id=one, registered_at=long_ago, final_at=long_ago)) for one in ids
+            ]
+            await one.store.commit("main", changes)
+            await one.store.mark_told(PRUNE_BATCH, long_ago)
+            await asyncio.sleep(0.7)
+            assert await one.store.find(ids[0]) == ()
+            assert await one.store.history("main", ids[0]) == ()
+            assert len(one.store.pruned_at) == 3
+            await asyncio.sleep(30)
+            assert one.store.pruned_at[3:] == [30.5]
+
+    run_virtually(main())
+
+
+def test_a_store_that_fails_only_when_it_is_looked_after_is_told_and_recovers_once_the_whole_round_works():
+    async def main() -> None:
+        async with house() as one:
+            await asyncio.sleep(1)
+            one.store.fails = True
+            await asyncio.sleep(10)
+            assert one.troubles == ["database or disk is full"] * 2
+            one.store.fails = False
+            one.store.pruning_fails = True
+            await asyncio.sleep(18)
+            assert len(one.troubles) == 2
+            await asyncio.sleep(2)
+            assert len(one.troubles) == 3
+            one.store.pruning_fails = False
+            await asyncio.sleep(60)
+            assert one.troubles[3:] == ["recovered"]
+
+    run_virtually(main())
+
+
+# ── fleet and watchdog ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_fleet_without_accounts_answers_all_the_same():
+    fleet = Fleet(lambda: 10)
+    fleet.wake("gone")
+    fleet.scraped(fleet.snapshots())
+    await fleet.stop(())
+    await fleet.refresh_secrets()
+    assert (fleet.names, fleet.unfinished, fleet.overdue(), fleet.snapshots()) == ((), 0, [], [])
+    assert fleet.next_look("gone", an_id(1)) is None
+
+
+class Watched:
+    """A watchdog over a clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+        self.ended: list[int] = []
+        self.dumps = 0
+        self.dog = Watchdog(self.ended.append, lambda: self.seconds, self._dump)
+
+    def _dump(self) -> None:
+        self.dumps += 1
+
+    def later(self, seconds: float) -> tuple[int, list[int]]:
+        self.seconds += seconds
+        self.dog.look()
+        return self.dumps, self.ended
+
+
+def test_a_loop_that_is_blocked_is_shown_once_and_ends_the_process_after_a_minute(capsys: pytest.CaptureFixture[str]):
+    one = Watched()
+    assert one.later(9.9) == (0, [])
+    assert one.later(0.2) == (1, [])
+    assert one.later(40) == (1, [])
+    assert capsys.readouterr().err == "watcher: the event loop has been blocked for 10 s\n"
+    assert one.later(10) == (1, [70])
+
+
+def test_a_loop_that_turns_again_is_left_alone():
+    one = Watched()
+    assert one.later(15) == (1, [])
+    one.dog.beat()
+    assert one.later(9) == (1, [])
+    assert one.later(2) == (2, [])
+
+
+# ── what an account is built of ───────────────────────────────────────────────────────────────────────────────────────
+
+SECRET = EnvironmentSecret(variable="TWILIO_AUTH_TOKEN", secret=Secret("a-secret"))
+
+
+def an_account(**changes: Any) -> Account:
+    return Account(**{"name": "main", "account_id": "AC" + "0" * 32} | changes)
+
+
+def test_an_account_is_who_its_id_says_and_a_key_alone_says_nothing():
+    accounts = [an_account(), an_account(name="key", account_id=None, api_key="SK" + "1" * 32)]
+    assert identities(accounts) == {"main": "AC" + "0" * 32}
+
+
+async def test_without_a_file_of_its_own_the_systems_certificates_are_trusted():
+    upstream = open_upstream(an_account(base_url="https://comms.example/v1"), SECRET)
+    await upstream.http.aclose()
+    assert "a-secret" not in repr(upstream)
+
+
+@pytest.mark.parametrize("content", ["no certificates", None])
+def test_certificates_that_cannot_be_read_are_the_operators(tmp_path: Path, content: str | None):
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(OperatorError, match=f"accounts: main: ca_file {file}: not a readable file of certificates"):
+        open_upstream(an_account(ca_file=str(file)), SECRET)
+
+
+def test_a_secret_that_cannot_be_read_is_the_operators():
+    with pytest.raises(OperatorError, match="cannot read /nowhere/token"):
+        open_upstream(an_account(), FileSecret(path="/nowhere/token"))
+
+
+@pytest.mark.parametrize("proxy", ["socks5://user:word@127.0.0.1:1", "rubbish://127.0.0.1:1", "http://[::1"])
+def test_a_proxy_that_cannot_be_used_is_the_operators(monkeypatch: pytest.MonkeyPatch, proxy: str):
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(OperatorError, match="HTTPS_PROXY") as caught:
+        open_upstream(an_account(), SECRET)
+    assert "word" not in str(caught.value)
+
+
+class Proxy:
+    """Says no to whatever it is asked, and remembers it."""
+
+    def __init__(self) -> None:
+        self.asked: list[bytes] = []
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+        try:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            server.close()
+            await server.wait_closed()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+
+async def asked_through(monkeypatch: pytest.MonkeyPatch, base_url: str, no_proxy: str = "") -> Sequence[bytes]:
+    """What a proxy hears of one question to upstream."""
+    proxy = Proxy()
+    async with proxy.serving() as url:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, url)
+            monkeypatch.delenv(name.lower(), raising=False)
+        monkeypatch.setenv("NO_PROXY", no_proxy)
+        monkeypatch.setenv("no_proxy", no_proxy)
+        upstream = open_upstream(an_account(base_url=base_url), SECRET)
+        headers = {"Authorization": upstream.credentials.header}
+        with contextlib.suppress(Exception):
+            await upstream.http.get(f"{base_url}/PushNotifications/Operations", headers=headers, timeout=5)
+        await upstream.http.aclose()
+    return proxy.asked
+
+
+async def test_a_proxy_of_the_environment_is_gone_through_and_does_not_see_credentials_under_tls(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    (asked,) = await asked_through(monkeypatch, "https://comms.example/v1")
+    assert asked.startswith(b"CONNECT comms.example:443 HTTP/1.1\r\n")
+    assert b"authorization" not in asked.lower()
+
+
+async def test_plain_http_goes_through_the_proxy_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    (asked,) = await asked_through(monkeypatch, "http://upstream.example:8080/v1")
+    assert asked.startswith(b"GET http://upstream.example:8080/v1/PushNotifications/Operations HTTP/1.1\r\n")
+
+
+async def test_hosts_that_need_no_proxy_are_asked_directly(monkeypatch: pytest.MonkeyPatch):
+    assert await asked_through(monkeypatch, "http://127.0.0.1:1/v1", no_proxy="127.0.0.1") == []
+
+
+def test_tls_older_than_1_2_is_refused():
+    from watcher.daemon.accounts import _trust
+
+    context = _trust(an_account())
+    assert isinstance(context, ssl.SSLContext)
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
