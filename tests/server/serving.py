@@ -56,6 +56,7 @@ class Office:
         self.woken: list[str] = []
         self.scraped: list[object] = []
         self.failures: list[Exception] = []
+        self.now: Callable[[], Moment] = lambda: NOW
         self.asked_metrics: list[tuple[str, str]] = []
         self.metrics: Callable[[str, str], Awaitable[Exposition]] = self._render
         self.reload: Callable[[], Awaitable[Sequence[str]]] = self._reload
@@ -81,7 +82,7 @@ class Office:
             ready=lambda: self.is_ready,
             next_look=lambda account, operation_id: self.looks.get((account, operation_id)),
             metric_labels=lambda: self.metric_labels,
-            now=lambda: NOW,
+            now=lambda: self.now(),  # noqa: PLW0108 -- whatever it is by then
             failed=self.failures.append,
             version="1.2.3",
         )

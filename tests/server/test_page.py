@@ -1,15 +1,18 @@
-"""The status page."""
+"""The status page as it is served, and the overview that keeps it up to date."""
 
 import base64
 import hashlib
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import httpx
+import pytest
 
 from tests.server.serving import NOW, Office, a_running_operation, a_snapshot, an_id, an_operation, client_of
-from watcher.core.model import Stats, Status
+from watcher.core.model import SECOND, Stats, Status
 from watcher.core.snapshot import AccountSnapshot
+from watcher.server.page.render import SCRIPT
 
 HOSTILE = "</td><script>alert(1)</script>\"'&\x00\u202e"
 
@@ -48,7 +51,8 @@ async def test_it_shows_what_is_followed_failures_first(office: Office, web: htt
     assert "2 PROCESSING, 1 UNSEEN" in seen.text
     assert "7 more do not show here" in seen.text
     assert "3 s ago" in seen.text
-    assert ("aria-label", "5 failed, 40 sent, 55 queued of 100") in seen.attributes
+    assert "5 failed, 40 sent, 55 queued of 100" in seen.text
+    assert ("width", "55.00") in seen.attributes
 
 
 async def test_it_links_to_everything_and_loads_nothing(office: Office, web: httpx.AsyncClient):
@@ -56,23 +60,31 @@ async def test_it_links_to_everything_and_loads_nothing(office: Office, web: htt
     answer = await web.get("/")
     seen = Seen(answer.text)
     links = [value or "" for name, value in seen.attributes if name == "href"]
-    for path in ("/metrics", "/api/v1/operations", "/openapi.json", "/-/healthy", "/-/ready"):
+    for path in ("metrics", "api/v1/operations", "api/v1/overview", "openapi.json", "-/healthy", "-/ready"):
         assert path in links
-    for link in (link for link in links if link != "data:,"):
-        assert (await web.get(link.replace(a_running_operation().id, ""))).status_code in {200, 404}
-    assert not {"script", "img", "iframe", "form"} & set(seen.tags)
-    assert not [name for name, _ in seen.attributes if name.startswith("on") or name in {"src", "style"}]
+    for link in (link for link in links if link != "data:," and not link.startswith("#")):
+        assert not link.startswith("/")
+        assert (await web.get("/" + link.replace(a_running_operation().id, ""))).status_code in {200, 404}
+    assert not {"img", "iframe", "link"} & set(seen.tags[seen.tags.index("body") :])
+    assert not [name for name, _ in seen.attributes if name.startswith("on") or name in {"src", "style", "action"}]
 
 
-async def test_its_style_is_allowed_by_its_hash(web: httpx.AsyncClient):
+async def test_its_style_and_script_are_allowed_by_their_hashes_and_nothing_else(web: httpx.AsyncClient):
     answer = await web.get("/")
-    (style,) = re.findall("<style>(.*?)</style>", answer.text, re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = answer.headers["content-security-policy"]
-    assert f"style-src 'sha256-{digest}'" in policy
     assert policy.startswith("default-src 'none'")
-    assert "script" not in policy
-    assert "prefers-color-scheme: dark" in style
+    assert "unsafe" not in policy
+    assert "require-trusted-types-for 'script'" in policy
+    for tag, directive in (("style", "style-src"), ('script type="module"', "script-src")):
+        (text,) = re.findall(f"<{tag}>(.*?)</{tag.split()[0]}>", answer.text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{directive} 'sha256-{digest}';" in policy
+
+
+def test_the_script_is_small_and_makes_no_html_of_text():
+    assert len(SCRIPT.encode()) < 20_000
+    for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "DOMParser"):
+        assert way not in SCRIPT
 
 
 async def test_hostile_texts_show_as_text(office: Office):
@@ -81,9 +93,9 @@ async def test_hostile_texts_show_as_text(office: Office):
     async with client_of(office.admin()) as admin:
         page = (await admin.get("/")).text
     seen = Seen(page)
-    assert "script" not in seen.tags
+    assert seen.tags.count("script") == 1  # its own
     assert "<script>" in seen.text
-    assert "<script" not in page.replace("&lt;script", "")
+    assert page.replace("&lt;script", "").count("<script") == 1
 
 
 async def test_an_account_that_is_not_reached_says_why(office: Office, web: httpx.AsyncClient):
@@ -93,13 +105,143 @@ async def test_an_account_that_is_not_reached_says_why(office: Office, web: http
         AccountSnapshot(account="c", taken=NOW, unauthorized=True),
     ]
     text = Seen((await web.get("/")).text).text
-    assert "a up nothing followed" in text
-    assert "b not reached" in text
-    assert "c credentials refused" in text
+    assert "aupnothing" in text
+    assert "bnot reachednothing" in text
+    assert "ccredentials refusednothing" in text
     assert "Nothing is followed at the moment." in text
     assert "As of 2027-01-15T08:00:00.000Z" in text
 
 
 async def test_a_thousand_operations_come_in_pieces(office: Office, web: httpx.AsyncClient):
     office.snapshots = [a_snapshot(*(a_running_operation(id=an_id(n)) for n in range(1000)))]
-    assert (await web.get("/")).text.count("<tr") == 1001
+    rows = Seen((await web.get("/")).text).tags.count("tr")
+    assert rows == 1000 + 1 + 4  # the headings of both tables, the account, and a blank row of each
+
+
+async def test_the_newest_come_first_and_no_more_than_a_person_reads(office: Office, web: httpx.AsyncClient):
+    operations = [a_running_operation(id=an_id(n), registered_at=NOW.at + n * SECOND) for n in range(1002)]
+    office.snapshots = [a_snapshot(*operations, suppressed=5)]
+    text = Seen((await web.get("/")).text).text
+    assert text.index(an_id(1001)) < text.index(an_id(1000)) < text.index(an_id(2))
+    assert an_id(1) not in text
+    assert "7 more do not show here" in text
+
+
+async def test_a_status_that_we_do_not_know_shows_the_word(office: Office, web: httpx.AsyncClient):
+    office.snapshots = [a_snapshot(an_operation(status=Status.UNKNOWN, word="NAPPING"))]
+    assert "UNKNOWN (NAPPING)" in Seen((await web.get("/")).text).text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(1, "just now"), (59, "59 s ago"), (60, "1 min ago"), (7300, "2 h ago"), (3 * 86400, "3 d ago"), (-5, "just now")],
+)
+async def test_ages_are_told_in_one_number(office: Office, web: httpx.AsyncClient, seconds: int, words: str):
+    office.snapshots = [a_snapshot(a_running_operation(progressed_at=NOW.at - seconds * SECOND))]
+    assert words in Seen((await web.get("/")).text).text
+
+
+# ── the overview ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+OVERVIEW = "/api/v1/overview"
+
+
+class Watching:
+    """Somebody who asks again and again, a second apart."""
+
+    def __init__(self, office: Office, client: httpx.AsyncClient) -> None:
+        self._office = office
+        self._client = client
+        self._seconds = 0
+        self.bookmark = ""
+
+    async def ask(self, **query: str) -> Any:
+        self._seconds += 1
+        later = NOW.later(self._seconds * SECOND)
+        self._office.now = lambda: later
+        since = {"since": self.bookmark} if self.bookmark else {}
+        answer = (await self._client.get(OVERVIEW, params=since | query)).json()
+        self.bookmark = answer["bookmark"]
+        return answer
+
+
+def ids(answer: Any) -> list[str]:
+    return [one["id"] for one in answer["operations"]]
+
+
+async def test_the_overview_tells_everything_first_and_then_what_changed(office: Office, web: httpx.AsyncClient):
+    watching = Watching(office, web)
+    one, two = a_running_operation(id=an_id(1)), a_running_operation(id=an_id(2))
+    office.snapshots = [a_snapshot(one, two, limit_per_second=5.0, statuses={"PROCESSING": 2, "UNSEEN": 0})]
+    first = await watching.ask()
+    assert (first["whole"], ids(first), first["gone"]) == (True, [one.id, two.id], [])
+    assert first["stats"] == {"total": 200, "scheduled": 0, "queued": 110, "sent": 80, "failed": 10, "canceled": 0}
+    (account,) = first["accounts"]
+    assert (account["up"], account["limit_per_second"], account["statuses"]) == (True, 5.0, {"PROCESSING": 2})
+
+    office.snapshots = [a_snapshot(one.with_(asked_tick=7), two)]  # asked, and nothing new
+    second = await watching.ask()
+    assert (second["whole"], ids(second), second["bookmark"]) == (False, [], first["bookmark"])
+
+    office.snapshots = [a_snapshot(two.with_(status=Status.COMPLETED))]
+    third = await watching.ask()
+    assert (third["whole"], ids(third), third["gone"]) == (False, [two.id], [f"main:{one.id}"])
+    assert third["stats"]["total"] == 100
+
+    office.snapshots = [a_snapshot(one, two.with_(status=Status.COMPLETED))]
+    fourth = await watching.ask()
+    assert (ids(fourth), fourth["gone"]) == ([one.id], [])
+    late = await watching.ask(since=second["bookmark"])  # gone and back meanwhile
+    assert (late["whole"], ids(late), late["gone"]) == (False, [one.id, two.id], [f"main:{one.id}"])
+
+
+async def test_a_bookmark_of_another_board_is_answered_with_everything(office: Office, web: httpx.AsyncClient):
+    watching = Watching(office, web)
+    office.snapshots = [a_snapshot(a_running_operation())]
+    name = (await watching.ask())["bookmark"].partition("-")[0]
+    for bookmark in ("0-0", f"{name}-999", "abc-1"):
+        assert (await watching.ask(since=bookmark))["whole"]
+    refused = await web.get(OVERVIEW, params={"since": "<script>"})
+    assert refused.status_code == 400
+    assert refused.json()["errors"][0]["parameter"] == "since"
+
+
+async def test_what_is_forgotten_is_told_whole(office: Office, web: httpx.AsyncClient):
+    watching = Watching(office, web)
+    office.snapshots = [a_snapshot(a_running_operation())]
+    old = (await watching.ask())["bookmark"]
+    for generation in range(3):
+        office.snapshots = [a_snapshot(*(a_running_operation(id=an_id(generation * 1000 + n)) for n in range(700)))]
+        assert not (await watching.ask())["whole"]
+    assert (await watching.ask(since=old))["whole"]
+
+
+async def test_labels_that_may_be_seen_from_now_on_are_told(office: Office, web: httpx.AsyncClient):
+    watching = Watching(office, web)
+    office.snapshots = [a_snapshot(a_running_operation(labels={"campaign": "spring", "customer": "secret"}))]
+    assert (await watching.ask())["operations"][0]["labels"] == {}
+    office.metric_labels = ["campaign"]
+    again = await watching.ask()
+    assert again["whole"]
+    assert again["operations"][0]["labels"] == {"campaign": "spring"}
+
+
+async def test_however_many_ask_the_accounts_are_looked_at_once_in_a_while(office: Office, web: httpx.AsyncClient):
+    office.snapshots = [a_snapshot()]
+    assert (await web.get(OVERVIEW)).json()["operations"] == []
+    office.snapshots = [a_snapshot(a_running_operation())]
+    assert (await web.get(OVERVIEW)).json()["operations"] == []
+    office.now = lambda: NOW.later(SECOND)
+    assert len((await web.get(OVERVIEW)).json()["operations"]) == 1
+
+
+async def test_counters_are_summed_over_their_labels(office: Office, web: httpx.AsyncClient):
+    totals = {
+        ("operations", "completed"): 2.0,
+        ("operations", "completed", "campaign=spring"): 3.0,
+        ("notifications", "sent", "campaign=spring"): 40.0,
+    }
+    office.snapshots = [a_snapshot(totals=totals)]
+    (account,) = (await web.get(OVERVIEW)).json()["accounts"]
+    assert account["finished"]["completed"] == 5
+    assert account["notifications"] == {"sent": 40, "failed": 0, "canceled": 0}

@@ -18,9 +18,10 @@ MAX_ROWS = 1000
 """A person reads no more, and a browser shows them in a moment."""
 
 REST: Micros = SECOND // 4
-"""How long a look is good for, however many ask; a look that took long is good for `_COST` times that, so that onlookers
-never cost more than a small share of the event loop, but at most for `_MOST_REST`."""
-_COST = 50
+"""How long a look is good for, however many ask. One that took long is good for `_COST` times that, at most for
+`_MOST_REST`, so that onlookers never cost more than a small share of the event loop.
+"""
+_COST = 20
 _MOST_REST: Micros = MINUTE // 6
 
 _SUMMED = ("total", "sent", "failed", "canceled", "queued", "scheduled")
@@ -63,6 +64,7 @@ class Board:
 
     def look(self, labels: Sequence[str] | None, bookmark: str | None = None) -> Picture:
         """What changed since the bookmark; everything without one. A change of the labels on view changes every row."""
+        labels = None if labels is None else tuple(labels)
         if labels != self._labels:
             self._labels = labels
             self._rows = {key: (0, operation) for key, (_, operation) in self._rows.items()}
