@@ -31,8 +31,12 @@ The core is layered too:
     census         which operations are shown, and until when
     totals         what a finished operation adds to the counters
     discovery      what to read of an account's lists so that every operation is found
+    tours          sweeps under way, page after page
     windows        which window of which list is the best question about an operation
+    places         looks in order of creation
+    looks          when one operation is looked at next, and why
     densities      how many rows a list has for what was created when
+    departures     how fast operations leave a list
     asks           the questions that the planner may choose to ask
     snapshot       what the listeners and the collector see
     observation    what one question brought back

@@ -5,11 +5,13 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
+from benchmarks.planner.policies import Policy
+from benchmarks.planner.tomorrow import Tomorrow
 from benchmarks.planner.world import START, World
-from watcher.core.asks import Ask, Fetch, Probe, Sweep
+from watcher.core.asks import Ask, Discover, Fetch, Probe, Sweep
 from watcher.core.governor import FOREVER, Governor, Permit, Share, Verdict
 from watcher.core.lifecycle import Rules, observe
 from watcher.core.model import SECOND, Instant, Micros, Moment, Operation, Phase, Source, Status
@@ -41,6 +43,7 @@ class Outcome:
     requests: Counter[str] = field(default_factory=Counter)
     ended: int = 0
     delays: list[float] = field(default_factory=list)
+    begun: list[float] = field(default_factory=list)
     finished: int = 0
 
     @property
@@ -52,18 +55,22 @@ class Outcome:
         return ordered[min(int(len(ordered) * quantile), len(ordered) - 1)] if ordered else 0.0
 
 
-def drive(case: Case, world: World) -> Outcome:
-    """Run the planner for the warm-up and the measured time."""
-    return _Drive(case, world).run()
+MakePolicy = Callable[[Promise, Moment], Policy]
+
+
+def drive(case: Case, world: World, policy: MakePolicy = Planner) -> Outcome:
+    """Run our planner, or another policy, for the warm-up and the measured time."""
+    return _Drive(case, world, policy).run()
 
 
 class _Drive:
-    def __init__(self, case: Case, world: World) -> None:
+    def __init__(self, case: Case, world: World, policy: MakePolicy = Planner) -> None:
         self.case, self.world = case, world
         self.settle = tuple(round(wait * SECOND) for wait in case.settle_after)
         self.rules = Rules(settle_after=self.settle)
         self.now = Moment(START, TICK0)
-        self.planner = Planner(Promise(freshness=round(case.freshness * SECOND), settle_after=self.settle), self.now)
+        promise = Promise(freshness=round(case.freshness * SECOND), settle_after=self.settle)
+        self.planner = policy(promise, self.now)
         self.governor = Governor(Share(per_second=case.per_second, concurrency=case.concurrency), TICK0)
         self.operations: dict[str, Operation] = {}
         self.answers: list[tuple[Micros, int, Ask, Permit, Moment]] = []
@@ -74,7 +81,7 @@ class _Drive:
 
     def run(self) -> Outcome:
         self._follow(self.world.running_at_start())
-        while self.now.tick < self.until:
+        while self.now.tick < self.until and not self._is_over():
             self._follow(self.world.live_until(self.now.at))
             while self.answers and self.answers[0][0] <= self.now.tick:
                 _, _, ask, permit, asked = heapq.heappop(self.answers)
@@ -82,10 +89,11 @@ class _Drive:
             self._ask()
             self._advance()
         low, high = self._instant(self.measured_from), self._instant(self.until)
-        self.outcome.ended = sum(
-            1 for one in self.operations if low <= self.world.ended[self.world.index[one]] < high
-        )
+        self.outcome.ended = sum(1 for one in self.operations if low <= self.world.ended[self.world.index[one]] < high)
         return self.outcome
+
+    def _is_over(self) -> bool:
+        return self.world.is_complete and self.outcome.finished == len(self.operations)
 
     def _instant(self, tick: Micros) -> Instant:
         return START + tick - TICK0
@@ -119,18 +127,21 @@ class _Drive:
                 record = self.world.record(self.world.index[operation_id], seen_at)
                 self._observe(operation_id, Seen(timing=timing, record=record))
             case Sweep():
-                rows, token = self.world.page(ask.status, ask.start, ask.end, ask.token, 1000, seen_at)
+                rows, token = self.world.page(ask, seen_at)
                 records = tuple(self.world.record(row, seen_at) for row in rows)
                 for record in records:
                     if record.id in self.operations:
                         self._observe(str(record.id), Seen(timing=timing, record=record))
                 self.planner.swept(ask, Page(timing=timing, records=records, next_token=token), now)
-            case Probe():
+            case Probe() | Discover():
                 pass
 
     def _observe(self, operation_id: str, observation: Observation) -> None:
         before = self.operations[operation_id]
         if before.phase is Phase.FINAL:
+            return
+        if self._is_unchanged(before, observation):
+            self.planner.learned(before, observation, self.now)
             return
         step = observe(before, observation, self.now, self.rules)
         self.operations[operation_id] = step.operation
@@ -138,9 +149,17 @@ class _Drive:
             end = self.world.ended[self.world.index[operation_id]]
             if end >= self._instant(self.measured_from):
                 self.outcome.delays.append((self.now.at - end) / SECOND)
+        if before.status is Status.SCHEDULED and step.operation.status is not Status.SCHEDULED:
+            # What is scheduled had its last change at its creation.
+            began = self.world.begins if isinstance(self.world, Tomorrow) else self.now.at
+            self.outcome.begun.append((self.now.at - began) / SECOND)
         if step.operation.phase is Phase.FINAL:
             self.outcome.finished += 1
         self.planner.learned(step.operation, observation, self.now)
+
+    def _is_unchanged(self, operation: Operation, observation: Observation) -> bool:
+        """Whether the lifecycle would only repeat itself: most of what sweeps show is as it was."""
+        return isinstance(observation, Seen) and observation.record.word == operation.status == Status.PROCESSING
 
     def _advance(self) -> None:
         """To whatever comes next: an answer, a birth, or a question that may be asked."""
@@ -161,5 +180,5 @@ def _kind(ask: Ask) -> str:
             return "fetch"
         case Sweep(status=status):
             return "sweep all" if status is None else f"sweep {status}"
-        case Probe():
+        case Probe() | Discover():
             return "probe"

@@ -1,6 +1,7 @@
 """A model of upstream that is quick enough for a hundred thousand operations: consistent lists, no faults.
 
-Lifetimes are log-uniform, a few operations are canceled. Rows lie in order of creation; a list is read newest first, as upstream's examples show.
+Lifetimes are log-uniform, a few operations are canceled. Rows lie in order of creation; a list is read newest first,
+as upstream's examples show.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import random
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 
-from watcher.core.model import SECOND, Instant, Status, Stats
+from watcher.core.asks import PAGE_SIZE, Sweep
+from watcher.core.model import SECOND, Instant, Stats, Status
 from watcher.core.observation import Record
 from watcher.simulator.ids import make_id
 
@@ -76,20 +78,25 @@ class World:
             updated_at=end if ended else self.created[position],
         )
 
-    def page(
-        self, status: Status | None, start: Instant, end: Instant, token: str | None, size: int, now: Instant
-    ) -> tuple[list[int], str | None]:
+    def page(self, ask: Sweep, now: Instant) -> tuple[list[int], str | None]:
         """Positions of a page's rows, and the token of the next page."""
-        low = bisect_left(self.created, start)
-        position = (int(token) if token else bisect_right(self.created, min(end, now))) - 1
+        low = bisect_left(self.created, ask.start)
+        position = (int(ask.token) if ask.token else bisect_right(self.created, min(ask.end, now))) - 1
         rows: list[int] = []
-        running = status is Status.PROCESSING
-        ended = self.ended
-        while position >= low and len(rows) < size:
-            if status is None or (ended[position] > now) is running:
+        while position >= low and len(rows) < PAGE_SIZE:
+            if self.is_on(ask.status, position, now):
                 rows.append(position)
             position -= 1
         return rows, str(position + 1) if position >= low else None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing will be created any more."""
+        return self.per_second == 0
+
+    def is_on(self, status: Status | None, position: int, now: Instant) -> bool:
+        """Whether a list shows it; nothing here is ever SCHEDULED."""
+        return status is None or (status is Status.PROCESSING and self.ended[position] > now)
 
     def _add(self, created: Instant) -> str:
         lifetime = SHORTEST * (LONGEST / SHORTEST) ** self.chance.random()

@@ -31,7 +31,8 @@ from watcher.core.asks import Ask, Fetch, Probe
 from watcher.core.governor import FOREVER, Governor, Permit, Share, Verdict
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Stats
 from watcher.core.observation import Observation, Seen
-from watcher.core.planner import IDLE_EVERY, SETTLE_SLACK, Planner, Promise
+from watcher.core.looks import SETTLE_SLACK
+from watcher.core.planner import IDLE_EVERY, Planner, Promise
 from watcher.core.snapshot import NextLook
 
 PROMISE = Promise(freshness=5 * SECOND, settle_after=(30 * SECOND, 2 * MINUTE))

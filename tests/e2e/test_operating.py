@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -259,12 +260,16 @@ class Prometheus:
         answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expression}, trust_env=False).json()
         return list(answer["data"]["result"])
 
+    def shows(self, expression: str, *values: str) -> bool:
+        """Whether exactly these values are there now."""
+        return tuple(row["value"][1] for row in self.query(expression)) == values
+
 
 def start_all(prometheis: list[Prometheus]) -> None:
     for prometheus in prometheis:
         prometheus.start()
     for prometheus in prometheis:
-        until(lambda p=prometheus: answers(f"{p.url}/-/ready"), within=30, what="Prometheus is ready")
+        until(partial(answers, f"{prometheus.url}/-/ready"), within=30, what="Prometheus is ready")
 
 
 def stop_all(prometheis: list[Prometheus]) -> None:
@@ -297,20 +302,16 @@ def test_a_prometheus_that_was_away_still_gets_the_final_stats_and_then_the_seri
             try:
                 start_all(prometheis)
                 for prometheus in prometheis:
-                    until(lambda p=prometheus: p.query(sent), within=10, what="the operation is scraped")
+                    until(partial(prometheus.query, sent), within=10, what="the operation is scraped")
                 stop_all(prometheis)
                 assert not daemon.events("operation.finished")
                 until(lambda: daemon.events("operation.finished"), within=30, what="the operation ends")
                 time.sleep(12)
                 start_all(prometheis)
                 for prometheus in prometheis:
-                    until(
-                        lambda p=prometheus: [row["value"][1] for row in p.query(failed)] == ["7"],
-                        within=10,
-                        what="the final stats arrive",
-                    )
+                    until(partial(prometheus.shows, failed, "7"), within=10, what="the final stats arrive")
                 for prometheus in prometheis:
-                    until(lambda p=prometheus: not p.query(failed), within=30, what="the series leave")
+                    until(partial(prometheus.shows, failed), within=30, what="the series leave")
             finally:
                 stop_all(prometheis)
             assert daemon.terminate() == 0

@@ -73,7 +73,7 @@ class Simulator:
             "--listen",
             f"127.0.0.1:{self.port}",
             "--scenario",
-            file,
+            str(file),
         ]
         self.process = subprocess.Popen(command, env=environment({}), stdout=subprocess.DEVNULL)
         until(lambda: answers(f"{self.control_url}/requests"), within=20, what="the simulated API answers")

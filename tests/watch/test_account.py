@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from tests.support.failing import FailingStore
@@ -32,6 +33,7 @@ from watcher.core.model import (
 )
 from watcher.simulator import Scenario, parse_scenario
 from watcher.simulator.ids import make_id
+from watcher.simulator.life import last_stats
 from watcher.store import Entry
 from watcher.store.memory import MemoryStore
 
@@ -174,10 +176,8 @@ faults:
             now = rig.clock.now().at
         troubled = sum(1 for attempt in rig.heard.attempts if attempt.why)
         assert 0.2 < troubled / len(rig.heard.attempts) < 0.4
-        ends = Counter(event.operation_id for event in events if isinstance(event.event, Finished))
-        assert ends == Counter(IDS)
-        from watcher.simulator.life import last_stats
-
+        told = Counter(event.operation_id for event in events if isinstance(event.event, Finished))
+        assert told == Counter(IDS)
         truth = [last_stats(life) for life in lives_by_id.values()]
         assert totals["operations", "completed"] + totals["operations", "canceled"] == 1000
         for state in ("sent", "failed", "canceled"):
@@ -223,8 +223,6 @@ def test_a_token_replaced_under_load_is_no_event() -> None:
             await rig.track(IDS[:1])
             await asyncio.sleep(20)
             secret[0] = "the-next-token"
-            import msgspec
-
             rig.upstream.set_accounts([msgspec.structs.replace(account, auth_token="the-next-token")])
             await asyncio.sleep(60)
             assert rig.snapshot().up

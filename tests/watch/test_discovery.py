@@ -141,7 +141,7 @@ faults:
 
 def test_the_cursor_waits_until_the_store_has_taken_the_page() -> None:
     async def main() -> None:
-        from tests.support.failing import FailingStore  # noqa: PLC0415 -- only here
+        from tests.support.failing import FailingStore
 
         store = FailingStore()
         async with running(QUIET, store=store, settings=discovering()) as rig:

@@ -1,14 +1,15 @@
 """How many rows a list has for what was created when: learned from every page, foreign rows included.
 
-Counts stand per list and creation bucket. What was created then does not change any more, only how much of it still runs; so a count is good until the next
-page tells better. Where nothing was learned, nothing is expected: the first page corrects that.
+Counts stand per list and creation bucket. What was created then does not change any more, only how much of it still
+runs; so a count is good until the next page tells better. Where nothing was learned, nothing is expected: the first
+page corrects that. How many rows fit on a page is learned as well, for upstream may send short ones.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from watcher.core.model import RECORD_LIFE, SECOND, Instant, Micros, Status
 
@@ -16,23 +17,58 @@ BUCKET: Micros = 16 * SECOND
 _GUESSED_AT_MOST = 8 * 24 * 225
 """Buckets, so eight days: nothing older is shown."""
 
+ROWS_A_PAGE = 930.0
+"""Rows planned for a full page: some room for what was created meanwhile."""
+
+_FEWEST_ROWS = 5.0
+_LEARNING, _FORGETTING = 0.25, 0.05
+
+FADE_EVERY: Micros = 10 * SECOND
+
+SWEPT_STATUSES = (Status.PROCESSING, Status.SCHEDULED)
+_LISTED: Mapping[str | None, Status] = {status.value: status for status in SWEPT_STATUSES}
+
+
+def bucket_of(instant: Instant) -> int:
+    """The creation bucket that an instant is in."""
+    return instant // BUCKET
+
+
+def listed(word: str | None) -> Status | None:
+    """The list of one status that a row with this word is on."""
+    return _LISTED.get(word)
+
 
 class _Counts:
-    """Rows by bucket, with the known buckets in order."""
+    """Rows by bucket, with the known buckets in order, and the rows that a page holds."""
 
     def __init__(self) -> None:
         self.rows: dict[int, float] = {}
         self.known: list[int] = []
+        self.guessed: set[int] = set()
+        self.page = ROWS_A_PAGE
 
     def put(self, bucket: int, rows: float) -> None:
         if bucket not in self.rows:
             insort(self.known, bucket)
         self.rows[bucket] = rows
+        self.guessed.discard(bucket)
+
+    def guess(self, bucket: int, rows: float) -> None:
+        if bucket not in self.rows or bucket in self.guessed:
+            self.put(bucket, rows)
+            self.guessed.add(bucket)
+
+    def fade(self) -> None:
+        for bucket in self.guessed:
+            self.rows[bucket] /= 2
+        self.page += (ROWS_A_PAGE - self.page) * _FORGETTING
 
     def forget_before(self, bucket: int) -> None:
         gone = bisect_left(self.known, bucket)
         for old in self.known[:gone]:
             del self.rows[old]
+            self.guessed.discard(old)
         del self.known[:gone]
 
 
@@ -40,16 +76,13 @@ class Densities:
     """Expected rows of the lists of one account; `None` is the list of everything."""
 
     def __init__(self) -> None:
-        self._lists: dict[Status | None, _Counts] = {
-            None: _Counts(),
-            Status.PROCESSING: _Counts(),
-            Status.SCHEDULED: _Counts(),
-        }
+        self._lists: dict[Status | None, _Counts] = {status: _Counts() for status in (None, *SWEPT_STATUSES)}
+        self._fade_due: Micros = 0
 
     def between(self, status: Status | None, start: Instant, end: Instant) -> float:
         """Rows expected for what was created from `start` to `end`."""
         counts = self._lists[status]
-        first, last = start // BUCKET, end // BUCKET
+        first, last = bucket_of(start), bucket_of(end)
         if first == last:
             return counts.rows.get(first, 0.0) * (end - start) / BUCKET
         rows = counts.rows.get(first, 0.0) * ((first + 1) * BUCKET - start) / BUCKET
@@ -59,31 +92,57 @@ class Densities:
             rows += sum(counts.rows[bucket] for bucket in inner)
         return rows
 
+    def rate(self, status: Status | None, bucket: int) -> float:
+        """Rows for each microsecond of a bucket."""
+        return self._lists[status].rows.get(bucket, 0.0) / BUCKET
+
+    def rows_a_page(self, status: Status | None) -> float:
+        """Rows that a page of the list is planned to show."""
+        return self._lists[status].page
+
+    def learn_page(self, status: Status | None, rows: int) -> None:
+        """A page had so many rows, and there were more to come."""
+        counts = self._lists[status]
+        short = max(min(rows, ROWS_A_PAGE), _FEWEST_ROWS)
+        counts.page += (short - counts.page) * _LEARNING
+
+    def fade(self, tick: Micros) -> None:
+        """Now and then, guesses and what was learned of short pages count less: they may be far too bad."""
+        if tick >= self._fade_due:
+            self._fade_due = tick + FADE_EVERY
+            for counts in self._lists.values():
+                counts.fade()
+
     def learn_whole(self, status: Status | None, start: Instant, end: Instant, created: Sequence[Instant]) -> None:
         """A list was read to its end between these bounds: its counts are true, and so is emptiness."""
         counts = self._lists[status]
-        found = Counter(instant // BUCKET for instant in created)
-        first, last = start // BUCKET, end // BUCKET
+        found = Counter([instant // BUCKET for instant in created])
+        first, last = bucket_of(start), bucket_of(end)
         known = counts.known[bisect_left(counts.known, first) : bisect_left(counts.known, last + 1)]
         for bucket in {*known, *found}:
             share = (min(end, (bucket + 1) * BUCKET) - max(start, bucket * BUCKET)) / BUCKET
             before = counts.rows.get(bucket)
-            # What lies outside of the bounds is as it was, or alike where nothing is known.
-            counts.put(bucket, found[bucket] / share if before is None else found[bucket] + before * (1 - share))
+            if before is not None:
+                # What lies outside of the bounds is as it was.
+                counts.put(bucket, found[bucket] + before * max(1 - share, 0.0))
+            elif share > 0:
+                counts.put(bucket, found[bucket] / share)
 
     def learn_some(self, status: Status | None, start: Instant, end: Instant, created: Sequence[Instant]) -> None:
-        """A list was read in part: there are at least so many rows, and elsewhere between the bounds as many as where they were."""
+        """A list was read in part: at least so many rows; the rest between the bounds is guessed to be like them."""
         counts = self._lists[status]
         if not created:
             return
-        found = Counter(instant // BUCKET for instant in created)
+        found = Counter([instant // BUCKET for instant in created])
         low, high = min(found), max(found)
         usual = len(created) / (high - low + 1)
-        for bucket in range(max(start // BUCKET, high - _GUESSED_AT_MOST), end // BUCKET + 1):
-            rows = found[bucket] if low < bucket < high else max(found[bucket], usual)
-            counts.put(bucket, max(counts.rows.get(bucket, 0.0), rows))
+        for bucket in range(max(bucket_of(start), high - _GUESSED_AT_MOST), bucket_of(end) + 1):
+            if low < bucket < high or found[bucket] > usual:
+                counts.put(bucket, max(counts.rows.get(bucket, 0.0), found[bucket]))
+            else:
+                counts.guess(bucket, usual)
 
     def forget_before(self, now: Instant) -> None:
         """Drop what upstream shows no longer."""
         for counts in self._lists.values():
-            counts.forget_before((now - RECORD_LIFE) // BUCKET)
+            counts.forget_before(bucket_of(now - RECORD_LIFE))

@@ -1,34 +1,43 @@
-"""How fast operations leave a list of one status, learned from sweeps.
+"""How fast operations leave a list of one status, learned from looks.
 
-Lifetimes that spread over orders of magnitude end at a rate that falls with age, whatever their spread: the chance to
-leave within some time is a rate × that time / age. Where lifetimes are otherwise, learning makes up for it.
+The chance to leave within some time is a rate × that time / age: so it is where lifetimes spread over orders of
+magnitude, with a rate that changes slowly with age. It is learned for each doubling of the age.
 """
 
 from __future__ import annotations
 
 from watcher.core.model import SECOND, Micros
 
-FADING = 0.98
-"""What was learned counts so much less with every further sweep."""
+_FADING = 0.98
+"""What was learned counts so much less with every further sweep of that age."""
+
+_CLASSES = 32
+_ASSUMED_LEFT, _ASSUMED_EXPOSURE = 0.3, 1.0
 
 
 class Departures:
-    """The learned rate; not told apart by list, since nearly all leave the one of PROCESSING."""
+    """The learned rates, by doublings of the age in seconds."""
 
     def __init__(self) -> None:
-        self._left, self._expected = 0.6, 5.0
+        self._left = [_ASSUMED_LEFT] * _CLASSES
+        self._exposed = [_ASSUMED_EXPOSURE] * _CLASSES
 
-    @property
-    def rate(self) -> float:
+    def rate(self, age: Micros) -> float:
         """Departures for each unit of time passed / age."""
-        return self._left / self._expected
+        at = class_of(age)
+        return self._left[at] / self._exposed[at]
 
-    def learn(self, left: int, exposure: float) -> None:
-        """Of operations whose times passed / ages sum up to `exposure`, so many had left."""
-        self._left = self._left * FADING + left
-        self._expected = self._expected * FADING + exposure + 0.01
+    def expect(self, passed: Micros, age: Micros, count: int) -> None:
+        """So many of that age are looked at, each some time after its last look."""
+        at = class_of(age)
+        self._left[at] *= _FADING
+        self._exposed[at] = self._exposed[at] * _FADING + passed / max(age, SECOND) * count
+
+    def left(self, age: Micros) -> None:
+        """One of that age had left its list."""
+        self._left[class_of(age)] += 1
 
 
-def relative(passed: Micros, age: Micros) -> float:
-    """Time passed / age, for what is at least a second old."""
-    return passed / max(age, SECOND)
+def class_of(age: Micros) -> int:
+    """Which doubling of a second an age is in."""
+    return min(max(age // SECOND, 0).bit_length(), _CLASSES - 1)

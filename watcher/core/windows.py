@@ -1,20 +1,21 @@
 """Which window of which list is the best question about an operation that is due.
 
-A page of a list shows up to 1,000 operations for the price of one. Its worth is the sum of the looks that it spares: a
-look at an operation that is due is worth a whole one, at one that was just seen nothing. The list of everything also
-shows how operations ended; the list of one status is shorter, but whoever vanished from it must be looked at again.
-Both are weighed against asking for the operation alone.
+A page of a list shows up to 1,000 operations for the price of one. A look grows in worth from nothing, just after the
+last one, to a whole one when it is due. What a look costs otherwise is its price: a request for who must be asked about
+by id, and next to nothing for who is on a list of one status beside many others. That list is short, but whoever
+vanished from it must be looked at again; the list of everything is longer and also shows how operations ended. So it is
+read where it saves enough of both: the looks, and the second looks at those that left.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from watcher.core.densities import BUCKET, Densities
-from watcher.core.departures import Departures, relative
+from watcher.core.departures import Departures, class_of
 from watcher.core.looks import Look
 from watcher.core.model import SECOND, Instant, Micros, Moment, Status
 from watcher.core.places import Places
@@ -23,89 +24,220 @@ PAD: Micros = 2 * SECOND
 """Bounds are padded: `createdAt` has whole seconds, and whether bounds are inclusive is not stated."""
 
 WORTHWHILE = 1.5
-"""A sweep must spare more than so many single looks, since it may show less than is hoped."""
+"""A sweep must spare so many requests for each of its own, since it may show less than is hoped."""
 
 RISK_OF_THE_UNSEEN = 0.3
 """How likely it is that the list of PROCESSING does not show an operation that was never seen."""
 
+PRICED_EVERY = 8
+"""The price of a look is learned anew with every so manieth question."""
+
+_PRICE_LEARNING = 0.3
+
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """A window of a list, what it is expected to cost and to spare, and whom it should show."""
+    """A window of a list, what it spares, and whom it should show.
+
+    `worth` is in looks for the list of one status, in requests for the list of everything.
+    """
 
     status: Status | None
     start: Instant
     end: Instant
     pages: int
     worth: float
-    cost: float
     members: Sequence[Look]
 
-    @property
-    def yield_(self) -> float:
-        """Single looks spared for each request."""
-        return self.worth / self.cost
+
+class _Side(msgspec.Struct, gc=False):
+    """Who lies on one side of an anchor, outwards; rows and worth add up from the anchor on.
+
+    `edge` and `edge_rows` are of the first who has no room.
+    """
+
+    looks: list[Look]
+    rows: list[float]
+    worth: list[float]
+    edge: Instant | None
+    edge_rows: float
+
+    def bound(self, reach: int, anchor: Instant, spare: float) -> Instant:
+        """Where a window that shows so many ends: in the gap to the next, as far as there is room to spare.
+
+        Gaps are read along, since what is guessed of them may be far too much, and would never be known better.
+        """
+        at = (self.looks[reach - 1].place or anchor) if reach else anchor
+        beyond = self.looks[reach].place if reach < len(self.looks) else self.edge
+        if beyond is None:
+            return at
+        gap_rows = (self.rows[reach] if reach < len(self.rows) else self.edge_rows) - self.rows_of(reach)
+        return at + round((beyond - at) * min(spare / max(gap_rows, 1.0), 1.0))
+
+    def rows_of(self, reach: int) -> float:
+        """Rows up to so many; at least themselves."""
+        return max(self.rows[reach - 1], reach) if reach else 0.0
+
+    def worth_of(self, reach: int) -> float:
+        """What looks at so many are worth."""
+        return self.worth[reach - 1] if reach else 0.0
 
 
-class _Step(msgspec.Struct, gc=False):
-    """The next operation outwards that is worth something, and the rows to it."""
+class _Prices:
+    """What a look at who is on a list of one status costs there, in requests, by doublings of the age."""
 
-    look: Look
-    place: Instant
-    worth: float
-    rows: float
+    def __init__(self) -> None:
+        self._prices: dict[int, float] = {}
+        self._questions: dict[int, int] = {}
+
+    def of(self, age: Micros) -> float:
+        return self._prices.get(class_of(age), 1.0)
+
+    def is_old(self, age: Micros) -> bool:
+        """Whether it should be learned with this question."""
+        at = class_of(age)
+        asked = self._questions.get(at, 0)
+        self._questions[at] = asked + 1
+        return asked % PRICED_EVERY == 0
+
+    def learn(self, age: Micros, price: float) -> None:
+        at = class_of(age)
+        before = self._prices.get(at, price)
+        self._prices[at] = before + (price - before) * _PRICE_LEARNING
 
 
 class Weighing:
-    """What windows would be worth at one moment."""
+    """What windows are worth; keeps the price of a look at who is on a list of one status."""
 
-    def __init__(self, places: Places, densities: Densities, departures: Departures, now: Moment) -> None:
+    def __init__(self, places: Places, densities: Densities, departures: Departures) -> None:
         self._places = places
         self._densities = densities
         self._departures = departures
-        self._now = now
+        self._prices = _Prices()
 
-    def best(self, look: Look) -> Window | None:
-        """The window that spares the most looks for a request; None where the operation is better asked for alone."""
-        if look.alone or look.place is None:
+    def best(self, look: Look, now: Moment) -> Window | None:
+        """The window that spares the most requests; None where the operation is better asked for alone."""
+        place = look.place
+        if look.alone or place is None:
             return None
-        lists = (None,) if look.status is None else (None, look.status)
-        windows = [self.window(look, look.place, status) for status in lists]
-        best = max(windows, key=lambda window: window.yield_)
-        return best if best.yield_ >= WORTHWHILE else None
+        age = now.at - place
+        listed = self._listed(look, place, now) if self._prices.is_old(age) else None
+        everything = self._window(look, place, None, now)
+        own = 1.0 if look.status is None else self._prices.of(age)
+        if everything.worth - own >= everything.pages:
+            return everything
+        if look.status is None:
+            return None
+        listed = self._listed(look, place, now) if listed is None else listed
+        # Who vanished from it must be looked at again.
+        cost = listed.pages + self._risk(listed.members, now)
+        return listed if listed.worth >= WORTHWHILE * cost else None
 
-    def window(self, anchor: Look, place: Instant, status: Status | None) -> Window:
-        """The window around an operation, as far as its pages have room."""
-        densities, places = self._densities, self._places
-        page = densities.rows_a_page(status)
-        # The pads are part of what is read, and rows are at least those that are ours.
-        rows = densities.between(status, place - PAD, place + PAD)
-        rows = max(rows, _shown_by(status, places.between(place - PAD, place + PAD)))
+    def _listed(self, look: Look, place: Instant, now: Moment) -> Window:
+        """A window of the list of one status; it teaches the price of a look."""
+        status = Status.PROCESSING if look.status is None else look.status
+        window = self._window(look, place, status, now)
+        shown = self._places.between(window.start, window.end)
+        self._prices.learn(now.at - place, window.pages / max(_on(status, shown), 1))
+        return window
+
+    def _window(self, anchor: Look, place: Instant, status: Status | None, now: Moment) -> Window:
+        """The window around an operation that is worth most, as far as its pages have room."""
+        page = self._densities.rows_a_page(status)
+        rows = self._rows_around(place, status)
         pages = max(math.ceil(rows / page), 1)
-        position = places.position(anchor, place)
-        worth_of = self.worth if status is None else self._worth_in(status)
-        room = pages * page
-        older = self._outwards(range(position - 1, -1, -1), place, status, worth_of, room)
-        newer = self._outwards(range(position + 1, len(places.looks)), place, status, worth_of, room)
-        members, start, end, worth = [anchor], place, place, 1.0
-        older_step, newer_step = next(older, None), next(newer, None)
-        while (step := _worthier(older_step, newer_step)) is not None:
-            fits = rows + step.rows <= room and len(members) < room
-            if fits:
-                rows += step.rows
-                worth += step.worth
-                members.append(step.look)
-            if step is older_step:
-                start = step.place if fits else start
-                older_step = next(older, None) if fits else None
-            else:
-                end = step.place if fits else end
-                newer_step = next(newer, None) if fits else None
+        room = pages * page - rows
+        position = self._places.position(anchor, place)
+        older = self._side(range(position, -1, -1), place, status=status, room=room, now=now)
+        ahead = range(position + 1, len(self._places.looks))
+        newer = self._side(ahead, place, status=status, room=room, now=now)
+        left, right = _best_reach(older, newer, room)
+        spare = (room - older.rows_of(left) - newer.rows_of(right)) / 4
         return Window(
             status=status,
-            start=start - PAD,
-            end=end + PAD,
+            start=min(older.bound(left, place, spare), place) - PAD,
+            end=max(newer.bound(right, place, spare), place) + PAD,
             pages=pages,
-            worth=worth,
-            cost=pages + self._risk(members, status),
-            members=members,
+            worth=older.worth_of(left) + newer.worth_of(right),
+            members=older.looks[:left] + newer.looks[:right],
         )
+
+    def _rows_around(self, place: Instant, status: Status | None) -> float:
+        """Rows within the pads, which are part of what is read; at least those that are ours."""
+        near = self._places.between(place - PAD, place + PAD)
+        ours = len(near) if status is None else _on(status, near)
+        return max(self._densities.between(status, place - PAD, place + PAD), ours)
+
+    # The innermost loop: a call for each of a thousand operations would be most of its time.
+    def _side(self, positions: range, anchor: Instant, *, status: Status | None, room: float, now: Moment) -> _Side:
+        """Whoever the list should show and that is worth something, one after the other."""
+        instants, looks, tick, at = self._places.instants, self._places.looks, now.tick, now.at
+        densities, departures = self._densities, self._departures
+        side = _Side([], [], [], None, 0.0)
+        edge = anchor
+        price = 0.0 if status is not None else self._prices.of(at - anchor)
+        bucket, rate, departing, rows, worth = -1, 0.0, 0.0, 0.0, 0.0
+        for position in positions:
+            place = instants[position]
+            if place // BUCKET == bucket:
+                rows += rate * abs(place - edge)
+            else:
+                rows += densities.between(status, min(place, edge), max(place, edge))
+                bucket = place // BUCKET
+                rate = densities.rate(status, bucket)
+                departing = departures.rate(at - place) / max(at - place, SECOND)
+            edge = place
+            if rows > room or len(side.looks) > room:
+                side.edge, side.edge_rows = place, rows
+                break
+            look = looks[position]
+            # Who is asked about already is shown by somebody else; who is alone, by nobody.
+            if look.asked or look.alone or (status is not None and look.status is not status):
+                continue
+            due = look.due
+            if look.settles:
+                if due > tick:
+                    continue
+                worth += 1.0
+            else:
+                since = look.since
+                spared = 1.0 if due <= tick else (tick - since) / (due - since)
+                if price and look.status is not None:
+                    cost = price + (departing * (tick - since) if look.was_seen else RISK_OF_THE_UNSEEN)
+                    if cost < 1:
+                        spared *= cost
+                worth += spared
+            side.looks.append(look)
+            side.rows.append(rows)
+            side.worth.append(worth)
+        return side
+
+    def _risk(self, members: Sequence[Look], now: Moment) -> float:
+        """How many of them have left their list since they were last looked at."""
+        tick, at, departures = now.tick, now.at, self._departures
+        risk = 0.0
+        bucket, departing = -1, 0.0
+        for look in members:
+            place = look.place or 0
+            if place // BUCKET != bucket:
+                bucket = place // BUCKET
+                departing = departures.rate(at - place) / max(at - place, SECOND)
+            risk += min(departing * (tick - look.since), 1.0) if look.was_seen else RISK_OF_THE_UNSEEN
+        return risk
+
+
+def _on(status: Status, looks: Sequence[Look]) -> int:
+    return sum(look.status is status for look in looks)
+
+
+def _best_reach(older: _Side, newer: _Side, room: float) -> tuple[int, int]:
+    """How many of each side have room together and are worth most."""
+    best, reach = -1.0, (0, 0)
+    right = len(newer.looks)
+    for left in range(len(older.looks) + 1):
+        rows = older.rows_of(left)
+        while right and rows + newer.rows_of(right) > room:
+            right -= 1
+        worth = older.worth_of(left) + newer.worth_of(right)
+        if worth > best:
+            best, reach = worth, (left, right)
+    return reach

@@ -1,0 +1,1 @@
+"""What the watcher costs and how fresh it is, measured."""

@@ -1,0 +1,22 @@
+"""`python -m benchmarks [planner|daemon] [options]`: the named benchmark with its options, or both with none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+NAMES = ("planner", "daemon")
+
+
+def main(arguments: list[str]) -> int:
+    named = arguments[:1] if arguments[:1] and arguments[0] in NAMES else []
+    options = arguments[len(named) :]
+    codes = [
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], check=False).returncode
+        for name in named or NAMES
+    ]
+    return max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

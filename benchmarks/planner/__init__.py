@@ -1,0 +1,1 @@
+"""Requests per operation and detection delay, in virtual time."""

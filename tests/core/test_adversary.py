@@ -1,0 +1,213 @@
+"""No operation is ever lost or ended wrongly, whatever lists do: thousands of small histories against an adversary.
+
+The adversary moves rows between pages, sends short, empty and garbled pages, reorders, repeats rows and tokens, refuses
+tokens, shows stale rows and forgets to show what is there; asked by id, it answers stale, late with 404, or not at all.
+After a while it grows honest, so that every history has an end.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+
+from watcher.core.asks import Ask, Fetch, Sweep
+from watcher.core.governor import FOREVER, Governor, Permit, Share, Verdict
+from watcher.core.lifecycle import Rules, observe
+from watcher.core.model import SECOND, Instant, Micros, Moment, Operation, Phase, Source, Stats, Status, Tally
+from watcher.core.observation import Missing, Observation, Page, Record, Refused, Seen, Timing, Trouble, Unanswered
+from watcher.core.planner import Planner, Promise
+from watcher.simulator.ids import make_id
+
+HISTORIES, CHUNKS = 10_000, 16
+START = Moment(1_790_000_000 * SECOND, 1000 * SECOND)
+FRESHNESS = 20 * SECOND
+SETTLE = (3 * SECOND,)
+HONEST_AFTER = 60 * SECOND
+OVER_AFTER = 600 * SECOND
+
+
+@dataclass(frozen=True)
+class Life:
+    """What is true of one operation, in upstream's instants."""
+
+    id: str
+    created: Instant
+    begins: Instant
+    ends: Instant
+    outcome: Status
+
+    def record(self, at: Instant, *, with_created: bool = True) -> Record:
+        word = self.outcome if at >= self.ends else Status.PROCESSING if at >= self.begins else Status.SCHEDULED
+        updated = max(one for one in (self.created, self.begins, self.ends) if one <= at or one == self.created)
+        return Record(
+            id=self.id,
+            word=word.value,
+            stats=Stats(total=3, sent=3 if at >= self.ends else 0),
+            created_at=self.created if with_created else None,
+            updated_at=updated,
+        )
+
+
+class Adversary:
+    """Upstream at its worst, each trouble as likely as this history drew it."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        now = START.at
+        self.lives: dict[str, Life] = {}
+        for number in range(chance.randint(1, 7) + chance.randint(0, 6)):
+            created = now - chance.randint(0, 40) * SECOND
+            begins = created + chance.choice((0, 0, 0, 25)) * SECOND
+            outcome = chance.choice((Status.COMPLETED, Status.COMPLETED, Status.CANCELED))
+            life = Life(make_id(created, chance), created, begins, begins + chance.randint(1, 80) * SECOND, outcome)
+            self.lives[life.id] = life
+            if number == 0:
+                continue
+        ids = list(self.lives)
+        self.ours = ids[: max(1, len(ids) - chance.randint(0, 4))]
+        self.likely = {
+            trouble: chance.choice((0, 0, 0.2, 0.6))
+            for trouble in (
+                "unanswered", "refused", "short", "empty", "repeated", "hidden", "stale", "garbled", "shuffled",
+                "doubled", "missing", "nameless",
+            )
+        }  # fmt: skip
+        self.size = chance.choice((1, 2, 5, 1000))
+
+    def does(self, trouble: str, now: Moment) -> bool:
+        return now.tick < START.tick + HONEST_AFTER and self.chance.random() < self.likely[trouble]
+
+    def seen_at(self, now: Moment) -> Instant:
+        return now.at - self.chance.randint(0, 30) * SECOND if self.does("stale", now) else now.at
+
+    def fetch(self, operation_id: str, timing: Timing) -> Observation:
+        now, life = timing.asked, self.lives[operation_id]
+        if self.does("unanswered", now):
+            return Unanswered(timing=timing, trouble=Trouble.TIMEOUT)
+        at = self.seen_at(now)
+        if at < life.created or self.does("missing", now):
+            return Missing(timing=timing)
+        return Seen(timing=timing, record=life.record(at))
+
+    def page(self, ask: Sweep, timing: Timing) -> Page | Refused | Unanswered:
+        now = timing.asked
+        if self.does("unanswered", now):
+            return Unanswered(timing=timing, trouble=Trouble.UPSTREAM)
+        if ask.token is not None and self.does("refused", now):
+            return Refused(timing=timing)
+        rows = self.rows(ask, now)
+        if self.does("shuffled", now):
+            self.chance.shuffle(rows)
+        first = int(ask.token) if ask.token is not None else 0
+        size = 0 if self.does("empty", now) else self.size
+        if size and self.does("short", now):
+            size = self.chance.randint(0, size)
+        shown = rows[first : first + size]
+        token = str(first + size) if first + size < len(rows) else None
+        if self.does("repeated", now):
+            token = ask.token or "0"
+        if shown and self.does("doubled", now):
+            shown.append(self.chance.choice(shown))
+        garbled = 0
+        if shown and self.does("garbled", now):
+            shown.pop()
+            garbled = 1
+        return Page(timing=timing, records=tuple(shown), garbled=garbled, next_token=token)
+
+    def rows(self, ask: Sweep, now: Moment) -> list[Record]:
+        found = []
+        for life in self.lives.values():
+            at = self.seen_at(now)
+            if not ask.start <= life.created <= ask.end or at < life.created or self.does("hidden", now):
+                continue
+            record = life.record(at, with_created=not self.does("nameless", now))
+            if ask.status is None or record.word == ask.status.value:
+                found.append(record)
+        return found
+
+
+class History:
+    """The planner, the governor and the lifecycle against one adversary, to the end."""
+
+    def __init__(self, seed: int) -> None:
+        self.upstream = Adversary(random.Random(seed))
+        self.rules = Rules(settle_after=SETTLE)
+        self.now = START
+        self.planner = Planner(Promise(freshness=FRESHNESS, settle_after=SETTLE), START)
+        self.governor = Governor(Share(per_second=10, concurrency=3), START.tick)
+        self.operations: dict[str, Operation] = {}
+        self.flights: list[tuple[Micros, int, Ask, Permit, Moment]] = []
+        self.number = itertools.count()
+        self.requests: Counter[str] = Counter()
+        self.tallies: list[Tally] = []
+
+    def run(self) -> None:
+        for operation_id in self.upstream.ours:
+            operation = Operation(account="a", id=operation_id, source=Source.API, registered_at=self.now.at)
+            self.operations[operation_id] = operation
+            self.planner.follow(operation, self.now)
+        while self.now.tick < START.tick + OVER_AFTER and not self.is_over():
+            while self.flights and self.flights[0][0] <= self.now.tick:
+                self.land()
+            self.ask()
+            self.advance()
+
+    def is_over(self) -> bool:
+        return all(operation.phase is Phase.FINAL for operation in self.operations.values())
+
+    def ask(self) -> None:
+        while self.governor.wait(self.now.tick) == 0 and (ask := self.planner.choose(self.now)) is not None:
+            if isinstance(ask, Fetch):
+                assert all(flight[2] != ask for flight in self.flights), "asked about twice at once"
+                assert self.operations[ask.operation_id].phase is not Phase.FINAL
+            self.requests[type(ask).__name__] += 1
+            takes = self.upstream.chance.choice((0, 100_000, 100_000, 4 * SECOND))
+            permit = self.governor.begin(self.now.tick)
+            heapq.heappush(self.flights, (self.now.tick + takes, next(self.number), ask, permit, self.now))
+
+    def land(self) -> None:
+        _, _, ask, permit, asked = heapq.heappop(self.flights)
+        self.governor.end(permit, Verdict.GOOD, self.now.tick, retry_after=None, chance=0)
+        timing = Timing(asked=asked, answered=self.now)
+        self.planner.answered(ask, self.now)
+        if isinstance(ask, Fetch):
+            self.observe(ask.operation_id, self.upstream.fetch(ask.operation_id, timing))
+        elif isinstance(ask, Sweep):
+            answer = self.upstream.page(ask, timing)
+            for record in answer.records if isinstance(answer, Page) else ():
+                if record.id in self.operations:
+                    self.observe(str(record.id), Seen(timing=timing, record=record))
+            self.planner.swept(ask, answer, self.now)
+
+    def observe(self, operation_id: str, observation: Observation) -> None:
+        step = observe(self.operations[operation_id], observation, self.now, self.rules)
+        self.operations[operation_id] = step.operation
+        if step.tally is not None:
+            self.tallies.append(step.tally)
+        self.planner.learned(step.operation, observation, self.now)
+
+    def advance(self) -> None:
+        ticks = [self.flights[0][0]] if self.flights else []
+        wake, wait = self.planner.wake_tick(), self.governor.wait(self.now.tick)
+        if wake is not None and wait < FOREVER:
+            ticks.append(max(wake, self.now.tick + wait))
+        tick = max(min(ticks, default=START.tick + OVER_AFTER), self.now.tick + 1)
+        self.now = Moment(START.at + tick - START.tick, tick)
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_nothing_is_lost_or_ended_wrongly_whatever_lists_do(chunk: int) -> None:
+    for seed in range(chunk * HISTORIES // CHUNKS, (chunk + 1) * HISTORIES // CHUNKS):
+        history = History(seed)
+        history.run()
+        lives = history.upstream.lives
+        told = {one: (operation.status, operation.phase) for one, operation in history.operations.items()}
+        assert told == {one: (lives[one].outcome, Phase.FINAL) for one in history.operations}, seed
+        assert len(history.tallies) == len(history.operations), seed
+        assert sum(history.requests.values()) <= 12 + 25 * len(history.operations), (seed, history.requests)
+        assert history.planner.wake_tick() is None or not history.planner.lag(history.now), seed

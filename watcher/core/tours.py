@@ -1,0 +1,134 @@
+"""Sweeps under way: page after page of a window, through whatever upstream does with pages and tokens.
+
+Pages may be short or empty and tokens may go stale: then the list is begun once more. A page without an answer is asked
+for again with the same token, a few times. What repeats its tokens or is much longer than it is worth is given up.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple, assert_never
+
+import msgspec
+
+from watcher.core.asks import Sweep
+from watcher.core.densities import SWEPT_STATUSES, Densities, listed
+from watcher.core.model import Instant, Micros, Status
+from watcher.core.observation import Missing, Page, Refused, Unanswered
+from watcher.core.windows import Window
+
+TRIES_OF_A_PAGE = 3
+
+
+class Tour(msgspec.Struct, eq=False):
+    """One sweep: its window, and how far it has come since it was begun or begun once more."""
+
+    number: int
+    window: Window
+    began: Micros
+    created: list[tuple[Status | None, Instant]] = []
+    tokens: set[str] = set()
+    pages: int = 0
+    restarts: int = 0
+    tries: int = 0
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether there are more pages than it was planned for; one more is always looked at."""
+        planned = self.window.pages
+        return self.pages > planned + planned // 2
+
+    def take(self, page: Page) -> None:
+        """Remember what the densities learn from, and that the page came."""
+        self.pages += 1
+        self.tries = 0
+        start, end = self.window.start, self.window.end
+        self.created += [
+            (listed(record.word), at)
+            for record in page.records
+            if (at := record.created_at) is not None and start <= at <= end
+        ]
+
+    def restart(self) -> None:
+        """From the first page again."""
+        self.restarts += 1
+        self.pages = self.tries = 0
+        self.tokens, self.created = set(), []
+
+
+class Done(NamedTuple):
+    """A sweep that is over; `whole`: it was read to its end."""
+
+    tour: Tour
+    whole: bool
+
+
+class Tours:
+    """All sweeps under way, and the pages that are to be asked for next."""
+
+    def __init__(self, densities: Densities) -> None:
+        self._densities = densities
+        self._tours: dict[int, Tour] = {}
+        self._pages: deque[Sweep] = deque()
+        self._number = 0
+
+    @property
+    def has_pages(self) -> bool:
+        """Whether a page waits to be asked for."""
+        return bool(self._pages)
+
+    def next_page(self) -> Sweep:
+        """The page that waits longest, taken as asked."""
+        return self._pages.popleft()
+
+    def begin(self, window: Window, began: Micros) -> Sweep:
+        """Begin a sweep; its first page, taken as asked."""
+        self._number += 1
+        self._tours[self._number] = Tour(self._number, window, began)
+        return Sweep(number=self._number, status=window.status, start=window.start, end=window.end)
+
+    def hear(self, ask: Sweep, answer: Page | Missing | Refused | Unanswered) -> Done | None:
+        """What became of a page: the sweep that is over with it, or None as long as it goes on."""
+        tour = self._tours.get(ask.number)
+        if tour is None:
+            return None
+        match answer:
+            case Page():
+                return self._turn_page(ask, tour, answer)
+            case Refused() if ask.token is not None and not tour.restarts:
+                tour.restart()
+                self._go_on(ask, None)
+            case Unanswered() if tour.tries + 1 < TRIES_OF_A_PAGE:
+                tour.tries += 1
+                self._go_on(ask, ask.token)
+            case Missing() | Refused() | Unanswered():
+                return self._end(tour, whole=False)
+            case _:
+                assert_never(answer)
+        return None
+
+    def _turn_page(self, ask: Sweep, tour: Tour, page: Page) -> Done | None:
+        tour.take(page)
+        token = page.next_token
+        if token is None:
+            return self._end(tour, whole=True)
+        self._densities.learn_page(ask.status, len(page.records) + page.garbled)
+        if token in tour.tokens or token == ask.token or tour.is_too_long:
+            return self._end(tour, whole=False)
+        tour.tokens.add(token)
+        self._go_on(ask, token)
+        return None
+
+    def _go_on(self, ask: Sweep, token: str | None) -> None:
+        self._pages.append(msgspec.structs.replace(ask, token=token))
+
+    def _end(self, tour: Tour, *, whole: bool) -> Done:
+        del self._tours[tour.number]
+        window = tour.window
+        # The list of everything tells of the others too.
+        lists = (None, *SWEPT_STATUSES) if window.status is None else (window.status,)
+        learn = self._densities.learn_whole if whole else self._densities.learn_some
+        for status in lists:
+            created = [at for on, at in tour.created if status in (None, on)]
+            learn(status, window.start, window.end, created)
+        return Done(tour, whole)
