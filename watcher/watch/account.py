@@ -46,6 +46,10 @@ SLEEP_AT_MOST: Micros = 5 * SECOND
 
 OVERDUE_AFTER: Micros = MINUTE
 STATS_EVERY: Micros = MINUTE
+LET_GO_EVERY: Micros = MINUTE
+SURPLUS_EVERY: Micros = SECOND
+"""How often the finished are looked through, and when there are too many. What is shown does not wait for it."""
+
 STORE_RETRY: Micros = SECOND
 STORE_RETRY_AT_MOST: Micros = 15 * SECOND
 GRACE_SECONDS = 1.0
@@ -136,6 +140,7 @@ class AccountWatch:
         self._cursor: Instant | None = None
         self._intake_due = True
         self._stats_due: Micros = started.tick + STATS_EVERY
+        self._let_go_tick: Micros = started.tick
         self._store_retry_tick: Micros = 0
         self._store_failures = 0
         self._discovery: Discovery | None = None
@@ -359,11 +364,17 @@ class AccountWatch:
 
     def _let_go(self) -> None:
         """Forget finished operations that are shown no longer, or that are more than memory should hold."""
-        now = self._now().at
+        moment = self._now()
+        now = moment.at
         retention = self._following.retention
+        every = SURPLUS_EVERY if len(self._finals) > retention.max_operations else LET_GO_EVERY
+        if moment.tick < self._let_go_tick + every:
+            return
+        self._let_go_tick = moment.tick
         finals = [self._operations[operation_id] for operation_id in self._finals]
         leaving = {operation.id for operation in finals if is_retired(operation, now, retention)}
-        leaving.update(surplus_finals(finals, retention.max_operations))
+        if len(finals) > retention.max_operations:
+            leaving.update(surplus_finals(finals, retention.max_operations))
         for operation_id in leaving:
             if not self._ledger.has(operation_id):
                 self._finals.discard(operation_id)
