@@ -137,6 +137,16 @@ def test_an_instant_that_cannot_be_is_odd_and_none(given_at: Any):
     assert (record.word, record.updated_at, record.odd) == ("X", None, ("instant_garbled",))
 
 
+def test_an_instant_far_ahead_is_none_or_every_later_answer_would_look_stale():
+    body = json.dumps({"id": OPERATION_ID, "status": "PROCESSING", "updatedAt": "2999-01-01T00:00:00Z", "stats": {}})
+    listed = read_page(a_reply(body=b'{"operations": [' + body.encode() + b"]}"))
+    fetched = read_fetch(a_reply(body=body.encode()), OPERATION_ID)
+    assert isinstance(listed, Page)
+    assert isinstance(fetched, Seen)
+    for record in (listed.records[0], fetched.record):
+        assert (record.updated_at, record.odd) == (None, ("instant_garbled",))
+
+
 def test_every_field_may_be_missing():
     assert record_of() == Record(odd=("stats_missing", "status_missing"))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from watcher.core.model import DAY, MINUTE, SECOND, STAT_NAMES, Instant, Micros, Stats
+from watcher.core.model import DAY, HOUR, MINUTE, SECOND, STAT_NAMES, Instant, Micros, Stats
 from watcher.core.observation import (
     Missing,
     Observation,
@@ -34,6 +34,10 @@ CODES: tuple[str, ...] = ("200", "400", "401", "403", "404", "429", "5xx", "time
 
 RETRY_AFTER_AT_MOST: Micros = 15 * MINUTE
 """A longer `Retry-After` is taken for this: upstream may ask for patience, not for silence."""
+
+AHEAD_AT_MOST: Micros = HOUR
+"""An instant so far ahead of both clocks, upstream's and ours, is none. Taken for true, it would make every later
+answer look stale, and the end would never be learned."""
 
 _TROUBLES: Mapping[int, Trouble] = {
     401: Trouble.UNAUTHORIZED,
@@ -83,6 +87,7 @@ def read_fetch(reply: Reply, operation_id: str) -> Observation:
         return Unanswered(timing=timing, trouble=Trouble.GARBLED, why="the body is not an operation")
     if record.id is not None and record.id != operation_id:
         return Unanswered(timing=timing, trouble=Trouble.GARBLED, why="the answer is of another operation")
+    record = _without_future(record, timing)
     return Seen(timing=timing, record=record, retry_after=read_retry_after(reply.headers, timing.upstream_now))
 
 
@@ -96,7 +101,7 @@ def read_page(reply: Reply) -> Page | Missing | Refused | Unanswered:
     except _UNREADABLE:
         return Unanswered(timing=timing, trouble=Trouble.GARBLED, why="the body is not a list of operations")
     rows = [read_record(raw) for raw in envelope.operations]
-    good = tuple(row for row in rows if row is not None and row.id is not None)
+    good = tuple(_without_future(row, timing) for row in rows if row is not None and row.id is not None)
     pagination = envelope.pagination if isinstance(envelope.pagination, dict) else {}
     token = pagination.get("next")
     return Page(
@@ -198,6 +203,19 @@ def _read_failure(reply: Reply, timing: Timing) -> Missing | Refused | Unanswere
         trouble=trouble,
         why=why,
         retry_after=read_retry_after(reply.headers, timing.upstream_now),
+    )
+
+
+def _without_future(record: Record, timing: Timing) -> Record:
+    latest = max(timing.upstream_now, timing.answered.at) + AHEAD_AT_MOST
+    created_at, updated_at = record.created_at, record.updated_at
+    if (created_at or 0) <= latest and (updated_at or 0) <= latest:
+        return record
+    return msgspec.structs.replace(
+        record,
+        created_at=None if (created_at or 0) > latest else created_at,
+        updated_at=None if (updated_at or 0) > latest else updated_at,
+        odd=tuple(dict.fromkeys((*record.odd, "instant_garbled"))),
     )
 
 
