@@ -83,10 +83,10 @@ def runs() -> Iterator[Run]:
     yield from (Run(name, Case(in_flight=8800, seconds=60, warm_up=30)) for name in others)
     yield Run(ours, Case(in_flight=8800, latency=0.2))
     for latency in (0.0, 0.1):
-        yield Run(ours, Case(in_flight=8800, latency=latency, settle_after=(30, 120), warm_up=240))
+        yield Run(ours, Case(in_flight=8800, latency=latency, settle_after=(30, 120), warm_up=200, seconds=200))
     for followed in (0.1, 0.01):
-        yield from (Run(name, Case(in_flight=8800, followed=followed, seconds=600)) for name in (ours, others[0]))
-        yield Run("plain sweeps", Case(in_flight=8800, followed=followed, seconds=600))
+        case = Case(in_flight=8800, followed=followed, seconds=200 if followed > 0.05 else 900)
+        yield from (Run(name, case) for name in (ours, "every 5 s", "plain sweeps"))
     large = Case(in_flight=100_000, freshness=30, per_second=40, concurrency=8, warm_up=150, seconds=120)
     yield Run(ours, large)
     yield Run("plain sweeps", large)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from watcher.core.asks import Sweep
 from watcher.core.densities import BUCKET, FADE_EVERY, ROWS_A_PAGE, Densities, listed
 from watcher.core.departures import Departures
 from watcher.core.model import DAY, SECOND, Status
@@ -107,11 +106,3 @@ def test_departures_are_learned_by_age():
         departures.left(1500 * SECOND)
     assert departures.rate(1100 * SECOND) == pytest.approx(1, rel=0.05)
     assert departures.rate(3 * SECOND) == before
-
-
-def test_filters_are_the_same_on_every_page():
-    sweep = Sweep(number=1, status=Status.PROCESSING, start=BASE, end=BASE + SECOND)
-    following = Sweep(number=1, status=Status.PROCESSING, start=BASE, end=BASE + SECOND, token="next")
-    assert following.query == {**sweep.query, "pageToken": "next"}
-    assert sweep.query["status"] == "PROCESSING"
-    assert "status" not in Sweep(number=1, status=None, start=BASE, end=BASE).query

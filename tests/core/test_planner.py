@@ -29,9 +29,9 @@ from tests.support.factories import (
 from tests.support.strategies import unhurried
 from watcher.core.asks import Ask, Fetch, Probe
 from watcher.core.governor import FOREVER, Governor, Permit, Share, Verdict
+from watcher.core.looks import SETTLE_SLACK
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Stats
 from watcher.core.observation import Observation, Seen
-from watcher.core.looks import SETTLE_SLACK
 from watcher.core.planner import IDLE_EVERY, Planner, Promise
 from watcher.core.snapshot import NextLook
 

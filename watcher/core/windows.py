@@ -74,8 +74,8 @@ class _Side(msgspec.Struct, gc=False):
         return at + round((beyond - at) * min(spare / max(gap_rows, 1.0), 1.0))
 
     def rows_of(self, reach: int) -> float:
-        """Rows up to so many; at least themselves."""
-        return max(self.rows[reach - 1], reach) if reach else 0.0
+        """Rows up to so many."""
+        return self.rows[reach - 1] if reach else 0.0
 
     def worth_of(self, reach: int) -> float:
         """What looks at so many are worth."""
@@ -145,13 +145,14 @@ class Weighing:
         page = self._densities.rows_a_page(status)
         rows = self._rows_around(place, status)
         pages = max(math.ceil(rows / page), 1)
-        room = pages * page - rows
+        most = pages * page
+        room = most - rows
         position = self._places.position(anchor, place)
-        older = self._side(range(position, -1, -1), place, status=status, room=room, now=now)
+        older = self._side(range(position, -1, -1), place, status=status, room=(room, most), now=now)
         ahead = range(position + 1, len(self._places.looks))
-        newer = self._side(ahead, place, status=status, room=room, now=now)
-        left, right = _best_reach(older, newer, room)
-        spare = (room - older.rows_of(left) - newer.rows_of(right)) / 4
+        newer = self._side(ahead, place, status=status, room=(room, most), now=now)
+        left, right = _best_reach(older, newer, room, most)
+        spare = min(room - older.rows_of(left) - newer.rows_of(right), most - left - right) / 4
         return Window(
             status=status,
             start=min(older.bound(left, place, spare), place) - PAD,
@@ -169,10 +170,14 @@ class Weighing:
 
     # The innermost loop: a call for each of a thousand operations would be most of its time.
     def _side(self, positions: range, anchor: Instant, *, status: Status | None, room: float, now: Moment) -> _Side:
-        """Whoever the list should show and that is worth something, one after the other."""
+        """Whoever the list should show and that is worth something, one after the other.
+
+        `room`: for so many rows beyond those around the anchor, and in all.
+        """
         instants, looks, tick, at = self._places.instants, self._places.looks, now.tick, now.at
         densities, departures = self._densities, self._departures
         side = _Side([], [], [], None, 0.0)
+        free, most = room
         edge = anchor
         price = 0.0 if status is not None else self._prices.of(at - anchor)
         bucket, rate, departing, rows, worth = -1, 0.0, 0.0, 0.0, 0.0
@@ -186,7 +191,7 @@ class Weighing:
                 rate = densities.rate(status, bucket)
                 departing = departures.rate(at - place) / max(at - place, SECOND)
             edge = place
-            if rows > room or len(side.looks) > room:
+            if rows > free or len(side.looks) > most:
                 side.edge, side.edge_rows = place, rows
                 break
             look = looks[position]
@@ -229,13 +234,13 @@ def _on(status: Status, looks: Sequence[Look]) -> int:
     return sum(look.status is status for look in looks)
 
 
-def _best_reach(older: _Side, newer: _Side, room: float) -> tuple[int, int]:
+def _best_reach(older: _Side, newer: _Side, room: float, most: float) -> tuple[int, int]:
     """How many of each side have room together and are worth most."""
     best, reach = -1.0, (0, 0)
     right = len(newer.looks)
     for left in range(len(older.looks) + 1):
         rows = older.rows_of(left)
-        while right and rows + newer.rows_of(right) > room:
+        while right and (rows + newer.rows_of(right) > room or left + right > most):
             right -= 1
         worth = older.worth_of(left) + newer.worth_of(right)
         if worth > best:

@@ -1,0 +1,134 @@
+"""Which window is the best question."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.factories import NOW, TICK, an_id, at
+from watcher.core.densities import ROWS_A_PAGE, Densities
+from watcher.core.departures import Departures
+from watcher.core.looks import Look
+from watcher.core.model import HOUR, SECOND, Status
+from watcher.core.places import Places
+from watcher.core.windows import PAD, Weighing, Window
+
+DUE, SEEN = TICK, TICK - 5 * SECOND
+
+
+class Account:
+    """Looks in place, and what is known of lists."""
+
+    def __init__(self) -> None:
+        self.places, self.densities, self.departures = Places(), Densities(), Departures()
+        self.weighing = Weighing(self.places, self.densities, self.departures)
+
+    def put(self, count: int, start: int, step: int, **changes: Any) -> list[Look]:
+        looks = []
+        for number in range(count):
+            fields: dict[str, Any] = {
+                "since": SEEN,
+                "due": DUE,
+                "status": Status.PROCESSING,
+                "was_seen": True,
+                **changes,
+            }
+            look = Look(id=an_id(len(self.places.looks)), **fields)
+            self.places.put(look, start + number * step)
+            looks.append(look)
+        return looks
+
+    def fill(self, status: Status | None, rows: int) -> None:
+        """So many rows in the last two hours."""
+        start = NOW - 2 * HOUR
+        self.densities.learn_whole(status, start, NOW, [start + 2 * HOUR * n // rows for n in range(rows)])
+
+    def best(self, look: Look) -> Window:
+        window = self.weighing.best(look, at())
+        assert window is not None
+        return window
+
+
+@pytest.fixture
+def account() -> Account:
+    return Account()
+
+
+def test_one_alone_is_asked_for_by_its_id(account: Account):
+    (look,) = account.put(1, NOW - HOUR, 0)
+    assert account.weighing.best(look, at()) is None
+
+
+def test_a_bulk_of_one_second_is_read_as_one_long_list(account: Account):
+    looks = account.put(5000, NOW - HOUR, 0)
+    window = account.best(looks[17])
+    assert window.pages == -(-5000 // ROWS_A_PAGE)
+    assert len(window.members) == 5000
+    assert window.end - window.start == 2 * PAD
+
+
+def test_who_is_asked_about_already_or_is_alone_or_settles_later_is_nobodys_member(account: Account):
+    looks = account.put(50, NOW - HOUR, SECOND)
+    looks[1].asked = 7
+    looks[2].alone = True
+    looks[3].settles, looks[3].status, looks[3].due = True, None, DUE + SECOND
+    members = account.best(looks[20]).members
+    assert {one.id for one in looks} - {one.id for one in members} == {one.id for one in looks[1:4]}
+
+
+def test_old_ones_are_read_on_the_list_of_their_status_where_the_list_of_everything_is_full(account: Account):
+    account.fill(None, 100_000)
+    account.fill(Status.PROCESSING, 1000)
+    looks = account.put(400, NOW - HOUR, 2 * SECOND)
+    window = account.best(looks[200])
+    assert window.status is Status.PROCESSING
+    assert len(window.members) == 400
+
+
+def test_young_ones_are_read_on_the_list_of_everything(account: Account):
+    account.fill(None, 7200)
+    account.fill(Status.PROCESSING, 7000)
+    looks = account.put(60, NOW - 60 * SECOND, SECOND)
+    assert account.best(looks[-1]).status is None
+
+
+def test_who_has_left_the_list_is_asked_for_by_its_id_unless_others_have_left_nearby(account: Account):
+    account.fill(None, 100_000)
+    account.fill(Status.PROCESSING, 1000)
+    looks = account.put(400, NOW - HOUR, 2 * SECOND)
+    looks[200].status = None
+    assert account.weighing.best(looks[200], at()) is None
+    for look in looks[201:206]:
+        look.status = None
+    window = account.best(looks[200])
+    assert window.status is None
+    assert {one.id for one in looks[200:206]} <= {one.id for one in window.members}
+
+
+def test_foreign_rows_make_windows_small_and_then_not_worth_it(account: Account):
+    looks = account.put(100, NOW - HOUR, 30 * SECOND)
+    assert len(account.best(looks[50]).members) == 100
+    account.fill(None, 2_000_000)
+    account.fill(Status.PROCESSING, 2_000_000)
+    assert account.weighing.best(looks[50], at()) is None
+
+
+def test_gaps_are_read_along_as_far_as_there_is_room(account: Account):
+    account.fill(Status.SCHEDULED, 14_400)
+    account.fill(None, 144_000)
+    looks = account.put(5, NOW - HOUR, SECOND, status=Status.SCHEDULED)
+    account.put(5, NOW - HOUR - 1000 * SECOND, SECOND, status=Status.SCHEDULED)
+    window = account.best(looks[0])
+    assert window.status is Status.SCHEDULED
+    assert NOW - HOUR - 200 * SECOND < window.start < NOW - HOUR - 60 * SECOND
+
+
+def test_places_follow_what_is_known(account: Account):
+    first, second = account.put(2, NOW, 0)
+    account.places.put(second, NOW)
+    account.places.put(first, NOW + SECOND)
+    assert account.places.looks == [second, first]
+    account.places.remove(second)
+    account.places.remove(second)
+    assert account.places.instants == [NOW + SECOND]
