@@ -55,12 +55,19 @@ def test_what_is_final_leaves_after_a_scrape_and_its_hold_or_at_the_latest(scrap
 # ── being shown ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_where_there_is_room_all_are_shown_in_a_stable_order():
+def test_where_there_is_room_all_are_shown_in_the_order_in_which_they_came():
     operations = [a_running_operation(id=an_id(number)) for number in (3, 1, 2)]
     census, ids = shown(Census(), operations, 0, 3)
-    assert ids == [an_id(1), an_id(2), an_id(3)]
+    assert ids == [an_id(3), an_id(1), an_id(2)]
     assert census == Census(shown_since=dict.fromkeys(ids, at().tick))
-    assert shown(census, operations, 60, 3)[0] == census
+    assert shown(census, operations, 60, 3) == (census, ids)
+
+
+def test_who_left_is_forgotten_and_who_stays_keeps_its_time():
+    census, _ = shown(Census(), [a_running_operation(id=an_id(number)) for number in (1, 2)], 0, 3)
+    census, _ = shown(census, [a_running_operation(id=an_id(number)) for number in (2, 3)], 5, 3)
+    assert census.shown_since == {an_id(2): at(0).tick, an_id(3): at(5).tick}
+    assert shown(census, [a_running_operation(id=an_id(number)) for number in (2, 3)], 9, 3)[0] is census
 
 
 def test_failing_come_before_running_before_finished_and_clean():

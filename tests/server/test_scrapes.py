@@ -9,7 +9,7 @@ import pytest
 
 from tests.server.serving import Office, listening, until
 from watcher.server.protocol import Line
-from watcher.server.scrape import Scrape, scrape_timeout
+from watcher.server.scrape import PIECE, Scrape, scrape_timeout
 
 PROMETHEUS = {"X-Prometheus-Scrape-Timeout-Seconds": "10"}
 MORE_THAN_BUFFERS_HOLD = 64 * 1024 * 1024
@@ -52,6 +52,16 @@ async def test_a_scrape_larger_than_all_buffers_counts_once_it_was_read(office: 
         size = sum([len(chunk) async for chunk in answer.aiter_raw()])
     assert size == MORE_THAN_BUFFERS_HOLD
     await until(lambda: bool(office.scraped))
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 1])
+async def test_an_answer_goes_out_whole_in_pieces(office: Office, web: httpx.AsyncClient, size: int):
+    office.exposition = bytes(number % 251 for number in range(size))
+    answer = await web.get("/metrics", headers=PROMETHEUS)
+    assert answer.content == office.exposition
+    assert answer.headers["content-length"] == str(size)
+    assert (await web.head("/metrics")).headers["content-length"] == str(size)
+    assert office.scraped == [1]
 
 
 async def test_a_scraper_that_goes_away_in_the_middle_does_not_count(office: Office):

@@ -74,8 +74,9 @@ class Rig:
 
     def snapshot(self) -> AccountSnapshot:
         """The account as the daemon would show it."""
-        self.census, shown = choose_shown(self.census, self.watch.candidates(), self.clock.now(), self.max_operations)
-        return self.watch.snapshot(shown)
+        candidates = self.watch.candidates()
+        self.census, shown = choose_shown(self.census, candidates, self.clock.now(), self.max_operations)
+        return self.watch.snapshot(shown, suppressed=len(candidates) - len(shown))
 
     async def track(self, ids: Sequence[str], labels: Mapping[str, str] | None = None) -> None:
         """Register as the API would."""

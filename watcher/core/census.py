@@ -8,7 +8,9 @@ dashboard does not flicker. Memory holds at most `max_operations` finished ones,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 
 from watcher.core.model import DAY, MINUTE, Instant, Micros, Moment, Operation, Phase, Value
 
@@ -39,16 +41,13 @@ def is_retired(operation: Operation, now: Instant, retention: Retention) -> bool
 
 
 def choose_shown(
-    census: Census, operations: Collection[Operation], now: Moment, max_operations: int
+    census: Census, operations: Sequence[Operation], now: Moment, max_operations: int
 ) -> tuple[Census, Sequence[Operation]]:
-    """The next census and the operations it shows, in a stable order."""
-    if len(operations) <= max_operations:
-        chosen = list(operations)
-    else:
-        chosen = sorted(operations, key=lambda operation: _rank(census, operation, now))[:max_operations]
-    chosen.sort(key=lambda operation: operation.id)
-    since = census.shown_since
-    return Census(shown_since={op.id: since.get(op.id, now.tick) for op in chosen}), tuple(chosen)
+    """The next census and the operations it shows, in the order in which they were given."""
+    if len(operations) > max_operations:
+        chosen = {operation.id for operation in _worthiest(census, operations, now, max_operations)}
+        operations = [operation for operation in operations if operation.id in chosen]
+    return _carried_on(census, operations, now), operations
 
 
 def surplus_finals(operations: Iterable[Operation], max_operations: int) -> Sequence[str]:
@@ -60,15 +59,47 @@ def surplus_finals(operations: Iterable[Operation], max_operations: int) -> Sequ
     return [operation.id for operation in finals[: len(finals) - max_operations]]
 
 
-def _rank(census: Census, operation: Operation, now: Moment) -> tuple[int, bool, Instant, str]:
-    """Lower is worth more. Among equals whoever is shown stays, then the newest come first."""
-    since = census.shown_since.get(operation.id)
-    if operation.stats.has_failures:
-        grade = 0
-    elif since is not None and now.tick - since < SHOWN_AT_LEAST:
-        grade = 1
-    elif operation.phase is not Phase.FINAL:
-        grade = 2
-    else:
-        grade = 3
-    return grade, since is None, -operation.registered_at, operation.id
+def _worthiest(
+    census: Census, operations: Iterable[Operation], now: Moment, max_operations: int
+) -> Iterator[Operation]:
+    """Grade by grade; within one, whoever is shown stays, then the newest come first."""
+    since = census.shown_since
+    long_ago = now.tick - SHOWN_AT_LEAST
+    failing, lately, running, finished = grades = (_Grade(), _Grade(), _Grade(), _Grade())
+    for operation in operations:
+        stats, shown_at = operation.stats, since.get(operation.id)
+        if stats.failed or stats.unaddressable:
+            grade = failing
+        elif shown_at is not None and shown_at > long_ago:
+            grade = lately
+        else:
+            grade = running if operation.final_at is None else finished
+        (grade.coming if shown_at is None else grade.shown).append(operation)
+    room = max_operations
+    for grade in grades:
+        for equals in (grade.shown, grade.coming):
+            # A whole group is not sorted: with room for all, order does not matter.
+            yield from equals if len(equals) <= room else heapq.nlargest(room, equals, key=_REGISTERED_AT)
+            room = max(room - len(equals), 0)
+
+
+class _Grade:
+    """Operations of equal worth: those that are shown already, and others."""
+
+    __slots__ = ("coming", "shown")
+
+    def __init__(self) -> None:
+        self.shown: list[Operation] = []
+        self.coming: list[Operation] = []
+
+
+_REGISTERED_AT = attrgetter("registered_at")
+
+
+def _carried_on(census: Census, shown: Sequence[Operation], now: Moment) -> Census:
+    """The census with who came and without who left; the same where that is nobody."""
+    since = census.shown_since
+    coming = [operation.id for operation in shown if operation.id not in since]
+    if len(since) + len(coming) == len(shown):  # nobody left
+        return Census(shown_since={**since, **dict.fromkeys(coming, now.tick)}) if coming else census
+    return Census(shown_since={operation.id: since.get(operation.id, now.tick) for operation in shown})

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import assert_never
 
 from watcher.core.asks import Ask, Discover, Fetch, Probe, Sweep
@@ -40,6 +41,9 @@ IDLE_EVERY: Micros = 5 * MINUTE
 
 TIDY_EVERY: Micros = 60 * MINUTE
 ALONE_AT_MOST = 1 << 10
+
+
+_PROMISED = attrgetter("promised")
 
 
 class Planner:
@@ -168,7 +172,8 @@ class Planner:
 
     def lag(self, now: Moment) -> Micros:
         """How far past its promise the latest look is; 0 when nothing is followed or all is in time."""
-        return max((now.tick - look.promised for look in self._looks.values() if look.promised < now.tick), default=0)
+        # Through C, since every scrape asks.
+        return max(now.tick - min(map(_PROMISED, self._looks.values()), default=now.tick), 0)
 
     def next_look(self, operation_id: str) -> NextLook | None:
         """When, how and why an operation is looked at next, as far as can be said now."""

@@ -21,9 +21,9 @@ class NextLook(Value, frozen=True, kw_only=True):
 class AccountSnapshot(Value, frozen=True, kw_only=True):
     """One account at one moment.
 
-    `shown`: the operations with series of their own, in a stable order. `statuses`: how many are followed or settling,
-    by status. `throttled`: how long upstream held us in all; `lag`: time past the look that `freshness` promised;
-    `skew`: upstream's clock less ours.
+    `shown`: the operations with series of their own, in the order in which they came. `statuses`: how many are followed
+    or settling, by status. `throttled`: how long upstream held us in all; `lag`: time past the look that `freshness`
+    promised; `skew`: upstream's clock less ours.
     """
 
     account: str

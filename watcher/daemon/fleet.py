@@ -73,15 +73,19 @@ class Fleet:
 
     def snapshots(self) -> Sequence[AccountSnapshot]:
         """All accounts as they are now; above `max_operations` in all, the most worth seeing are shown."""
-        candidates = [operation for watched in self for operation in watched.watch.candidates()]
-        if not candidates:
-            return [watched.watch.snapshot(()) for watched in self]
+        crowds = {name: running.watched.watch.candidates() for name, running in self._running.items()}
+        if not crowds:
+            return []
+        counts = {name: len(crowd) for name, crowd in crowds.items()}
         now = next(iter(self)).watch.now()
+        candidates = [operation for crowd in crowds.values() for operation in crowd]
         self._census, shown = choose_shown(self._census, candidates, now, self._max_operations())
-        by_account: dict[str, list[Operation]] = {}
-        for operation in shown:
-            by_account.setdefault(operation.account, []).append(operation)
-        return [watched.watch.snapshot(by_account.get(watched.settings.name, ())) for watched in self]
+        if len(shown) < len(candidates):
+            crowds = _by_account(shown, crowds)
+        return [
+            running.watched.watch.snapshot(crowds[name], suppressed=counts[name] - len(crowds[name]))
+            for name, running in self._running.items()
+        ]
 
     def scraped(self, carried: object) -> None:
         """A scrape that carried these snapshots was completed."""
@@ -98,3 +102,10 @@ class Fleet:
     def overdue(self) -> Sequence[str]:
         """The accounts whose loops make no progress."""
         return [watched.settings.name for watched in self if watched.watch.is_overdue()]
+
+
+def _by_account(operations: Sequence[Operation], accounts: Collection[str]) -> dict[str, Sequence[Operation]]:
+    found: dict[str, list[Operation]] = {account: [] for account in accounts}
+    for operation in operations:
+        found[operation.account].append(operation)
+    return {**found}

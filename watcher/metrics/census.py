@@ -1,11 +1,14 @@
 """The collector over snapshots: gauges are a census, not a diary. No code anywhere removes a series.
 
+What it gives per operation is the reference: a scrape has the same text out of `text`, which keeps it.
+
 A stat or instant that was never received has no series. Counters come from the totals as committed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -20,6 +23,50 @@ STATES = ("scheduled", "queued", "sent", "failed", "canceled")
 _Labels = tuple[str, ...]
 
 
+NOTIFICATIONS = ("twilio_push_operation_notifications", "Push notifications of the operation, by state.")
+STATUS = (
+    "twilio_push_operation_status",
+    "1 for the present status of the operation; exactly one series an operation.",
+)
+INFO = (
+    "twilio_push_operation_info",
+    "1, with the labels that the app gave and metrics.labels allows; to be joined.",
+)
+
+COUNTS: Sequence[tuple[str, str, str]] = (
+    ("twilio_push_operation_size", "Push notifications in the operation.", "stats.total"),
+    ("twilio_push_operation_recipients", "Recipients that the operation targets.", "stats.recipients"),
+    (
+        "twilio_push_operation_unaddressable_recipients",
+        "Recipients with no valid device token, to which nothing was sent.",
+        "stats.unaddressable",
+    ),
+)
+INSTANTS: Sequence[tuple[str, str, str]] = (
+    (
+        "twilio_push_operation_created_timestamp_seconds",
+        "When upstream created the operation, in seconds since 1970.",
+        "created_at",
+    ),
+    (
+        "twilio_push_operation_updated_timestamp_seconds",
+        "When upstream last changed the operation, in seconds since 1970.",
+        "updated_at",
+    ),
+    (
+        "twilio_push_operation_progressed_timestamp_seconds",
+        "The last look that changed something, in seconds since 1970.",
+        "progressed_at",
+    ),
+    (
+        "twilio_push_operation_ended_timestamp_seconds",
+        "When the operation ended by upstream's clock, in seconds since 1970.",
+        "ended_at",
+    ),
+)
+"""Gauges with a series an operation: name, help, and which of the operation's values it shows."""
+
+
 class CensusCollector:
     """Families for prometheus-client out of snapshots. Reads nothing else, so it may run in any thread."""
 
@@ -32,17 +79,17 @@ class CensusCollector:
 
     def collect(self) -> Iterator[Metric]:
         """Every family, each once and contiguous."""
-        yield from self._operations()
-        yield from self._finished()
-        yield from self._accounts()
+        yield from self.operations()
+        yield from self.finished()
+        yield from self.accounts()
 
     # ── per operation ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _operations(self) -> Iterator[Metric]:
+    def operations(self) -> Iterator[Metric]:
+        """The reference for `text`, which writes the same families for the scrape."""
         shown = [operation for snapshot in self._snapshots for operation in snapshot.shown]
         yield _gauge(
-            "twilio_push_operation_notifications",
-            "Push notifications of the operation, by state.",
+            *NOTIFICATIONS,
             (*PER_OPERATION, "state"),
             (
                 ((*_key(operation), state), value)
@@ -51,22 +98,29 @@ class CensusCollector:
                 if (value := getattr(operation.stats, state)) is not None
             ),
         )
-        for name, help_text, read in _PLAIN_GAUGES:
+        for name, help_text, path in COUNTS:
+            read = attrgetter(path)
             yield _gauge(
                 name,
                 help_text,
                 PER_OPERATION,
-                ((_key(operation), value) for operation in shown if (value := read(operation)) is not None),
+                ((_key(operation), count) for operation in shown if (count := read(operation)) is not None),
+            )
+        for name, help_text, path in INSTANTS:
+            read = attrgetter(path)
+            yield _gauge(
+                name,
+                help_text,
+                PER_OPERATION,
+                ((_key(operation), at / SECOND) for operation in shown if (at := read(operation)) is not None),
             )
         yield _gauge(
-            "twilio_push_operation_status",
-            "1 for the present status of the operation; exactly one series an operation.",
+            *STATUS,
             (*PER_OPERATION, "status"),
             (((*_key(operation), operation.status.value), 1) for operation in shown),
         )
         yield _gauge(
-            "twilio_push_operation_info",
-            "1, with the labels that the app gave and metrics.labels allows; to be joined.",
+            *INFO,
             (*PER_OPERATION, *self._labels),
             (
                 ((*_key(operation), *(operation.labels.get(name, "") for name in self._labels)), 1)
@@ -81,7 +135,8 @@ class CensusCollector:
         """The accounts whose counters are known: a counter that showed 0 before its true value would be an increase."""
         return [snapshot for snapshot in self._snapshots if snapshot.is_loaded]
 
-    def _finished(self) -> Iterator[Metric]:
+    def finished(self) -> Iterator[Metric]:
+        """What stays of operations for good."""
         yield self._counter(
             "twilio_push_operations_finished",
             "Operations whose stats became final, by outcome.",
@@ -163,7 +218,8 @@ class CensusCollector:
 
     # ── accounts ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _accounts(self) -> Iterator[Metric]:
+    def accounts(self) -> Iterator[Metric]:
+        """What is known of each account now."""
         yield _gauge(
             "twilio_push_operations",
             "Operations that are followed or settling, by status.",
@@ -201,44 +257,6 @@ class CensusCollector:
 def _seconds(instant: Instant | None) -> float | None:
     return None if instant is None else instant / SECOND
 
-
-_PLAIN_GAUGES: Sequence[tuple[str, str, Callable[[Operation], float | None]]] = (
-    (
-        "twilio_push_operation_size",
-        "Push notifications in the operation.",
-        lambda operation: operation.stats.total,
-    ),
-    (
-        "twilio_push_operation_recipients",
-        "Recipients that the operation targets.",
-        lambda operation: operation.stats.recipients,
-    ),
-    (
-        "twilio_push_operation_unaddressable_recipients",
-        "Recipients with no valid device token, to which nothing was sent.",
-        lambda operation: operation.stats.unaddressable,
-    ),
-    (
-        "twilio_push_operation_created_timestamp_seconds",
-        "When upstream created the operation, in seconds since 1970.",
-        lambda operation: _seconds(operation.created_at),
-    ),
-    (
-        "twilio_push_operation_updated_timestamp_seconds",
-        "When upstream last changed the operation, in seconds since 1970.",
-        lambda operation: _seconds(operation.updated_at),
-    ),
-    (
-        "twilio_push_operation_progressed_timestamp_seconds",
-        "The last look that changed something, in seconds since 1970.",
-        lambda operation: _seconds(operation.progressed_at),
-    ),
-    (
-        "twilio_push_operation_ended_timestamp_seconds",
-        "When the operation ended by upstream's clock, in seconds since 1970.",
-        lambda operation: _seconds(operation.ended_at),
-    ),
-)
 
 _ACCOUNT_GAUGES: Sequence[tuple[str, str, Callable[[AccountSnapshot], float | None]]] = (
     (

@@ -1,6 +1,7 @@
 """One loop per account: plan → ask → observe → commit → tell.
 
 account   the loop and its working state; nobody else touches it
+roster    the operations that it holds, counted as they change
 ledger    what is learned but not yet written, and its way into the store
 """
 

@@ -8,7 +8,6 @@ shows is built on demand and immutable.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias, assert_never
 
@@ -30,7 +29,6 @@ from watcher.core.model import (
     Operation,
     Phase,
     Source,
-    Status,
     Value,
     is_operation_id,
 )
@@ -40,6 +38,7 @@ from watcher.core.snapshot import AccountSnapshot, NextLook
 from watcher.core.totals import increments, starting_totals
 from watcher.store import Entry, Intake, Store
 from watcher.watch.ledger import Ledger
+from watcher.watch.roster import Roster
 
 SLEEP_AT_MOST: Micros = 5 * SECOND
 """The loop looks around at least so often, also when nothing is due."""
@@ -57,9 +56,6 @@ GRACE_SECONDS = 1.0
 
 SLICE = 100
 """Rows of a page that are handled in one go."""
-
-SHOWN_STATUSES: tuple[Status, ...] = tuple(Status)
-
 
 _Answer: TypeAlias = Observation | Page
 
@@ -131,8 +127,7 @@ class AccountWatch:
         self._ledger = Ledger(account, store, self._store_heard)
         self._ledger.totals = starting_totals()
         self._counter_labels = CounterLabels(following.counter_labels)
-        self._operations: dict[str, Operation] = {}
-        self._finals: set[str] = set()
+        self._operations = Roster()
         self._condition = Condition()
         self._skew: Micros = 0
         self._loaded = False
@@ -188,7 +183,7 @@ class AccountWatch:
             operation = self._operations.get(shown.id) if shown.final_at is not None else None
             if operation is not None and operation.scraped_at is None:
                 operation = operation.with_(scraped_at=now.at)
-                self._operations[operation.id] = operation
+                self._operations.put(operation)
                 self._ledger.enter_stats(operation)
 
     def next_look(self, operation_id: str) -> NextLook | None:
@@ -202,7 +197,7 @@ class AccountWatch:
     @property
     def unfinished(self) -> int:
         """How many operations have not become final."""
-        return len(self._operations) - len(self._finals)
+        return self._operations.unfinished
 
     def now(self) -> Moment:
         """The present moment by the loop's clock."""
@@ -210,15 +205,11 @@ class AccountWatch:
 
     def candidates(self) -> Sequence[Operation]:
         """Everything that could have series: followed, settling, and finished but not yet retired."""
-        now = self._now().at
-        retention = self._following.retention
-        return [operation for operation in self._operations.values() if not is_retired(operation, now, retention)]
+        return self._operations.candidates(self._now().at, self._following.retention)
 
-    def snapshot(self, shown: Sequence[Operation]) -> AccountSnapshot:
-        """The account as it is now, with those of its candidates that are to be shown."""
+    def snapshot(self, shown: Sequence[Operation], *, suppressed: int) -> AccountSnapshot:
+        """The account as it is now, with those of its candidates that are to be shown; so many are not."""
         now = self._now()
-        candidates = self.candidates()
-        statuses = Counter(operation.status.value for operation in candidates if operation.phase is not Phase.FINAL)
         tick = now.tick
         success_at = self._condition.last_success_at
         return AccountSnapshot(
@@ -226,8 +217,8 @@ class AccountWatch:
             taken=now,
             is_loaded=self._loaded,
             shown=tuple(shown),
-            suppressed=len(candidates) - len(shown),
-            statuses={status.value: statuses.get(status.value, 0) for status in SHOWN_STATUSES},
+            suppressed=suppressed,
+            statuses=self._operations.statuses,
             totals=self._ledger.totals,
             up=self._condition.is_up,
             unauthorized=self._condition.is_unauthorized,
@@ -347,13 +338,11 @@ class AccountWatch:
 
     def _apply(self, before: Operation, step: Step, now: Moment) -> None:
         operation = step.operation
-        self._operations[operation.id] = operation
+        self._operations.put(operation)
         for kind in step.anomalies:
             self._listener.anomaly(self.account, kind)
         if step.delay is not None:
             self._listener.detected(self.account, step.delay)
-        if operation.phase is Phase.FINAL:
-            self._finals.add(operation.id)
         added = {}
         if step.tally is not None:
             added = increments(step.tally, self._counter_labels.of(step.tally.labels))
@@ -367,18 +356,17 @@ class AccountWatch:
         moment = self._now()
         now = moment.at
         retention = self._following.retention
-        every = SURPLUS_EVERY if len(self._finals) > retention.max_operations else LET_GO_EVERY
+        every = SURPLUS_EVERY if self._operations.final_count > retention.max_operations else LET_GO_EVERY
         if moment.tick < self._let_go_tick + every:
             return
         self._let_go_tick = moment.tick
-        finals = [self._operations[operation_id] for operation_id in self._finals]
+        finals = self._operations.finals
         leaving = {operation.id for operation in finals if is_retired(operation, now, retention)}
         if len(finals) > retention.max_operations:
             leaving.update(surplus_finals(finals, retention.max_operations))
         for operation_id in leaving:
             if not self._ledger.has(operation_id):
-                self._finals.discard(operation_id)
-                del self._operations[operation_id]
+                self._operations.drop(operation_id)
 
     async def _sleep(self) -> None:
         now = self._now().tick
@@ -503,8 +491,7 @@ class AccountWatch:
     def _take_in(self, intake: Intake) -> None:
         self._revision = intake.revision
         for operation_id in intake.untracked:
-            self._operations.pop(operation_id, None)
-            self._finals.discard(operation_id)
+            self._operations.drop(operation_id)
             self._planner.forget(operation_id)
             self._ledger.drop(operation_id)
         self._take_operations(intake.operations)
@@ -516,12 +503,10 @@ class AccountWatch:
             known = self._operations.get(operation.id)
             if known is not None and known.registered_at == operation.registered_at:
                 # Labels are intake's; everything else is ours and newer than what is stored.
-                self._operations[operation.id] = known.with_(labels=operation.labels)
+                self._operations.put(known.with_(labels=operation.labels))
                 continue
-            self._operations[operation.id] = operation
-            if operation.phase is Phase.FINAL:
-                self._finals.add(operation.id)
-            else:
+            self._operations.put(operation)
+            if operation.phase is not Phase.FINAL:
                 self._planner.follow(operation, now)
 
     def _store_heard(self, trouble: StoreUnusable | None) -> None:

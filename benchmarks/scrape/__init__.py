@@ -1,0 +1,1 @@
+"""What a scrape costs, beside prometheus-client."""

@@ -1,0 +1,265 @@
+"""What a scrape costs: time, size and delay of the event loop, beside prometheus-client with the same series.
+
+`python -m benchmarks.scrape [--sizes 1000 10000 100000] [--rounds 7]`. Each subject runs in a process of its own, one
+after the other. Times are CPU time of the process, the least of all rounds, so that a busy machine does not decide;
+delays of the event loop are the worst during a scrape, the median of all rounds, beside those of an idle loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import gzip
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from benchmarks.scrape.subjects import Ours, an_operation, by_collector, by_gauges, ours
+from watcher.core.model import SECOND, Operation
+from watcher.server.listener import Listener
+from watcher.server.scrape import Scrape
+
+RESULT = Path(__file__).parent.parent / "results" / "scrape.json"
+SIZES = (1_000, 10_000, 100_000)
+ROUNDS = 7
+FEW = 1_000
+"""`metrics.max_operations` of the case in which most operations are not shown."""
+
+Figures: TypeAlias = dict[str, float]
+
+READ = """
+import sys, urllib.request
+for line in sys.stdin:
+    request = urllib.request.Request(sys.argv[1], headers={"X-Prometheus-Scrape-Timeout-Seconds": "60"})
+    with urllib.request.urlopen(request) as answer:
+        while answer.read(1 << 20):
+            pass
+    print("read", flush=True)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scrape", description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="operations")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--only", choices=SUBJECTS, help="measure one subject here and print its figures")
+    given = parser.parse_args()
+    if given.only is not None:
+        print(json.dumps(SUBJECTS[given.only](given.sizes[0], given.rounds)))
+        return
+    results = {size: {name: _apart(name, size, given.rounds) for name in SUBJECTS} for size in given.sizes}
+    for size, subjects in results.items():
+        subjects["ratios"] = _ratios(subjects)
+        print(f"\n{size} operations, {subjects['kept']['series']:.0f} series\n{_table(subjects)}")
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps({"environment": _environment(), "results": results}, indent=2) + "\n")
+
+
+# ── subjects ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _ours(size: int, rounds: int, *, moved: float = 0.0, encoding: str = "", most: int | None = None) -> Figures:
+    async def measure() -> Figures:
+        async with ours(_operations(size), size if most is None else most) as subject:
+            before = _resident()
+            await subject.exposition.render("", encoding)
+            kept = _resident() - before
+            choosing: list[float] = []
+
+            async def scrape() -> bytes:
+                began = time.process_time()
+                subject.fleet.snapshots()
+                choosing.append(time.process_time() - began)
+                body, _, _ = await subject.exposition.render("", encoding)
+                return body
+
+            figures = await _measure(scrape, rounds, lambda: subject.change(moved))
+            figures["cpu_ms"] -= min(choosing) * 1000  # it was done once more, to be timed
+            over_http = await _over_http(subject, rounds, lambda: subject.change(moved), encoding)
+            return {**figures, "choosing_ms": min(choosing) * 1000, "kept_mib": kept, **over_http}
+
+    return asyncio.run(measure())
+
+
+def _library(make: Callable[[Sequence[Operation]], Callable[[], bytes]], size: int, rounds: int) -> Figures:
+    before = _resident()
+    write = make(_operations(size))
+    kept = _resident() - before
+    figures = asyncio.run(_measure(lambda: asyncio.to_thread(write), max(rounds // 2, 2), lambda: None))
+    return {**figures, "kept_mib": kept}
+
+
+def _packed(size: int, rounds: int) -> Figures:
+    write = by_gauges(_operations(size))
+    packed = lambda: asyncio.to_thread(lambda: gzip.compress(write()))  # noqa: E731 -- as its own listener does
+    return asyncio.run(_measure(packed, max(rounds // 3, 2), lambda: None))
+
+
+SUBJECTS: Mapping[str, Callable[[int, int], Figures]] = {
+    "kept": _ours,
+    "a tenth moved": lambda size, rounds: _ours(size, rounds, moved=0.1),
+    "all moved": lambda size, rounds: _ours(size, rounds, moved=1.0),
+    "kept, gzip": lambda size, rounds: _ours(size, rounds, encoding="gzip"),
+    f"{FEW} shown": lambda size, rounds: _ours(size, rounds, moved=0.1, most=FEW),
+    "gauges": lambda size, rounds: _library(by_gauges, size, rounds),
+    "gauges, gzip": _packed,
+    "collector": lambda size, rounds: _library(by_collector, size, rounds),
+}
+
+
+def _apart(name: str, size: int, rounds: int) -> Figures:
+    command = [sys.executable, "-m", "benchmarks.scrape", "--only", name, "--sizes", str(size), "--rounds", str(rounds)]
+    print(f"{size} operations: {name}", file=sys.stderr)
+    figures: Figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return figures
+
+
+def _operations(size: int) -> Sequence[Operation]:
+    now = time.time_ns() // 1000 // SECOND * SECOND
+    return [an_operation(number, now) for number in range(size)]
+
+
+# ── measuring ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _measure(scrape: Callable[[], Awaitable[bytes]], rounds: int, prepare: Callable[[], None]) -> Figures:
+    cpu, wall, delays = [], [], []
+    body = b""
+    async with _delays() as worst:
+        for _ in range(rounds):
+            prepare()
+            await asyncio.sleep(0.05)
+            worst()
+            began, began_cpu = time.perf_counter(), time.process_time()
+            body = await scrape()
+            cpu.append(time.process_time() - began_cpu)
+            wall.append(time.perf_counter() - began)
+            delays.append(worst())
+        await asyncio.sleep(statistics.median(wall))
+        idle = worst()
+    text = gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
+    return {
+        "cpu_ms": min(cpu) * 1000,
+        "wall_ms": min(wall) * 1000,
+        "delay_ms": statistics.median(delays) * 1000,
+        "idle_delay_ms": idle * 1000,
+        "size_bytes": len(body),
+        "series": text.count(b"\ntwilio_push_operation_"),
+    }
+
+
+async def _over_http(subject: Ours, rounds: int, prepare: Callable[[], None], encoding: str) -> Figures:
+    """The same through the listener, read by another process."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body, headers, token = await subject.exposition.render("", encoding)
+        await Scrape(body, headers, arrived=lambda: subject.fleet.scraped(token))(scope, receive, send)
+
+    listener = Listener.bind("127.0.0.1:0", app, setting="benchmark")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(listener.serve())
+        reader = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", READ, listener.url, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+        async def scrape() -> bytes:
+            if reader.stdin is None or reader.stdout is None:
+                raise RuntimeError
+            reader.stdin.write(b"\n")
+            await reader.stdout.readline()
+            return b""
+
+        await scrape()
+        figures = await _measure(scrape, rounds, prepare)
+        reader.kill()
+        await reader.wait()
+        listener.stop()
+    return {"http_wall_ms": figures["wall_ms"], "http_delay_ms": figures["delay_ms"]}
+
+
+@asynccontextmanager
+async def _delays() -> AsyncIterator[Callable[[], float]]:
+    """A timer of a millisecond; the callable gives by how much it was late at the worst since the last call."""
+    worst = 0.0
+
+    def take() -> float:
+        nonlocal worst
+        taken, worst = worst, 0.0
+        return taken
+
+    async def watch() -> None:
+        nonlocal worst
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(0.001)
+            worst = max(worst, time.perf_counter() - began - 0.001)
+
+    task = asyncio.create_task(watch())
+    try:
+        yield take
+    finally:
+        task.cancel()
+
+
+def _resident() -> float:
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+# ── showing ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _ratios(subjects: Mapping[str, Figures]) -> Figures:
+    """How many times the CPU time of ours the library takes, uncompressed."""
+    return {
+        f"{other} / {mine}": subjects[other]["cpu_ms"] / subjects[mine]["cpu_ms"]
+        for other in ("gauges", "collector")
+        for mine in ("kept", "a tenth moved", "all moved")
+    } | {"gauges, gzip / kept, gzip": subjects["gauges, gzip"]["cpu_ms"] / subjects["kept, gzip"]["cpu_ms"]}
+
+
+COLUMNS = {
+    "CPU ms": "cpu_ms",
+    "of it choosing": "choosing_ms",
+    "wall ms": "wall_ms",
+    "loop delayed ms": "delay_ms",
+    "over HTTP": "http_delay_ms",
+    "idle": "idle_delay_ms",
+    "kept MiB": "kept_mib",
+}
+
+
+def _table(subjects: Mapping[str, Figures]) -> str:
+    lines = [f"| scrape | MB | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 2) + "|"]
+    for name, figures in subjects.items():
+        if name != "ratios":
+            cells = [f"{figures[key]:.1f}" if key in figures else "" for key in COLUMNS.values()]
+            lines.append(f"| {name} | {figures['size_bytes'] / 1e6:.1f} | {' | '.join(cells)} |")
+    lines.append("")
+    lines += [f"{name}: {ratio:.0f} times" for name, ratio in subjects["ratios"].items()]
+    return "\n".join(lines)
+
+
+def _environment() -> dict[str, object]:
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "prometheus_client": version("prometheus-client"),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""What is compared: the daemon's own scrape, and the same series through prometheus-client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from operator import attrgetter
+from typing import cast
+
+import httpx
+import msgspec
+from prometheus_client import CollectorRegistry, Gauge, Metric, generate_latest
+from prometheus_client.registry import Collector
+
+from watcher.api import Client, Credentials, Gate
+from watcher.clock import Clock
+from watcher.core.census import Retention
+from watcher.core.governor import Governor, Share
+from watcher.core.lifecycle import Rules
+from watcher.core.model import SECOND, Instant, Moment, Operation, Source, Stats, Status
+from watcher.core.planner import Promise
+from watcher.core.settings import Account
+from watcher.core.snapshot import AccountSnapshot
+from watcher.daemon.accounts import Watched
+from watcher.daemon.fleet import Fleet
+from watcher.metrics import Exposition, Instruments
+from watcher.metrics.census import COUNTS, INFO, INSTANTS, NOTIFICATIONS, STATES, STATUS, CensusCollector
+from watcher.store import Loaded
+from watcher.store.memory import MemoryStore
+from watcher.watch import AccountWatch, Following, Listener
+
+ACCOUNT = "main"
+LABELS = ("campaign",)
+
+
+def an_operation(number: int, now: Instant) -> Operation:
+    """One of many that run, with every value that such a one has: 13 series."""
+    created = now - 3600 * SECOND + number * 1_003
+    return Operation(
+        account=ACCOUNT,
+        id=f"comms_operation_0{number * 7919 % 10**9:025d}",
+        source=Source.API,
+        registered_at=created,
+        labels={"campaign": f"campaign {number % 50}"},
+        status=Status.PROCESSING,
+        stats=Stats(
+            total=5000,
+            recipients=4000,
+            unaddressable=3,
+            scheduled=0,
+            queued=4000,
+            sent=number % 1000,
+            failed=0,
+            canceled=0,
+        ),
+        created_at=created,
+        updated_at=created + 60 * SECOND,
+        progressed_at=created + 61 * SECOND,
+    )
+
+
+def changed(operation: Operation) -> Operation:
+    """The operation after a look that showed more sent."""
+    sent = (operation.stats.sent or 0) + 1
+    return operation.with_(
+        stats=msgspec.structs.replace(operation.stats, sent=sent, queued=5000 - sent),
+        updated_at=(operation.updated_at or 0) + 5 * SECOND,
+        progressed_at=(operation.progressed_at or 0) + 5_000_123,
+    )
+
+
+# ── ours ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Full(MemoryStore):
+    """A store in which operations were followed before."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        super().__init__()
+        self._operations = operations
+
+    async def load(self, account: str, *, final_since: Instant) -> Loaded:
+        loaded = await super().load(account, final_since=final_since)
+        return msgspec.structs.replace(loaded, operations=self._operations)
+
+
+class _Silent:
+    """A client whose questions stay without an answer."""
+
+    async def fetch(self, _: str) -> None:
+        await asyncio.Event().wait()
+
+    async def page(self, _: object) -> None:
+        await asyncio.Event().wait()
+
+
+class _Deaf:
+    def __getattr__(self, _: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+class Ours:
+    """The daemon's parts that take part in a scrape: an account's loop, the fleet, the exposition."""
+
+    def __init__(self, fleet: Fleet, watch: AccountWatch, exposition: Exposition) -> None:
+        self.fleet = fleet
+        self.exposition = exposition
+        self._watch = watch
+
+    def change(self, share: float) -> None:
+        """As if answers had shown that this share of the operations moved on."""
+        held = self._watch._operations  # noqa: SLF001 -- answers of upstream would cost more than the scrape
+        every = list(held)
+        for operation in every[: round(share * len(every))]:
+            held.put(changed(operation))
+
+
+@asynccontextmanager
+async def ours(operations: Sequence[Operation], max_operations: int) -> AsyncIterator[Ours]:
+    """A running loop that holds the operations."""
+    clock = Clock()
+    gate = Gate(Governor(Share(), clock.now().tick), clock.now)
+    retention = Retention(max_operations=max_operations)
+    watch = AccountWatch(
+        ACCOUNT,
+        following=Following(rules=Rules(), promise=Promise(), retention=retention),
+        store=_Full(operations),
+        connect=lambda _: cast("Client", _Silent()),
+        gate=gate,
+        now=clock.now,
+        listener=cast("Listener", _Deaf()),
+    )
+    instruments = Instruments()
+    instruments.open_account(ACCOUNT)
+    fleet = Fleet(lambda: max_operations)
+    exposition = Exposition(instruments.registry, fleet.snapshots)
+    exposition.labels = LABELS
+    async with asyncio.TaskGroup() as tasks, httpx.AsyncClient() as http:
+        credentials = Credentials(ACCOUNT, lambda: "")
+        settings = Account(name=ACCOUNT)
+        fleet.start(Watched(settings=settings, watch=watch, credentials=credentials, http=http), tasks)
+        while watch.unfinished < len(operations):  # noqa: ASYNC110 -- nobody sets an event for it
+            await asyncio.sleep(0.01)
+        yield Ours(fleet, watch, exposition)
+        await fleet.stop([ACCOUNT])
+
+
+# ── prometheus-client ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Collector(Collector):
+    """What a custom collector makes of the operations at each scrape."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        snapshot = AccountSnapshot(account=ACCOUNT, taken=Moment(0, 0), shown=operations)
+        self._census = CensusCollector([snapshot], labels=LABELS)
+
+    def collect(self) -> Iterator[Metric]:
+        return self._census.operations()
+
+
+def by_collector(operations: Sequence[Operation]) -> Callable[[], bytes]:
+    """Scrapes by prometheus-client out of a custom collector."""
+    collector = _Collector(operations)
+    return lambda: generate_latest(collector)
+
+
+def by_gauges(operations: Sequence[Operation]) -> Callable[[], bytes]:
+    """Scrapes by prometheus-client out of gauges with labels that are set already."""
+    registry = CollectorRegistry()
+    who = ("account", "operation_id")
+    states = Gauge(*NOTIFICATIONS, (*who, "state"), registry=registry)
+    plain = [(Gauge(name, text, who, registry=registry), attrgetter(path), 1) for name, text, path in COUNTS]
+    plain += [(Gauge(name, text, who, registry=registry), attrgetter(path), SECOND) for name, text, path in INSTANTS]
+    status = Gauge(*STATUS, (*who, "status"), registry=registry)
+    info = Gauge(*INFO, (*who, *LABELS), registry=registry)
+    for operation in operations:
+        key = (operation.account, operation.id)
+        for state in STATES:
+            states.labels(*key, state).set(getattr(operation.stats, state))
+        for gauge, read, unit in plain:
+            if (value := read(operation)) is not None:
+                gauge.labels(*key).set(value / unit)
+        status.labels(*key, operation.status.value).set(1)
+        info.labels(*key, *(operation.labels[name] for name in LABELS)).set(1)
+    return lambda: generate_latest(registry)

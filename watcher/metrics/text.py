@@ -1,0 +1,199 @@
+"""The series of operations as text, kept from scrape to scrape.
+
+An operation is immutable: while it is the same object, its text is the same, and when another took its place, only the
+families whose values differ are written again. What is kept is never more than what was shown last. Gauges read alike
+in both formats; only the heads of families differ, and those are given. `census` is the reference: what is written
+here is byte for byte what prometheus-client writes of it.
+
+All of this runs in a thread beside the event loop, so it takes short steps and rests between them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from operator import attrgetter
+from typing import Any, TypeAlias
+
+import msgspec
+from prometheus_client.utils import floatToGoString
+
+from watcher.core.model import SECOND, Instant, Operation, Status
+from watcher.metrics.census import COUNTS, INFO, INSTANTS, NOTIFICATIONS, PER_OPERATION, STATES, STATUS
+
+BATCH = 500
+"""Operations whose lines are joined in one go: at most 300 kB a family."""
+
+WRITTEN_AT_ONCE = 20
+"""Operations that are written between two looks at the time."""
+
+STEP_SECONDS = 0.002
+"""So long the thread works before it lets go of the interpreter. Asked for it by another thread it would do so too, but
+only after 5 ms."""
+
+REST_SECONDS = 0.000_05
+"""Long enough for a thread that waits for the interpreter to get it."""
+
+_Who: TypeAlias = str
+_Values: TypeAlias = tuple[Any, ...]
+_Lines: TypeAlias = tuple[bytes, ...]
+
+
+class _Written(msgspec.Struct, frozen=True, gc=False):
+    """An operation and its lines: one text a family, empty where the operation has none."""
+
+    operation: Operation
+    lines: _Lines
+
+
+class Pace:
+    """The rests of a thread between its steps."""
+
+    def __init__(
+        self, rest: Callable[[float], None] = time.sleep, now: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._rest = rest
+        self._now = now
+        self._since = now()
+
+    def step(self) -> None:
+        """Rest where the last one was too long ago."""
+        if self._now() - self._since >= STEP_SECONDS:
+            self._rest(REST_SECONDS)
+            self._since = self._now()
+
+
+class OperationText:
+    """The text of the operations' families, with these labels of operations.
+
+    Scrapes may overlap: what is kept is replaced as a whole.
+    """
+
+    def __init__(self, labels: Sequence[str] = ()) -> None:
+        self.labels = tuple(labels)
+        self._kept: Mapping[str, _Written] = {}
+        self._writers: Sequence[Callable[[_Who, Any], bytes]] = (
+            _notifications,
+            *(partial(_count, name) for name, _, _ in COUNTS),
+            *(partial(_instant, name) for name, _, _ in INSTANTS),
+            _status,
+        )
+        self._info_names = sorted((*PER_OPERATION, *labels))
+
+    def __len__(self) -> int:
+        """Of how many operations text is kept."""
+        return len(self._kept)
+
+    def pieces(self, shown: Iterable[Operation], heads: Sequence[bytes], pace: Pace) -> Iterator[bytes]:
+        """Every family behind its head, in pieces. `heads` are as many as families, in the order of the reference."""
+        batches = [tuple(zip(*batch, strict=True)) for batch in self._batches(shown, pace)]
+        for number, head in enumerate(heads):
+            yield head
+            for batch in batches:
+                yield b"".join(batch[number])
+                pace.step()
+
+    def _batches(self, shown: Iterable[Operation], pace: Pace) -> Iterator[Sequence[_Lines]]:
+        before = self._kept
+        kept: dict[str, _Written] = {}
+        batch: list[_Lines] = []
+        changes = 0
+        for operation in shown:
+            written = before.get(operation.id)
+            if written is None or written.operation is not operation:
+                written = _Written(operation, self._write(operation, written))
+                changes += 1
+                if changes % WRITTEN_AT_ONCE == 0:
+                    pace.step()
+            kept[operation.id] = written
+            batch.append(written.lines)
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+                pace.step()
+        if batch:
+            yield batch
+        self._kept = kept
+
+    def _write(self, operation: Operation, before: _Written | None) -> _Lines:
+        who = f'account="{escaped(operation.account)}",operation_id="{escaped(operation.id)}"'
+        values = _values(operation)
+        if before is None or before.operation.account != operation.account:
+            lines = [write(who, value) for write, value in zip(self._writers, values, strict=True)]
+            return (*lines, self._info(operation))
+        *lines, info = before.lines
+        changes = zip(self._writers, values, _values(before.operation), lines, strict=True)
+        if operation.labels != before.operation.labels:
+            info = self._info(operation)
+        return (*[line if value == was else write(who, value) for write, value, was, line in changes], info)
+
+    def _info(self, operation: Operation) -> bytes:
+        """The user's labels stand among ours by name, as labels do in every line."""
+        values = {**operation.labels, "account": operation.account, "operation_id": operation.id}
+        labels = ",".join([f'{name}="{escaped(values.get(name, ""))}"' for name in self._info_names])
+        return _encoded(f"{INFO[0]}{{{labels}}} 1.0\n")
+
+
+# ── the values of an operation, one a family, and how each is written ─────────────────────────────────────────────────
+
+_notifications_of = attrgetter(*STATES)
+_others_of = attrgetter(*(path for _, _, path in (*COUNTS, *INSTANTS)), "status")
+
+
+def _values(operation: Operation) -> _Values:
+    return (_notifications_of(operation.stats), *_others_of(operation))
+
+
+def _notifications(who: _Who, values: Sequence[int | None]) -> bytes:
+    begin = f'{NOTIFICATIONS[0]}{{{who},state="'
+    lines = [
+        f'{begin}{state}"}} {_number(value)}\n'
+        for state, value in zip(STATES, values, strict=True)
+        if value is not None
+    ]
+    return _encoded("".join(lines))
+
+
+def _count(name: str, who: _Who, value: int | None) -> bytes:
+    return b"" if value is None else _encoded(f"{name}{{{who}}} {_number(value)}\n")
+
+
+def _instant(name: str, who: _Who, value: Instant | None) -> bytes:
+    return b"" if value is None else _encoded(f"{name}{{{who}}} {_seconds(value)}\n")
+
+
+def _status(who: _Who, value: Status) -> bytes:
+    return _encoded(f'{STATUS[0]}{{{who},status="{value}"}} 1.0\n')
+
+
+def escaped(value: str) -> str:
+    """The label value as it stands between its quotes."""
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+_PLAIN_BELOW = 1_000_000
+"""From here on numbers are written with an exponent."""
+
+_SECONDS_OF_TEN_DIGITS = range(1_000_000_000 * SECOND, 4_000_000_000 * SECOND)
+"""2001 to 2096: here microseconds are told apart as floating-point seconds, so their digits are the shortest text."""
+
+
+def _number(value: int) -> str:
+    return f"{value}.0" if 0 <= value < _PLAIN_BELOW else _go_float(value)
+
+
+def _seconds(instant: Instant) -> str:
+    if instant in _SECONDS_OF_TEN_DIGITS:
+        digits = str(instant)
+        return f"{digits[0]}.{digits[1:]}".rstrip("0.") + "e+09"
+    return _go_float(instant / SECOND)
+
+
+def _go_float(value: float) -> str:
+    return str(floatToGoString(value))  # type: ignore[no-untyped-call]
+
+
+def _encoded(line: str) -> bytes:
+    # Intake lets no lone surrogate in; should one come another way, it must not cost the whole scrape.
+    return line.encode(errors="replace")
