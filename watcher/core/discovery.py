@@ -36,7 +36,7 @@ class Scope(Value, frozen=True, kw_only=True):
 
 
 class _Round(msgspec.Struct):
-    """A reading under way: the lists still to be begun, the page that was asked for, and upstream's time when it began."""
+    """A reading under way: lists still to be begun, the page that was asked for, upstream's time at its beginning."""
 
     lists: list[Discover]
     began_at: Instant | None = None

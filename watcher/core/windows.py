@@ -169,7 +169,9 @@ class Weighing:
         return max(self._densities.between(status, place - PAD, place + PAD), ours)
 
     # The innermost loop: a call for each of a thousand operations would be most of its time.
-    def _side(self, positions: range, anchor: Instant, *, status: Status | None, room: float, now: Moment) -> _Side:
+    def _side(
+        self, positions: range, anchor: Instant, *, status: Status | None, room: tuple[float, float], now: Moment
+    ) -> _Side:
         """Whoever the list should show and that is worth something, one after the other.
 
         `room`: for so many rows beyond those around the anchor, and in all.
