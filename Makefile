@@ -38,7 +38,7 @@ check: .venv-dev/.ready ## format, lint, layers, types; quickest first
 	$(DEV_PY) -m ruff format --check .
 	$(DEV_PY) -m ruff check .
 	$(DEV_PY) -c 'from importlinter.cli import lint_imports_command as run; run()'
-	$(DEV_PY) -m mypy $(CODE)
+	$(DEV_PY) -m mypy
 
 .PHONY: test
 test: .venv-dev/.ready ## all tests but the end-to-end ones, with coverage
