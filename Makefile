@@ -11,7 +11,6 @@ unexport PYTHONDONTWRITEBYTECODE
 
 RUN_PY = .venv/bin/python
 DEV_PY = .venv-dev/bin/python
-CODE = $(wildcard watcher tests benchmarks)
 
 .DEFAULT_GOAL = help
 
