@@ -57,12 +57,14 @@ def main() -> None:
     if given.only is not None:
         print(json.dumps(SUBJECTS[given.only](given.sizes[0], given.rounds)))
         return
-    results = {size: {name: _apart(name, size, given.rounds) for name in SUBJECTS} for size in given.sizes}
-    for size, subjects in results.items():
+    results = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    for size in given.sizes:
+        subjects = {name: _apart(name, size, given.rounds) for name in SUBJECTS}
         subjects["ratios"] = _ratios(subjects)
-        print(f"\n{size} operations, {subjects['kept']['series']:.0f} series\n{_table(subjects)}")
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps({"environment": _environment(), "results": results}, indent=2) + "\n")
+        print(f"\n{size} operations, {subjects['kept']['series']:.0f} series\n{_table(subjects)}", flush=True)
+        results[str(size)] = {"environment": _environment(), "subjects": subjects}
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(json.dumps(results, indent=2) + "\n")
 
 
 # ── subjects ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -77,14 +79,16 @@ def _ours(size: int, rounds: int, *, moved: float = 0.0, encoding: str = "", mos
             choosing: list[float] = []
 
             async def scrape() -> bytes:
-                began = time.process_time()
-                subject.fleet.snapshots()
-                choosing.append(time.process_time() - began)
                 body, _, _ = await subject.exposition.render("", encoding)
                 return body
 
-            figures = await _measure(scrape, rounds, lambda: subject.change(moved))
-            figures["cpu_ms"] -= min(choosing) * 1000  # it was done once more, to be timed
+            def prepare() -> None:
+                subject.change(moved)
+                began = time.process_time()
+                subject.fleet.snapshots()
+                choosing.append(time.process_time() - began)
+
+            figures = await _measure(scrape, rounds, prepare)
             over_http = await _over_http(subject, rounds, lambda: subject.change(moved), encoding)
             return {**figures, "choosing_ms": min(choosing) * 1000, "kept_mib": kept, **over_http}
 

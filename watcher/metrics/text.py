@@ -11,7 +11,7 @@ All of this runs in a thread beside the event loop, so it takes short steps and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any, TypeAlias
@@ -67,12 +67,12 @@ class Pace:
 class OperationText:
     """The text of the operations' families, with these labels of operations.
 
-    Scrapes may overlap: what is kept is replaced as a whole.
+    Scrapes may overlap: each reads what was kept when it began, and what it wrote is kept as a whole.
     """
 
     def __init__(self, labels: Sequence[str] = ()) -> None:
         self.labels = tuple(labels)
-        self._kept: Mapping[str, _Written] = {}
+        self._kept: dict[str, _Written] = {}
         self._writers: Sequence[Callable[[_Who, Any], bytes]] = (
             _notifications,
             *(partial(_count, name) for name, _, _ in COUNTS),
@@ -87,11 +87,12 @@ class OperationText:
 
     def pieces(self, shown: Iterable[Operation], heads: Sequence[bytes], pace: Pace) -> Iterator[bytes]:
         """Every family behind its head, in pieces. `heads` are as many as families, in the order of the reference."""
-        batches = [tuple(zip(*batch, strict=True)) for batch in self._batches(shown, pace)]
+        batches: list[list[_Lines]] = [[*zip(*batch, strict=True)] for batch in self._batches(shown, pace)]
         for number, head in enumerate(heads):
             yield head
             for batch in batches:
                 yield b"".join(batch[number])
+                batch[number] = ()  # let go of it here, for all at the end would be a long step
                 pace.step()
 
     def _batches(self, shown: Iterable[Operation], pace: Pace) -> Iterator[Sequence[_Lines]]:
@@ -115,6 +116,14 @@ class OperationText:
         if batch:
             yield batch
         self._kept = kept
+        self._let_go(before, pace)
+
+    def _let_go(self, kept: dict[str, _Written], pace: Pace) -> None:
+        """Free what was kept before, in short steps too. A scrape that still reads it writes anew what it misses."""
+        for number, operation_id in enumerate(tuple(kept)):
+            kept.pop(operation_id, None)
+            if number % BATCH == 0:
+                pace.step()
 
     def _write(self, operation: Operation, before: _Written | None) -> _Lines:
         who = f'account="{escaped(operation.account)}",operation_id="{escaped(operation.id)}"'
