@@ -1,0 +1,185 @@
+"""Real containers and pods for end-to-end tests: the image as it was built, the manifests as kustomize renders them.
+
+`WATCHER_IMAGE` names the image (`operation-watcher:dev`, as `make image` calls it), `CONTAINER_RUN` the program (podman).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.processes import ROOT
+
+IMAGE = os.environ.get("WATCHER_IMAGE", "localhost/operation-watcher:dev")
+GROUP = 65532
+EXAMPLE = ROOT / "deploy" / "kubernetes" / "example"
+
+
+@functools.cache
+def program() -> Sequence[str]:
+    """How containers are run, with the image there; fails, and never skips, where there is none."""
+    told = os.environ.get("CONTAINER_RUN")
+    if told is None and shutil.which("podman") is None:
+        pytest.fail("needs podman on the PATH (Debian: apt-get install podman), or CONTAINER_RUN that says another")
+    found = shlex.split(told or "podman")
+    if subprocess.run([*found, "image", "inspect", IMAGE], cwd=ROOT, capture_output=True, check=False).returncode:
+        pytest.fail(f"needs the image {IMAGE}: make image, or say another with WATCHER_IMAGE")
+    return found
+
+
+def podman(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run it to its end."""
+    command = [*program(), *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert not check or done.returncode == 0, f"{shlex.join(command)}: {done.stderr[-2000:]}"
+    return done
+
+
+def inspect(name: str, field: str) -> str:
+    """One field of a container or an image."""
+    return podman("inspect", "--format", field, name).stdout.strip()
+
+
+def pid_of(container: str) -> int:
+    """The process on this machine."""
+    return int(inspect(container, "{{.State.Pid}}"))
+
+
+@contextlib.contextmanager
+def container(name: str, *arguments: str, options: Sequence[str] = ()) -> Iterator[str]:
+    """A container of the image on this machine's network, hardened as the manifests do it."""
+    podman("rm", "--force", "--ignore", name)
+    hardened = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+    podman("run", "--detach", "--name", name, "--network", "host", *hardened, *options, IMAGE, *arguments)
+    try:
+        yield name
+    finally:
+        podman("rm", "--force", "--time", "1", "--ignore", name, check=False)
+
+
+def rendered(kustomization: Path) -> list[dict[str, Any]]:
+    """What kustomize makes of a folder."""
+    for command in (["kubectl", "kustomize"], ["kustomize", "build"]):
+        if shutil.which(command[0]) is None:
+            continue
+        done = subprocess.run([*command, str(kustomization)], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return [document for document in yaml.safe_load_all(done.stdout) if document]
+    pytest.fail("needs kubectl 1.21 or newer, or kustomize, on the PATH")
+
+
+class Pod:
+    """The example app with its watcher, from the manifests, run by `podman play kube` on this machine's network.
+
+    What podman 4.3 does not know is changed, and nothing else: a native sidecar goes among the containers, fsGroup becomes
+    the app's group, probes are the test's own, and the names of Services become addresses of loopback. Configuration and
+    secrets become folders, `configuration` and `secret`, so that a test can change them as the kubelet does.
+    """
+
+    def __init__(self, folder: Path, name: str, kind: str = "native") -> None:
+        self.name = name
+        self.watcher, self.app = f"{name}-watcher", f"{name}-app"
+        self.folder = folder / name
+        documents = rendered(EXAMPLE / kind)
+        self._content = {
+            document["metadata"]["name"]: _content(document)
+            for document in documents
+            if document["kind"] in {"ConfigMap", "Secret"}
+        }
+        self.spec = next(d for d in documents if d["metadata"]["name"] == "example-app" and d["kind"] == "Deployment")[
+            "spec"
+        ]["template"]["spec"]
+        self.spec["containers"] += self.spec.pop("initContainers", [])
+        self.configuration, self.secret, self.data = Path(), Path(), Path()
+        for volume in self.spec["volumes"]:
+            self._put_in_a_folder(volume)
+        for each in self.spec["containers"]:
+            _adapt(each)
+
+    def environment(self, container: str, variables: Mapping[str, str]) -> None:
+        """Add variables to a container."""
+        (one,) = [each for each in self.spec["containers"] if each["name"] == container]
+        given = {entry["name"]: entry["value"] for entry in one.get("env", [])} | dict(variables)
+        one["env"] = [{"name": name, "value": value} for name, value in given.items()]
+
+    def keep_data_in(self, folder: Path) -> None:
+        """Use a folder of this machine for the state."""
+        os.chown(folder, GROUP, GROUP)
+        (volume,) = [each for each in self.spec["volumes"] if each["name"] == "watcher-data"]
+        volume.pop("emptyDir")
+        volume["hostPath"] = {"path": str(folder), "type": "Directory"}
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Change settings in the configuration file."""
+        file = self.configuration / "config.yaml"
+        file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | dict(settings)))
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Pod]:
+        """Play it, and take it down."""
+        self.folder.mkdir(exist_ok=True)
+        file = self.folder / "pod.yaml"
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": self.name}, "spec": self.spec}
+        file.write_text(yaml.safe_dump(pod))
+        podman("pod", "rm", "--force", "--ignore", self.name)
+        podman("play", "kube", "--network", "host", file)
+        try:
+            yield self
+        finally:
+            self.down()
+
+    def down(self) -> None:
+        """Take it down, as a deleted pod goes."""
+        podman("pod", "rm", "--force", "--time", "10", "--ignore", self.name, check=False)
+
+    def logs(self, container: str) -> list[dict[str, Any]]:
+        """The JSON lines of a container's standard output."""
+        lines = podman("logs", container).stdout.splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def _put_in_a_folder(self, volume: dict[str, Any]) -> None:
+        source = volume.get("configMap", {}).get("name") or volume.get("secret", {}).get("secretName")
+        if source is None:
+            return
+        name = volume["name"]
+        folder = self.folder / name
+        folder.mkdir(parents=True)
+        for key, text in self._content[source].items():
+            file = folder / key
+            file.write_text(text.replace("http://simulator:", "http://127.0.0.1:"))
+            os.chown(file, 0, GROUP)
+            file.chmod(0o440 if "secret" in volume else 0o444)
+        match name:
+            case "watcher-config":
+                self.configuration = folder
+            case "watcher-secret":
+                self.secret = folder
+        volume.clear()
+        volume.update(name=name, hostPath={"path": str(folder), "type": "Directory"})
+
+
+def _content(document: Mapping[str, Any]) -> Mapping[str, str]:
+    if document["kind"] == "ConfigMap":
+        return dict(document["data"])
+    return {key: base64.b64decode(text).decode() for key, text in document["data"].items()}
+
+
+def _adapt(one: dict[str, Any]) -> None:
+    one["image"] = IMAGE
+    one["securityContext"]["runAsGroup"] = GROUP
+    for key in ("restartPolicy", "resources", "ports", "startupProbe", "livenessProbe", "readinessProbe"):
+        one.pop(key, None)
+    for entry in one.get("env", []):
+        entry["value"] = entry["value"].replace("http://simulator:", "http://127.0.0.1:")
