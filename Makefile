@@ -24,8 +24,9 @@ demo: .venv/.demo ## everything at once with no account: simulated API, daemon, 
 	@exec $(RUN_PY) -I -S .ci/foreground.py $@ $(RUN_PY) -m watcher demo $(DEMO_ARGS)
 
 .PHONY: image
-image: ## build the container image, with docker, podman or buildah (TAG=name:tag)
-	@if docker info >/dev/null 2>&1; then set -x; docker build -t $(TAG) .; \
+image: ## build the container image, with docker, podman or buildah (TAG=name:tag), or IMAGE_BUILD="another builder"
+	@if [ -n "$(IMAGE_BUILD)" ]; then set -x; $(IMAGE_BUILD) $(TAG) .; \
+	elif docker info >/dev/null 2>&1; then set -x; docker build -t $(TAG) .; \
 	elif command -v podman >/dev/null; then set -x; podman build --format docker -t $(TAG) .; \
 	elif command -v buildah >/dev/null; then set -x; buildah bud --format docker -t $(TAG) .; \
 	else echo "make image: needs docker with a running engine, podman or buildah; none was found" >&2; exit 1; fi
@@ -48,9 +49,9 @@ test: .venv-dev/.ready ## all tests but the end-to-end ones, with coverage
 	$(DEV_PY) -m coverage report --include='watcher/core/*' --fail-under=100
 
 .PHONY: e2e
-e2e: .venv-dev/.ready ## end-to-end tests with the real Prometheus; fails without promtool and prometheus
-	@for program in promtool prometheus; do command -v $$program >/dev/null || \
-	{ echo "make e2e: needs $$program on the PATH (Debian: apt-get install prometheus)" >&2; exit 1; }; done
+e2e: .venv-dev/.ready ## end-to-end tests with a real Prometheus, Alertmanager, kubectl, podman and the image (make image)
+	@for program in promtool prometheus amtool kubectl; do command -v $$program >/dev/null || \
+	{ echo "make e2e: needs $$program on the PATH (Debian: apt-get install prometheus prometheus-alertmanager)" >&2; exit 1; }; done
 	$(DEV_PY) -m pytest tests/e2e $(E2E_ARGS)
 
 .PHONY: bench

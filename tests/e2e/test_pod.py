@@ -134,7 +134,7 @@ def test_a_failure_becomes_one_page_and_a_clean_operation_none(tmp_path: Path) -
         assert alert["annotations"]["campaign"] == "all-failed"
         assert alert["path"] == "/pager"
 
-        # A rollout: the next pod follows the same ones, killed once more, then the first pod goes.
+        # A rollout: the next pod follows the same ones, the watcher is killed once more, then the first pod goes.
         with second.running():
             until(lambda: answers(f"http://{SECOND_WEB}/-/ready"), within=60, what="the second pod is ready")
             track = ["track", "--url", "unix:/run/watcher/admin.sock", partly, total, "--label", "campaign=some-failed"]
@@ -143,13 +143,14 @@ def test_a_failure_becomes_one_page_and_a_clean_operation_none(tmp_path: Path) -
             used = measured(pid_of(first.watcher), seconds=20)
             ratio = 'ALERTS{alertname="AccountFailureRatio",alertstate="firing"}'
             until(lambda: query(f"last_over_time({ratio}[5m])"), within=60, what="the account's alert fires too")
+            probes = (app.asked, app.refused)
+            first.down()
             until(
                 lambda: len({one["labels"]["operation_id"] for one in _of_operations(receiver, "resolved")}) == 2,
                 within=240,
                 what="both are told as resolved after their series have left",
             )
             resolved_after = time.time() - failed_at
-            probes = (app.asked, app.refused)
     firing = sorted(one["labels"]["alertname"] for one in _of_operations(receiver, "firing"))
     assert firing == ["OperationFailed", "OperationFailureShare"]
     assert len(_of_operations(receiver, "resolved")) == 2

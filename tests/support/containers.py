@@ -154,10 +154,12 @@ class Pod:
         if source is None:
             return
         name = volume["name"]
-        folder = self.folder / name
-        folder.mkdir(parents=True)
+        folder = self.folder / source
+        # A secret that two containers mount is one folder.
+        folder.mkdir(parents=True, exist_ok=True)
         for key, text in self._content[source].items():
             file = folder / key
+            file.unlink(missing_ok=True)
             file.write_text(text.replace("http://simulator:", "http://127.0.0.1:"))
             os.chown(file, 0, GROUP)
             file.chmod(0o440 if "secret" in volume else 0o444)

@@ -5,7 +5,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 RULES = HERE.parents[2] / "prometheus" / "operation-watcher.rules.yaml"
 HEAD = """\
-# Written by generate.py from deploy/prometheus/operation-watcher.rules.yaml; change that instead.
+# Written by wrap_rules.py from deploy/prometheus/operation-watcher.rules.yaml; change that instead.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
