@@ -12,13 +12,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Handler(BaseHTTPRequestHandler):
     """Takes what the webhook of Alertmanager posts."""
 
-    def do_POST(self) -> None:  # noqa: N802 -- so it is called
+    def do_POST(self) -> None:
         """Print and thank."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         for alert in body["alerts"]:
             labels, notes = alert["labels"], alert["annotations"]
             print(  # noqa: T201
-                alert["status"].upper(), self.path, labels["alertname"], notes["summary"], f"[{notes.get('campaign', '-')}]", flush=True
+                alert["status"].upper(),
+                self.path,
+                labels["alertname"],
+                notes["summary"],
+                f"[{notes.get('campaign', '-')}]",
+                flush=True,
             )
         self.send_response(200)
         self.send_header("Content-Length", "0")

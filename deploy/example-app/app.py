@@ -118,7 +118,7 @@ def send_now_and_then() -> None:
 class Handler(BaseHTTPRequestHandler):
     """The app's own little API."""
 
-    def do_GET(self) -> None:  # noqa: N802 -- so it is called
+    def do_GET(self) -> None:
         """Ready, and what is not registered yet."""
         if self.path == "/ready":
             self._answer(200, {"ready": True})
@@ -127,7 +127,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404, {})
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Send."""
         if self.path != "/send":
             self._answer(404, {})

@@ -1,8 +1,8 @@
-"""Write operation-watcher.json, the Grafana dashboard: python3 deploy/grafana/generate.py
+"""Write operation-watcher.json, the Grafana dashboard.
 
-The dashboard is reviewed here, as rows of panels with their queries; the JSON is what Grafana imports. What holds in all
-queries: an operation may be shown by several processes, so its gauges are `max by (account, operation_id)`; counters and
-numbers of a process are summed.
+The dashboard is reviewed here, as rows of panels with their queries; the JSON is what Grafana imports. What holds in
+all queries: an operation may be shown by several processes, so its gauges are `max by (account, operation_id)`;
+counters and numbers of a process are summed.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def latest(metric: str, matchers: str = OF) -> str:
 
 def notifications(states: str) -> str:
     """An operation's notifications in these states."""
-    matchers = f'{OF},state=~"{states}"'
-    return f"sum {BY_OPERATION} (max by (account, operation_id, state) (twilio_push_operation_notifications{{{matchers}}}))"
+    each = f'twilio_push_operation_notifications{{{OF},state=~"{states}"}}'
+    return f"sum {BY_OPERATION} (max by (account, operation_id, state) ({each}))"
 
 
 def increase(metric: str, matchers: str = OF) -> str:
@@ -97,7 +97,13 @@ def yes_or_no(title: str, expression: str, legend: str, **more: Any) -> Json:
     steps = [{"color": "red", "value": None}, {"color": "green", "value": 1}]
     words = {"0": {"text": "no"}, "1": {"text": "yes"}}
     mappings = [{"type": "value", "options": words}]
-    return stat(title, expression, legend, defaults={"thresholds": {"mode": "absolute", "steps": steps}, "mappings": mappings}, **more)
+    return stat(
+        title,
+        expression,
+        legend,
+        defaults={"thresholds": {"mode": "absolute", "steps": steps}, "mappings": mappings},
+        **more,
+    )
 
 
 def alarming(at: float) -> Json:
@@ -176,7 +182,9 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
                 target(rate("twilio_push_operations_finished_total", "account, outcome"), "{{account}} {{outcome}}"),
                 unit="ops",
             ),
-            graph("Finished notifications", target(rate(FINISHED, "account, state"), "{{account}} {{state}}"), unit="cps"),
+            graph(
+                "Finished notifications", target(rate(FINISHED, "account, state"), "{{account}} {{state}}"), unit="cps"
+            ),
             graph(
                 "From creation to end",
                 target(quantile(0.5, "twilio_push_operation_duration_seconds"), "{{account}} half"),
@@ -210,14 +218,20 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
             ),
             graph(
                 "Without progress for",
-                target(f"time() - ({running(latest('twilio_push_operation_progressed_timestamp_seconds'))})", "{{operation_id}}"),
+                target(
+                    f"time() - ({running(latest('twilio_push_operation_progressed_timestamp_seconds'))})",
+                    "{{operation_id}}",
+                ),
                 width=12,
                 unit="s",
                 description="Time since the last look that changed something.",
             ),
             graph(
                 "Age",
-                target(f"time() - ({running(latest('twilio_push_operation_created_timestamp_seconds'))})", "{{operation_id}}"),
+                target(
+                    f"time() - ({running(latest('twilio_push_operation_created_timestamp_seconds'))})",
+                    "{{operation_id}}",
+                ),
                 width=12,
                 unit="s",
                 description="Upstream keeps a record for 7 days.",
@@ -275,7 +289,10 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
             ),
             stat("Recipients", f"max(twilio_push_operation_recipients{{{ONE}}})", "recipients", width=6),
             stat(
-                "Unaddressable", f"max(twilio_push_operation_unaddressable_recipients{{{ONE}}})", "unaddressable", width=6
+                "Unaddressable",
+                f"max(twilio_push_operation_unaddressable_recipients{{{ONE}}})",
+                "unaddressable",
+                width=6,
             ),
             stat(
                 "Created",
@@ -298,9 +315,13 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
         (
             yes_or_no("Scraped", 'min by (job) (up{job="operation-watcher"})', "{{job}}"),
             yes_or_no("Store usable", "min by (job) (operation_watcher_store_usable)", "{{job}}"),
-            yes_or_no("Configuration taken", "min by (job) (operation_watcher_config_last_reload_successful)", "{{job}}"),
             yes_or_no(
-                "Credentials taken", f"1 - max by (account) (operation_watcher_account_unauthorized{{{OF}}})", "{{account}}"
+                "Configuration taken", "min by (job) (operation_watcher_config_last_reload_successful)", "{{job}}"
+            ),
+            yes_or_no(
+                "Credentials taken",
+                f"1 - max by (account) (operation_watcher_account_unauthorized{{{OF}}})",
+                "{{account}}",
             ),
             stat(
                 "Not shown",
@@ -351,11 +372,15 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
             ),
             graph(
                 "Last good answer",
-                target(f"time() - max by (account) (operation_watcher_last_success_timestamp_seconds{{{OF}}})", "{{account}}"),
+                target(
+                    f"time() - max by (account) (operation_watcher_last_success_timestamp_seconds{{{OF}}})",
+                    "{{account}}",
+                ),
                 unit="s",
             ),
             graph(
-                "Odd answers", target(rate("operation_watcher_anomalies_total", "account, kind"), "{{account}} {{kind}}")
+                "Odd answers",
+                target(rate("operation_watcher_anomalies_total", "account, kind"), "{{account}} {{kind}}"),
             ),
             graph(
                 "Clock against upstream's",
@@ -366,10 +391,15 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
                 "Events that wait to be told",
                 target("max by (job, instance) (operation_watcher_events_pending)", "{{instance}}"),
             ),
-            graph("Store", target("max by (job, instance) (operation_watcher_store_bytes)", "{{instance}}"), unit="bytes"),
+            graph(
+                "Store", target("max by (job, instance) (operation_watcher_store_bytes)", "{{instance}}"), unit="bytes"
+            ),
             graph(
                 "Errors of the store",
-                target("sum by (job, instance) (rate(operation_watcher_store_errors_total[$__rate_interval]))", "{{instance}}"),
+                target(
+                    "sum by (job, instance) (rate(operation_watcher_store_errors_total[$__rate_interval]))",
+                    "{{instance}}",
+                ),
             ),
             graph(
                 "Event loop wakes up late by",
@@ -378,7 +408,9 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
             ),
             graph(
                 "Memory",
-                target('max by (job, instance) (process_resident_memory_bytes{job="operation-watcher"})', "{{instance}}"),
+                target(
+                    'max by (job, instance) (process_resident_memory_bytes{job="operation-watcher"})', "{{instance}}"
+                ),
                 width=12,
                 unit="bytes",
             ),
@@ -426,7 +458,9 @@ def placed(rows: Sequence[tuple[str, Sequence[Json]]]) -> list[Json]:
     panels: list[Json] = []
     top = 0
     for title, row in rows:
-        panels.append({"type": "row", "title": title, "collapsed": False, "panels": [], "gridPos": _at(0, top, WIDTH, 1)})
+        panels.append(
+            {"type": "row", "title": title, "collapsed": False, "panels": [], "gridPos": _at(0, top, WIDTH, 1)}
+        )
         top, left, tallest = top + 1, 0, 0
         for each in row:
             width, height = each["gridPos"]["w"], each["gridPos"]["h"]

@@ -22,7 +22,9 @@ GRAFANA = ROOT / "deploy" / "grafana"
 DASHBOARD: dict[str, Any] = json.loads((GRAFANA / "operation-watcher.json").read_text())
 PANELS: list[dict[str, Any]] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 QUERIES = [
-    pytest.param(target["expr"], bool(target.get("instant")), id=f"{panel['title']} {target['refId']}")
+    pytest.param(
+        target["expr"], "instant" if target.get("instant") else "range", id=f"{panel['title']} {target['refId']}"
+    )
     for panel in PANELS
     for target in panel["targets"]
 ]
@@ -68,8 +70,8 @@ def watched(tmp_path_factory) -> Iterator[str]:
         process.wait(15)
 
 
-@pytest.mark.parametrize(("expression", "instant"), QUERIES)
-def test_a_query_returns_data(watched: str, expression: str, instant: bool):
+@pytest.mark.parametrize(("expression", "kind"), QUERIES)
+def test_a_query_returns_data(watched: str, expression: str, kind: str):
     for variable, value in {
         "$account": ".*",
         "$operation": watched,
@@ -78,20 +80,26 @@ def test_a_query_returns_data(watched: str, expression: str, instant: bool):
     }.items():
         expression = expression.replace(variable, value)
     assert "$" not in expression
-    if instant:
+    if kind == "instant":
         found = query(expression)
     else:
         now = time.time()
-        over = {"query": expression, "start": now - 30, "end": now, "step": 2}
+        over: dict[str, str | float] = {"query": expression, "start": now - 30, "end": now, "step": 2}
         answer = httpx.get(f"{PROMETHEUS}/api/v1/query_range", params=over, trust_env=False).json()
         assert answer["status"] == "success", answer
         found = answer["data"]["result"]
     assert found
-    values = [float(row["value"][1]) for row in found] if instant else [float(v) for row in found for _, v in row["values"]]
+    values = (
+        [float(row["value"][1]) for row in found]
+        if kind == "instant"
+        else [float(v) for row in found for _, v in row["values"]]
+    )
     assert any(value == value for value in values), "a number, and not only NaN"  # noqa: PLR0124 -- NaN is not itself
 
 
-@pytest.mark.parametrize("variable", [v for v in DASHBOARD["templating"]["list"] if v["type"] == "query"], ids=lambda v: v["name"])
+@pytest.mark.parametrize(
+    "variable", [v for v in DASHBOARD["templating"]["list"] if v["type"] == "query"], ids=lambda v: v["name"]
+)
 def test_a_variable_has_values(watched: str, variable: dict[str, Any]):
     series, label = variable["query"].removeprefix("label_values(").removesuffix(")").rsplit(", ", 1)
     assert {row["metric"][label] for row in query(series.replace("$account", ".*"))}

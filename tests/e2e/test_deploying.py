@@ -25,7 +25,7 @@ def test_its_steps_reach_a_firing_alert_in_less_than_ten_minutes(tmp_path: Path)
     # `podman` is whatever runs containers here; the image is there already, built by the same `make image`.
     podman("rm", "--force", "--ignore", "simulator", "watcher")
     shim = tmp_path / "podman"
-    shim.write_text(f"#!/bin/sh\nexec {shlex.join(program())} \"$@\"\n")
+    shim.write_text(f'#!/bin/sh\nexec {shlex.join(program())} "$@"\n')
     shim.chmod(shim.stat().st_mode | stat.S_IXUSR)
     env = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "IMAGE_BUILD": "true"}
     script = "set -euo pipefail\n" + "\n".join(steps()).replace("operation-watcher:dev", IMAGE)

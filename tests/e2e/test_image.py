@@ -56,7 +56,9 @@ def test_it_says_what_it_is_and_holds_no_tools_to_build():
     assert inspect(IMAGE, "{{.Config.User}}") == "65532:65532"
     assert "python" in podman("run", "--rm", "--entrypoint", "python", IMAGE, "--version").stdout.lower()
     # Nothing was installed beyond the lock and the product itself.
-    listing = "import importlib.metadata as m; print(*sorted(d.name.lower().replace('_', '-') for d in m.distributions()))"
+    listing = (
+        "import importlib.metadata as m; print(*sorted(d.name.lower().replace('_', '-') for d in m.distributions()))"
+    )
     run = ["run", "--rm", "--network", "host", "--entrypoint", "/opt/watcher/bin/python", IMAGE, "-I", "-c", listing]
     installed = set(podman(*run).stdout.split())
     assert not installed & {"pip", "setuptools", "wheel", "flit-core"}
@@ -65,7 +67,9 @@ def test_it_says_what_it_is_and_holds_no_tools_to_build():
 
 def locked() -> set[str]:
     lines = (ROOT / "requirements.lock").read_text().splitlines()
-    return {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line and not line.startswith(" ")}
+    return {
+        line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line and not line.startswith(" ")
+    }
 
 
 def test_it_adds_little_to_its_base():

@@ -98,7 +98,7 @@ def test_the_rules_of_the_operator_are_those_that_are_tested(tmp_path: Path):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_container_is_restricted(way: str):
-    # https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted, and a file system that stays as it is.
+    # https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
     for pod in pods(way):
         assert pod["enableServiceLinks"] is False
         assert pod["automountServiceAccountToken"] is False
@@ -170,7 +170,9 @@ def test_the_configuration_that_is_mounted_is_one_that_the_watcher_takes(way: st
 
 def test_every_kustomization_of_the_tree_is_rendered_here():
     roots = {path.parent.relative_to(KUBERNETES).as_posix() for path in KUBERNETES.rglob("kustomization.yaml")}
-    assert roots - {"base", "example/simulator"} - {root for root in roots if root.startswith("components/")} == set(WAYS)
+    assert roots - {"base", "example/simulator"} - {root for root in roots if root.startswith("components/")} == set(
+        WAYS
+    )
 
 
 # ── image and compose ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,7 +1,7 @@
 """From a failed notification to a page: pod, Prometheus, Alertmanager and a receiver, all of them real.
 
-What would take longer than a test can wait is made shorter by the edits at the top, and nothing else is changed: scrapes,
-evaluations and the waits of the operations' route are those of the examples wherever times are measured.
+What would take longer than a test can wait is made shorter by the edits at the top, and nothing else is changed:
+scrapes, evaluations and the waits of the operations' route are those of the examples wherever times are measured.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -66,8 +66,13 @@ def send(campaign: str, **wanted: Any) -> str:
     return str(answer.json()["operationId"])
 
 
+def unregistered() -> int:
+    """How many ids wait in the app."""
+    return int(httpx.get(f"{APP}/unregistered", trust_env=False).json()["unregistered"])
+
+
 def all_registered() -> bool:
-    return bool(httpx.get(f"{APP}/unregistered", trust_env=False).json()["unregistered"] == 0)
+    return unregistered() == 0
 
 
 def failed_upstream(operation_id: str) -> bool:
@@ -87,7 +92,7 @@ class Probing:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._probe, daemon=True)
 
-    def __enter__(self) -> Probing:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -160,8 +165,8 @@ def test_a_failure_becomes_one_page_and_a_clean_operation_none(tmp_path: Path) -
     assert probes[0] > 100
     assert probes[1] == 0
     print(
-        f"told {told_after:.0f} s after the failure, resolved after {resolved_after:.0f} s; at 100 operations in flight "
-        f"the sidecar takes {used[0]:.0f} MiB and {used[1]:.1f} % of a core"
+        f"told {told_after:.0f} s after the failure, resolved after {resolved_after:.0f} s; "
+        f"at 100 operations in flight the sidecar takes {used[0]:.0f} MiB and {used[1]:.1f} % of a core"
     )
     # What the manifests ask for: 64Mi and 20m.
     assert used[0] < 64
@@ -199,21 +204,77 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+class Trouble:
+    """A pod in trouble: what breaks, one after the other, and how long the alert took to arrive."""
+
+    def __init__(self, pod: Pod, receiver: Receiver) -> None:
+        self.pod, self.receiver = pod, receiver
+        self.took: dict[str, float] = {}
+
+    def token(self) -> None:
+        """Changed upstream, and then in the secret, as the kubelet would."""
+        change = {"account_id": ACCOUNT_ID, "auth_token": "the-next-token"}
+        httpx.put(f"{SIMULATOR}/_simulator/credentials", json=change, trust_env=False).raise_for_status()
+        self.arrives("AccountUnauthorized")
+        (self.pod.secret / "auth_token").write_text("the-next-token\n")
+        is_now("operation_watcher_account_up", 1)
+
+    def disk(self, folder: Path) -> None:
+        """Full: what the app registers waits in the app, and is taken afterwards."""
+        with (folder / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
+            while True:
+                ballast.write(bytes(4096))
+        # The first ones may still find room in the database's own pages.
+        while unregistered() < 5:
+            send("while-full", recipients=10, failed=0, unaddressable=0, lifetime="1h")
+            time.sleep(0.1)
+        self.arrives("WatcherStoreUnusable")
+        (folder / "ballast").unlink()
+        until(all_registered, within=60, what="what waited in the app is taken")
+        is_now("operation_watcher_store_usable", 1)
+
+    def configuration(self) -> None:
+        """Bad at a reload, and then at a start."""
+        file = self.pod.configuration / "config.yaml"
+        good = file.read_text()
+        file.write_text("polling: {freshnes: 1s}\n")
+        podman("kill", "--signal", "HUP", self.pod.watcher)
+        self.arrives("WatcherConfigRejected")
+        os.kill(pid_of(self.pod.watcher), signal.SIGKILL)
+        until(stands, within=30, what="it stands by, and says so")
+        file.write_text(good)
+        is_now("operation_watcher_config_last_reload_successful", 1)
+
+    def upstream(self, running: contextlib.ExitStack) -> None:
+        """Gone."""
+        running.close()
+        self.arrives("AccountUnreachable")
+        assert stands()
+
+    def watcher(self) -> None:
+        """Gone itself."""
+        podman("stop", "--time", "10", self.pod.watcher)
+        self.arrives("WatcherDown")
+
+    def arrives(self, name: str) -> None:
+        began = time.monotonic()
+        until(lambda: self.receiver.of("firing", alertname=name), within=90, what=f"{name} arrives")
+        self.took[name] = time.monotonic() - began
+
+
+def stands() -> bool:
+    return answers(f"{WEB}/-/healthy") and answers(f"{WEB}/-/ready")
+
+
+def is_now(metric: str, value: int) -> None:
+    until(lambda: [row["value"][1] for row in query(metric)] == [str(value)], within=60, what=f"{metric} is {value}")
+
+
 def test_whatever_breaks_the_app_stays_ready_and_the_right_alert_arrives(tmp_path: Path, small_disk: Path) -> None:
     pod = Pod(tmp_path, "e2e-health")
     pod.keep_data_in(small_disk)
     pod.environment("app", {"SEND_EVERY": "0"})
     pod.configure(QUICK | {"polling": {"freshness": "1s"}})
-    took: dict[str, float] = {}
-
-    def arrives(receiver: Receiver, name: str) -> None:
-        began = time.monotonic()
-        until(lambda: receiver.of("firing", alertname=name), within=90, what=f"{name} arrives")
-        took[name] = time.monotonic() - began
-
-    def is_now(metric: str, value: int) -> None:
-        until(lambda: [v["value"][1] for v in query(metric)] == [str(value)], within=60, what=f"{metric} is {value}")
-
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(contextlib.ExitStack())
         upstream.enter_context(simulator())
@@ -223,51 +284,15 @@ def test_whatever_breaks_the_app_stays_ready_and_the_right_alert_arrives(tmp_pat
         app = stack.enter_context(Probing())
         send("long", recipients=10, failed=0, unaddressable=0, lifetime="1h")
         is_now("operation_watcher_account_up", 1)
-
-        # The token is changed upstream, and then in the secret, as the kubelet would.
-        (pod.secret / "auth_token").chmod(0o640)
-        change = {"account_id": ACCOUNT_ID, "auth_token": "the-next-token"}
-        httpx.put(f"{SIMULATOR}/_simulator/credentials", json=change, trust_env=False).raise_for_status()
-        arrives(receiver, "AccountUnauthorized")
-        (pod.secret / "auth_token").write_text("the-next-token\n")
-        is_now("operation_watcher_account_up", 1)
-
-        # The disk is full: what the app registers waits in the app, and is taken afterwards.
-        with (small_disk / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
-            while True:
-                ballast.write(bytes(4096))
-        # Enough of them for what was left in the database's own pages.
-        while all_registered():
-            send("while-full", recipients=10, failed=0, unaddressable=0, lifetime="1h")
-            time.sleep(0.2)
-        arrives(receiver, "WatcherStoreUnusable")
-        (small_disk / "ballast").unlink()
-        until(all_registered, within=60, what="what waited in the app is taken")
-        is_now("operation_watcher_store_usable", 1)
-
-        # A bad configuration, at a reload and at a start.
-        good = (pod.configuration / "config.yaml").read_text()
-        (pod.configuration / "config.yaml").write_text("polling: {freshnes: 1s}\n")
-        podman("kill", "--signal", "HUP", pod.watcher)
-        arrives(receiver, "WatcherConfigRejected")
-        os.kill(pid_of(pod.watcher), signal.SIGKILL)
-        until(
-            lambda: answers(f"{WEB}/-/healthy") and answers(f"{WEB}/-/ready"), within=30, what="it stands by, and says so"
-        )
-        (pod.configuration / "config.yaml").write_text(good)
-        is_now("operation_watcher_config_last_reload_successful", 1)
-
-        # Upstream is gone.
-        upstream.close()
-        arrives(receiver, "AccountUnreachable")
-        assert answers(f"{WEB}/-/healthy")
-        assert answers(f"{WEB}/-/ready")
-
-        # The watcher is gone.
-        podman("stop", "--time", "10", pod.watcher)
-        arrives(receiver, "WatcherDown")
+        trouble = Trouble(pod, receiver)
+        trouble.token()
+        trouble.disk(small_disk)
+        trouble.configuration()
+        trouble.upstream(upstream)
+        trouble.watcher()
         probes = (app.asked, app.refused)
+    print(", ".join(f"{name} {seconds:.0f} s" for name, seconds in trouble.took.items()))
     assert probes[0] > 50
     assert probes[1] == 0
-    assert {one["labels"]["alertname"] for one in receiver.of("firing")} == took.keys()
-    print(", ".join(f"{name} {seconds:.0f} s" for name, seconds in took.items()))
+    # The right ones, and no others.
+    assert {one["labels"]["alertname"] for one in receiver.of("firing")} == trouble.took.keys()

@@ -1,6 +1,7 @@
 """Real containers and pods for end-to-end tests: the image as it was built, the manifests as kustomize renders them.
 
-`WATCHER_IMAGE` names the image (`operation-watcher:dev`, as `make image` calls it), `CONTAINER_RUN` the program (podman).
+`WATCHER_IMAGE` names the image (`operation-watcher:dev`, as `make image` calls it), `CONTAINER_RUN` the program
+(podman).
 """
 
 from __future__ import annotations
@@ -83,9 +84,10 @@ def rendered(kustomization: Path) -> list[dict[str, Any]]:
 class Pod:
     """The example app with its watcher, from the manifests, run by `podman play kube` on this machine's network.
 
-    What podman 4.3 does not know is changed, and nothing else: a native sidecar goes among the containers, fsGroup becomes
-    the app's group, probes are the test's own, and the names of Services become addresses of loopback. Configuration and
-    secrets become folders, `configuration` and `secret`, so that a test can change them as the kubelet does.
+    What podman 4.3 does not know is changed, and nothing else: a native sidecar goes among the containers, fsGroup
+    becomes the app's group, probes are the test's own, and the names of Services become addresses of loopback.
+    Configuration and secrets become folders, `configuration` and `secret`, so that a test can change them as the
+    kubelet does.
     """
 
     def __init__(self, folder: Path, name: str, kind: str = "native") -> None:

@@ -1,4 +1,4 @@
-"""Write prometheusrule.yaml: the rules of deploy/prometheus, word for word, as a resource of the Prometheus operator."""
+"""Write prometheusrule.yaml: the rules of deploy/prometheus, word for word, for the Prometheus operator."""
 
 from pathlib import Path
 
