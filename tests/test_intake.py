@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from watcher.core.errors import StoreUnusable
 from watcher.core.model import SECOND, Operation, Outcome, Source, Status
 from watcher.core.settings import Account
 from watcher.intake import (
@@ -96,6 +97,27 @@ async def test_a_finished_operation_answers_its_outcome_and_wakes_nobody(desk: D
     (registration,) = await desk.intake.take(json.dumps({"id": AN_ID}).encode())
     assert (registration.result, registration.outcome) == (Result.FINISHED, Outcome.CANCELED)
     assert desk.woken == []
+
+
+async def test_a_store_that_takes_no_registration_is_heard_of_and_so_is_that_it_does_again():
+    heard: list[StoreUnusable | None] = []
+    full = StoreUnusable("the disk is full")
+
+    class Filling(MemoryStore):
+        trouble: StoreUnusable | None = full
+
+        async def register(self, entries: Any, now: int) -> Any:
+            if self.trouble is not None:
+                raise self.trouble
+            return await super().register(entries, now)
+
+    store = Filling()
+    intake = Intake(store, lambda: ["main"], lambda _: None, lambda: NOW, store_trouble=heard.append)
+    with pytest.raises(StoreUnusable):
+        await intake.register([Handed(id=AN_ID)], Source.API)
+    store.trouble = None
+    await intake.register([Handed(id=AN_ID)], Source.API)
+    assert heard == [full, None]
 
 
 async def test_the_creation_that_the_id_tells_of_is_kept(desk: Desk):

@@ -14,7 +14,7 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from watcher.config.rules import RESERVED_LABELS
-from watcher.core.errors import WatcherError
+from watcher.core.errors import StoreUnusable, WatcherError
 from watcher.core.model import Instant, Operation, Outcome, Source, created_hint, is_operation_id
 from watcher.core.settings import Account
 from watcher.store import Entry, Registration, Result, Store
@@ -101,7 +101,11 @@ class SeveralAccountsError(WatcherError):
 
 
 class Intake:
-    """Takes operations in and lets them go, for the accounts that are configured at the moment."""
+    """Takes operations in and lets them go, for the accounts that are configured at the moment.
+
+    `store_trouble` hears of every write that failed, and with None of every one that did not: where registrations are
+    all that is written, nobody else would notice.
+    """
 
     def __init__(
         self,
@@ -109,7 +113,10 @@ class Intake:
         accounts: Callable[[], Sequence[str]],
         wake: Callable[[str], None],
         now: Callable[[], Instant],
+        *,
+        store_trouble: Callable[[StoreUnusable | None], None] = lambda _: None,
     ) -> None:
+        self._store_trouble = store_trouble
         self._store = store
         self._accounts = accounts
         self._wake = wake
@@ -189,7 +196,12 @@ class Intake:
             # The configuration speaks for its accounts; what the API once said must not keep the daemon from starting.
             if source is not Source.CONFIG:
                 await self._refuse_conflicts(entries, accounts)
-            registrations = await self._store.register(entries, now)
+            try:
+                registrations = await self._store.register(entries, now)
+            except StoreUnusable as exc:
+                self._store_trouble(exc)
+                raise
+            self._store_trouble(None)
         for account in {one.account for one in registrations if one.result in {Result.NEW, Result.KNOWN}}:
             self._wake(account)
         return registrations

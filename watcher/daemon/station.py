@@ -68,7 +68,13 @@ class Station:
         self._tasks: asyncio.TaskGroup | None = None
         self._teller = Teller(store, base.log, base.writer.write, lambda: base.clock.now().at)
         self._ears = Ears(base.instruments, base.log, self._teller)
-        self._intake = Intake(store, self._account_names, self._wake, lambda: base.clock.now().at)
+        self._intake = Intake(
+            store,
+            self._account_names,
+            self._wake,
+            lambda: base.clock.now().at,
+            store_trouble=self._ears.store_trouble,
+        )
         self._exposition = Exposition(base.instruments.registry, self._fleet.snapshots)
         self._show_labels()
         self._watchdog = Watchdog()
