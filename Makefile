@@ -43,16 +43,22 @@ check: .venv-dev/.ready ## format, lint, layers, types; quickest first
 .PHONY: test
 test: .venv-dev/.ready ## all tests but the end-to-end ones, with coverage
 	$(DEV_PY) -m coverage erase
-	$(DEV_PY) -m coverage run -m pytest tests --ignore=tests/e2e $(TEST_ARGS)
+	$(DEV_PY) -m coverage run -m pytest tests --ignore=tests/e2e --ignore=tests/pods $(TEST_ARGS)
 	$(DEV_PY) -m coverage combine --quiet
 	$(DEV_PY) -m coverage report
 	$(DEV_PY) -m coverage report --include='watcher/core/*' --fail-under=100
 
 .PHONY: e2e
-e2e: .venv-dev/.ready ## end-to-end tests with a real Prometheus, Alertmanager, kubectl, podman and the image (make image)
-	@for program in promtool prometheus amtool kubectl; do command -v $$program >/dev/null || \
-	{ echo "make e2e: needs $$program on the PATH (Debian: apt-get install prometheus prometheus-alertmanager)" >&2; exit 1; }; done
+e2e: .venv-dev/.ready ## end-to-end tests with a real Prometheus and browser; fails where one of them is missing
+	@for program in promtool prometheus amtool chromium; do command -v $$program >/dev/null || \
+	{ echo "make e2e: needs $$program on the PATH (Debian: prometheus, prometheus-alertmanager, chromium)" >&2; exit 1; }; done
 	$(DEV_PY) -m pytest tests/e2e $(E2E_ARGS)
+
+.PHONY: pods
+pods: .venv-dev/.ready ## tests of image, manifests, pods and dashboard (after make image; needs kubectl and podman too)
+	@for program in promtool prometheus amtool kubectl; do command -v $$program >/dev/null || \
+	{ echo "make pods: needs $$program on the PATH" >&2; exit 1; }; done
+	$(DEV_PY) -m pytest tests/pods $(E2E_ARGS)
 
 .PHONY: bench
 bench: .venv-dev/.ready ## measure: CPU, memory, requests per operation

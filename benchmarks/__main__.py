@@ -1,11 +1,11 @@
-"""`python -m benchmarks [planner|daemon] [options]`: the named benchmark with its options, or both with none."""
+"""`python -m benchmarks [planner|daemon|scrape] [options]`: the named benchmark with its options, or both with none."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-NAMES = ("planner", "daemon")
+NAMES = ("planner", "daemon", "scrape")
 
 
 def main(arguments: list[str]) -> int:
