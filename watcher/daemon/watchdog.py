@@ -55,8 +55,14 @@ class Watchdog:
             self._end(FROZEN)
         elif silent >= DUMP_AFTER_SECONDS and not self._is_dumped:
             self._is_dumped = True
-            print(f"watcher: the event loop has been blocked for {silent:.0f} s", file=sys.stderr)  # noqa: T201
-            self._dump()
+            # In a thread of its own: a standard error that nobody reads must not keep the process from ending.
+            dumping = threading.Thread(target=self._show, args=(silent,), name="watchdog's dump", daemon=True)
+            dumping.start()
+            dumping.join(LOOK_EVERY_SECONDS)
+
+    def _show(self, silent: float) -> None:
+        print(f"watcher: the event loop has been blocked for {silent:.0f} s", file=sys.stderr)  # noqa: T201
+        self._dump()
 
     def _run(self) -> None:
         last = self._clock()
