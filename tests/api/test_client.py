@@ -8,6 +8,7 @@ import gzip
 import random
 import tracemalloc
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from itertools import repeat
 
@@ -383,7 +384,8 @@ def test_all_questions_that_were_under_way_with_the_old_secret_are_asked_again_w
             await asyncio.sleep(0.5)
             current[0] = "new"
             assert all(isinstance(answer, Seen) for answer in await asyncio.gather(*tasks))
-            assert [a.verdict for a in one.attempts] == [Verdict.ABANDONED] * 3 + [Verdict.GOOD] * 3
+            # In which order the three are asked again is chance.
+            assert Counter(a.verdict for a in one.attempts) == {Verdict.ABANDONED: 3, Verdict.GOOD: 3}
 
     run_virtually(main())
 

@@ -1,0 +1,15 @@
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Without the tracing of coverage: for what runs the same lines a million times, and is no test of any one of them."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(tracer)
