@@ -3,7 +3,7 @@
 PYTHON ?= python3
 TAG ?= operation-watcher:dev
 # Tests run side by side on all cores; TEST_ARGS="-n 0 -x -k name" for a closer look.
-TEST_ARGS ?= -n auto
+TEST_ARGS ?= -n auto --dist worksteal
 UV_VERSION = 0.13.9
 
 # Compiled modules are kept: most processes that tests start live for less time than compiling takes.

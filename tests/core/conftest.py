@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture
 def untraced() -> Iterator[None]:
-    """Without the tracing of coverage: for what runs the same lines a million times, and is no test of any one of them."""
+    """Without the tracing of coverage: for what runs the same lines a million times over."""
     tracer = sys.gettrace()
     sys.settrace(None)
     try:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from benchmarks.planner.drive import Case, drive
 from benchmarks.planner.policies import Polling, every
 from benchmarks.planner.tomorrow import Lone, Tomorrow
 from benchmarks.planner.world import World
+
+pytestmark = pytest.mark.usefixtures("untraced")
 
 
 def test_many_cost_less_than_a_request_each_and_are_known_in_time():
