@@ -34,6 +34,7 @@ The core is layered too:
     tours          sweeps under way, page after page
     windows        which window of which list is the best question about an operation
     places         looks in order of creation
+    agenda         who is due when
     looks          when one operation is looked at next, and why
     densities      how many rows a list has for what was created when
     departures     how fast operations leave a list

@@ -1,65 +1,69 @@
 """CPU, memory, requests, delay and loop lag of the real daemon, and of the plain poller in the same run.
 
-    python -m benchmarks.daemon [--in-flight 100,1000,10000] [--seconds 60]
+    python -m benchmarks.daemon [--in-flight 100,1000,10000,100000] [--seconds 60] [--without-plain]
 
-The simulated API runs in a process of its own; its CPU is printed too, so that everybody can see that it was not what
-was measured. CPU is that of the process, from the kernel's accounting.
+The simulated API runs in a process of its own. What it used of its core is printed too, so that everybody can see that
+it was not what was measured: where that is well below 100 %, it answered as fast as it was asked.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx
 
-from tests.support.processes import Daemon, Simulator, account, environment, free_port, until
+from benchmarks.daemon.seen import (
+    cpu_seconds,
+    end_delays,
+    following,
+    loop_lags,
+    quantile,
+    requests_of,
+    rss_mib,
+    sample,
+    scrape,
+)
+from tests.support.processes import Daemon, Simulator, account, daemon_of, environment, free_port, simulating, until
 
 RESULTS = Path(__file__).parent.parent / "results" / "daemon.json"
-TICKS = os.sysconf("SC_CLK_TCK")
 SCRAPE_EVERY_SECONDS = 15.0
+LAG_SECONDS = 45.0
+MANY = 10_000
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a watcher took, over the same seconds."""
+
+    cpu_percent: float
+    rss_mib: float
+    requests_per_second: float
+    simulator_cpu_percent: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What one watcher cost and gave."""
+    """What one watcher cost and gave. A look is in time when it came within the freshness after the one before."""
 
     who: str
     in_flight: int
     freshness_seconds: float
-    cpu_percent: float
-    rss_mib: float
-    requests_per_second: float
+    cost: Cost
+    looks_per_second: float
     looks_in_time_per_second: float
-    cpu_microseconds_per_look_in_time: float
-    delay_p99_at_most_seconds: float | None
-    loop_lag_seconds: float | None
-    simulator_cpu_percent: float
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def rss_mib(pid: int) -> float:
-    """Resident memory of a process now."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
-
-
-def requests_of(simulator: Simulator) -> int:
-    """All requests that the simulated API was asked so far."""
-    counts = httpx.get(f"{simulator.control_url}/requests", trust_env=False, timeout=30).json()["counts"]
-    return sum(sum(outcomes.values()) for outcomes in counts.values())
+    cpu_microseconds_per_look: float
+    cpu_microseconds_per_look_in_time: float | None
+    more: dict[str, float]
 
 
 def scenario(in_flight: int) -> str:
@@ -68,162 +72,182 @@ def scenario(in_flight: int) -> str:
 
 
 def measure_daemon(folder: Path, in_flight: int, freshness: float, seconds: float) -> Figures:
-    """The daemon with discovery, scraped every 15 s."""
-    simulator = Simulator(folder, scenario(in_flight))
-    settings = {
-        "accounts": [
-            account(
-                simulator.base_url,
-                folder,
-                discover=True,
-                max_requests_per_second=20 if in_flight <= 10_000 else 40,
-                max_concurrency=4 if in_flight <= 10_000 else 8,
-            )
-        ],
-        "polling": {"freshness": f"{freshness:g}s"},
-        "metrics": {"max_operations": 10_000},
-    }
-    daemon = Daemon(folder, settings)
-    try:
-        daemon.start()
-        pid = daemon.process.pid if daemon.process is not None else 0
-        until(lambda: running(daemon) >= in_flight * 0.9, within=300, what="nearly all are followed")
-        time.sleep(4 * freshness + 15)
-        before = daemon.samples()
-        cpu, sim_cpu, asked, began = (
-            cpu_seconds(pid),
-            cpu_seconds(simulator.process.pid),
-            requests_of(simulator),
-            time.monotonic(),
-        )
-        lag = 0.0
-        while (passed := time.monotonic() - began) < seconds:
-            time.sleep(min(SCRAPE_EVERY_SECONDS, seconds - passed))
-            lag = max(lag, daemon.value("operation_watcher_event_loop_lag_seconds") or 0.0)
-        after = daemon.samples()
-        passed = time.monotonic() - began
-        cpu, sim_cpu = cpu_seconds(pid) - cpu, cpu_seconds(simulator.process.pid) - sim_cpu
-        asked = requests_of(simulator) - asked
-        memory = rss_mib(pid)
-        late = daemon.value("operation_watcher_poll_lag_seconds", account="main") or 0.0
-        # Whoever is never late was looked at once in each span of the freshness.
-        looks = running(daemon) / freshness if late <= freshness * 0.1 else 0.0
-        daemon.terminate(30)
-    finally:
-        if daemon.process is not None and daemon.process.poll() is None:
-            daemon.kill()
-        simulator.stop()
+    """The daemon with discovery, scraped every 15 s; then how late its loop is, then how fast it starts again."""
+    with simulating(folder, scenario(in_flight)) as simulator:
+        settings = {
+            "accounts": [
+                account(
+                    simulator.base_url,
+                    folder,
+                    discover=True,
+                    max_requests_per_second=20 if in_flight <= MANY else 40,
+                    max_concurrency=4 if in_flight <= MANY else 8,
+                )
+            ],
+            "polling": {"freshness": f"{freshness:g}s"},
+            "metrics": {"max_operations": MANY},
+        }
+        with daemon_of(folder, settings) as daemon:
+            daemon.start()
+            found_in = seconds_until(lambda: following(scrape(daemon)) >= in_flight * 0.95)
+            time.sleep(8 * freshness)
+            told = daemon.stdout.stat().st_size
+            with scraped(daemon):
+                cost = spent(daemon.process.pid if daemon.process else 0, simulator, seconds)
+                delays = end_delays(daemon, told)
+                lags = loop_lags(daemon, LAG_SECONDS)
+            text = scrape(daemon)
+            late = sample(text, 'operation_watcher_poll_lag_seconds{account="main"}')
+            # Whoever is never late was looked at once in each span of the freshness. The young are looked at more
+            # often, and so are those that settle; that is not counted.
+            looks = following(text) / freshness
+            in_time = looks if late <= freshness * 0.1 else 0.0
+            daemon.terminate(30)
+            ready, followed = start_again(daemon, in_flight)
     return Figures(
         who="operation watcher",
         in_flight=in_flight,
         freshness_seconds=freshness,
-        cpu_percent=100 * cpu / passed,
-        rss_mib=memory,
-        requests_per_second=asked / passed,
-        looks_in_time_per_second=looks,
-        cpu_microseconds_per_look_in_time=1e6 * cpu / passed / looks if looks else float("inf"),
-        delay_p99_at_most_seconds=quantile_bound(before, after, 0.99),
-        loop_lag_seconds=lag,
-        simulator_cpu_percent=100 * sim_cpu / passed,
+        cost=cost,
+        looks_per_second=looks,
+        looks_in_time_per_second=in_time,
+        cpu_microseconds_per_look=1e4 * cost.cpu_percent / looks,
+        cpu_microseconds_per_look_in_time=1e4 * cost.cpu_percent / in_time if in_time else None,
+        more={
+            "poll_lag_seconds": late,
+            "end_delay_p50_seconds": quantile(delays, 0.5),
+            "end_delay_p99_seconds": quantile(delays, 0.99),
+            "ends": len(delays),
+            "loop_lag_p50_ms": 1e3 * quantile(lags, 0.5),
+            "loop_lag_p99_ms": 1e3 * quantile(lags, 0.99),
+            "loop_lag_max_ms": 1e3 * lags[-1],
+            "loop_lag_gauge_ms": 1e3 * sample(text, "operation_watcher_event_loop_lag_seconds"),
+            "discovered_in_seconds": found_in,
+            "start_again_ready_seconds": ready,
+            "start_again_all_followed_seconds": followed,
+        },
     )
+
+
+def start_again(daemon: Daemon, in_flight: int) -> tuple[float, float]:
+    """Seconds until the daemon is ready on a store that holds everything, and until all of it is followed."""
+    began = time.monotonic()
+    daemon.start(ready=False)
+    ready = seconds_until(daemon.is_ready, began)
+    followed = seconds_until(lambda: following(scrape(daemon)) >= in_flight * 0.8, began)
+    daemon.terminate(30)
+    return ready, followed
 
 
 def measure_plain(folder: Path, in_flight: int, freshness: float, seconds: float) -> Figures:
     """The plain poller on the operations that run at its start."""
-    simulator = Simulator(folder, scenario(in_flight))
-    found = httpx.get(
-        f"{simulator.control_url}/operations", params={"status": "PROCESSING"}, trust_env=False, timeout=120
-    ).json()
-    ids = [operation["id"] for operation in found["operations"]]
-    poller = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.daemon.plain_poller", simulator.base_url, str(freshness), str(free_port())],
-        env=environment({}),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        if poller.stdin is None or poller.stdout is None:
-            raise RuntimeError("no pipes to the poller")
-        poller.stdin.write("\n".join(ids))
-        poller.stdin.close()
-        end = time.monotonic() + 4 * freshness + 15
-        first = last = (0, 0)
-        while time.monotonic() < end:
-            first = parsed(poller.stdout.readline())
-        cpu, sim_cpu, asked, began = (
-            cpu_seconds(poller.pid),
-            cpu_seconds(simulator.process.pid),
-            requests_of(simulator),
-            time.monotonic(),
+    with simulating(folder, scenario(in_flight)) as simulator:
+        found = httpx.get(
+            f"{simulator.control_url}/operations", params={"status": "PROCESSING"}, trust_env=False, timeout=120
+        ).json()
+        ids = [operation["id"] for operation in found["operations"]]
+        poller = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.daemon.plain_poller",
+                simulator.base_url,
+                f"{freshness:g}",
+                f"{free_port()}",
+            ],
+            env=environment({}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
-        while time.monotonic() - began < seconds:
-            last = parsed(poller.stdout.readline())
-        passed = time.monotonic() - began
-        cpu, sim_cpu = cpu_seconds(poller.pid) - cpu, cpu_seconds(simulator.process.pid) - sim_cpu
-        asked = requests_of(simulator) - asked
-        memory = rss_mib(poller.pid)
-    finally:
-        poller.kill()
-        poller.wait()
-        simulator.stop()
-    looks = (last[1] - first[1]) / passed
+        try:
+            lines: list[tuple[int, int]] = []
+            reader = threading.Thread(target=read_looks, args=(poller, ids, lines), daemon=True)
+            reader.start()
+            time.sleep(4 * freshness + 15)
+            first = lines[-1]
+            cost = spent(poller.pid, simulator, seconds)
+            last = lines[-1]
+        finally:
+            poller.kill()
+            poller.wait()
+    looks, in_time = ((after - before) / seconds for before, after in zip(first, last, strict=True))
     return Figures(
         who="plain poller",
         in_flight=in_flight,
         freshness_seconds=freshness,
-        cpu_percent=100 * cpu / passed,
-        rss_mib=memory,
-        requests_per_second=asked / passed,
-        looks_in_time_per_second=looks,
-        cpu_microseconds_per_look_in_time=1e6 * cpu / passed / looks if looks else float("inf"),
-        delay_p99_at_most_seconds=None,
-        loop_lag_seconds=None,
-        simulator_cpu_percent=100 * sim_cpu / passed,
+        cost=cost,
+        looks_per_second=looks,
+        looks_in_time_per_second=in_time,
+        cpu_microseconds_per_look=1e4 * cost.cpu_percent / looks,
+        cpu_microseconds_per_look_in_time=1e4 * cost.cpu_percent / in_time if in_time else None,
+        more={},
     )
 
 
-def parsed(line: str) -> tuple[int, int]:
-    """Looks made, looks in time."""
-    made, fresh = line.split()
-    return int(made), int(fresh)
+def read_looks(poller: subprocess.Popen[str], ids: list[str], lines: list[tuple[int, int]]) -> None:
+    """Give the poller its ids, then note how many looks it made, and how many in time."""
+    if poller.stdin is None or poller.stdout is None:
+        raise RuntimeError("no pipes to the poller")
+    poller.stdin.write("\n".join(ids))
+    poller.stdin.close()
+    for line in poller.stdout:
+        made, fresh = line.split()
+        lines.append((int(made), int(fresh)))
 
 
-def running(daemon: Daemon) -> float:
-    """How many operations the daemon follows that have not ended."""
-    samples = daemon.samples()
-    return sum(
-        samples.get(("twilio_push_operations", frozenset({("account", "main"), ("status", status)})), 0.0)
-        for status in ("UNSEEN", "SCHEDULED", "PROCESSING")
+def spent(pid: int, simulator: Simulator, seconds: float) -> Cost:
+    """What a process took in the seconds from now on."""
+    cpu, sim_cpu = cpu_seconds(pid), cpu_seconds(simulator.process.pid)
+    asked, began = requests_of(simulator), time.monotonic()
+    time.sleep(seconds)
+    passed = time.monotonic() - began
+    return Cost(
+        cpu_percent=100 * (cpu_seconds(pid) - cpu) / passed,
+        rss_mib=rss_mib(pid),
+        requests_per_second=(requests_of(simulator) - asked) / passed,
+        simulator_cpu_percent=100 * (cpu_seconds(simulator.process.pid) - sim_cpu) / passed,
     )
 
 
-def quantile_bound(before: dict, after: dict, quantile: float) -> float | None:  # type: ignore[type-arg]
-    """The smallest bucket bound of the detection delay that holds so large a share."""
-    name = "operation_watcher_detection_delay_seconds_bucket"
-    buckets = sorted(
-        (float(dict(labels)["le"]), value - before.get((series, labels), 0.0))
-        for (series, labels), value in after.items()
-        if series == name
-    )
-    total = buckets[-1][1]
-    return next((bound for bound, count in buckets if total and count >= quantile * total), None)
+@contextmanager
+def scraped(daemon: Daemon) -> Iterator[None]:
+    """A scrape every 15 s, read by a thread as Prometheus would."""
+    stop = threading.Event()
+
+    def go_on() -> None:
+        while not stop.wait(SCRAPE_EVERY_SECONDS):
+            scrape(daemon)
+
+    scraper = threading.Thread(target=go_on)
+    scraper.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        scraper.join()
+
+
+def seconds_until(holds: Callable[[], bool], began: float | None = None) -> float:
+    """How long it takes until something holds."""
+    began = time.monotonic() if began is None else began
+    until(holds, within=600, what="what is measured comes true")
+    return time.monotonic() - began
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--in-flight", default="100,1000,10000")
+    parser.add_argument("--in-flight", default="100,1000,10000,100000")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--without-plain", action="store_true")
     arguments = parser.parse_args()
     figures: list[Figures] = []
     for number in (int(word) for word in arguments.in_flight.split(",")):
-        freshness = 5.0 if number <= 10_000 else 30.0
+        freshness = 5.0 if number <= MANY else 30.0
         for measure in (measure_daemon,) if arguments.without_plain else (measure_daemon, measure_plain):
             with tempfile.TemporaryDirectory() as folder:
                 figures.append(measure(Path(folder), number, freshness, arguments.seconds))
             print(json.dumps(asdict(figures[-1])), flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps([asdict(one) for one in figures], indent=2) + "\n")
 
 

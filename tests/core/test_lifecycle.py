@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.support.factories import (
     CREATED,
@@ -26,8 +27,8 @@ from tests.support.factories import (
     seen,
     unanswered,
 )
-from tests.support.strategies import harmless, observations, unhurried
-from watcher.core.lifecycle import SLOW_TRIES, TABLE, Answer, Rules, Step, duration_seconds, kind_of, observe
+from tests.support.strategies import harmless, observations, timings, unhurried
+from watcher.core.lifecycle import SLOW_TRIES, TABLE, Answer, Rules, Step, duration_seconds, kind_of, observe, repeats
 from watcher.core.model import (
     MINUTE,
     SECOND,
@@ -45,7 +46,7 @@ from watcher.core.model import (
     Status,
     Tally,
 )
-from watcher.core.observation import Missing, Observation, Seen, Timing
+from watcher.core.observation import Missing, Observation, Record, Seen, Timing
 
 RULES = Rules()
 AT_ONCE = Rules(settle_after=())
@@ -714,3 +715,38 @@ def test_without_a_word_of_its_end_or_great_age_nothing_ends(history: list[Obser
     said = {observation.record.word for observation in history if isinstance(observation, Seen)}
     if young and not said & {"COMPLETED", "CANCELED"}:
         assert operations[-1].phase is Phase.FOLLOWED
+
+
+echoes = st.fixed_dictionaries(
+    {},
+    optional={
+        "word": st.sampled_from(["COMPLETED", "UNSEEN", None]),
+        "stats": st.just(Stats(total=1)) | st.none(),
+        "created_at": st.none(),
+        "updated_at": st.none(),
+        "odd": st.just(("stats_garbled",)),
+    },
+)
+
+
+@unhurried
+@given(histories, echoes, timings())
+def test_what_is_known_beforehand_of_a_repeated_row_is_what_the_table_says(
+    history: list[Observation], changes: dict[str, object], timing: Timing
+):
+    operation = lives(history, RULES)[0][-1]
+    known = {name: getattr(operation, name) for name in ("stats", "created_at", "updated_at")}
+    echo = Seen(timing=timing, record=Record(id=operation.id, **{"word": operation.status.value} | known | changes))
+    by_table = TABLE[operation.phase, kind_of(operation, echo)](operation, echo, at(5000), RULES)
+    if repeats(operation, echo):
+        assert observe(operation, echo, at(5000), RULES) == replace(by_table, is_news=False)
+        assert by_table.operation == operation.with_(asked_tick=timing.asked.tick)
+    else:
+        assert observe(operation, echo, at(5000), RULES) == by_table
+
+
+def test_a_row_that_says_nothing_new_is_no_news_and_any_other_is():
+    operation = observe(a_running_operation(), seen(), at(1), RULES).operation
+    assert not observe(operation, seen(seconds=5), at(6), RULES).is_news
+    assert observe(operation, seen(seconds=5, stats=Stats(total=10, sent=6)), at(6), RULES).is_news
+    assert observe(operation, seen(seconds=-5), at(6), RULES).is_news

@@ -16,6 +16,8 @@ import enum
 from collections.abc import Callable, Mapping
 from typing import Any, assert_never
 
+from msgspec.structs import replace
+
 from watcher.core.model import (
     MINUTE,
     OUTCOME_OF,
@@ -66,6 +68,7 @@ class Step(Value, frozen=True, kw_only=True):
     `tally` is there exactly once in an operation's life, in the step that makes its stats final, unless it is not to be
     counted: what was registered only after the time of its record may have been counted and forgotten long ago.
     `anomalies` are kinds, counted each time. `delay`: upstream's change to our knowing, where that means anything.
+    `is_news`: more is known than that the operation was still as it was.
     """
 
     operation: Operation
@@ -73,6 +76,7 @@ class Step(Value, frozen=True, kw_only=True):
     tally: Tally | None = None
     anomalies: tuple[str, ...] = ()
     delay: Micros | None = None
+    is_news: bool = True
 
 
 class Answer(enum.Enum):
@@ -91,8 +95,34 @@ def observe(operation: Operation, observation: Observation, now: Moment, rules: 
     if isinstance(observation, Missing | Refused) and observation.timing.asked.tick < operation.asked_tick:
         # An answer that was asked for later is known already.
         return Step(operation=operation)
+    if isinstance(observation, Seen) and repeats(operation, observation):
+        return Step(operation=replace(operation, asked_tick=observation.timing.asked.tick), is_news=False)
     rule = TABLE[operation.phase, kind_of(operation, observation)]
     return rule(operation, observation, now, rules)
+
+
+def repeats(operation: Operation, seen: Seen) -> bool:
+    """Whether an operation that runs was shown just as it is known.
+
+    Nearly every row of a sweep does; what the table says of those is known beforehand.
+    """
+    record, timing = seen.record, seen.timing
+    status, created_at = operation.status, operation.created_at
+    return (
+        (status is Status.PROCESSING or status is Status.SCHEDULED)
+        and record.word == status
+        and record.stats == operation.stats
+        and record.updated_at == operation.updated_at
+        and created_at is not None
+        and record.created_at == created_at
+        and not record.odd
+        and operation.final_at is None
+        and operation.missing_since is None
+        and not operation.missed
+        and timing.asked.tick >= operation.asked_tick
+        and timing.upstream_now <= created_at + TOMBSTONE_LIFE
+        and (operation.failing_told or not operation.stats.has_failures)
+    )
 
 
 def kind_of(operation: Operation, observation: Observation) -> Answer:

@@ -32,6 +32,9 @@ UNANSWERED_AT_MOST: Micros = 30 * SECOND
 FETCHING = -1
 """In place of a sweep's number: the operation is asked for by its id."""
 
+NOWHERE: Micros = -1
+"""In place of a tick: the look is not on the agenda."""
+
 
 class Promise(Value, frozen=True, kw_only=True):
     """What of the settings decides when operations are looked at."""
@@ -53,8 +56,8 @@ class Look(msgspec.Struct, gc=False, eq=False):
     """The next look at one operation.
 
     `since` is when it was last seen: from then on a look grows in worth until it is `due`. `place` is its creation, as
-    far as that is known. `status` names the list of one status that should show it. `turn` tells the one entry in the
-    queue that is true, 0 that there is none. `asked` is the number of the sweep that is about to show it, or
+    far as that is known. `status` names the list of one status that should show it. `queued` is the tick at which the
+    agenda brings it up, `NOWHERE` where it does not. `asked` is the number of the sweep that is about to show it, or
     `FETCHING`. `alone`: no list is to be trusted with it. `by_list`: it was last asked for by a sweep.
     """
 
@@ -66,7 +69,7 @@ class Look(msgspec.Struct, gc=False, eq=False):
     not_before: Micros = 0
     place: Instant | None = None
     status: Status | None = None
-    turn: int = 0
+    queued: Micros = NOWHERE
     asked: int = 0
     fruitless: int = 0
     settles: bool = False
@@ -106,7 +109,9 @@ def next_plan(
                 due = asked + _scheduled_wait(operation, now, freshness)
                 return Plan(due, due, "scheduled: the longer it has waited, the less often")
             promised = max(look.since, asked) + freshness
-            return Plan(promised - _margin(look, freshness, latency), promised, "freshness after the last look")
+            margin = min(2 * latency, freshness // 4) if look.by_list and look.status is not None else 0
+            # Who is watched through the list of a status needs time for a second question when it has left that list.
+            return Plan(promised - margin, promised, "freshness after the last look")
         case Missing() if operation.missed:
             due = now.tick + SLOW_TRY_EVERY
             return Plan(due, due, "a slow try after the not-found grace", due)
@@ -142,13 +147,6 @@ def settling_plan(operation: Operation, now: Moment, promise: Promise, *, alread
 def waits_for_company(look: Look) -> Micros:
     """How long after it is due a settling read is asked for by itself, if nothing has shown it until then."""
     return min(SETTLE_COMPANY, max(look.due - look.since, 0)) if look.settles else 0
-
-
-def _margin(look: Look, freshness: Micros, latency: Micros) -> Micros:
-    """Who is watched through the list of a status needs time for a second question when it has left that list."""
-    if not look.by_list or look.status is None:
-        return 0
-    return min(2 * latency, freshness // 4)
 
 
 def _scheduled_wait(operation: Operation, now: Moment, freshness: Micros) -> Micros:

@@ -74,11 +74,11 @@ def created_hint(operation_id: str, now: Instant) -> Instant | None:
     return instant if _PLAUSIBLE_FROM <= instant <= now + DAY else None
 
 
-class Value(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of the frozen values."""
+class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Base of the frozen values. They never hold themselves, so the garbage collector need not walk through them."""
 
 
-class Moment(msgspec.Struct, frozen=True):
+class Moment(msgspec.Struct, frozen=True, gc=False):
     """One instant on both clocks: `at` by the wall, `tick` in microseconds of a clock that only moves forward."""
 
     at: Instant
@@ -89,7 +89,13 @@ class Moment(msgspec.Struct, frozen=True):
         return Moment(self.at + wait, self.tick + wait)
 
 
-class Status(enum.StrEnum):
+class Word(enum.StrEnum):
+    """Base of the words of a closed set. Hashed as the text that they are: an enum's own hash is a call in Python."""
+
+    __hash__ = str.__hash__
+
+
+class Status(Word):
     """What is known of an operation: upstream's own words, and ours for what upstream does not say."""
 
     UNSEEN = "UNSEEN"
@@ -103,7 +109,7 @@ class Status(enum.StrEnum):
     REJECTED = "REJECTED"
 
 
-class Outcome(enum.StrEnum):
+class Outcome(Word):
     """How an operation ended."""
 
     COMPLETED = "completed"
@@ -122,7 +128,7 @@ OUTCOME_OF: Mapping[Status, Outcome] = {
 }
 
 
-class Phase(enum.StrEnum):
+class Phase(Word):
     """Where in its life an operation is for us: asked about, asked again after its end, or done with."""
 
     FOLLOWED = "followed"
@@ -130,7 +136,7 @@ class Phase(enum.StrEnum):
     FINAL = "final"
 
 
-class Source(enum.StrEnum):
+class Source(Word):
     """Where an operation came from."""
 
     CONFIG = "config"
@@ -158,6 +164,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
         """The newer stats, with ours where the newer lack one."""
         if newer == self:
             return self
+        if None not in msgspec.structs.astuple(newer):
+            return newer
         return Stats(
             **{
                 name: mine if (given := getattr(newer, name)) is None else given

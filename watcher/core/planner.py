@@ -15,17 +15,17 @@ operation that it showed, then `swept`.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import assert_never
 
+from watcher.core.agenda import Agenda
 from watcher.core.asks import Ask, Discover, Fetch, Probe, Sweep
 from watcher.core.densities import SWEPT_STATUSES, Densities
 from watcher.core.departures import Departures, class_of
-from watcher.core.looks import FETCHING, Look, Plan, Promise, next_plan, settling_plan, waits_for_company
+from watcher.core.looks import FETCHING, NOWHERE, Look, Plan, Promise, next_plan, settling_plan, waits_for_company
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Phase, Status, created_hint
-from watcher.core.observation import Missing, Observation, Page, Refused, Seen, Unanswered
+from watcher.core.observation import Missing, Observation, Page, Refused, Seen, Timing, Unanswered
 from watcher.core.places import Places
 from watcher.core.snapshot import NextLook
 from watcher.core.tours import Tour, Tours
@@ -43,6 +43,7 @@ TIDY_EVERY: Micros = 60 * MINUTE
 ALONE_AT_MOST = 1 << 10
 
 
+_LISTS = {Status.UNSEEN: Status.PROCESSING} | {status: status for status in SWEPT_STATUSES}
 _PROMISED = attrgetter("promised")
 
 
@@ -53,8 +54,7 @@ class Planner:
         self._promise = promise
         self._looks: dict[str, Look] = {}
         self._fetching: set[str] = set()
-        self._queue: list[tuple[Micros, int, Look]] = []
-        self._turns = 0
+        self._agenda = Agenda()
         self._places = Places()
         self._densities = Densities()
         self._departures = Departures()
@@ -63,6 +63,7 @@ class Planner:
         self._failures = 0
         self._newcomer_tick: Micros | None = None
         self._latency: Micros = 0
+        self._timing: Timing | None = None
         self._wall = now.at - now.tick
         self._probe_due: Micros = now.tick
         self._tidy_due: Micros = now.tick
@@ -89,7 +90,7 @@ class Planner:
         """No look is planned any more."""
         look = self._looks.pop(operation_id, None)
         if look is not None:
-            look.turn = 0
+            look.queued = NOWHERE
             self._places.remove(look)
 
     # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -99,10 +100,10 @@ class Planner:
         self._wall = now.at - now.tick
         if self._tours.has_pages:
             return self._tours.next_page()
-        front = self._front()
+        front = self._agenda.front()
         if front is not None and front[0] <= now.tick:
             self._densities.fade(now.tick)
-            return self._ask_about(front[2], now)
+            return self._ask_about(front[1], now)
         if self._probe_is_due(now):
             self._probe_under_way = True
             return Probe()
@@ -112,7 +113,7 @@ class Planner:
         """When the next question falls due; None when none is planned."""
         if self._tours.has_pages:
             return 0
-        front = self._front()
+        front = self._agenda.front()
         if front is not None:
             return front[0]
         return None if self._looks or self._probe_under_way else self._probe_due
@@ -141,15 +142,18 @@ class Planner:
         look = self._looks.get(operation.id)
         if look is None:
             return
-        if look.status is not None and _list_of(operation.status) is None:
+        listed = _list_of(operation.status)
+        if look.status is not None and listed is None:
             self._note_departure(look, now)
-        if operation.phase is Phase.FINAL:
+        if listed is None and operation.phase is Phase.FINAL:
             self.forget(operation.id)
             return
         look.take(observation)
-        if isinstance(observation, Seen):
-            taken = observation.timing.answered.tick - observation.timing.asked.tick
-            self._latency += (min(taken, self._promise.freshness) - self._latency) // 8
+        if isinstance(observation, Seen) and observation.timing is not self._timing:
+            # One page shows many; it took its time once.
+            self._timing = timing = observation.timing
+            taken = timing.answered.tick - timing.asked.tick
+            self._latency += (min(taken, self._promise.freshness) - self._latency) // 2
         if look.asked != FETCHING:
             look.asked = 0
         plan = next_plan(operation, observation, look, now, promise=self._promise, latency=self._latency)
@@ -199,31 +203,16 @@ class Planner:
 
     def _keep(self, look: Look, operation: Operation, plan: Plan, now: Moment) -> None:
         look.keep(plan)
-        look.settles = operation.phase is Phase.SETTLING
         look.status = _list_of(operation.status)
+        look.settles = look.status is None and operation.phase is Phase.SETTLING
         place = operation.created_at
         if place is None and look.place is None:
             place = created_hint(operation.id, now.at)
         if place is not None:
             self._places.put(look, place)
         if not look.asked:
-            company = waits_for_company(look) if len(self._looks) > FEW else 0
-            self._push(look, look.due + company)
-
-    def _push(self, look: Look, tick: Micros) -> None:
-        self._turns += 1
-        look.turn = self._turns
-        heapq.heappush(self._queue, (tick, self._turns, look))
-
-    def _front(self) -> tuple[Micros, int, Look] | None:
-        """The top of the queue, after dropping entries that are no longer true."""
-        queue = self._queue
-        while queue:
-            front = queue[0]
-            if front[2].turn == front[1]:
-                return front
-            heapq.heappop(queue)
-        return None
+            company = waits_for_company(look) if look.settles and len(self._looks) > FEW else 0
+            self._agenda.put(look, look.due + company)
 
     def _probe_is_due(self, now: Moment) -> bool:
         return not self._looks and not self._probe_under_way and self._probe_due <= now.tick
@@ -232,13 +221,13 @@ class Planner:
         window = self._weighing.best(look, now)
         if window is None:
             self._expect([look], now)
-            look.asked, look.turn, look.by_list = FETCHING, 0, False
+            look.asked, look.queued, look.by_list = FETCHING, NOWHERE, False
             self._fetching.add(look.id)
             return Fetch(operation_id=look.id)
         self._expect(window.members, now)
         sweep = self._tours.begin(window, now.tick)
         for member in window.members:
-            member.asked, member.turn, member.by_list = sweep.number, 0, True
+            member.asked, member.queued, member.by_list = sweep.number, NOWHERE, True
         return sweep
 
     def _expect(self, looks: Sequence[Look], now: Moment) -> None:
@@ -289,14 +278,12 @@ class Planner:
     def _release(self, look: Look, due: Micros) -> None:
         look.asked = 0
         look.due = due
-        self._push(look, due)
+        self._agenda.put(look, due)
 
 
 def _list_of(status: Status) -> Status | None:
     """The list of one status that is likely to show it: most of what is new is being processed."""
-    if status is Status.UNSEEN:
-        return Status.PROCESSING
-    return status if status in SWEPT_STATUSES else None
+    return _LISTS.get(status)
 
 
 def _in_words(window: Window) -> str:

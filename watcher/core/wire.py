@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -47,11 +47,11 @@ _TROUBLES: Mapping[int, Trouble] = {
 }
 _SERVER_ERRORS = range(500, 600)
 _WORD_LENGTH = 64
+_WORDS = frozenset({"SCHEDULED", "PROCESSING", "COMPLETED", "CANCELED"})  # as they are nearly always written
 _ERROR_CODE = re.compile(r"[0-9]{1,6}")
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Instant = 253_402_300_800 * SECOND - 1  # the end of the year 9999: what can be shown as RFC 3339
-_MICROSECOND = timedelta(microseconds=1)
 _UNREADABLE = (msgspec.DecodeError, RecursionError, ValueError, OverflowError)
 
 
@@ -87,7 +87,7 @@ def read_fetch(reply: Reply, operation_id: str) -> Observation:
         return Unanswered(timing=timing, trouble=Trouble.GARBLED, why="the body is not an operation")
     if record.id is not None and record.id != operation_id:
         return Unanswered(timing=timing, trouble=Trouble.GARBLED, why="the answer is of another operation")
-    record = _without_future(record, timing)
+    record = _without_future(record, _latest(timing))
     return Seen(timing=timing, record=record, retry_after=read_retry_after(reply.headers, timing.upstream_now))
 
 
@@ -101,7 +101,8 @@ def read_page(reply: Reply) -> Page | Missing | Refused | Unanswered:
     except _UNREADABLE:
         return Unanswered(timing=timing, trouble=Trouble.GARBLED, why="the body is not a list of operations")
     rows = [read_record(raw) for raw in envelope.operations]
-    good = tuple(_without_future(row, timing) for row in rows if row is not None and row.id is not None)
+    latest = _latest(timing)
+    good = tuple(_without_future(row, latest) for row in rows if row is not None and row.id is not None)
     pagination = envelope.pagination if isinstance(envelope.pagination, dict) else {}
     token = pagination.get("next")
     return Page(
@@ -119,16 +120,16 @@ def read_record(body: bytes | msgspec.Raw) -> Record | None:
         created_at, updated_at = _instant(row.created_at), _instant(row.updated_at)
     except _UNREADABLE:
         return _read_leniently(body)
-    odd = [] if row.stats is not None else ["stats_missing"]
+    odd: tuple[str, ...] = () if row.stats is not None else ("stats_missing",)
     if row.status is None:
-        odd.append("status_missing")
+        odd = (*odd, "status_missing")
     return Record(
         id=row.id,
         word=_word(row.status),
         stats=row.stats,
         created_at=created_at,
         updated_at=updated_at,
-        odd=tuple(odd),
+        odd=odd,
     )
 
 
@@ -206,8 +207,11 @@ def _read_failure(reply: Reply, timing: Timing) -> Missing | Refused | Unanswere
     )
 
 
-def _without_future(record: Record, timing: Timing) -> Record:
-    latest = max(timing.upstream_now, timing.answered.at) + AHEAD_AT_MOST
+def _latest(timing: Timing) -> Instant:
+    return max(timing.upstream_now, timing.answered.at) + AHEAD_AT_MOST
+
+
+def _without_future(record: Record, latest: Instant) -> Record:
     created_at, updated_at = record.created_at, record.updated_at
     if (created_at or 0) <= latest and (updated_at or 0) <= latest:
         return record
@@ -250,7 +254,9 @@ def _text(row: Mapping[str, Any], name: str, odd: list[str]) -> str | None:
 
 def _word(status: str | None) -> str | None:
     """Status values are compared case-insensitively; what is shown of a foreign one is short and printable."""
-    return None if status is None else _printable(status.strip().upper())
+    if status is None or status in _WORDS:
+        return status
+    return _printable(status.strip().upper())
 
 
 def _printable(text: str) -> str:
@@ -296,7 +302,8 @@ def _instant(date: datetime | None) -> Instant | None:
     """The date as an instant; raises ValueError for one before 1970 (a zero that was never set) or after 9999."""
     if date is None:
         return None
-    instant = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
+    since = (date if date.tzinfo else date.replace(tzinfo=UTC)) - _EPOCH
+    instant = (since.days * 86_400 + since.seconds) * SECOND + since.microseconds
     if not 0 <= instant <= _LATEST:
         raise ValueError(f"{instant} is no instant of ours")
     return instant

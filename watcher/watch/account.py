@@ -55,7 +55,7 @@ GRACE_SECONDS = 1.0
 """How long answers that are on their way are waited for when the loop stops."""
 
 SLICE = 100
-"""Rows of a page that are handled in one go."""
+"""Rows of a page, or operations from the store, that are handled in one go."""
 
 _Answer: TypeAlias = Observation | Page
 
@@ -242,14 +242,16 @@ class AccountWatch:
                 await self._take_answers()
                 self._let_go()
                 self._write(tasks)
-                self._ask(tasks)
+                await self._ask(tasks)
                 await self._sleep()
             await self._finish()
 
-    def _ask(self, tasks: asyncio.TaskGroup) -> None:
+    async def _ask(self, tasks: asyncio.TaskGroup) -> None:
         governor = self._gate.governor
-        now = self._now()
-        while self._loaded and not self._ledger.is_full and governor.wait(now.tick) == 0:
+        while self._loaded and not self._ledger.is_full:
+            now = self._now()
+            if governor.wait(now.tick):
+                return
             if len(self._asking) >= governor.concurrency(now.tick):
                 return
             ask = self._choose(now)
@@ -258,6 +260,8 @@ class AccountWatch:
             task = tasks.create_task(self._perform(ask), name=f"ask {self.account}")
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
+            # What to ask next is the longest thought of a turn: not two of them in one go.
+            await asyncio.sleep(0)
 
     def _choose(self, now: Moment) -> Ask | None:
         discovery = self._discovery.choose(now) if self._discovery is not None and self._found is None else None
@@ -318,15 +322,17 @@ class AccountWatch:
         """Observe each row, in slices between which the event loop turns."""
         for _ in range(page.garbled):
             self._listener.anomaly(self.account, "row_garbled")
-        for number, record in enumerate(page.records, 1):
-            if record.id in self._operations:
-                self._observe_row(record, page)
-            if number % SLICE == 0:
+        for start in range(0, len(page.records), SLICE):
+            if start:
                 await asyncio.sleep(0)
+            now = self._now()
+            for record in page.records[start : start + SLICE]:
+                if record.id in self._operations:
+                    self._observe_row(record, page, now)
 
-    def _observe_row(self, record: Record, page: Page) -> None:
+    def _observe_row(self, record: Record, page: Page, now: Moment) -> None:
         assert record.id is not None  # noqa: S101 -- a page has no rows without one
-        self._observe(record.id, Seen(timing=page.timing, record=record), self._now())
+        self._observe(record.id, Seen(timing=page.timing, record=record), now)
 
     def _observe(self, operation_id: str, observation: Observation, now: Moment) -> None:
         before = self._operations.get(operation_id)
@@ -339,6 +345,8 @@ class AccountWatch:
     def _apply(self, before: Operation, step: Step, now: Moment) -> None:
         operation = step.operation
         self._operations.put(operation)
+        if not step.is_news:
+            return
         for kind in step.anomalies:
             self._listener.anomaly(self.account, kind)
         if step.delay is not None:
@@ -430,7 +438,7 @@ class AccountWatch:
             if self._intake_due:
                 self._intake_due = False
                 try:
-                    self._take_in(await self._store.intake(self.account, self._revision))
+                    await self._take_in(await self._store.intake(self.account, self._revision))
                 except StoreUnusable:
                     self._intake_due = True
                     raise
@@ -459,7 +467,7 @@ class AccountWatch:
         for record in found.records:
             operation = self._operations.get(record.id or "")
             if operation is not None and operation.asked_tick == 0:
-                self._observe_row(record, found.page)
+                self._observe_row(record, found.page, self._now())
         self._found = None
         if self._discovery is None:
             return
@@ -474,7 +482,7 @@ class AccountWatch:
         self._revision = loaded.revision
         self._ledger.totals = {**starting_totals(), **loaded.totals}
         self._counter_labels = CounterLabels(self._following.counter_labels, loaded.totals)
-        self._take_operations(loaded.operations)
+        await self._take_operations(loaded.operations)
         self._cursor = loaded.cursor
         self._discover(self._following.discovers)
         self._loaded = True
@@ -488,17 +496,23 @@ class AccountWatch:
         else:
             self._discovery.adopt(scope)
 
-    def _take_in(self, intake: Intake) -> None:
+    async def _take_in(self, intake: Intake) -> None:
         self._revision = intake.revision
         for operation_id in intake.untracked:
             self._operations.drop(operation_id)
             self._planner.forget(operation_id)
             self._ledger.drop(operation_id)
-        self._take_operations(intake.operations)
+        await self._take_operations(intake.operations)
         self._listener.committed()
 
-    def _take_operations(self, operations: Sequence[Operation]) -> None:
-        now = self._now()
+    async def _take_operations(self, operations: Sequence[Operation]) -> None:
+        """Hold and follow them, in slices between which the event loop turns."""
+        for start in range(0, len(operations), SLICE):
+            if start:
+                await asyncio.sleep(0)
+            self._take_some(operations[start : start + SLICE], self._now())
+
+    def _take_some(self, operations: Sequence[Operation], now: Moment) -> None:
         for operation in operations:
             known = self._operations.get(operation.id)
             if known is not None and known.registered_at == operation.registered_at:

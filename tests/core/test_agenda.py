@@ -1,0 +1,40 @@
+"""Who is due when."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.strategies import unhurried
+from watcher.core.agenda import Agenda
+from watcher.core.looks import NOWHERE, Look
+
+
+def test_nobody_is_due_on_an_empty_agenda():
+    assert Agenda().front() is None
+
+
+def test_of_those_due_at_one_tick_the_first_comes_first():
+    agenda, looks = Agenda(), [Look("a", 0), Look("b", 0)]
+    for look in looks:
+        agenda.put(look, 7)
+    assert agenda.front() == (7, looks[0])
+    looks[0].queued = NOWHERE
+    assert agenda.front() == (7, looks[1])
+
+
+@unhurried
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9) | st.none())))
+def test_whoever_was_put_last_to_the_earliest_tick_is_in_front(moves: list[tuple[int, int | None]]):
+    agenda, looks = Agenda(), [Look(str(number), 0) for number in range(4)]
+    due: dict[int, int] = {}
+    for number, tick in moves:
+        if tick is None:
+            looks[number].queued = NOWHERE
+            due.pop(number, None)
+        else:
+            agenda.put(looks[number], tick)
+            due[number] = tick
+        front = agenda.front()
+        assert (front is None) is (not due)
+        assert front is None or front[0] == min(due.values()) == due[int(front[1].id)]

@@ -1,0 +1,45 @@
+"""Who is due when, the longest due first.
+
+Operations that were shown by one page fall due at the same tick, so it is ticks that are kept in order, each with
+everybody who is due then. An entry that is no longer true is passed over when its turn comes.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+
+from watcher.core.looks import Look
+from watcher.core.model import Micros
+
+
+class Agenda:
+    """The looks ahead. A look is brought up at the tick where it was put last."""
+
+    def __init__(self) -> None:
+        self._ticks: list[Micros] = []
+        self._looks: dict[Micros, deque[Look]] = {}
+
+    def put(self, look: Look, tick: Micros) -> None:
+        """Bring the look up at that tick, and no more where it was put before."""
+        look.queued = tick
+        looks = self._looks.get(tick)
+        if looks is None:
+            self._looks[tick] = deque((look,))
+            heapq.heappush(self._ticks, tick)
+        else:
+            looks.append(look)
+
+    def front(self) -> tuple[Micros, Look] | None:
+        """Who is due first, and when; it stays there."""
+        while self._ticks:
+            tick = self._ticks[0]
+            looks = self._looks[tick]
+            while looks:
+                look = looks[0]
+                if look.queued == tick:
+                    return tick, look
+                looks.popleft()
+            heapq.heappop(self._ticks)
+            del self._looks[tick]
+        return None
