@@ -9,35 +9,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias, assert_never
+from typing import TypeAlias, assert_never
 
 from watcher.api import Client, Gate
 from watcher.core.asks import Ask, Discover, Fetch, Probe, Sweep
 from watcher.core.attempt import Attempt
-from watcher.core.census import Retention, is_retired, surplus_finals
-from watcher.core.condition import AccountEvent, Condition, note
-from watcher.core.discovery import Discovery, Scope
+from watcher.core.condition import Condition, note
 from watcher.core.errors import StoreUnusable
 from watcher.core.labelling import CounterLabels
-from watcher.core.lifecycle import Rules, Step, observe
+from watcher.core.lifecycle import Step, observe
 from watcher.core.model import (
     MINUTE,
     SECOND,
-    Instant,
     Micros,
     Moment,
     Operation,
     Phase,
-    Source,
-    Value,
-    is_operation_id,
 )
 from watcher.core.observation import Missing, Observation, Page, Record, Refused, Seen, Trouble, Unanswered
-from watcher.core.planner import Planner, Promise
+from watcher.core.planner import Planner
 from watcher.core.snapshot import AccountSnapshot, NextLook
 from watcher.core.totals import increments, starting_totals
-from watcher.store import Entry, Intake, Store
+from watcher.store import Intake, Store
+from watcher.watch.finder import Finder
 from watcher.watch.ledger import Ledger
+from watcher.watch.patience import Patience
+from watcher.watch.ports import Following, Listener
 from watcher.watch.roster import Roster
 
 SLEEP_AT_MOST: Micros = 5 * SECOND
@@ -49,8 +46,6 @@ LET_GO_EVERY: Micros = MINUTE
 SURPLUS_EVERY: Micros = SECOND
 """How often the finished are looked through, and when there are too many. What is shown does not wait for it."""
 
-STORE_RETRY: Micros = SECOND
-STORE_RETRY_AT_MOST: Micros = 15 * SECOND
 GRACE_SECONDS = 1.0
 """How long answers that are on their way are waited for when the loop stops."""
 
@@ -58,46 +53,6 @@ SLICE = 100
 """Rows of a page, or operations from the store, that are handled in one go."""
 
 _Answer: TypeAlias = Observation | Page
-
-
-class Listener(Protocol):
-    """Hears what happens to accounts; must return at once and never raise."""
-
-    def attempted(self, account: str, attempt: Attempt) -> None:
-        """One attempt at upstream ended."""
-
-    def condition_changed(self, account: str, event: AccountEvent) -> None:
-        """A trouble of the account began or ended."""
-
-    def anomaly(self, account: str, kind: str) -> None:
-        """Upstream said something that does not fit."""
-
-    def detected(self, account: str, delay: Micros) -> None:
-        """A change was learned so long after it happened."""
-
-    def committed(self) -> None:
-        """Events may wait to be told."""
-
-    def store_trouble(self, trouble: StoreUnusable | None) -> None:
-        """Writing failed, or works."""
-
-
-class Following(Value, frozen=True, kw_only=True):
-    """What of the settings an account's loop goes by."""
-
-    rules: Rules
-    promise: Promise
-    retention: Retention
-    counter_labels: tuple[str, ...] = ()
-    discovers: Scope | None = None
-
-
-class _Found(Value, frozen=True, kw_only=True):
-    """A page of discovery whose rows are not yet committed."""
-
-    ask: Discover
-    page: Page
-    records: Sequence[Record]
 
 
 class AccountWatch:
@@ -132,15 +87,11 @@ class AccountWatch:
         self._skew: Micros = 0
         self._loaded = False
         self._revision = 0
-        self._cursor: Instant | None = None
         self._intake_due = True
         self._stats_due: Micros = started.tick + STATS_EVERY
         self._let_go_tick: Micros = started.tick
-        self._store_retry_tick: Micros = 0
-        self._store_failures = 0
-        self._discovery: Discovery | None = None
-        self._discovered_at: Instant | None = None
-        self._found: _Found | None = None
+        self._patience = Patience()
+        self._finder = Finder(account, store, odd=lambda: listener.anomaly(account, "id_garbled"))
         self._answers: list[tuple[Ask, _Answer]] = []
         self._asking: set[asyncio.Task[None]] = set()
         self._writing: asyncio.Task[None] | None = None
@@ -173,7 +124,7 @@ class AccountWatch:
         self._counter_labels = CounterLabels(following.counter_labels, self._ledger.totals)
         self._planner.adopt(following.promise)
         if self._loaded:
-            self._discover(following.discovers)
+            self._finder.adopt(following.discovers, self._now())
         self._wake.set()
 
     def scraped(self, snapshot: AccountSnapshot) -> None:
@@ -228,7 +179,7 @@ class AccountWatch:
             freshness=self._following.promise.freshness,
             lag=self._planner.lag(now),
             skew=self._skew,
-            discovered_at=self._discovered_at,
+            discovered_at=self._finder.complete_at,
         )
 
     # ── the loop ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -264,7 +215,7 @@ class AccountWatch:
             await asyncio.sleep(0)
 
     def _choose(self, now: Moment) -> Ask | None:
-        discovery = self._discovery.choose(now) if self._discovery is not None and self._found is None else None
+        discovery = self._finder.choose(now)
         return discovery if discovery is not None else self._planner.choose(now)
 
     async def _perform(self, ask: Ask) -> None:
@@ -298,25 +249,11 @@ class AccountWatch:
                     self._planner.swept(ask, answer, now)
                 case Discover(), Page():
                     await self._take_page(answer)
-                    self._find(ask, answer)
-                case Discover(), Missing() | Refused() | Unanswered() if self._discovery is not None:
-                    self._discovery.failed(answer, now)
+                    self._finder.find(ask, answer, self._operations)
+                case Discover(), Missing() | Refused() | Unanswered():
+                    self._finder.failed(answer, now)
                 case _:
                     pass  # a probe tells of the account alone, and that was heard
-
-    def _find(self, ask: Discover, page: Page) -> None:
-        """Keep the rows that nobody follows yet until they are committed."""
-        if self._discovery is None:
-            return
-        records = []
-        for record in self._discovery.wanted(page):
-            if record.id in self._operations or record.id is None:
-                continue
-            if is_operation_id(record.id):
-                records.append(record)
-            else:
-                self._listener.anomaly(self.account, "id_garbled")
-        self._found = _Found(ask=ask, page=page, records=records)
 
     async def _take_page(self, page: Page) -> None:
         """Observe each row, in slices between which the event loop turns."""
@@ -362,16 +299,12 @@ class AccountWatch:
     def _let_go(self) -> None:
         """Forget finished operations that are shown no longer, or that are more than memory should hold."""
         moment = self._now()
-        now = moment.at
         retention = self._following.retention
         every = SURPLUS_EVERY if self._operations.final_count > retention.max_operations else LET_GO_EVERY
         if moment.tick < self._let_go_tick + every:
             return
         self._let_go_tick = moment.tick
-        finals = self._operations.finals
-        leaving = {operation.id for operation in finals if is_retired(operation, now, retention)}
-        if len(finals) > retention.max_operations:
-            leaving.update(surplus_finals(finals, retention.max_operations))
+        leaving = self._operations.leaving(moment.at, retention)
         for operation_id in leaving:
             if not self._ledger.has(operation_id):
                 self._operations.drop(operation_id)
@@ -382,8 +315,8 @@ class AccountWatch:
         wake = self._next_wake() if self._loaded else None
         if wake is not None and len(self._asking) < self._gate.governor.concurrency(now):
             wait = min(wait, max(wake - now, self._gate.governor.wait(now)))
-        if self._store_failures:
-            wait = min(wait, max(self._store_retry_tick - now, 0))
+        if self._patience.is_tried:
+            wait = min(wait, self._patience.wait(now))
         try:
             async with asyncio.timeout(max(wait, 1000) / SECOND):
                 await self._wake.wait()
@@ -392,9 +325,7 @@ class AccountWatch:
 
     def _next_wake(self) -> Micros | None:
         """When the next question falls due, of the planner or of discovery."""
-        wakes = [self._planner.wake_tick()]
-        if self._discovery is not None and self._found is None:
-            wakes.append(self._discovery.wake_tick())
+        wakes = (self._planner.wake_tick(), self._finder.wake_tick())
         return min((wake for wake in wakes if wake is not None), default=None)
 
     async def _finish(self) -> None:
@@ -415,9 +346,10 @@ class AccountWatch:
         """Start the one task that reads from and writes to the store, where there is something to do."""
         tick = self._now().tick
         stats_due = tick >= self._stats_due
-        if self._writing is not None or tick < self._store_retry_tick:
+        if self._writing is not None or self._patience.wait(tick):
             return
-        if self._loaded and not self._intake_due and not len(self._ledger) and not stats_due and self._found is None:
+        is_idle = self._loaded and not self._intake_due and not len(self._ledger) and not self._finder.has_found
+        if is_idle and not stats_due:
             return
         if stats_due:
             self._stats_due = tick + STATS_EVERY
@@ -432,8 +364,8 @@ class AccountWatch:
         try:
             if not self._loaded:
                 await self._load()
-            if self._found is not None:
-                await self._register(self._found)
+            if self._finder.has_found:
+                await self._finder.register(self._now())
                 self._intake_due = True
             if self._intake_due:
                 self._intake_due = False
@@ -442,39 +374,23 @@ class AccountWatch:
                 except StoreUnusable:
                     self._intake_due = True
                     raise
-            if self._found is not None:
-                await self._follow_found(self._found)
+            if self._finder.has_found:
+                self._observe_found()
+                await self._finder.commit(self._now)
         except StoreUnusable as exc:
             self._store_heard(exc)
             return
         if await self._ledger.flush(with_stats=with_stats):
-            if self._store_failures:  # it was reading that failed, and there was nothing to write
+            if self._patience.is_tried:  # it was reading that failed, and there was nothing to write
                 self._store_heard(None)
             self._listener.committed()
 
-    async def _register(self, found: _Found) -> None:
-        """Take what a page of discovery showed into the store; known, finished and untracked ids stay as they are."""
-        entries = [
-            Entry(account=self.account, id=record.id, source=Source.DISCOVERY, created_at=record.created_at)
-            for record in found.records
-            if record.id is not None
-        ]
-        if entries:
-            await self._store.register(entries, self._now().at)
-
-    async def _follow_found(self, found: _Found) -> None:
-        """The page is committed: what is new is seen at once by what the page showed of it, and the cursor may move."""
-        for record in found.records:
+    def _observe_found(self) -> None:
+        """What is new is seen at once by what the page showed of it."""
+        for record, page in self._finder.rows():
             operation = self._operations.get(record.id or "")
             if operation is not None and operation.asked_tick == 0:
-                self._observe_row(record, found.page, self._now())
-        self._found = None
-        if self._discovery is None:
-            return
-        cursor = self._discovery.committed(found.ask, found.page, self._now())
-        if cursor is not None:
-            await self._store.commit(self.account, (), cursor=cursor)
-            self._discovered_at = self._now().at
+                self._observe_row(record, page, self._now())
 
     async def _load(self) -> None:
         now = self._now()
@@ -483,18 +399,8 @@ class AccountWatch:
         self._ledger.totals = {**starting_totals(), **loaded.totals}
         self._counter_labels = CounterLabels(self._following.counter_labels, loaded.totals)
         await self._take_operations(loaded.operations)
-        self._cursor = loaded.cursor
-        self._discover(self._following.discovers)
+        self._finder.begin(self._following.discovers, loaded.cursor, self._now())
         self._loaded = True
-
-    def _discover(self, scope: Scope | None) -> None:
-        """Begin, go on or stop discovering, as the settings say."""
-        if scope is None:
-            self._discovery = None
-        elif self._discovery is None:
-            self._discovery = Discovery(scope, self._cursor, self._now())
-        else:
-            self._discovery.adopt(scope)
 
     async def _take_in(self, intake: Intake) -> None:
         self._revision = intake.revision
@@ -525,10 +431,7 @@ class AccountWatch:
 
     def _store_heard(self, trouble: StoreUnusable | None) -> None:
         if trouble is None:
-            self._store_failures = 0
-            self._store_retry_tick = 0
+            self._patience.worked()
         else:
-            self._store_failures += 1
-            wait = min(STORE_RETRY << min(self._store_failures - 1, 4), STORE_RETRY_AT_MOST)
-            self._store_retry_tick = self._now().tick + wait
+            self._patience.failed(self._now().tick)
         self._listener.store_trouble(trouble)

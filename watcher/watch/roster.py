@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from watcher.core.census import Retention, is_retired
+from watcher.core.census import Retention, is_retired, surplus_finals
 from watcher.core.model import Instant, Operation, Status
 
 
@@ -74,6 +74,14 @@ class Roster:
         if not retired:
             return list(self._by_id.values())
         return [operation for operation in self._by_id.values() if operation.id not in retired]
+
+    def leaving(self, now: Instant, retention: Retention) -> set[str]:
+        """The finished that are shown no longer, or that are more than memory should hold."""
+        finals = self.finals
+        leaving = {operation.id for operation in finals if is_retired(operation, now, retention)}
+        if len(finals) > retention.max_operations:
+            leaving.update(surplus_finals(finals, retention.max_operations))
+        return leaving
 
     def _uncount(self, operation: Operation) -> None:
         if operation.final_at is None:

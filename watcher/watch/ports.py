@@ -1,0 +1,46 @@
+"""What an account's loop goes by, and who hears of it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from watcher.core.attempt import Attempt
+from watcher.core.census import Retention
+from watcher.core.condition import AccountEvent
+from watcher.core.discovery import Scope
+from watcher.core.errors import StoreUnusable
+from watcher.core.lifecycle import Rules
+from watcher.core.looks import Promise
+from watcher.core.model import Micros, Value
+
+
+class Following(Value, frozen=True, kw_only=True):
+    """What of the settings an account's loop goes by."""
+
+    rules: Rules
+    promise: Promise
+    retention: Retention
+    counter_labels: tuple[str, ...] = ()
+    discovers: Scope | None = None
+
+
+class Listener(Protocol):
+    """Hears what happens to accounts; must return at once and never raise."""
+
+    def attempted(self, account: str, attempt: Attempt) -> None:
+        """One attempt at upstream ended."""
+
+    def condition_changed(self, account: str, event: AccountEvent) -> None:
+        """A trouble of the account began or ended."""
+
+    def anomaly(self, account: str, kind: str) -> None:
+        """Upstream said something that does not fit."""
+
+    def detected(self, account: str, delay: Micros) -> None:
+        """A change was learned so long after it happened."""
+
+    def committed(self) -> None:
+        """Events may wait to be told."""
+
+    def store_trouble(self, trouble: StoreUnusable | None) -> None:
+        """Writing failed, or works."""
