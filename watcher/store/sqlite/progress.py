@@ -32,9 +32,11 @@ if TYPE_CHECKING:
 
 
 def load(connection: sqlite3.Connection, account: str, final_since: Instant) -> Loaded:
-    """The account's operations that are not untracked and not long final."""
+    """The account's operations that are not untracked and not long final, as they were created."""
     rows = connection.execute(
-        OPERATION + "WHERE account = ? AND untracked_at IS NULL AND (final_at IS NULL OR final_at >= ?)",
+        # In this order the planner puts each of them at the end of those that it has.
+        OPERATION + "WHERE account = ? AND untracked_at IS NULL AND (final_at IS NULL OR final_at >= ?)"
+        " ORDER BY coalesce(created_at, hint)",
         (account, final_since),
     )
     operations = tuple(map(operation_of, rows))
