@@ -109,11 +109,13 @@ class Ours:
         self._watch = watch
 
     def change(self, share: float) -> None:
-        """As if answers had shown that this share of the operations moved on."""
+        """As if answers had shown every operation, and that this share of them moved on."""
         held = self._watch._operations  # noqa: SLF001 -- answers of upstream would cost more than the scrape
         every = list(held)
-        for operation in every[: round(share * len(every))]:
-            held.put(changed(operation))
+        moved = round(share * len(every))
+        for number, operation in enumerate(every):
+            looked = operation.with_(asked_tick=operation.asked_tick + 1)
+            held.put(changed(looked) if number < moved else looked)
 
 
 @asynccontextmanager

@@ -41,9 +41,11 @@ _Lines: TypeAlias = tuple[bytes, ...]
 
 
 class _Written(msgspec.Struct, frozen=True, gc=False):
-    """An operation and its lines: one text a family, empty where the operation has none."""
+    """An operation and its lines: one text a family, empty where the operation has none. `values` are what they say."""
 
     operation: Operation
+    who: _Who
+    values: _Values
     lines: _Lines
 
 
@@ -103,7 +105,7 @@ class OperationText:
         for operation in shown:
             written = before.get(operation.id)
             if written is None or written.operation is not operation:
-                written = _Written(operation, self._write(operation, written))
+                written = self._write(operation, written)
                 changes += 1
                 if changes % WRITTEN_AT_ONCE == 0:
                     pace.step()
@@ -125,17 +127,21 @@ class OperationText:
             if number % BATCH == 0:
                 pace.step()
 
-    def _write(self, operation: Operation, before: _Written | None) -> _Lines:
-        who = f'account="{escaped(operation.account)}",operation_id="{escaped(operation.id)}"'
+    def _write(self, operation: Operation, before: _Written | None) -> _Written:
+        if before is not None and _shows_the_same(operation, before.operation):
+            return _Written(operation, before.who, before.values, before.lines)
         values = _values(operation)
         if before is None or before.operation.account != operation.account:
-            lines = [write(who, value) for write, value in zip(self._writers, values, strict=True)]
-            return (*lines, self._info(operation))
+            who = f'account="{escaped(operation.account)}",operation_id="{escaped(operation.id)}"'
+            written = [write(who, value) for write, value in zip(self._writers, values, strict=True)]
+            return _Written(operation, who, values, (*written, self._info(operation)))
+        who = before.who
         *lines, info = before.lines
-        changes = zip(self._writers, values, _values(before.operation), lines, strict=True)
+        changes = zip(self._writers, values, before.values, lines, strict=True)
         if operation.labels != before.operation.labels:
             info = self._info(operation)
-        return (*[line if value == was else write(who, value) for write, value, was, line in changes], info)
+        lines = [line if value == was else write(who, value) for write, value, was, line in changes]
+        return _Written(operation, who, values, (*lines, info))
 
     def _info(self, operation: Operation) -> bytes:
         """The user's labels stand among ours by name, as labels do in every line."""
@@ -148,6 +154,20 @@ class OperationText:
 
 _notifications_of = attrgetter(*STATES)
 _others_of = attrgetter(*(path for _, _, path in (*COUNTS, *INSTANTS)), "status")
+
+
+_instants_of = attrgetter(*(path for _, _, path in INSTANTS))
+
+
+def _shows_the_same(operation: Operation, before: Operation) -> bool:
+    """Whether a look changed nothing of what is written: most looks do not."""
+    return (
+        operation.stats == before.stats
+        and operation.status is before.status
+        and _instants_of(operation) == _instants_of(before)
+        and operation.account == before.account
+        and operation.labels == before.labels
+    )
 
 
 def _values(operation: Operation) -> _Values:
