@@ -7,7 +7,9 @@ the loop stops asking for more.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -83,14 +85,8 @@ class Ledger:
 
     async def flush(self, *, with_stats: bool = False) -> bool:
         """Write everything that waits; whether it is written. Never raises for a store in trouble."""
-        if with_stats:
-            for operation in self._stats_only.values():
-                self._waiting.setdefault(operation.id, _Waiting(operation, [], {}))
-            self._stats_only = {}
-        while self._waiting:
-            batch = dict(list(self._waiting.items())[:BATCH])
-            for operation_id in batch:
-                del self._waiting[operation_id]
+        stats_due = deque(self._stats_only) if with_stats else deque[str]()
+        while batch := self._next_batch(stats_due):
             try:
                 applied = await self._store.commit(self._account, [_change(waiting) for waiting in batch.values()])
             except StoreUnusable as exc:
@@ -101,9 +97,22 @@ class Ledger:
                 self._put_back(batch)
                 raise
             for operation_id in applied:
-                self.totals = added_up(self.totals, batch[operation_id].increments)
+                if added := batch[operation_id].increments:
+                    self.totals = added_up(self.totals, added)
             self._heard(None)
         return True
+
+    def _next_batch(self, stats_due: deque[str]) -> dict[str, _Waiting]:
+        """The next changes to write; mere stats come last."""
+        batch = {operation_id: self._waiting[operation_id] for operation_id in islice(self._waiting, BATCH)}
+        for operation_id in batch:
+            del self._waiting[operation_id]
+        while stats_due and len(batch) < BATCH:
+            operation_id = stats_due.popleft()
+            operation = self._stats_only.pop(operation_id, None)
+            if operation is not None:
+                batch[operation_id] = _Waiting(operation, [], {})
+        return batch
 
     def _put_back(self, batch: dict[str, _Waiting]) -> None:
         """Before what came in meanwhile, which knows the newer state."""
