@@ -134,8 +134,9 @@ CHANGES: Mapping[str, tuple[str, list[str]]] = {
         TLS + "  client_auth_type: RequireAnyClientCert\n",
         [
             (
-                "web.yml:4: tls_server_config.client_auth_type: RequireAnyClientCert cannot be had: Python verifies every "
-                "client certificate that it asks for; write RequireAndVerifyClientCert with client_ca_file, or NoClientCert"
+                "web.yml:4: tls_server_config.client_auth_type: RequireAnyClientCert cannot be had: Python verifies "
+                "every client certificate that it asks for; write RequireAndVerifyClientCert with client_ca_file, "
+                "or NoClientCert"
             )
         ],
     ),

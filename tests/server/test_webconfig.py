@@ -49,8 +49,9 @@ async def serving(office: Office, path: Path, **limits: Any) -> AsyncIterator[Li
         yield listener
 
 
-async def get(listener: Listener, path: str = "/metrics", *, verify: ssl.SSLContext | bool = True, **more: Any) -> Any:
-    async with httpx.AsyncClient(verify=verify, trust_env=False, base_url=listener.addresses[0]) as client:
+async def get(listener: Listener, path: str = "/metrics", *, verify: ssl.SSLContext | bool = False, **more: Any) -> Any:
+    where = listener.addresses[0]
+    async with httpx.AsyncClient(verify=verify, trust_env=False, base_url=where, timeout=30) as client:
         return await client.get(path, **more)
 
 
@@ -63,7 +64,7 @@ async def test_web_speaks_tls(office: Office, folder: Path, authority: Authority
         answer = await get(listener, verify=authority.trusting())
         assert (answer.status_code, answer.text) == (200, "up 1\n")
         with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
-            await get(listener)
+            await get(listener, verify=ssl.create_default_context())
 
 
 async def test_a_scrape_over_tls_counts_once_it_was_taken(office: Office, folder: Path, authority: Authority):

@@ -23,13 +23,14 @@ def make_room(connections: MutableSet[Any], most: int) -> None:
 
     Answers under way are never cut, so where all are busy nothing goes, and the newcomer is answered 503.
     """
-    if len(connections) < most:
+    # uvicorn answers 503 from `most` connections on, so the newcomer has to be below that.
+    if len(connections) < most - 1:
         return
     waiting = [one for one in connections if one.waiting_since is not None]
     if waiting:
         first = min(waiting, key=lambda one: (one.has_served, one.waiting_since))
         connections.discard(first)
-        first.transport.abort()
+        first.cut()
 
 
 class Greeter(asyncio.Protocol):
@@ -67,9 +68,11 @@ class Greeter(asyncio.Protocol):
         self._is_lost = True
         self._successor.connections.discard(self)
 
-    def shutdown(self) -> None:
-        """The listener ends."""
+    def cut(self) -> None:
+        """End the connection at once."""
         self.transport.abort()
+
+    shutdown = cut  # nothing is under way that could be ended in order
 
     async def _shake_hands(self) -> None:
         try:

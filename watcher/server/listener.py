@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from typing import Self
+from typing import Self, cast
 
 from starlette.types import ASGIApp
 from uvicorn.server import Server
@@ -146,4 +146,4 @@ class _Server(Server):
     def cut_off(self) -> None:
         """Drop the connections that did not end by themselves."""
         for connection in list(self.server_state.connections):
-            connection.transport.abort()
+            cast("Protocol | Greeter", connection).cut()

@@ -94,7 +94,11 @@ class Line:
         await self._is_empty.wait()
         # A write that failed at once is reported in the next turn of the loop.
         await asyncio.sleep(0)
+        was_waiting = self.is_waiting
         while self.is_waiting and not self._is_broken:  # noqa: ASYNC110 -- nobody sets an event
+            await asyncio.sleep(_RAW_LOOK_SECONDS)
+        if was_waiting:
+            # A connection that broke has lost what was left over before we hear of it.
             await asyncio.sleep(_RAW_LOOK_SECONDS)
         return not self._is_broken
 
@@ -111,9 +115,13 @@ class Line:
         """None are left over any more."""
         self._is_empty.set()
 
+    def break_off(self) -> None:
+        """What is left over is given up."""
+        self._is_broken = self._is_broken or self.is_waiting
+
     def lose(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        self._is_broken = exc is not None or not self._is_empty.is_set() or self.is_waiting
+        self._is_broken = self._is_broken or exc is not None or not self._is_empty.is_set()
         self._is_empty.set()
 
 
@@ -149,8 +157,8 @@ class Protocol(H11Protocol):
         self.waiting_since = self.loop.time()
         self._line = Line(transport, self.raw)
         self.app_state = {"line": self._line}
-        self._request_timer = _Timer(self.loop, self._limits.request, transport.abort)
-        self._send_timer = _Timer(self.loop, self._limits.send, transport.abort)
+        self._request_timer = _Timer(self.loop, self._limits.request, self.cut)
+        self._send_timer = _Timer(self.loop, self._limits.send, self.cut)
         self._raw_timer = _Timer(self.loop, self._limits.send, self._cut_if_untaken)
         self._request_timer.start()
 
@@ -195,7 +203,12 @@ class Protocol(H11Protocol):
     def _cut_if_untaken(self) -> None:
         self._raw_timer.stop()
         if self._line.is_waiting:
-            self.transport.abort()
+            self.cut()
+
+    def cut(self) -> None:
+        """End the connection at once."""
+        self._line.break_off()
+        self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, unless an answer is under way already."""
