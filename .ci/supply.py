@@ -34,7 +34,8 @@ SPDX: Mapping[str, str] = {
 }
 PAGE = """# Licences
 
-The watcher is under the [MIT licence](../LICENSE). It runs with these packages, each pinned with its hashes in `requirements.lock`. `make sbom` writes this page, and the same as CycloneDX into `dist/sbom.cdx.json`.
+The watcher is under the [MIT licence](../LICENSE). It runs with these packages, each pinned with its hashes in
+`requirements.lock`. `make sbom` writes this page, and the same as CycloneDX into `dist/sbom.cdx.json`.
 
 | package | licence |
 |---|---|

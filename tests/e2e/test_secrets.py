@@ -269,6 +269,7 @@ async def main(file):
     running = asyncio.create_task(daemon.run())
     await daemon.ready.wait()
     await asyncio.sleep(2)
+    probe = load(pathlib.Path(file), os.environ).admin_token.read()
     for task in asyncio.all_tasks():
         task.print_stack(file=sys.stderr)
     faulthandler.dump_traceback(sys.stderr, all_threads=True)
@@ -296,5 +297,5 @@ def test_nothing_in_memory_shows_a_secret_when_it_is_printed(tmp_path: Path, tho
             command, env=environment(daemon.env), cwd=tmp_path, capture_output=True, timeout=120, check=False
         )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert b"Secret(hidden)" in done.stderr
+    assert b"Secret(hidden)" in done.stderr  # the hunt sees what there is to be seen
     assert those.found_in({"standard output": done.stdout, "standard error": done.stderr}) == []
