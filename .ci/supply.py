@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import Distribution, PackageMetadata, distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def sbom() -> int:
 
 def audit() -> int:
     """Say what is known of the packages."""
-    command = [BIN / "pip-audit", "--disable-pip", "--require-hashes", "--requirement", LOCK]
+    command: list[str | Path] = [BIN / "pip-audit", "--disable-pip", "--require-hashes", "--requirement", LOCK]
     quiet = ["--format", "json", "--progress-spinner", "off", "--timeout", "10"]
     trouble = ""
     for service in ("pypi", "osv"):
@@ -89,7 +89,14 @@ def _tell(audited: Sequence[Mapping[str, Any]], known: int) -> int:
 
 
 def _packages() -> Any:
-    options = ["--pyproject", ROOT / "pyproject.toml", "--output-reproducible", "--short-PURLs", "--of", "JSON"]
+    options: list[str | Path] = [
+        "--pyproject",
+        ROOT / "pyproject.toml",
+        "--output-reproducible",
+        "--short-PURLs",
+        "--of",
+        "JSON",
+    ]
     done = _run([BIN / "cyclonedx-py", "requirements", *options, LOCK])
     if done.returncode:
         sys.exit(done.stderr)
@@ -110,13 +117,14 @@ def _licences(environment: Path) -> Mapping[str, str]:
 
 
 def _licence(one: Distribution) -> str:
-    metadata: PackageMetadata = one.metadata
-    expression = metadata.get("License-Expression")
-    classifiers = [text.rpartition(" :: ")[2] for text in metadata.get_all("Classifier") or () if "License ::" in text]
-    said = expression or next(iter(classifiers), None) or metadata.get("License")
-    if not said:
+    def said(key: str) -> list[str]:
+        return one.metadata.get_all(key) or []
+
+    classifiers = [text.rpartition(" :: ")[2] for text in said("Classifier") if "License ::" in text]
+    named = [*said("License-Expression"), *classifiers, *said("License")]
+    if not named:
         sys.exit(f"{one.name} names no licence")
-    return SPDX.get(said, said)
+    return SPDX.get(named[0], named[0])
 
 
 def _normal(name: str) -> str:
