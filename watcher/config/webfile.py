@@ -184,8 +184,7 @@ class _Reader:
         path = f"{section}.headers"
         headers = self._mapping(given["headers"], path, tuple(_HEADERS)) if "headers" in given else {}
         read = {
-            name: self._try(partial(self._header, name), value, f"{path}.{name}", "")
-            for name, value in headers.items()
+            name: self._try(partial(self._header, name), value, f"{path}.{name}", "") for name, value in headers.items()
         }
         return {name: value for name, value in read.items() if value}
 
