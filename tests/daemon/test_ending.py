@@ -112,7 +112,10 @@ async def test_a_store_that_another_daemon_holds_is_refused(tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"web": {"listen": "127.0.0.1:0", "config_file": "web.yml"}}, "web.yml:1: basic_auth_users: expected a mapping"),
+        (
+            {"web": {"listen": "127.0.0.1:0", "config_file": "web.yml"}},
+            "web.yml:1: basic_auth_users: expected a mapping",
+        ),
         ({"polling": {"freshness": "soon"}}, "polling.freshness: expected a duration"),
         ({"storage": {"url": "sqlite:////nowhere/watcher.db"}}, "/nowhere: the directory does not exist"),
     ],

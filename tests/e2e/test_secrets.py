@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import secrets
 import signal
 import subprocess
@@ -27,6 +28,9 @@ from tests.support.processes import (
     simulating,
     until,
 )
+from watcher.cli.parser import parser
+from watcher.server.desk import Side
+from watcher.server.endpoints import endpoints_of
 
 OTHER_ACCOUNT_ID = "AC" + "1" * 32
 AN_ID = "comms_operation_01h9krwprkeee8fzqspvwy6nq8"
@@ -36,12 +40,20 @@ PAGES = (
     "/-/healthy",
     "/-/ready",
     "/openapi.json",
+    "/api/v1/overview",
     "/api/v1/operations",
     f"/api/v1/operations/{AN_ID}",
     "/api/v1/operations?status=nonsense&limit=x",
     "/api/v1/operations/nonsense",
     "/nowhere",
 )
+COMMANDS = re.findall(r"^    ([a-z]+)(?= |$)", parser().format_help(), re.MULTILINE)
+CHANGES = (("POST", "/-/reload"), ("POST", "/api/v1/operations"), ("DELETE", f"/api/v1/operations/{AN_ID}"))
+
+
+def test_every_page_is_driven():
+    known = {(one.method, one.path.replace("{id}", AN_ID)) for one in endpoints_of(Side.ADMIN)}
+    assert known <= {*(("GET", page) for page in PAGES), *CHANGES}
 
 
 def made_up() -> str:
@@ -146,7 +158,7 @@ def drive_pages(daemon: Daemon, those: Secrets) -> dict[str, bytes]:
             for page in PAGES:
                 answer = client.get(base + page, **more)
                 heard[f"{name}: {page}"] = str(answer.headers).encode() + answer.content
-            for method, path in (("POST", "/-/reload"), ("POST", "/api/v1/operations"), ("DELETE", PAGES[6])):
+            for method, path in CHANGES:
                 answer = client.request(method, base + path, content=b'{"id": 1}', **more)
                 heard[f"{name}: {method} {path}"] = str(answer.headers).encode() + answer.content
     return heard
@@ -167,7 +179,9 @@ def drive_commands(folder: Path, daemon: Daemon, those: Secrets) -> dict[str, by
         ("healthcheck", *config),
         ("run", *config),
         ("simulate", "--scenario", str(folder / "nonsense.yaml")),
+        ("demo", "--operations", "1", "--duration", "1s"),
     ]
+    assert {line[0] for line in lines} - {"--version", "--help"} == set(COMMANDS)
     heard = {" ".join(line): run(*line, env=daemon.env) for line in lines}
     in_environment = {"TWILIO_ACCOUNT_SID": ACCOUNT_ID, "TWILIO_AUTH_TOKEN": those.auth_token}
     heard["check, of the environment"] = run("check", env=in_environment)
