@@ -102,6 +102,7 @@ def _packages() -> Any:
         sys.exit(done.stderr)
     document = json.loads(done.stdout)
     for component in document["components"]:
+        del component["description"]  # the line of the lock file, hashes and all
         # Where a package was fetched from is the business of whoever builds; what it is says its hash.
         for reference in component.get("externalReferences", ()):
             reference.pop("url", None)
