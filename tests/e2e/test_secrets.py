@@ -276,7 +276,16 @@ def test_no_secret_of_a_run_shows(tmp_path: Path, those: Secrets) -> None:
 LOOKING_INSIDE = """
 import asyncio, faulthandler, gc, io, os, pathlib, pickle, sys, traceback
 from watcher.config import load
+from watcher.api.credentials import Credentials
+from watcher.config import Secret, WebFile
 from watcher.daemon import Daemon
+
+# What has a secret bare, and does not print it. Everybody else has one of these.
+HOLDERS = (Secret, Credentials, WebFile)
+
+def inside(one):
+    slots = [name for kind in type(one).__mro__ for name in getattr(kind, "__slots__", ())]
+    return [getattr(one, name, None) for name in slots], getattr(one, "__dict__", None)
 
 async def main(file):
     daemon = Daemon(lambda: load(pathlib.Path(file), os.environ))
@@ -290,6 +299,8 @@ async def main(file):
     for one in gc.get_objects():
         if str(type(one).__module__).partition(".")[0] == "watcher":
             print(repr(one), str(one), file=sys.stderr)
+            if not isinstance(one, HOLDERS):
+                print(inside(one), file=sys.stderr)
             try:
                 pickle.dumps(one)
             except Exception as exc:

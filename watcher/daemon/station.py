@@ -20,7 +20,7 @@ import msgspec
 
 from watcher import __version__
 from watcher.clock import Clock
-from watcher.config import ConfigurationError, Loaded, SecretError
+from watcher.config import ConfigurationError, Loaded, Secret, SecretError
 from watcher.core.errors import OperatorError, StoreUnusable
 from watcher.core.model import SECOND, Micros
 from watcher.core.settings import Account, Configuration
@@ -94,7 +94,7 @@ class Station:
         self._reloading = asyncio.Lock()
         self._is_stopping = False
         self._listeners: dict[str, Listener] = {}
-        self._token = ""
+        self._token = Secret("")
 
     @classmethod
     async def open(cls, base: Base, loaded: Loaded) -> Station:
@@ -107,7 +107,7 @@ class Station:
         station = cls(base, loaded, store)
         try:
             if loaded.admin_token is not None:
-                station._token = loaded.admin_token.read().reveal()
+                station._token = loaded.admin_token.read()
             station._bind()
             await store.bind(identities(loaded.configuration.accounts))
             await station._teller.prepare()
@@ -280,8 +280,8 @@ class Station:
             return None
         # An empty or vanished file is no reason to let everybody in: the old value stays, and none lets nobody in.
         with contextlib.suppress(SecretError):
-            self._token = source.read().reveal()
-        return self._token
+            self._token = source.read()
+        return self._token.reveal()
 
     def _bind(self) -> None:
         desk = Desk(
