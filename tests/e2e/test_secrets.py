@@ -274,24 +274,31 @@ def test_no_secret_of_a_run_shows(tmp_path: Path, those: Secrets) -> None:
 
 
 LOOKING_INSIDE = """
-import asyncio, faulthandler, gc, io, os, pathlib, pickle, sys, traceback
-from watcher.config import load
+import asyncio, faulthandler, gc, os, pathlib, pickle, sys, traceback
+import httpx
 from watcher.api.credentials import Credentials
-from watcher.config import Secret, WebFile
+from watcher.config import Secret, WebFile, load
 from watcher.daemon import Daemon
+from watcher.server.protocol import Protocol
 
-# What has a secret bare, and does not print it. Everybody else has one of these.
-HOLDERS = (Secret, Credentials, WebFile)
+# What has a secret bare, and does not print it; a connection that of its last request. Everybody else has one of these.
+HOLDERS = (Secret, Credentials, WebFile, Protocol)
 
 def inside(one):
     slots = [name for kind in type(one).__mro__ for name in getattr(kind, "__slots__", ())]
     return [getattr(one, name, None) for name in slots], getattr(one, "__dict__", None)
 
-async def main(file):
+async def main(file, an_id):
     daemon = Daemon(lambda: load(pathlib.Path(file), os.environ))
     running = asyncio.create_task(daemon.run())
     await daemon.ready.wait()
-    await asyncio.sleep(2)
+    # Not before upstream was asked and the token was, by one that has it.
+    port = daemon.addresses["admin"][0].rpartition(":")[2]
+    key = {"Authorization": "Bearer " + pathlib.Path(file).with_name("admin_token").read_text().strip()}
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=key, trust_env=False) as client:
+        while (asked := await client.get(f"/api/v1/operations/{an_id}")).json()["status"] == "UNSEEN":
+            await asyncio.sleep(0.05)
+    del client, key, asked
     probe = load(pathlib.Path(file), os.environ).admin_token.read()
     for task in asyncio.all_tasks():
         task.print_stack(file=sys.stderr)
@@ -308,7 +315,7 @@ async def main(file):
     daemon.stop()
     await running
 
-asyncio.run(main(sys.argv[1]))
+asyncio.run(main(*sys.argv[1:]))
 """
 
 
@@ -317,7 +324,7 @@ def test_nothing_in_memory_shows_a_secret_when_it_is_printed(tmp_path: Path, tho
         simulating(tmp_path, scenario(those)) as simulator,
         daemon_of(tmp_path, settings(tmp_path, simulator, those)) as daemon,
     ):
-        command = [sys.executable, "-c", LOOKING_INSIDE, str(tmp_path / "watcher.yaml")]
+        command = [sys.executable, "-c", LOOKING_INSIDE, str(tmp_path / "watcher.yaml"), AN_ID]
         done = subprocess.run(
             command, env=environment(daemon.env), cwd=tmp_path, capture_output=True, timeout=120, check=False
         )

@@ -271,16 +271,17 @@ async def test_above_the_limit_of_connections_those_that_wait_longest_make_room(
 
 async def test_where_all_connections_are_busy_clients_are_sent_away(office: Office):
     answer = asyncio.Event()
+    asked: list[None] = []
 
     async def slow(*_: Any) -> Any:
+        asked.append(None)
         await answer.wait()
         return b"whole\n", {}, None
 
     office.metrics = slow
     async with listening(office.web(), connections=3) as listener, httpx.AsyncClient(trust_env=False) as client:
         busy = [asyncio.create_task(client.get(f"{listener.addresses[0]}/metrics")) for _ in range(2)]
-        await until(lambda: listener.connections == 2)
-        await asyncio.sleep(0.05)
+        await until(lambda: len(asked) == 2)
         assert (await client.get(f"{listener.addresses[0]}/-/ready")).status_code == 503
         answer.set()
         assert [one.content for one in await asyncio.gather(*busy)] == [b"whole\n"] * 2
