@@ -11,6 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 RUN_PY = .venv/bin/python
 DEV_PY = .venv-dev/bin/python
+SUPPLY_PY = .venv-supply/bin/python
 
 .DEFAULT_GOAL = help
 
@@ -81,10 +82,19 @@ lock: .venv-lock/bin/uv ## resolve the lock files again (UPGRADE=--upgrade for n
 	$(UV_COMPILE) pyproject.toml --output-file requirements.lock
 	$(UV_COMPILE) pyproject.toml --group dev --constraints requirements.lock --output-file tests/requirements.lock
 	$(UV_COMPILE) --no-annotate --group build --output-file build.lock
+	$(UV_COMPILE) --no-annotate --group supply --output-file .ci/supply.lock
+
+.PHONY: sbom
+sbom: .venv/.ready .venv-supply/.ready ## what is inside, with licences: dist/sbom.cdx.json (CycloneDX), docs/licences.md
+	$(SUPPLY_PY) .ci/supply.py sbom
+
+.PHONY: audit
+audit: .venv-supply/.ready ## known vulnerabilities of what is inside; says so where no database can be reached
+	$(SUPPLY_PY) .ci/supply.py audit
 
 .PHONY: clean
 clean: ## remove environments, caches and what was measured
-	rm -rf .venv .venv-dev .venv-lock .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-dev .venv-lock .venv-supply .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	rm -rf dist htmlcov .coverage .coverage.*
 	find watcher tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
@@ -102,6 +112,9 @@ help: ## list the targets
 
 .venv-dev/.ready: tests/requirements.lock build.lock pyproject.toml
 	$(call environment,.venv-dev,tests/requirements.lock)
+
+.venv-supply/.ready: .ci/supply.lock build.lock pyproject.toml
+	$(call environment,.venv-supply,.ci/supply.lock)
 
 define environment
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -37,6 +37,8 @@ _AT_ONCE = 100  # checked, or looked up, before the event loop has its turn
 # Operations that ended so were perhaps only asked for under the wrong account; another one may claim them.
 _NEVER_SEEN = frozenset({Outcome.NOT_FOUND, Outcome.REJECTED})
 
+_LABEL_VALUE = {"maxLength": MAX_LABEL_LENGTH, "pattern": LABEL_VALUE_PATTERN}
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -47,7 +49,8 @@ class Handed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     id: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": ID_PATTERN})]
     account: str | None = None
     labels: Annotated[
-        dict[str, str],
+        # Said of the values themselves: beside the names, msgspec would write their bare type over it.
+        dict[str, Annotated[str, msgspec.Meta(extra_json_schema=_LABEL_VALUE)]],
         msgspec.Meta(
             extra_json_schema={
                 "maxProperties": MAX_LABELS,
@@ -55,11 +58,6 @@ class Handed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                     "pattern": LABEL_NAME_PATTERN,
                     "maxLength": MAX_LABEL_LENGTH,
                     "not": {"enum": sorted(RESERVED_LABELS)},
-                },
-                "additionalProperties": {
-                    "type": "string",
-                    "maxLength": MAX_LABEL_LENGTH,
-                    "pattern": LABEL_VALUE_PATTERN,
                 },
             }
         ),

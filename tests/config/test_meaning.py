@@ -63,7 +63,8 @@ def test_what_is_set_is_said_in_plain_words(loader: Loader) -> None:
     assert f"  trusts the certificates in {certifi.where()}" in said
     assert "  what ended is not looked at again" in said
     assert "  user labels: team; on counters: team" in said
-    assert f"web: port 10617 of all addresses, read only; TLS and passwords as in {loader.directory}/web.yaml" in said
+    place = f"{loader.directory}/web.yaml"
+    assert f"web: port 10617 of all addresses, read only; no TLS, no password, as in {place}" in said
     assert "admin: the Unix socket /run/a.sock; with a token" in said
 
 

@@ -114,7 +114,7 @@ async def test_a_store_that_another_daemon_holds_is_refused(tmp_path: Path, caps
     [
         (
             {"web": {"listen": "127.0.0.1:0", "config_file": "web.yml"}},
-            "not supported by this version: web.config_file",
+            "web.yml:1: basic_auth_users: expected a mapping",
         ),
         ({"polling": {"freshness": "soon"}}, "polling.freshness: expected a duration"),
         ({"storage": {"url": "sqlite:////nowhere/watcher.db"}}, "/nowhere: the directory does not exist"),
@@ -124,7 +124,7 @@ async def test_what_keeps_it_from_starting_is_said_and_is_the_operators(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, object], word: str
 ):
     with placed(tmp_path) as place:
-        (tmp_path / "web.yml").write_text("")
+        (tmp_path / "web.yml").write_text("basic_auth_users: alice\n")
         if "web" in changes:
             changes = {"web": {"listen": "127.0.0.1:0", "config_file": str(tmp_path / "web.yml")}}
         if "storage" in changes:

@@ -112,14 +112,14 @@ class Visit:
 
 
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
+async def chromium(*arguments: str) -> AsyncIterator[Browser]:
     """The browser of the system; there is none to download."""
     program = shutil.which("chromium")
     if program is None:
         pytest.fail("needs chromium on the PATH (Debian: apt-get install chromium)")
     async with async_playwright() as playwright:
         env: dict[str, Any] = {**os.environ, **_NO_PROXY}
-        browser = await playwright.chromium.launch(executable_path=program, args=_ARGUMENTS, env=env)
+        browser = await playwright.chromium.launch(executable_path=program, args=[*_ARGUMENTS, *arguments], env=env)
         try:
             yield browser
         finally:

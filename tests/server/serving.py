@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 from watcher.core.model import SECOND, Moment, Operation, Source, Stats, Status
 from watcher.core.snapshot import AccountSnapshot, NextLook
 from watcher.intake import Intake
-from watcher.server import Desk, Listener, Rules, admin_app, web_app
+from watcher.server import Desk, Listener, Rules, WebConfig, admin_app, web_app
 from watcher.server.desk import Exposition
 from watcher.server.protocol import Limits
 from watcher.store.memory import MemoryStore
@@ -87,16 +87,19 @@ class Office:
             version="1.2.3",
         )
 
-    def web(self) -> ASGIApp:
-        return web_app(self.desk())
+    def web(self, config: WebConfig | None = None) -> ASGIApp:
+        return web_app(self.desk(), config)
 
     def admin(self, **rules: Any) -> ASGIApp:
         return admin_app(self.desk(), Rules(**rules))
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp, listen: str = "127.0.0.1:0", **limits: Any) -> AsyncIterator[Listener]:
-    listener = Listener.bind(listen, app, setting="web.listen", limits=Limits(**limits))
+async def listening(
+    app: ASGIApp, listen: str = "127.0.0.1:0", config: WebConfig | None = None, **limits: Any
+) -> AsyncIterator[Listener]:
+    config = config or WebConfig()
+    listener = Listener.bind(listen, app, setting="web.listen", limits=Limits(**limits), tls=lambda: config.tls)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(listener.serve())
         try:

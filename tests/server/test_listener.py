@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import stat
+import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -252,26 +254,105 @@ async def test_nonsense_after_the_answer_began_only_closes(office: Office):
         await writer.wait_closed()
 
 
-async def test_above_the_limit_of_connections_clients_are_sent_away(office: Office):
-    async with listening(office.web(), connections=3) as listener, httpx.AsyncClient(trust_env=False) as client:
-        idle = [await open_raw(listener.addresses[0]) for _ in range(2)]
-        await until(lambda: listener.connections == 2)
-        assert (await client.get(f"{listener.addresses[0]}/-/ready")).status_code == 503
+async def test_above_the_limit_of_connections_those_that_wait_longest_make_room(office: Office):
+    async with listening(office.web(), connections=4) as listener, httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.get(f"{listener.addresses[0]}/-/ready")).status_code == 200
+        idle = [await open_raw(listener.addresses[0]) for _ in range(5)]
+        reader, _ = idle[0]
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        assert listener.connections == 3
+        # The connection that was served before is still the client's.
+        assert (await client.get(f"{listener.addresses[0]}/-/ready")).status_code == 200
         for _, writer in idle:
-            writer.close()
-            await writer.wait_closed()
-        await until(lambda: listener.connections == 1)
+            writer.transport.abort()
+
+
+async def test_where_all_connections_are_busy_clients_are_sent_away(office: Office):
+    answer = asyncio.Event()
+    asked: list[None] = []
+
+    async def slow(*_: Any) -> Any:
+        asked.append(None)
+        await answer.wait()
+        return b"whole\n", {}, None
+
+    office.metrics = slow
+    async with listening(office.web(), connections=3) as listener, httpx.AsyncClient(trust_env=False) as client:
+        busy = [asyncio.create_task(client.get(f"{listener.addresses[0]}/metrics")) for _ in range(2)]
+        await until(lambda: len(asked) == 2)
+        assert (await client.get(f"{listener.addresses[0]}/-/ready")).status_code == 503
+        answer.set()
+        assert [one.content for one in await asyncio.gather(*busy)] == [b"whole\n"] * 2
         assert (await client.get(f"{listener.addresses[0]}/-/ready")).status_code == 200
 
 
-async def test_a_hundred_idle_connections_do_not_stop_a_scrape(office: Office):
-    async with listening(office.web()) as listener, httpx.AsyncClient(trust_env=False) as client:
-        idle = [await open_raw(listener.addresses[0]) for _ in range(100)]
-        for _, writer in idle:
-            writer.write(b"GET / HTTP/1.1\r\n")
+async def test_five_hundred_slow_connections_do_not_keep_a_scrape_away(office: Office):
+    async with listening(office.web(), connections=100) as listener, httpx.AsyncClient(trust_env=False) as client:
+        slow = [await open_raw(listener.addresses[0]) for _ in range(500)]
+        for _, writer in slow:
+            writer.write(b"GET / HT")
         assert (await client.get(f"{listener.addresses[0]}/metrics")).status_code == 200
-        for _, writer in idle:
+        assert listener.connections < 100
+        for _, writer in slow:
             writer.transport.abort()
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["at once", "behind another"])
+async def test_a_head_that_is_too_large_is_refused_also_when_it_comes_whole(office: Office, is_late: bool):  # noqa: FBT001
+    large = b"GET /-/ready HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"y" * 20_000 + b"\r\n\r\n"
+    before = b"GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n" if is_late else b""
+    async with listening(office.web()) as listener:
+        answer = await answer_to(listener.addresses[0], before + large)
+    assert answer.count(b"HTTP/1.1 200") == int(is_late)
+    assert answer.count(b"HTTP/1.1 431 ") == 1
+    assert b"urn:operation-watcher:problem:head" in answer
+
+
+async def test_a_long_path_counts_too(office: Office):
+    async with listening(office.web()) as listener:
+        request = b"GET /" + b"x" * 10_000 + b"?" + b"y" * 10_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+        assert (await answer_to(listener.addresses[0], request)).startswith(b"HTTP/1.1 431 ")
+
+
+SLOW: Mapping[str, bytes] = {
+    "nothing": b"",
+    "half a line": b"GET /metr",
+    "headers for ever": b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+    "a body for ever": b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n",
+    "an answer that is not read": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("begun", SLOW.values(), ids=SLOW)
+async def test_a_hundred_slow_connections_do_not_delay_a_scrape(office: Office, begun: bytes):
+    async def scrape() -> float:
+        began = time.perf_counter()
+        assert (await client.get(url)).status_code == 200
+        return time.perf_counter() - began
+
+    async def trickle() -> None:
+        while True:
+            for _, writer in slow:
+                writer.write(b"x" if begun else b"")
+            await asyncio.sleep(0.5)
+
+    async with listening(office.web()) as listener, httpx.AsyncClient(trust_env=False) as client:
+        url = f"{listener.addresses[0]}/metrics"
+        await scrape()
+        # Other tests run beside this one, so the slower ones say nothing.
+        alone = sorted([await scrape() for _ in range(20)])[5]
+        slow = [await open_raw(listener.addresses[0]) for _ in range(100)]
+        for _, writer in slow:
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(begun)
+        trickling = asyncio.create_task(trickle())
+        beside = sorted([await scrape() for _ in range(20)])[5]
+        trickling.cancel()
+        for _, writer in slow:
+            writer.transport.abort()
+    assert beside - alone < 0.1
 
 
 def test_a_family_that_the_machine_does_not_have_is_left_out():

@@ -7,10 +7,11 @@ from typing import Any
 
 import httpx
 import msgspec
+import pytest
 
 from tests.server.serving import AN_ID, NOW, Office, client_of
 from watcher.core.model import Moved, Odd, Stats, Status
-from watcher.intake import Handed
+from watcher.intake import Complaint, Handed, checked_entry
 from watcher.store import Change
 
 PYTHON: Mapping[str, Any] = {
@@ -150,3 +151,14 @@ def test_the_schema_of_an_entry_agrees_with_what_is_decoded():
     names = schema["properties"]["labels"]["propertyNames"]
     assert "status" in names["not"]["enum"]
     assert not re.search(names["pattern"], "__a")
+
+
+@pytest.mark.parametrize(
+    ("value", "is_taken"),
+    [("", True), ("x" * 128, True), ("\t\x01\n\x7f ü \U0001f514", True), ("x" * 129, False), ("a\0b", False)],
+)
+def test_the_schema_of_a_labels_value_takes_what_is_taken(value: str, *, is_taken: bool):
+    values = msgspec.json.schema(Handed)["$defs"]["Handed"]["properties"]["labels"]["additionalProperties"]
+    fits_schema = len(value) <= values["maxLength"] and re.search(values["pattern"], value) is not None
+    checked = checked_entry(0, Handed(id=AN_ID, labels={"a": value}), ["main"])
+    assert (fits_schema, not isinstance(checked, Complaint)) == (is_taken, is_taken)

@@ -2,7 +2,7 @@
 
 The types and defaults are `watcher.core.settings`; from them the tree of `schema` is derived, along which `document`
 and `environment` read. `rules` bounds single values, `relations` what must hold between them. Secrets stay sources
-(`secrets`); `meaning` says it all in words.
+(`secrets`); `meaning` says it all in words. `webfile` and `tls` read the file that `web.config_file` names.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from watcher.config.relations import check_files, check_relations, check_secrets
 from watcher.config.rules import RESERVED_LABELS
 from watcher.config.scalars import format_duration
 from watcher.config.secrets import EnvironmentSecret, FileSecret, Secret, SecretError, SecretSource
+from watcher.config.webfile import WebFile, read_web_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,12 +43,14 @@ __all__ = [
     "SecretSource",
     "TcpAddress",
     "UnixAddress",
+    "WebFile",
     "describe",
     "doubts",
     "format_duration",
     "is_loopback",
     "load",
     "parse_listen",
+    "read_web_file",
     "username",
 ]
 
@@ -76,7 +79,7 @@ def _load(path: Path | None, environ: Mapping[str, str], draft: Draft) -> Loaded
     configuration = freeze(draft, accounts)
     check_relations(configuration, accounts, draft, problems)
     check_secrets(accounts, twilio, draft, problems)
-    check_files(configuration, accounts, draft, problems)
+    web = check_files(configuration, accounts, draft, problems)
     problems.raise_if_any()
     token_file = configuration.admin.token_file
     return Loaded(
@@ -84,7 +87,8 @@ def _load(path: Path | None, environ: Mapping[str, str], draft: Draft) -> Loaded
         file=file,
         secrets={it.name: it.credentials.secret for it in accounts if it.name and it.credentials},
         admin_token=None if token_file is None else FileSecret(path=token_file),
-        remarks=_remarks(accounts, twilio),
+        web=web,
+        remarks=(*_remarks(accounts, twilio), *(web.remarks if web else ())),
     )
 
 

@@ -38,15 +38,37 @@ _INLINE_SECRETS = {"auth_token": "auth_token_file", "api_key_secret": "api_key_s
 
 def read_document(path: Path, draft: Draft, problems: Problems) -> None:
     """Fill the draft from the file, and note what is wrong with it."""
-    origin = Origin(file=str(path))
-    text = _text(path, origin, problems)
-    root = _compose(text, origin, problems)
-    if root is not None and root.tag != f"{_CORE_TAG}null":
+    root = compose(path, problems)
+    if root is not None:
         _Reader(str(path), draft, problems).read(root)
     for key, entry in draft.entries.items():
         if key.endswith("_file") and entry.value is not None:
             # As with Prometheus: what a file names is sought beside that file.
             draft.put(key, Entry(value=str(path.parent / entry.value), origin=entry.origin))
+
+
+def compose(path: Path, problems: Problems) -> yaml.Node | None:
+    """Return the root of the tree of nodes; None for an empty file. Raises `ConfigurationError` where there is none."""
+    origin = Origin(file=str(path))
+    root = _compose(_text(path, origin, problems), origin, problems)
+    return None if root is None or what(root) == "nothing" else root
+
+
+def what(node: yaml.Node) -> str:
+    """Say what the node is, as in `a mapping` or `text`."""
+    match node:
+        case yaml.MappingNode():
+            return "a mapping"
+        case yaml.SequenceNode():
+            return "a list"
+        case _:
+            looks = looks_of(node)
+            return looks if looks in {"nothing", "text"} else f"a {looks}"
+
+
+def looks_of(node: yaml.Node) -> str:
+    """Say what YAML takes a scalar for."""
+    return _LOOKS.get(node.tag.removeprefix(_CORE_TAG), TAGGED)
 
 
 def _text(path: Path, origin: Origin, problems: Problems) -> str:
@@ -119,7 +141,7 @@ class _Reader:
     def _section(self, section: Section, node: yaml.Node, path: str) -> None:
         if not isinstance(node, yaml.MappingNode):
             self._reject(
-                node, path, f"expected a mapping with keys such as {next(iter(section.children))}, got {_what(node)}"
+                node, path, f"expected a mapping with keys such as {next(iter(section.children))}, got {what(node)}"
             )
             return
         for name, value in self._pairs(section, node, path):
@@ -134,7 +156,7 @@ class _Reader:
 
     def _sections(self, section: Section, node: yaml.Node, path: str) -> None:
         if not isinstance(node, yaml.SequenceNode):
-            self._reject(node, path, f"expected a list, got {_what(node)}")
+            self._reject(node, path, f"expected a list, got {what(node)}")
             return
         for index, item in enumerate(node.value):
             item_path = f"{path}[{index}]"
@@ -147,12 +169,12 @@ class _Reader:
         elif isinstance(node, yaml.ScalarNode):
             self._draft.put(path, read_one(setting, self._written(setting, node, path), self._problems))
         else:
-            self._reject(node, path, f"expected a single value, got {_what(node)}")
+            self._reject(node, path, f"expected a single value, got {what(node)}")
 
     def _list(self, setting: Setting, node: yaml.Node, path: str) -> None:
         if not isinstance(node, yaml.SequenceNode):
-            remedy = "; write [] for an empty list" if _what(node) == "nothing" else ""
-            self._reject(node, path, f"expected a list, got {_what(node)}{remedy}")
+            remedy = "; write [] for an empty list" if what(node) == "nothing" else ""
+            self._reject(node, path, f"expected a list, got {what(node)}{remedy}")
             return
         origin = self._origin(node, path)
         items = [self._item(setting, item, f"{path}[{index}]") for index, item in enumerate(node.value)]
@@ -163,14 +185,14 @@ class _Reader:
     def _item(self, setting: Setting, node: yaml.Node, path: str) -> Written | None:
         if isinstance(node, yaml.ScalarNode):
             return self._written(setting, node, path)
-        self._reject(node, path, f"expected a single value, got {_what(node)}")
+        self._reject(node, path, f"expected a single value, got {what(node)}")
         return None
 
     def _pairs(self, section: Section, node: yaml.MappingNode, path: str) -> Iterator[tuple[str, yaml.Node]]:
         lines: dict[str, int] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                self._reject(key, path, f"expected the name of a setting, got {_what(key)}")
+                self._reject(key, path, f"expected the name of a setting, got {what(key)}")
                 continue
             origin = self._origin(key, _join(path, escaped(key.value)))
             if key.value not in section.children:
@@ -191,8 +213,7 @@ class _Reader:
             self._problems.add(origin, "unknown key", suggestion=_suggestion(section, key.value))
 
     def _written(self, setting: Setting, node: yaml.ScalarNode, path: str) -> Written:
-        looks = _LOOKS.get(node.tag.removeprefix(_CORE_TAG), TAGGED)
-        scalar = Scalar(text=node.value, looks=looks, is_private=is_private(setting.path))
+        scalar = Scalar(text=node.value, looks=looks_of(node), is_private=is_private(setting.path))
         return Written(scalar=scalar, origin=self._origin(node, path))
 
     def _reject(self, node: yaml.Node, path: str, message: str) -> None:
@@ -214,14 +235,3 @@ def _suggestion(section: Section, name: str) -> str | None:
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
-
-
-def _what(node: yaml.Node) -> str:
-    match node:
-        case yaml.MappingNode():
-            return "a mapping"
-        case yaml.SequenceNode():
-            return "a list"
-        case _:
-            looks = _LOOKS.get(node.tag.removeprefix(_CORE_TAG), TAGGED)
-            return looks if looks in {"nothing", "text"} else f"a {looks}"

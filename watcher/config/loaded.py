@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from watcher.config.secrets import FileSecret, SecretSource
+    from watcher.config.webfile import WebFile
     from watcher.core.settings import Account, Configuration
 
 
@@ -18,6 +19,7 @@ class Loaded:
     """A configuration that holds, the file it came from (None: the environment alone), and where its secrets are read.
 
     `secrets` has one source for each account, by name. Each was read once without an error while loading.
+    `web` is what `web.config_file` says, None where there is none.
     `remarks` are doubts that only the loader could see; `watcher.config.doubts` gives them with the rest.
     """
 
@@ -25,6 +27,7 @@ class Loaded:
     file: Path | None
     secrets: Mapping[str, SecretSource]
     admin_token: FileSecret | None
+    web: WebFile | None = None
     remarks: tuple[str, ...] = ()
 
 

@@ -31,7 +31,7 @@ def describe(loaded: Loaded) -> list[str]:
         *_polling(configuration),
         *_storage(configuration),
         *_metrics(configuration),
-        *_listeners(configuration),
+        *_listeners(loaded),
         f"log: {configuration.log.format}, from {configuration.log.level} up; events of operations always",
     ]
 
@@ -94,9 +94,12 @@ def _metrics(configuration: Configuration) -> Iterator[str]:
     yield f"  user labels: {labels or 'none'}; on counters: {counter_labels or 'none'}"
 
 
-def _listeners(configuration: Configuration) -> Iterator[str]:
-    web, admin = configuration.web, configuration.admin
-    protection = f"TLS and passwords as in {web.config_file}" if web.config_file else "no TLS, no password"
+def _listeners(loaded: Loaded) -> Iterator[str]:
+    web, admin = loaded.configuration.web, loaded.configuration.admin
+    found = loaded.web
+    tls = "no TLS" if found is None or found.tls is None else "TLS"
+    users = "no password" if found is None or not found.users else f"passwords for {len(found.users)} users"
+    protection = f"{tls}, {users}" + (f", as in {web.config_file}" if web.config_file else "")
     yield f"web: {_address(web.listen)}, read only; {protection}"
     yield f"admin: {_address(admin.listen)}; {'with' if admin.token_file else 'without'} a token"
 

@@ -97,12 +97,14 @@ class Problems:
         raise self._error()
 
     def raise_if_any(self) -> None:
-        """Raise `ConfigurationError` with all of them, those of files by line, then those of the environment."""
+        """Raise `ConfigurationError` with all of them, those of each file by line, then those of the environment."""
         if self._found:
             raise self._error()
 
     def _error(self) -> ConfigurationError:
-        return ConfigurationError(sorted(self._found, key=lambda it: (it.file == ENVIRONMENT, it.line or 0)))
+        files = list(dict.fromkeys(it.file for it in self._found if it.file != ENVIRONMENT))
+        place = {file: number for number, file in enumerate([*files, ENVIRONMENT])}
+        return ConfigurationError(sorted(self._found, key=lambda it: (place[it.file], it.line or 0)))
 
 
 def suggest(word: str, known: Iterable[str]) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -11,7 +10,8 @@ from watcher.config.addresses import TcpAddress, is_loopback, parse_listen
 from watcher.config.credentials import API_KEY_SECRET, AUTH_TOKEN, Credentials, Given
 from watcher.config.problems import ENVIRONMENT, Origin, Problems
 from watcher.config.scalars import format_duration
-from watcher.config.secrets import FileSecret, SecretError
+from watcher.config.secrets import FileSecret, SecretError, content_of
+from watcher.config.webfile import WebFile, note_web_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,15 +41,20 @@ def check_secrets(accounts: list[Candidate], environment: Given, draft: Draft, p
             problems.add(_origin_of_secret(candidate, candidate.credentials, environment, draft), str(exc))
 
 
-def check_files(configuration: Configuration, accounts: list[Candidate], draft: Draft, problems: Problems) -> None:
-    """Note which of the other files that are named cannot be used."""
+def check_files(
+    configuration: Configuration, accounts: list[Candidate], draft: Draft, problems: Problems
+) -> WebFile | None:
+    """Note which of the other files that are named cannot be used. Return what the web configuration file says."""
     for candidate, account in zip(accounts, configuration.accounts, strict=True):
         origin = draft.origin(f"{candidate.path}.ca_file", candidate.origin)
         _check_file(account.ca_file, origin, _load_certificates, problems)
     nowhere = Origin(file=ENVIRONMENT)
     web, admin = configuration.web, configuration.admin
+    before = len(problems)
     _check_file(web.config_file, draft.origin("web.config_file", nowhere), _open, problems)
+    can_be_opened = web.config_file is not None and len(problems) == before
     _check_file(admin.token_file, draft.origin("admin.token_file", nowhere), _read_secret, problems)
+    return note_web_file(web.config_file, problems) if can_be_opened and web.config_file is not None else None
 
 
 def _check_names(accounts: Iterable[Candidate], draft: Draft, problems: Problems) -> None:
@@ -141,5 +146,4 @@ def _load_certificates(file: str) -> None:
 
 
 def _open(file: str) -> None:
-    with Path(file).open("rb"):
-        pass
+    content_of(file, 0)

@@ -75,7 +75,7 @@ class FileSecret:
     def read(self) -> Secret:
         """Return what the file holds now, less one trailing newline. Raises `SecretError`."""
         try:
-            content = _content(self.path)
+            content = content_of(self.path, _MOST_BYTES)
         except OSError as exc:
             reason = (exc.strerror or "unknown error").lower()
             message = f"cannot read {self.path}: {reason}; create the file or make it readable for this user"
@@ -131,11 +131,12 @@ def parse_secret(content: bytes, *, where: str) -> Secret:
     return Secret(text)
 
 
-def _content(path: str) -> bytes:
+def content_of(path: str, most_bytes: int) -> bytes:
+    """Return what the file holds, at most one byte more than that. Raises OSError; never waits."""
     with open(path, "rb", opener=_open_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(0, "not a regular file")
-        return file.read(_MOST_BYTES + 1)
+        return file.read(most_bytes + 1)
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -2,7 +2,8 @@
 
 Beside an app, a watcher that ends would take the pod's health with it. So the listeners stand, healthy and ready answer
 200, with nothing followed, while the metrics and one event say what is wrong. What is handed in is refused as a passing
-trouble, so that nobody takes it for kept.
+trouble, so that nobody takes it for kept. What the web configuration file asks for holds here too; where that file
+cannot be read, nobody is let in but to healthy and ready.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 from watcher import __version__
+from watcher.config import ConfigurationError, read_web_file
 from watcher.core.errors import OperatorError, StoreUnusable, WatcherError
 from watcher.core.model import Operation
 from watcher.core.settings import Configuration
 from watcher.daemon.station import Base
 from watcher.intake import Intake
 from watcher.metrics import Exposition
-from watcher.server import Desk, Listener, Rules, admin_app, web_app
+from watcher.server import Desk, Listener, Rules, WebConfig, admin_app, web_app
 from watcher.store import Registration
 from watcher.store.memory import MemoryStore
 
@@ -60,10 +62,13 @@ async def standing_by(base: Base, configuration: Configuration, standby: Standby
     admin = configuration.admin
     # The token is not known here, so where one is wanted nobody is let in.
     rules = Rules(is_unix=admin.listen.startswith("unix:"), token=lambda: None if admin.token_file is None else "")
+    config = _web_config(configuration.web.config_file)
     listeners: list[Listener] = []
     # An address that cannot be had must not end who was told to stay; it is tried again with everything else.
     with contextlib.suppress(OperatorError):
-        listeners.append(base.addresses.listener(configuration.web.listen, web_app(desk), setting="web.listen"))
+        web = web_app(desk, config)
+        listen = configuration.web.listen
+        listeners.append(base.addresses.listener(listen, web, setting="web.listen", tls=lambda: config.tls))
         listeners.append(base.addresses.listener(admin.listen, admin_app(desk, rules), setting="admin.listen"))
     serving = [asyncio.create_task(listener.serve(), name="stand by") for listener in listeners]
     try:
@@ -72,6 +77,12 @@ async def standing_by(base: Base, configuration: Configuration, standby: Standby
         for listener in listeners:
             listener.stop()
         await asyncio.gather(*serving)
+
+
+def _web_config(path: str | None) -> WebConfig:
+    with contextlib.suppress(ConfigurationError):
+        return WebConfig(path, None if path is None else read_web_file(path))
+    return WebConfig(path)
 
 
 class _ClosedIntake(Intake):

@@ -2,7 +2,7 @@
 
 Store, loops, teller and listeners for one configuration at a time, and how the next one takes over:
 
-    root tasks    tell · web · admin · housekeeping · watch <account> (one each) · end
+    root tasks    tell · web · admin · web file · housekeeping · watch <account> (one each) · end
 
 Nothing is swapped on a reload before everything new stands. At the end the loops finish with their last writes done,
 what they committed is told, then the listeners close.
@@ -20,7 +20,7 @@ import msgspec
 
 from watcher import __version__
 from watcher.clock import Clock
-from watcher.config import ConfigurationError, Loaded, SecretError
+from watcher.config import ConfigurationError, Loaded, Secret, SecretError
 from watcher.core.errors import OperatorError, StoreUnusable
 from watcher.core.model import SECOND, Micros
 from watcher.core.settings import Account, Configuration
@@ -32,7 +32,7 @@ from watcher.daemon.watchdog import Watchdog
 from watcher.intake import EntriesRefusedError, Intake
 from watcher.logs import LineWriter, Log
 from watcher.metrics import Exposition, Instruments
-from watcher.server import Addresses, Desk, Listener, Rules, admin_app, web_app
+from watcher.server import Addresses, Desk, Listener, Rules, WebConfig, WebFileWatch, admin_app, web_app
 from watcher.store import Store
 from watcher.store.opening import open_store
 from watcher.telling import Teller
@@ -88,10 +88,13 @@ class Station:
             beat=self._watchdog.beat,
             store_trouble=self._ears.store_trouble,
         )
+        self._web = WebConfig(loaded.configuration.web.config_file, loaded.web)
+        self._web_watch = WebFileWatch(self._web, rejected=self._on_bad_web_file, reloaded=self._on_good_web_file)
+        self._is_refused = False
         self._reloading = asyncio.Lock()
         self._is_stopping = False
         self._listeners: dict[str, Listener] = {}
-        self._token = ""
+        self._token = Secret("")
 
     @classmethod
     async def open(cls, base: Base, loaded: Loaded) -> Station:
@@ -99,13 +102,12 @@ class Station:
 
         Raises OperatorError, StoreUnusable.
         """
-        _refuse_unsupported(loaded.configuration)
         upstreams = _open_upstreams(loaded, loaded.configuration.accounts, base.transport)
         store = await open_store(loaded.configuration.storage.url)
         station = cls(base, loaded, store)
         try:
             if loaded.admin_token is not None:
-                station._token = loaded.admin_token.read().reveal()
+                station._token = loaded.admin_token.read()
             station._bind()
             await store.bind(identities(loaded.configuration.accounts))
             await station._teller.prepare()
@@ -142,12 +144,15 @@ class Station:
             self._tasks = tasks
             telling = tasks.create_task(self._teller.run(), name="tell")
             serving = [tasks.create_task(listener.serve(), name=name) for name, listener in self._listeners.items()]
-            keeping_house = tasks.create_task(self._housekeeping.run(), name="housekeeping")
+            duties = [
+                tasks.create_task(self._housekeeping.run(), name="housekeeping"),
+                tasks.create_task(self._web_watch.run(), name="web file"),
+            ]
             for upstream in self._waiting.values():
                 self._start(upstream)
             self._tell_start()
             ready()
-            tasks.create_task(self._end(stop, telling, serving, keeping_house), name="end")
+            tasks.create_task(self._end(stop, telling, serving, duties), name="end")
 
     def _start(self, upstream: Upstream) -> None:
         assert self._tasks is not None  # noqa: S101 -- only while running
@@ -176,7 +181,7 @@ class Station:
         stop: asyncio.Event,
         telling: asyncio.Task[None],
         serving: Sequence[asyncio.Task[None]],
-        keeping_house: asyncio.Task[None],
+        duties: Sequence[asyncio.Task[None]],
     ) -> None:
         await stop.wait()
         # A reload that has begun is finished first: a loop that it started later would never be stopped.
@@ -185,7 +190,8 @@ class Station:
         unfinished = self._fleet.unfinished
         self._base.log.event("daemon.stopping", unfinished=unfinished)
         await self._fleet.stop(self._fleet.names)
-        keeping_house.cancel()
+        for duty in duties:
+            duty.cancel()
         self._teller.stop()
         for listener in self._listeners.values():
             listener.stop()
@@ -213,9 +219,11 @@ class Station:
             except (OperatorError, StoreUnusable) as exc:
                 reasons = [str(exc)]
             else:
+                self._is_refused = False
                 self._base.instruments.configured(self._base.clock.now().at)
                 self._base.log.event("config.reloaded", accounts=accounts)
                 return []
+            self._is_refused = True
             self._base.instruments.refused_configuration()
             self._base.log.event("config.rejected", "error", reasons=reasons)
             return reasons
@@ -223,7 +231,6 @@ class Station:
     async def _adopt(self, loaded: Loaded) -> Sequence[str]:
         """Build everything, then swap. Raises OperatorError, StoreUnusable; until the swap nothing has changed."""
         old, new = self._loaded, loaded
-        _refuse_unsupported(new.configuration)
         _refuse_fixed(old.configuration, new.configuration)
         going = [account.name for account in old.configuration.accounts if not _same_account(old, new, account.name)]
         coming = [account for account in new.configuration.accounts if not _same_account(old, new, account.name)]
@@ -238,6 +245,7 @@ class Station:
                 await upstream.http.aclose()
             raise
         self._loaded = new
+        self._web.adopt(new.configuration.web.config_file, new.web)
         await self._fleet.stop(going)
         names = {account.name for account in new.configuration.accounts}
         self._base.instruments.close_accounts([name for name in going if name not in names])
@@ -272,8 +280,8 @@ class Station:
             return None
         # An empty or vanished file is no reason to let everybody in: the old value stays, and none lets nobody in.
         with contextlib.suppress(SecretError):
-            self._token = source.read().reveal()
-        return self._token
+            self._token = source.read()
+        return self._token.reveal()
 
     def _bind(self) -> None:
         desk = Desk(
@@ -299,13 +307,25 @@ class Station:
             token=self._admin_token,
         )
         web, addresses = self._configuration.web, self._base.addresses
-        self._listeners["web"] = addresses.listener(web.listen, web_app(desk), setting="web.listen")
+        self._listeners["web"] = addresses.listener(
+            web.listen, web_app(desk, self._web), setting="web.listen", tls=lambda: self._web.tls
+        )
         self._listeners["admin"] = addresses.listener(admin.listen, admin_app(desk, rules), setting="admin.listen")
         addresses.keep(web.listen, admin.listen)
 
     def _unbind(self) -> None:
         for listener in self._listeners.values():
             listener.close()
+
+    def _on_bad_web_file(self, reasons: Sequence[str]) -> None:
+        self._base.instruments.refused_configuration()
+        self._base.log.event("config.rejected", "error", reasons=[*reasons])
+
+    def _on_good_web_file(self, path: str) -> None:
+        # A configuration that was refused before is so still.
+        if not self._is_refused:
+            self._base.instruments.configured(self._base.clock.now().at)
+        self._base.log.about_itself.info("web.reloaded", file=path)
 
     def _on_failed_request(self, error: Exception) -> None:
         self._base.log.about_itself.error("request.failed", exc_info=error)
@@ -345,12 +365,6 @@ def _refuse_fixed(old: Configuration, new: Configuration) -> None:
     ]
     if changed:
         raise OperatorError("; ".join(changed) + "; restart the watcher for that")
-
-
-def _refuse_unsupported(configuration: Configuration) -> None:
-    """What the configuration may say and this version does not do is refused, never passed over in silence."""
-    if configuration.web.config_file is not None:
-        raise OperatorError("not supported by this version: web.config_file; leave it out")
 
 
 async def _within(seconds: float, doing: Awaitable[object]) -> None:

@@ -1,8 +1,8 @@
 """The two HTTP listeners: web, which can change nothing, and admin, which the app registers with.
 
-    Listener ── protocol (limits, what the socket has taken) ── Frame ── Guard (admin only) ── routes ── handlers
-                                                                                                          │
-                                                          everything that handlers need is on the `Desk` ─┘
+    Listener ── Greeter (TLS) ── protocol (limits, what the socket has taken) ── Frame ┬─ BasicAuth (web) ─┬─ routes
+                                                                                       └─ Guard (admin) ───┘     │
+                                                       everything that handlers need is on the `Desk` ─ handlers ┘
 
 `endpoints` is the one table of what exists: the routes and the OpenAPI document are both made from it.
 """
@@ -12,5 +12,6 @@ from watcher.server.application import admin_app, web_app
 from watcher.server.desk import Desk
 from watcher.server.guard import Rules
 from watcher.server.listener import Listener
+from watcher.server.webconfig import WebConfig, WebFileWatch
 
-__all__ = ["Addresses", "Desk", "Listener", "Rules", "admin_app", "web_app"]
+__all__ = ["Addresses", "Desk", "Listener", "Rules", "WebConfig", "WebFileWatch", "admin_app", "web_app"]

@@ -1,6 +1,6 @@
-"""The two applications: routes from the table of endpoints, in the frame, admin behind the guard."""
+"""The two applications: routes from the table of endpoints, in the frame; web behind passwords, admin the guard."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from starlette.applications import Starlette
 from starlette.convertors import PathConvertor, register_url_convertor
@@ -14,7 +14,9 @@ from watcher.server.desk import Desk, Side
 from watcher.server.endpoints import Endpoint, Handler, endpoints_of
 from watcher.server.frame import Frame
 from watcher.server.guard import Guard, Rules
+from watcher.server.passwords import BasicAuth
 from watcher.server.problems import handlers
+from watcher.server.webconfig import WebConfig
 
 
 class _Anything(PathConvertor):
@@ -26,17 +28,20 @@ class _Anything(PathConvertor):
 register_url_convertor("anything", _Anything())
 
 
-def web_app(desk: Desk) -> ASGIApp:
-    """What Prometheus and people read; it can change nothing."""
-    return Frame(_routes(desk, Side.WEB, Rules()), desk.failed)
+def web_app(desk: Desk, config: WebConfig | None = None) -> ASGIApp:
+    """What Prometheus and people read; it can change nothing. `config` says what a request needs, None: nothing."""
+    config = config or WebConfig()
+    routes = _routes(desk, Side.WEB, lambda: openapi.BASIC if config.asks_for_password else None)
+    return Frame(BasicAuth(routes, config), desk.failed, lambda: config.headers)
 
 
 def admin_app(desk: Desk, rules: Rules) -> ASGIApp:
     """All of web, and where operations are registered and the configuration is reloaded."""
-    return Frame(Guard(_routes(desk, Side.ADMIN, rules), rules), desk.failed)
+    routes = _routes(desk, Side.ADMIN, lambda: openapi.BEARER if rules.token() is not None else None)
+    return Frame(Guard(routes, rules), desk.failed)
 
 
-def _routes(desk: Desk, side: Side, rules: Rules) -> Starlette:
+def _routes(desk: Desk, side: Side, lock: Callable[[], openapi.Lock | None]) -> Starlette:
     endpoints = endpoints_of(side)
 
     async def get_openapi(_: Desk, __: Side, ___: Request) -> Response:
@@ -45,7 +50,7 @@ def _routes(desk: Desk, side: Side, rules: Rules) -> Starlette:
             endpoints,
             accounts=desk.accounts(),
             version=desk.version,
-            has_token=rules.token() is not None,
+            lock=lock(),
         )
         return Response(document, media_type="application/json")
 

@@ -1,4 +1,7 @@
-"""The outermost layer of both listeners: security headers on every answer, and no exception that reaches the server."""
+"""The outermost layer of both listeners: security headers on every answer, and no exception that reaches the server.
+
+A head that is too large is refused here when it arrives whole; one that is only begun, where it is read.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -6,7 +9,10 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from watcher.server.problems import answer, from_error
+from watcher.server.problems import answer, from_error, problem
+
+MOST_HEAD = 16 * 1024
+"""Bytes of request line and headers."""
 
 HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
@@ -19,12 +25,25 @@ HEADERS: Mapping[str, str] = {
 }
 
 
-class Frame:
-    """Adds `HEADERS` where the answer does not set them itself; what escapes is told to `failed` and answered 500."""
+def _no_headers() -> Mapping[str, str]:
+    return {}
 
-    def __init__(self, app: ASGIApp, failed: Callable[[Exception], None]) -> None:
+
+class Frame:
+    """Adds `HEADERS` where the answer does not set them itself; what escapes is told to `failed` and answered 500.
+
+    `headers` are the operator's, asked at each answer; they stand in the place of ours and the answer's.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        failed: Callable[[Exception], None],
+        headers: Callable[[], Mapping[str, str]] = _no_headers,
+    ) -> None:
         self._app = app
         self._failed = failed
+        self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the application answer."""
@@ -37,8 +56,13 @@ class Frame:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                for name, value in self._headers().items():
+                    headers[name] = value
             await send(message)
 
+        if _head_of(scope) > MOST_HEAD:
+            await answer(_TOO_LARGE, {"Connection": "close"})(scope, receive, send_framed)
+            return
         try:
             await self._app(scope, receive, send_framed)
         except ClientDisconnect:
@@ -47,3 +71,14 @@ class Frame:
             self._failed(exc)
             if not has_started:
                 await answer(*from_error(exc))(scope, receive, send_framed)
+
+
+_TOO_LARGE = problem(431, f"request line and headers may have {MOST_HEAD} bytes together", name="head")
+
+
+def _head_of(scope: Scope) -> int:
+    return (
+        sum(len(name) + len(value) for name, value in scope["headers"])
+        + len(scope["raw_path"])
+        + len(scope["query_string"])
+    )

@@ -3,14 +3,21 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator, Sequence
-from typing import Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import Self, cast
 
 from starlette.types import ASGIApp
 from uvicorn.server import Server
 
-from watcher.server.protocol import Limits, ServerConfig
-from watcher.server.sockets import let_go, listening, remove_files, url_of
+from watcher.config.tls import Tls
+from watcher.server.greeting import Greeter
+from watcher.server.protocol import Limits, Protocol, ServerConfig
+from watcher.server.sockets import BACKLOG, let_go, listening, remove_files, url_of
+
+
+def _no_tls() -> Tls | None:
+    return None
+
 
 _TICK = 1.0  # seconds; uvicorn renews the Date header so often
 
@@ -19,25 +26,45 @@ class Listener:
     """Serves one application at one configured address.
 
     `bind` first, so that a bad address is known before anything else starts; connections wait until `serve` runs.
+    `tls` is asked at each connection, so that a new certificate is shown at once.
     """
 
     def __init__(
-        self, app: ASGIApp, sockets: Sequence[socket.socket], limits: Limits, *, owns_files: bool = True
+        self,
+        app: ASGIApp,
+        sockets: Sequence[socket.socket],
+        limits: Limits,
+        *,
+        owns_files: bool = True,
+        tls: Callable[[], Tls | None] = _no_tls,
     ) -> None:
         self._sockets = list(sockets)
         self._owns_files = owns_files
-        self._server = _Server(ServerConfig(app, limits))
+        self._tls = tls
+        self._server = _Server(ServerConfig(app, limits), tls)
         self._server.owns_files = owns_files
-        self.addresses: Sequence[str] = tuple(url_of(sock) for sock in sockets)
-        """Where it listens, as URLs with the real port; `unix:/path` for a Unix socket."""
+        self._plain = tuple(url_of(sock) for sock in sockets)
 
     @classmethod
-    def bind(cls, listen: str, app: ASGIApp, *, setting: str, limits: Limits = Limits()) -> Self:  # noqa: B008 -- frozen
+    def bind(
+        cls,
+        listen: str,
+        app: ASGIApp,
+        *,
+        setting: str,
+        limits: Limits = Limits(),  # noqa: B008 -- frozen
+        tls: Callable[[], Tls | None] = _no_tls,
+    ) -> Self:
         """A listener at `host:port`, `:port` (all addresses of both families), `[v6]:port` or `unix:/path`.
 
         Port 0 lets the system choose. Raises OperatorError, in the name of the setting, where that cannot be.
         """
-        return cls(app, listening(listen, setting), limits)
+        return cls(app, listening(listen, setting), limits, tls=tls)
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """Where it listens, as URLs with the real port; `unix:/path` for a Unix socket."""
+        return self._plain if self._tls() is None else tuple(url.replace("http:", "https:", 1) for url in self._plain)
 
     @property
     def url(self) -> str:
@@ -70,10 +97,26 @@ class Listener:
 
 
 class _Server(Server):
-    """uvicorn's server that leaves signals alone and wakes once a second instead of ten times."""
+    """uvicorn's server that greets by itself, leaves signals alone and wakes once a second instead of ten times."""
 
     _stopping: asyncio.Event | None = None
     owns_files = True
+
+    def __init__(self, config: ServerConfig, tls: Callable[[], Tls | None]) -> None:
+        super().__init__(config)
+        self._own_config = config
+        self._tls = tls
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections."""
+        loop = asyncio.get_running_loop()
+        self.servers = [await loop.create_server(self._greet, sock=sock, backlog=BACKLOG) for sock in sockets or ()]
+        self.started = True
+
+    def _greet(self) -> asyncio.Protocol:
+        protocol = Protocol(self._own_config, self.server_state, {})
+        tls = self._tls()
+        return protocol if tls is None else Greeter(protocol, tls, self._own_config.limits)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -103,4 +146,4 @@ class _Server(Server):
     def cut_off(self) -> None:
         """Drop the connections that did not end by themselves."""
         for connection in list(self.server_state.connections):
-            connection.transport.abort()
+            cast("Protocol | Greeter", connection).cut()

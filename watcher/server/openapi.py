@@ -1,6 +1,7 @@
 """The OpenAPI 3.1 document of a listener, made from the table of endpoints and from the types that go in and out."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import msgspec
@@ -18,18 +19,32 @@ Json: TypeAlias = dict[str, Any]
 
 _REFERENCE = "#/components/schemas/{name}"
 _TITLES: Mapping[Side, str] = {Side.WEB: "Operation watcher: web", Side.ADMIN: "Operation watcher: admin"}
+_READING = frozenset({"GET", "HEAD"})
+_UNSUPPORTED = 415
 _GUARDED: Mapping[int, str] = {
     403: "The request comes from a page elsewhere.",
     415: "A body is announced that is not application/json.",
     421: "The Host header is not one that this listener answers under.",
 }
-_UNAUTHORIZED = "The bearer token is missing or wrong."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """What opens a listener: the name and scheme of its security, and what 401 means there."""
+
+    name: str
+    scheme: str
+    words: str
+
+
+BEARER = Lock(name="token", scheme="bearer", words="The bearer token is missing or wrong.")
+BASIC = Lock(name="password", scheme="basic", words="User and password are missing or wrong.")
 
 
 def describe(
-    side: Side, endpoints: Sequence[Endpoint], *, accounts: Sequence[str], version: str, has_token: bool
+    side: Side, endpoints: Sequence[Endpoint], *, accounts: Sequence[str], version: str, lock: Lock | None
 ) -> bytes:
-    """The document as JSON, true for the accounts that are configured and the token that is set at the moment."""
+    """The document as JSON, true for the accounts that are configured and the lock that is set at the moment."""
     types = {_key(kind): kind for endpoint in endpoints for kind in _types(endpoint)}
     schemas, components = msgspec.json.schema_components(types.values(), ref_template=_REFERENCE)
     schema_of = dict(zip(types, schemas, strict=True))
@@ -38,16 +53,16 @@ def describe(
     document: Json = {
         "openapi": "3.1.0",
         "info": {"title": _TITLES[side], "version": version, "license": {"name": "MIT", "identifier": "MIT"}},
-        "paths": {PATH: {method: _own_operation(method, has_token=has_token) for method in ("get", "head")}},
+        "paths": {PATH: {method: _own_operation(method, lock=lock) for method in ("get", "head")}},
         "components": {"schemas": components},
     }
-    if has_token:
-        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    if lock is not None:
+        document["components"]["securitySchemes"] = {lock.name: {"type": "http", "scheme": lock.scheme}}
     for endpoint in endpoints:
         item = document["paths"].setdefault(endpoint.path, {})
         for method in (endpoint.method, "HEAD") if endpoint.method == "GET" else (endpoint.method,):
             item[method.lower()] = _operation(
-                endpoint, method, side=side, accounts=accounts, schema_of=schema_of, has_token=has_token
+                endpoint, method, side=side, accounts=accounts, schema_of=schema_of, lock=lock
             )
     return msgspec.json.encode(document)
 
@@ -71,10 +86,11 @@ def _operation(
     side: Side,
     accounts: Sequence[str],
     schema_of: Mapping[str, Json],
-    has_token: bool,
+    lock: Lock | None,
 ) -> Json:
-    is_guarded_by_token = has_token and endpoint.path not in OPEN_PATHS
-    answers = {**_guard_answers(side, method, has_token=is_guarded_by_token), **endpoint.answers}
+    if endpoint.path in OPEN_PATHS:
+        lock = None
+    answers = {**_guard_answers(side, method, lock), **endpoint.answers}
     operation: Json = {
         "summary": endpoint.words,
         "operationId": f"{method.lower()}_{endpoint.handler.__name__}",
@@ -89,21 +105,19 @@ def _operation(
             "required": True,
             "content": {"application/json": {"schema": {"anyOf": [one, several]}}},
         }
-    if is_guarded_by_token:
-        operation["security"] = [{"token": []}]
+    if lock is not None:
+        operation["security"] = [{lock.name: []}]
     return operation
 
 
-def _guard_answers(side: Side, method: str, *, has_token: bool) -> dict[int, Answer]:
-    if side is Side.WEB:
-        return {}
-    words = {**_GUARDED, **({401: _UNAUTHORIZED} if has_token else {})}
-    if method in {"GET", "HEAD"}:
-        del words[415]
+def _guard_answers(side: Side, method: str, lock: Lock | None) -> dict[int, Answer]:
+    words = {} if lock is None else {401: lock.words}
+    if side is Side.ADMIN:
+        words |= {status: text for status, text in _GUARDED.items() if status != _UNSUPPORTED or method not in _READING}
     return {status: _problem(text) for status, text in words.items()}
 
 
-def _own_operation(method: str, *, has_token: bool) -> Json:
+def _own_operation(method: str, *, lock: Lock | None) -> Json:
     operation: Json = {
         "summary": "This document.",
         "operationId": f"{method}_openapi",
@@ -119,8 +133,8 @@ def _own_operation(method: str, *, has_token: bool) -> Json:
             ),
         },
     }
-    if has_token:
-        operation["security"] = [{"token": []}]
+    if lock is not None:
+        operation["security"] = [{lock.name: []}]
     return operation
 
 

@@ -2,6 +2,7 @@
 
 * A request must be whole in a given time from its first byte (or the connection) on: against clients that trickle.
 * A client that does not take its answer is cut off.
+* Where all connections are taken, the one that waits longest for its request makes room.
 * What is no HTTP at all is answered in our own form.
 """
 
@@ -17,11 +18,13 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from watcher.server.frame import HEADERS
+from watcher.server.frame import HEADERS, MOST_HEAD
+from watcher.server.greeting import make_room
 from watcher.server.problems import PROBLEM_JSON, problem
 
 _UNFINISHED = frozenset({h11.IDLE, h11.SEND_BODY})
 _CAN_ANSWER = frozenset({h11.IDLE, h11.SEND_RESPONSE})
+_RAW_LOOK_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,15 +32,17 @@ class Limits:
     """What a connection may take, in seconds, numbers and bytes.
 
     `keep_alive` is longer than the usual scrape interval, so that Prometheus keeps its connection. `grace` is what
-    answers under way have to end at a stop; `head` is for the request line and the headers.
+    answers under way have to end at a stop; `head` is for the request line and the headers. A connection beyond
+    `connections` takes the place of one that waits for its request.
     """
 
+    handshake: float = 10.0
     request: float = 20.0
     send: float = 60.0
     keep_alive: int = 75
     grace: int = 1
     connections: int = 512
-    head: int = 16 * 1024
+    head: int = MOST_HEAD
 
 
 class ServerConfig(Config):
@@ -68,11 +73,13 @@ class Line:
     """Whether the socket has taken what was written.
 
     The write buffer's high-water mark is 0, so asyncio pauses writing whenever a byte is left over, and resumes when
-    none is.
+    none is. TLS hands on what it has made without saying whether the socket took it: there the `raw` transport below
+    is asked.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, raw: asyncio.Transport | None = None) -> None:
         self._transport = transport
+        self._raw = raw
         self._is_broken = False
         self._is_empty = asyncio.Event()
         self._is_empty.set()
@@ -87,7 +94,18 @@ class Line:
         await self._is_empty.wait()
         # A write that failed at once is reported in the next turn of the loop.
         await asyncio.sleep(0)
+        was_waiting = self.is_waiting
+        while self.is_waiting and not self._is_broken:  # noqa: ASYNC110 -- nobody sets an event
+            await asyncio.sleep(_RAW_LOOK_SECONDS)
+        if was_waiting:
+            # A connection that broke has lost what was left over before we hear of it.
+            await asyncio.sleep(_RAW_LOOK_SECONDS)
         return not self._is_broken
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether bytes are left over below TLS."""
+        return self._raw is not None and self._raw.get_write_buffer_size() > 0
 
     def fill(self) -> None:
         """Bytes are left over."""
@@ -97,18 +115,28 @@ class Line:
         """None are left over any more."""
         self._is_empty.set()
 
+    def break_off(self) -> None:
+        """What is left over is given up."""
+        self._is_broken = self._is_broken or self.is_waiting
+
     def lose(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        self._is_broken = exc is not None or not self._is_empty.is_set()
+        self._is_broken = self._is_broken or exc is not None or not self._is_empty.is_set()
         self._is_empty.set()
 
 
 class Protocol(H11Protocol):
     """uvicorn's protocol with our limits; handlers find its `Line` in the scope's state."""
 
+    raw: asyncio.Transport | None = None
+    """The transport below TLS."""
+    has_served = False
+    waiting_since: float | None = None
+    """Since when, by the loop's clock, it has waited for a request; None while it answers."""
     _line: Line
     _request_timer: "_Timer"
     _send_timer: "_Timer"
+    _raw_timer: "_Timer"
 
     def __init__(
         self,
@@ -122,12 +150,16 @@ class Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
+        make_room(self.connections, self._limits.connections)
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)
-        self._line = Line(transport)
+        # TLS pauses at its mark, not above it.
+        transport.set_write_buffer_limits(high=0 if self.raw is None else 1, low=0)
+        self.waiting_since = self.loop.time()
+        self._line = Line(transport, self.raw)
         self.app_state = {"line": self._line}
-        self._request_timer = _Timer(self.loop, self._limits.request, transport.abort)
-        self._send_timer = _Timer(self.loop, self._limits.send, transport.abort)
+        self._request_timer = _Timer(self.loop, self._limits.request, self.cut)
+        self._send_timer = _Timer(self.loop, self._limits.send, self.cut)
+        self._raw_timer = _Timer(self.loop, self._limits.send, self._cut_if_untaken)
         self._request_timer.start()
 
     def data_received(self, data: bytes) -> None:
@@ -137,6 +169,16 @@ class Protocol(H11Protocol):
             self._request_timer.start()
         else:
             self._request_timer.stop()
+        if self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr]  # None at first
+            self.waiting_since = None
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request, and for the client to take this answer."""
+        self.has_served = True
+        self.waiting_since = self.loop.time()
+        if self._line.is_waiting:
+            self._raw_timer.start()
+        super().on_response_complete()
 
     def pause_writing(self) -> None:
         """The socket takes no more at the moment."""
@@ -155,7 +197,18 @@ class Protocol(H11Protocol):
         self._line.lose(exc)
         self._request_timer.stop()
         self._send_timer.stop()
+        self._raw_timer.stop()
         super().connection_lost(exc)
+
+    def _cut_if_untaken(self) -> None:
+        self._raw_timer.stop()
+        if self._line.is_waiting:
+            self.cut()
+
+    def cut(self) -> None:
+        """End the connection at once."""
+        self._line.break_off()
+        self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, unless an answer is under way already."""

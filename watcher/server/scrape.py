@@ -23,8 +23,7 @@ class Scrape(Response):
     """The answer to a scrape; `arrived` is called once the socket has taken its last byte while Prometheus still waits.
 
     The protocol lets the transport buffer nothing unnoticed, so "taken" means: written to the kernel's buffer of an
-    open connection. That the other side has read it cannot be known; with TLS, up to 64 KiB may still be on their way
-    to the kernel.
+    open connection, with TLS too. That the other side has read it cannot be known.
     """
 
     def __init__(self, body: bytes, headers: Mapping[str, str], *, arrived: Callable[[], None]) -> None:

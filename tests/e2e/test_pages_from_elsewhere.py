@@ -1,0 +1,252 @@
+"""A page from elsewhere, in a real browser, changes nothing through admin and reads nothing from it.
+
+Each attempt is made from pages of three kinds: of another site, of another port of this machine, and of a name that
+first was somebody else's and then points to this machine (DNS rebinding). What reached the listener, and how it was
+answered, is looked at there, so that a browser that sends nothing proves nothing by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, Route
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tests.e2e.browser import chromium
+from tests.server.serving import Office, an_id, listening
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+OPERATIONS = "/api/v1/operations"
+FOLLOWED, WANTED = an_id(1), an_id(2)
+ENTRY = f'{{"id": "{WANTED}"}}'
+SITE, REBOUND = "elsewhere.test", "rebound.test"
+
+# What a page can try. `base` is admin as the page names it; each ends when its answer, whatever it is, has come.
+FETCHES = {
+    "fetch, no-cors": "fetch(base + path, {method: 'POST', mode: 'no-cors', body: entry})",
+    "fetch, no-cors, as JSON": """fetch(base + path, {method: 'POST', mode: 'no-cors',
+        body: new Blob([entry], {type: 'application/json'})})""",
+    "fetch, no-cors, without a type": "fetch(base + path, {method: 'POST', mode: 'no-cors', body: new Blob([entry])})",
+    "fetch, asking first": """fetch(base + path, {method: 'POST', body: entry,
+        headers: {'Content-Type': 'application/json'}})""",
+    "fetch, as plain text": """fetch(base + path, {method: 'POST', body: entry,
+        headers: {'Content-Type': 'text/plain; application/json'}})""",
+    "fetch, two types": """fetch(base + path, {method: 'POST', mode: 'no-cors', body: entry,
+        headers: {'Content-Type': 'text/plain;charset="application/json"'}})""",
+    "XMLHttpRequest": """new Promise((done) => { const asked = new XMLHttpRequest(); asked.onloadend = done;
+        asked.open('POST', base + path); asked.setRequestHeader('Content-Type', 'text/plain'); asked.send(entry); })""",
+    "delete": "fetch(base + path + '/' + followed, {method: 'DELETE'})",
+    "reload": "fetch(base + '/-/reload', {method: 'POST', mode: 'no-cors'})",
+    "reload, without a referrer": """fetch(base + '/-/reload', {method: 'POST', mode: 'no-cors',
+        referrerPolicy: 'no-referrer', credentials: 'omit'})""",
+}
+FORMS = {
+    "form of plain text": ("text/plain", f'{{"id": "{WANTED}", "labels": {{"a": "', '"}}'),
+    "form": ("application/x-www-form-urlencoded", "id", WANTED),
+    "form with a file": ("multipart/form-data", "id", WANTED),
+}
+FORM = """(document, [action, enctype, name, value]) => {
+  const form = document.createElement('form');
+  Object.assign(form, {action, enctype, method: 'POST'});
+  const input = Object.assign(document.createElement('input'), {name, value});
+  form.append(input); document.body.append(form); form.submit();
+}"""
+# Whether the page gets to see anything of it.
+SHOWN = """([tag, src]) => new Promise((done) => {
+  const one = document.createElement(tag);
+  one.onerror = () => done('nothing');
+  one.onload = () => done(tag !== 'iframe' || one.contentDocument?.body.innerText ? 'something' : 'nothing');
+  one.src = src;
+  document.body.append(one);
+})"""
+READING = "fetch(base + path).then((answer) => answer.text())"
+
+
+@dataclass
+class Door:
+    """Admin, and what came to it: method, path and status of each request."""
+
+    app: ASGIApp
+    port: int = 0
+    heard: list[tuple[str, str, int]] = field(default_factory=list)
+    origins: list[str | None] = field(default_factory=list)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def overheard(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.heard.append((scope["method"], scope["path"], message["status"]))
+                self.origins.append(Headers(scope=scope).get("origin"))
+            await send(message)
+
+        await self.app(scope, receive, overheard)
+
+    async def hears(self, method: str, path: str) -> int:
+        """The status of the last such request, once there is one."""
+        async with asyncio.timeout(10):
+            while True:
+                for one in reversed(self.heard):
+                    if one[:2] == (method, path):
+                        return one[2]
+                await asyncio.sleep(0.01)
+
+
+@dataclass
+class Scene:
+    office: Office
+    door: Door
+    reloads: list[None]
+
+    async def is_untouched(self) -> bool:
+        """Whether what was followed is, nothing else is, and nobody made us reload."""
+        followed = [one.operation.id for one in await self.office.store.find(FOLLOWED) if one.untracked_at is None]
+        return followed == [FOLLOWED] and not await self.office.store.find(WANTED) and self.reloads == []
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    rules = ", ".join(f"MAP {name} 127.0.0.1" for name in (SITE, REBOUND))
+    # Newer browsers ask the person before a page may speak to this machine. Here that person says yes to everything.
+    open_doors = "LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests,PrivateNetworkAccessSendPreflights"
+    async with chromium(f"--host-resolver-rules={rules}", f"--disable-features={open_doors}") as one:
+        yield one
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def scene() -> AsyncIterator[Scene]:
+    office = Office()
+    await office.intake.take(f'{{"id": "{FOLLOWED}"}}'.encode())
+    reloads: list[None] = []
+
+    async def reload() -> list[str]:
+        reloads.append(None)
+        return []
+
+    office.reload = reload
+    door = Door(office.admin())
+    async with listening(door) as listener:
+        door.port = int(listener.addresses[0].rpartition(":")[2])
+        yield Scene(office, door, reloads)
+
+
+@asynccontextmanager
+async def page_at(browser: Browser, url: str) -> AsyncIterator[Page]:
+    """A page of that address; its first answer is ours, all else it asks is asked in earnest."""
+    context = await browser.new_context()
+    try:
+        page = await context.new_page()
+
+        async def answer(route: Route) -> None:
+            await route.fulfill(body="<!doctype html><title>elsewhere</title>", content_type="text/html")
+
+        await page.route(url, answer)
+        await page.goto(url)
+        await page.unroute(url)
+        yield page
+    finally:
+        await context.close()
+
+
+async def attempt(page: Page, base: str, script: str) -> Any:
+    """What came of it; that the browser refused is as good as an answer."""
+    return await page.evaluate(
+        f"([base, path, entry, followed]) => ({script}).then((got) => got ?? null, (error) => `refused: ${{error}}`)"
+        ".then((got) => typeof got === 'string' ? got : null)",
+        [base, OPERATIONS, ENTRY, FOLLOWED],
+    )
+
+
+Pages = Callable[[int], tuple[str, str, set[int]]]
+FROM: dict[str, Pages] = {
+    # The page's address, admin as it names it, and how it is answered.
+    "another site": lambda port: (f"http://{SITE}:1/", f"http://localhost:{port}", {403}),
+    "another port": lambda port: ("http://localhost:1/", f"http://localhost:{port}", {403}),
+    "another name of this machine": lambda port: ("http://127.0.0.1:1/", f"http://localhost:{port}", {403}),
+    "a rebound name": lambda port: (f"http://{REBOUND}:{port}/", f"http://{REBOUND}:{port}", {421}),
+    "a site that asks for a rebound name": lambda port: (f"http://{SITE}:1/", f"http://{REBOUND}:{port}", {421}),
+}
+
+
+@pytest.mark.parametrize("whence", FROM)
+async def test_scripts_change_nothing(browser: Browser, scene: Scene, whence: str):
+    page_url, base, refusals = FROM[whence](scene.door.port)
+    async with page_at(browser, page_url) as page:
+        for name, script in FETCHES.items():
+            before = len(scene.door.heard)
+            await attempt(page, base, script)
+            heard = scene.door.heard[before:]
+            assert heard, f"{name}: the browser sent nothing, so this proves nothing"
+            assert {status for _, _, status in heard} <= refusals, (name, heard)
+            assert await scene.is_untouched(), name
+
+
+@pytest.mark.parametrize("whence", FROM)
+async def test_forms_and_beacons_change_nothing(browser: Browser, scene: Scene, whence: str):
+    page_url, base, refusals = FROM[whence](scene.door.port)
+    for name, (enctype, key, value) in FORMS.items():
+        for path in (OPERATIONS, "/-/reload"):
+            scene.door.heard.clear()
+            async with page_at(browser, page_url) as page:
+                await page.evaluate(f"(given) => ({FORM})(document, given)", [base + path, enctype, key, value])
+                assert await scene.door.hears("POST", path) in refusals, name
+    scene.door.heard.clear()
+    async with page_at(browser, page_url) as page:
+        assert await page.evaluate("([url, entry]) => navigator.sendBeacon(url, entry)", [base + OPERATIONS, ENTRY])
+        assert await scene.door.hears("POST", OPERATIONS) in refusals
+    assert await scene.is_untouched()
+
+
+async def test_a_page_without_an_origin_changes_nothing(browser: Browser, scene: Scene):
+    """A sandboxed frame says `Origin: null`."""
+    base = f"http://localhost:{scene.door.port}"
+    async with page_at(browser, f"http://{SITE}:1/") as page:
+        await page.evaluate(
+            """(inner) => { const frame = document.createElement('iframe');
+               frame.sandbox = 'allow-scripts allow-forms'; frame.srcdoc = inner; document.body.append(frame); }""",
+            f"<script>fetch('{base}/-/reload', {{method: 'POST', mode: 'no-cors'}})</script>",
+        )
+        assert await scene.door.hears("POST", "/-/reload") == 403
+    assert scene.door.origins == ["null"]
+    assert await scene.is_untouched()
+
+
+@pytest.mark.parametrize("whence", FROM)
+async def test_nothing_of_admin_can_be_read(browser: Browser, scene: Scene, whence: str):
+    page_url, base, refusals = FROM[whence](scene.door.port)
+    async with page_at(browser, page_url) as page:
+        assert FOLLOWED not in (await attempt(page, base, READING) or "")
+        assert {status for _, _, status in scene.door.heard} <= refusals
+        # Frames, pictures and scripts need no leave. Another port counts as the same site: asked for by a link, admin's
+        # page opens, so it is answered here too; what keeps it from being read are the headers of the answer.
+        for tag in ("iframe", "img", "script"):
+            scene.door.heard.clear()
+            assert await page.evaluate(SHOWN, [tag, f"{base}{OPERATIONS}"]) == "nothing", tag
+            assert await scene.door.hears("GET", OPERATIONS) in refusals | ({200} if "port" in whence else set()), tag
+    assert await scene.is_untouched()
+
+
+async def test_what_is_shown_would_be_seen(browser: Browser, scene: Scene):
+    """The looks of the test above, at what may be looked at."""
+    async with page_at(browser, f"http://{SITE}:1/") as page:
+        assert await page.evaluate(SHOWN, ["iframe", "data:text/html,x"]) == "nothing"
+        assert await page.evaluate(SHOWN, ["script", "data:text/javascript,1"]) == "something"
+        picture = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>"
+        assert await page.evaluate(SHOWN, ["img", picture]) == "something"
+        await page.route(f"http://{SITE}:1/inner", lambda route: route.fulfill(body="x", content_type="text/html"))
+        assert await page.evaluate(SHOWN, ["iframe", f"http://{SITE}:1/inner"]) == "something"
+
+
+async def test_the_page_of_admin_itself_can(browser: Browser, scene: Scene):
+    """The same script where it belongs: what keeps the others out is where they come from."""
+    base = f"http://localhost:{scene.door.port}"
+    async with page_at(browser, f"{base}/") as page:
+        await attempt(page, base, FETCHES["fetch, asking first"])
+    assert scene.door.heard == [("POST", OPERATIONS, 201)]
+    assert not await scene.is_untouched()

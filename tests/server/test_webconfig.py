@@ -1,0 +1,453 @@
+"""TLS, client certificates, basic auth and headers of web, over real connections; and files that change."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.server.serving import Office, listening, until
+from tests.support.certificates import Authority, hashed, write_web_file
+from watcher.config import read_web_file
+from watcher.server import Listener, WebConfig, WebFileWatch
+from watcher.server.passwords import MOST_WAITING, Passwords, TooManyError, credentials
+
+ALICE, BOB = ("alice", "made-up"), ("bob", "other")
+EVERYTHING = ("/", "/metrics", "/api/v1/operations", "/api/v1/operations/x", "/openapi.json", "/nowhere", "/-/other")
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, authority: Authority) -> Path:
+    authority.server(tmp_path)
+    authority.client(tmp_path)
+    authority.save(tmp_path)
+    return tmp_path
+
+
+def in_force(path: Path) -> WebConfig:
+    return WebConfig(str(path), read_web_file(str(path)))
+
+
+@asynccontextmanager
+async def serving(office: Office, path: Path, **limits: Any) -> AsyncIterator[Listener]:
+    config = in_force(path)
+    async with listening(office.web(config), "127.0.0.1:0", config, **limits) as listener:
+        yield listener
+
+
+async def get(listener: Listener, path: str = "/metrics", *, verify: ssl.SSLContext | bool = False, **more: Any) -> Any:
+    where = listener.addresses[0]
+    async with httpx.AsyncClient(verify=verify, trust_env=False, base_url=where, timeout=30) as client:
+        return await client.get(path, **more)
+
+
+# ── TLS ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_web_speaks_tls(office: Office, folder: Path, authority: Authority):
+    async with serving(office, write_web_file(folder, tls={})) as listener:
+        assert listener.addresses[0].startswith("https://127.0.0.1:")
+        answer = await get(listener, verify=authority.trusting())
+        assert (answer.status_code, answer.text) == (200, "up 1\n")
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            await get(listener, verify=ssl.create_default_context())
+
+
+async def test_a_scrape_over_tls_counts_once_it_was_taken(office: Office, folder: Path, authority: Authority):
+    office.exposition = b"x 1\n" * 1_000_000
+    async with serving(office, write_web_file(folder, tls={})) as listener:
+        headers = {"X-Prometheus-Scrape-Timeout-Seconds": "10"}
+        answer = await get(listener, verify=authority.trusting(), headers=headers)
+        assert answer.content == office.exposition
+        await until(lambda: len(office.scraped) == 1)
+
+
+async def test_a_scrape_over_tls_that_is_not_taken_does_not_count(office: Office, folder: Path, authority: Authority):
+    office.exposition = b"x" * (64 * 1024 * 1024)
+    async with serving(office, write_web_file(folder, tls={}), send=0.3) as listener:
+        port = int(listener.addresses[0].rpartition(":")[2])
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=authority.trusting(), server_hostname="localhost"
+        )
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Prometheus-Scrape-Timeout-Seconds: 10\r\n\r\n")
+        await until(lambda: bool(office.asked_metrics))
+        async with asyncio.timeout(5):
+            while listener.connections:  # noqa: ASYNC110 -- what it waits for has no event
+                await asyncio.sleep(0.01)
+        writer.transport.abort()
+    assert office.scraped == []
+
+
+@pytest.mark.parametrize(
+    ("version", "works"), [(ssl.TLSVersion.TLSv1_2, False), (ssl.TLSVersion.TLSv1_3, True)], ids=["1.2", "1.3"]
+)
+async def test_versions_that_are_too_old_are_refused(
+    office: Office, folder: Path, *, authority: Authority, version: ssl.TLSVersion, works: bool
+):
+    context = authority.trusting()
+    context.maximum_version = version
+    async with serving(office, write_web_file(folder, tls={"min_version": "TLS13"})) as listener:
+        if works:
+            assert (await get(listener, verify=context)).status_code == 200
+        else:
+            with pytest.raises(httpx.ConnectError):
+                await get(listener, verify=context)
+
+
+async def test_without_a_good_client_certificate_nobody_is_let_in(office: Office, folder: Path, authority: Authority):
+    tls = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.crt"}
+    async with serving(office, write_web_file(folder, tls=tls)) as listener:
+        assert (await get(listener, verify=authority.trusting(folder))).status_code == 200
+        with pytest.raises(httpx.TransportError):
+            await get(listener, verify=authority.trusting())
+        Authority().client(folder)
+        with pytest.raises(httpx.TransportError):
+            await get(listener, "/-/healthy", verify=authority.trusting(folder))
+
+
+async def test_a_client_certificate_that_is_only_welcome_may_be_missing(
+    office: Office, folder: Path, authority: Authority
+):
+    tls = {"client_auth_type": "VerifyClientCertIfGiven", "client_ca_file": "ca.crt"}
+    async with serving(office, write_web_file(folder, tls=tls)) as listener:
+        assert (await get(listener, verify=authority.trusting())).status_code == 200
+        Authority().client(folder)
+        with pytest.raises(httpx.TransportError):
+            await get(listener, verify=authority.trusting(folder))
+
+
+async def test_only_clients_with_an_allowed_name_are_let_in(office: Office, folder: Path, authority: Authority):
+    tls = {
+        "client_auth_type": "RequireAndVerifyClientCert",
+        "client_ca_file": "ca.crt",
+        "client_allowed_sans": ["scraper.test"],
+    }
+    async with serving(office, write_web_file(folder, tls=tls)) as listener:
+        assert (await get(listener, verify=authority.trusting(folder))).status_code == 200
+        authority.client(folder, "other.test")
+        with pytest.raises(httpx.TransportError):
+            await get(listener, verify=authority.trusting(folder))
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01"])
+async def test_who_does_not_shake_hands_is_cut_off(office: Office, folder: Path, said: bytes):
+    async with serving(office, write_web_file(folder, tls={}), handshake=0.1) as listener:
+        port = int(listener.addresses[0].rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(said)
+        async with asyncio.timeout(5):
+            answer = await reader.read()
+        assert b"HTTP" not in answer
+        writer.close()
+        await until(lambda: listener.connections == 0)
+
+
+async def test_those_that_shake_hands_for_ever_make_room(office: Office, folder: Path, authority: Authority):
+    async with serving(office, write_web_file(folder, tls={}), connections=20) as listener:
+        port = int(listener.addresses[0].rpartition(":")[2])
+        slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(60)]
+        await until(lambda: 0 < listener.connections <= 20)
+        assert (await get(listener, verify=authority.trusting())).status_code == 200
+        assert listener.connections <= 20
+        for _, writer in slow:
+            writer.transport.abort()
+
+
+async def test_a_stop_does_not_wait_for_a_handshake(office: Office, folder: Path):
+    async with asyncio.timeout(5):
+        async with serving(office, write_web_file(folder, tls={})) as listener:
+            port = int(listener.addresses[0].rpartition(":")[2])
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            await until(lambda: listener.connections == 1)
+        writer.close()
+
+
+# ── basic auth ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_without_a_password_only_health_and_readiness_are_open(office: Office, folder: Path):
+    async with serving(office, write_web_file(folder, basic_auth_users={ALICE[0]: hashed(ALICE[1])})) as listener:
+        for path in EVERYTHING:
+            answer = await get(listener, path)
+            assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (401, "password"), path
+            assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+        for path in ("/-/healthy", "/-/ready"):
+            assert (await get(listener, path)).status_code == 200
+        for path in EVERYTHING:
+            assert (await get(listener, path, auth=ALICE)).status_code in {200, 400, 404}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "Basic",
+        "Basic !",
+        "Basic YWxpY2U=",
+        "Bearer made-up",
+        "Basic " + base64.b64encode(b"alice:wrong").decode(),
+        "Basic " + base64.b64encode(b"nobody:made-up").decode(),
+        "Basic " + base64.b64encode(b"alice:").decode(),
+        "Basic " + base64.b64encode(b"alice:made-up\0").decode(),
+        "Basic " + base64.b64encode(b":").decode(),
+        "Basic " + base64.b64encode(b"\xff:\xff").decode(),
+        "Digest " + base64.b64encode(b"alice:made-up").decode(),
+    ],
+)
+async def test_what_is_no_right_password_is_refused(office: Office, folder: Path, given: str):
+    async with serving(office, write_web_file(folder, basic_auth_users={ALICE[0]: hashed(ALICE[1])})) as listener:
+        assert (await get(listener, headers={"Authorization": given})).status_code == 401
+
+
+async def test_passwords_and_tls_go_together(office: Office, folder: Path, authority: Authority):
+    path = write_web_file(folder, tls={}, basic_auth_users={user: hashed(word) for user, word in (ALICE, BOB)})
+    async with serving(office, path) as listener:
+        for user in (ALICE, BOB):
+            assert (await get(listener, verify=authority.trusting(), auth=user)).status_code == 200
+        assert (await get(listener, verify=authority.trusting(), auth=("alice", "other"))).status_code == 401
+
+
+async def test_the_document_tells_of_the_password(office: Office, folder: Path):
+    async with serving(office, write_web_file(folder, basic_auth_users={ALICE[0]: hashed(ALICE[1])})) as listener:
+        document = (await get(listener, "/openapi.json", auth=ALICE)).json()
+    assert document["components"]["securitySchemes"] == {"password": {"type": "http", "scheme": "basic"}}
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            assert ("security" in operation) is (path not in {"/-/healthy", "/-/ready"})
+
+
+async def test_a_password_that_was_right_costs_nothing_the_next_time():
+    users = {b"alice": hashed("made-up", cost=12).encode()}
+    passwords = Passwords()
+    assert await passwords.is_right(users, b"alice", b"made-up")
+    began = time.process_time()
+    for _ in range(1000):
+        assert await passwords.is_right(users, b"alice", b"made-up")
+    assert time.process_time() - began < 0.1
+    assert not await passwords.is_right(users, b"alice", b"made-uq")
+
+
+async def test_a_password_that_has_changed_is_checked_anew():
+    passwords = Passwords()
+    assert await passwords.is_right({b"alice": hashed("one").encode()}, b"alice", b"one")
+    assert not await passwords.is_right({b"alice": hashed("two").encode()}, b"alice", b"one")
+    assert not await passwords.is_right({}, b"alice", b"one")
+
+
+async def test_an_unknown_user_costs_as_much_as_a_known_one():
+    users = {b"alice": hashed("made-up", cost=10).encode()}
+    passwords = Passwords()
+
+    async def cost(user: bytes) -> float:
+        began = time.process_time()
+        assert not await passwords.is_right(users, user, b"wrong")
+        return time.process_time() - began
+
+    known = min([await cost(b"alice") for _ in range(3)])
+    unknown = min([await cost(b"nobody") for _ in range(3)])
+    assert 0.5 < known / unknown < 2
+
+
+async def test_passwords_longer_than_bcrypt_looks_at_are_no_crash():
+    users = {b"alice": hashed("x" * 72).encode()}
+    assert await Passwords().is_right(users, b"alice", b"x" * 100)
+    assert not await Passwords().is_right(users, b"alice", b"y" * 5000)
+
+
+async def test_only_so_many_checks_wait_and_the_loop_goes_on_meanwhile():
+    users = {b"alice": hashed("made-up", cost=10).encode()}
+    passwords = Passwords()
+    assert await passwords.is_right(users, b"alice", b"made-up")
+    checks = [asyncio.ensure_future(passwords.is_right(users, b"bob", b"x%d" % n)) for n in range(MOST_WAITING)]
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyError):
+        await passwords.is_right(users, b"bob", b"one more")
+    # Who was right before does not wait behind them.
+    assert await passwords.is_right(users, b"alice", b"made-up")
+    turns = 0
+    while not all(check.done() for check in checks):
+        turns += 1
+        await asyncio.sleep(0.001)
+    assert turns > 10
+    assert not any(await asyncio.gather(*checks))
+
+
+async def test_a_flood_of_wrong_passwords_is_sent_away(office: Office, folder: Path):
+    path = write_web_file(folder, basic_auth_users={ALICE[0]: hashed(ALICE[1], cost=10)})
+    async with serving(office, path) as listener:
+        answers = await asyncio.gather(*(get(listener, auth=("alice", f"{n}")) for n in range(40)))
+    statuses = [answer.status_code for answer in answers]
+    assert set(statuses) == {401, 503}
+    busy = next(answer for answer in answers if answer.status_code == 503)
+    assert (busy.json()["type"].rpartition(":")[2], busy.headers["Retry-After"]) == ("busy", "1")
+
+
+def test_a_password_may_have_colons():
+    given = "basic  " + base64.b64encode("ä:b:c".encode()).decode()
+    assert credentials(given) == ("ä".encode(), b"b:c")
+
+
+# ── headers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_headers_are_on_every_answer(office: Office, folder: Path):
+    headers = {"Strict-Transport-Security": "max-age=3600", "X-Frame-Options": "sameorigin"}
+    path = write_web_file(folder, http_server_config={"headers": headers}, basic_auth_users={"a": hashed("b")})
+    async with serving(office, path) as listener:
+        for answer in (await get(listener), await get(listener, "/-/ready"), await get(listener, "/", auth=("a", "b"))):
+            assert {name: answer.headers[name] for name in headers} == headers
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+# ── change ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Told:
+    def __init__(self, path: Path) -> None:
+        self.config = in_force(path)
+        self.rejected: list[Sequence[str]] = []
+        self.reloaded: list[str] = []
+        self.watch = WebFileWatch(self.config, rejected=self.rejected.append, reloaded=self.reloaded.append)
+
+
+async def serial(listener: Listener, authority: Authority) -> str:
+    port = int(listener.addresses[0].rpartition(":")[2])
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=authority.trusting(), server_hostname="localhost")
+    certificate = writer.get_extra_info("peercert")
+    writer.close()
+    await writer.wait_closed()
+    return str(certificate["serialNumber"])
+
+
+async def test_a_new_certificate_is_shown_to_whoever_comes_next(office: Office, folder: Path, authority: Authority):
+    told = Told(write_web_file(folder, tls={}))
+    async with (
+        listening(office.web(told.config), "127.0.0.1:0", told.config) as listener,
+        httpx.AsyncClient(verify=authority.trusting(), trust_env=False) as kept,
+    ):
+        await told.watch.look()
+        before = await serial(listener, authority)
+        assert (await kept.get(f"{listener.addresses[0]}/-/ready")).status_code == 200
+        authority.server(folder)
+        await told.watch.look()
+        assert await serial(listener, authority) != before
+        assert (await kept.get(f"{listener.addresses[0]}/-/ready")).status_code == 200
+    assert (told.rejected, told.reloaded) == ([], [str(folder / "web.yml")])
+
+
+async def test_users_change_without_a_restart_and_tls_can_come_and_go(
+    office: Office, folder: Path, authority: Authority
+):
+    told = Told(write_web_file(folder, basic_auth_users={ALICE[0]: hashed(ALICE[1])}))
+    async with listening(office.web(told.config), "127.0.0.1:0", told.config) as listener:
+        await told.watch.look()
+        assert (await get(listener, auth=ALICE)).status_code == 200
+        write_web_file(folder, tls={}, basic_auth_users={BOB[0]: hashed(BOB[1])})
+        await told.watch.look()
+        assert listener.addresses[0].startswith("https:")
+        trusting = authority.trusting()
+        assert (await get(listener, auth=ALICE, verify=trusting)).status_code == 401
+        assert (await get(listener, auth=BOB, verify=trusting)).status_code == 200
+        write_web_file(folder)
+        await told.watch.look()
+        assert (await get(listener)).status_code == 200
+
+
+def _bad_file(folder: Path) -> None:
+    (folder / "web.yml").write_text("tls: {}")
+
+
+def _gone_file(folder: Path) -> None:
+    (folder / "web.yml").unlink()
+
+
+def _other_key(folder: Path) -> None:
+    Authority().client(folder)
+    os.replace(folder / "client.key", folder / "server.key")  # noqa: PTH105
+
+
+@pytest.mark.parametrize("spoil", [_bad_file, _gone_file, _other_key])
+async def test_what_is_bad_leaves_the_old_one_in_force_and_is_told_once(
+    office: Office, folder: Path, authority: Authority, spoil: Callable[[Path], None]
+):
+    told = Told(write_web_file(folder, tls={}, basic_auth_users={ALICE[0]: hashed(ALICE[1])}))
+    async with listening(office.web(told.config), "127.0.0.1:0", told.config) as listener:
+        await told.watch.look()
+        before = await serial(listener, authority)
+        spoil(folder)
+        for _ in range(5):
+            await told.watch.look()
+        assert len(told.rejected) == 1
+        assert str(folder) in told.rejected[0][0]
+        assert await serial(listener, authority) == before
+        assert (await get(listener, verify=authority.trusting())).status_code == 401
+        assert (await get(listener, verify=authority.trusting(), auth=ALICE)).status_code == 200
+        authority.server(folder)
+        write_web_file(folder, tls={}, basic_auth_users={ALICE[0]: hashed(ALICE[1])})
+        await told.watch.look()
+        assert told.reloaded == [str(folder / "web.yml")]
+        assert await serial(listener, authority) != before
+
+
+async def test_certificate_and_key_that_change_one_after_the_other_are_no_trouble(
+    office: Office, folder: Path, authority: Authority
+):
+    told = Told(write_web_file(folder, tls={}))
+    await told.watch.look()
+    key = (folder / "server.key").read_bytes()
+    authority.server(folder)
+    new = (folder / "server.key").read_bytes()
+    (folder / "server.key").write_bytes(key)
+    await told.watch.look()
+    (folder / "server.key").write_bytes(new)
+    await told.watch.look()
+    assert (told.rejected, told.reloaded) == ([], [str(folder / "web.yml")])
+
+
+async def test_a_swapped_symlink_is_a_change(folder: Path, tmp_path: Path, authority: Authority):
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        authority.server(folder / name)
+        write_web_file(folder / name, tls={})
+    (folder / "data").symlink_to("one")
+    told = Told(folder / "data" / "web.yml")
+    await told.watch.look()
+    before = told.config.tls
+    await told.watch.look()
+    assert told.config.tls is before
+    (folder / "data.new").symlink_to("two")
+    os.replace(folder / "data.new", folder / "data")  # noqa: PTH105
+    await told.watch.look()
+    assert told.config.tls is not before
+    assert len(told.reloaded) == 1
+
+
+async def test_without_a_file_there_is_nothing_to_look_at():
+    config = WebConfig()
+    told: list[object] = []
+    await WebFileWatch(config, rejected=told.append, reloaded=told.append).look()
+    assert told == []
+    assert (config.tls, config.asks_for_password) == (None, False)
+
+
+async def test_where_the_file_was_never_good_nobody_is_let_in(office: Office):
+    config = WebConfig("/no/such/web.yml")
+    async with listening(office.web(config), "127.0.0.1:0", config) as listener:
+        for path in EVERYTHING:
+            assert (await get(listener, path, auth=ALICE)).status_code == 401
+        assert (await get(listener, "/-/healthy")).status_code == 200

@@ -1,0 +1,101 @@
+"""The beginning of a connection: room is made for it, and with TLS hands are shaken within a time.
+
+A connection counts from its first moment on, so that half-open ones are bounded too. Whoever is let in is handed to
+the protocol of HTTP; which certificate is shown, and whether any, is decided anew for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import MutableSet
+from typing import TYPE_CHECKING, Any, cast
+
+from watcher.config.tls import Tls
+
+if TYPE_CHECKING:
+    from watcher.server.protocol import Limits, Protocol
+
+_CLOSE_SECONDS = 2.0
+
+
+def make_room(connections: MutableSet[Any], most: int) -> None:
+    """At the limit, drop the connection that waits longest for its request; those that never had one go first.
+
+    Answers under way are never cut, so where all are busy nothing goes, and the newcomer is answered 503.
+    """
+    # uvicorn answers 503 from `most` connections on, so the newcomer has to be below that.
+    if len(connections) < most - 1:
+        return
+    waiting = [one for one in connections if one.waiting_since is not None]
+    if waiting:
+        first = min(waiting, key=lambda one: (one.has_served, one.waiting_since))
+        connections.discard(first)
+        first.cut()
+
+
+class Greeter(asyncio.Protocol):
+    """Shakes hands, then hands the connection over."""
+
+    has_served = False
+
+    def __init__(self, successor: Protocol, tls: Tls, limits: Limits) -> None:
+        self._successor = successor
+        self._tls = tls
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._early: list[bytes] = []
+        self._is_lost = False
+        self._greeting: asyncio.Task[None] | None = None
+        self.transport: asyncio.Transport
+        self.waiting_since: float | None = self._loop.time()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to shake hands."""
+        self.transport = cast("asyncio.Transport", transport)
+        # What comes now is for TLS, which is not there yet.
+        self.transport.pause_reading()
+        self.transport.set_write_buffer_limits(high=0)
+        make_room(self._successor.connections, self._limits.connections)
+        self._successor.connections.add(self)  # type: ignore[arg-type]  # what uvicorn does with them, it can too
+        self._greeting = self._loop.create_task(self._shake_hands(), name="handshake")
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what comes with the last word of the handshake."""
+        self._early.append(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- however it ended
+        """It is gone."""
+        self._is_lost = True
+        self._successor.connections.discard(self)
+
+    def cut(self) -> None:
+        """End the connection at once."""
+        self.transport.abort()
+
+    shutdown = cut  # nothing is under way that could be ended in order
+
+    async def _shake_hands(self) -> None:
+        try:
+            secured = await self._loop.start_tls(
+                self.transport,
+                self,
+                self._tls.context,
+                server_side=True,
+                ssl_handshake_timeout=self._limits.handshake,
+                ssl_shutdown_timeout=_CLOSE_SECONDS,
+            )
+        except OSError:  # no TLS, no common version, no good certificate, too slow, gone: nobody is left to answer to
+            self.transport.abort()
+            return
+        finally:
+            self._successor.connections.discard(self)
+        if secured is None or self._is_lost:
+            return
+        if not self._tls.admits(secured.get_extra_info("peercert")):
+            secured.abort()
+            return
+        secured.set_protocol(self._successor)
+        self._successor.raw = self.transport
+        self._successor.connection_made(secured)
+        for data in self._early:
+            self._successor.data_received(data)

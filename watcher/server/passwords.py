@@ -1,0 +1,125 @@
+"""Basic auth of the web listener: passwords against bcrypt hashes, off the event loop.
+
+A check takes a tenth of a second by design. So one runs at a time, in a thread; few may wait, the rest is sent away;
+and a password that was right is known by a keyed digest, so that a scrape does not pay each time. An unknown user costs
+as much as a known one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+
+import bcrypt
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from watcher.server.guard import OPEN_PATHS
+from watcher.server.problems import answer, problem
+from watcher.server.webconfig import WebConfig
+
+MOST_WAITING = 8
+"""Checks that may wait for their turn."""
+
+_TAKEN_BY_BCRYPT = 72  # bytes; it never looked at more, and libraries that hash say so or cut
+_NOBODYS_HASH = "$2b${cost:02d}$" + "." * 53
+_DEFAULT_COST = 10
+_CHALLENGE = {"WWW-Authenticate": 'Basic realm="operation-watcher", charset="UTF-8"'}
+_RETRY = {"Retry-After": "1"}
+
+
+class TooManyError(Exception):
+    """So many checks wait that this one would not get its turn in time."""
+
+
+class Passwords:
+    """Says whether a password is right."""
+
+    def __init__(self) -> None:
+        # Of no use to anybody outside of this process.
+        self._key = secrets.token_bytes(32)
+        self._right: dict[bytes, tuple[bytes, bytes]] = {}
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+
+    async def is_right(self, users: Mapping[bytes, bytes], user: bytes, password: bytes) -> bool:
+        """Whether the user has that password. Raises `TooManyError`."""
+        stored = users.get(user)
+        digest = hmac.digest(self._key, password, hashlib.sha256)
+        if stored is not None and self._knows(user, stored, digest):
+            return True
+        if self._waiting >= MOST_WAITING:
+            raise TooManyError
+        self._waiting += 1
+        try:
+            async with self._turn:
+                if stored is not None and self._knows(user, stored, digest):
+                    return True
+                is_right = await asyncio.to_thread(_check, password, stored or _nobodys_hash(users))
+        finally:
+            self._waiting -= 1
+        if stored is None or not is_right:
+            return False
+        self._right = {name: known for name, known in self._right.items() if name in users}
+        self._right[user] = (stored, digest)
+        return True
+
+    def _knows(self, user: bytes, stored: bytes, digest: bytes) -> bool:
+        known = self._right.get(user)
+        return known is not None and known[0] == stored and hmac.compare_digest(known[1], digest)
+
+
+class BasicAuth:
+    """Lets a request through whose password is right; health and readiness are open to all."""
+
+    def __init__(self, app: ASGIApp, config: WebConfig) -> None:
+        self._app = app
+        self._config = config
+        self._passwords = Passwords()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer or let through."""
+        if scope["path"] in OPEN_PATHS or not self._config.asks_for_password:
+            await self._app(scope, receive, send)
+            return
+        user, password = credentials(Headers(scope=scope).get("authorization", ""))
+        try:
+            is_right = user is not None and await self._passwords.is_right(self._config.users, user, password)
+        except TooManyError:
+            busy = problem(503, "too many passwords are being checked; ask again", name="busy")
+            await answer(busy, _RETRY)(scope, receive, send)
+            return
+        if is_right:
+            await self._app(scope, receive, send)
+        else:
+            wanted = problem(401, "user and password are needed: Authorization: Basic …", name="password")
+            await answer(wanted, _CHALLENGE)(scope, receive, send)
+
+
+def credentials(authorization: str) -> tuple[bytes | None, bytes]:
+    """User and password of an Authorization header; no user where it holds none."""
+    scheme, _, given = authorization.partition(" ")
+    try:
+        text = base64.b64decode(given.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return None, b""
+    user, colon, password = text.partition(b":")
+    return (user, password) if scheme.lower() == "basic" and colon else (None, b"")
+
+
+def _nobodys_hash(users: Mapping[bytes, bytes]) -> bytes:
+    """A hash that no password has, as costly as the users' own."""
+    cost = max((int(stored[4:6]) for stored in users.values()), default=_DEFAULT_COST)
+    return _NOBODYS_HASH.format(cost=cost).encode()
+
+
+def _check(password: bytes, stored: bytes) -> bool:
+    try:
+        return bcrypt.checkpw(password[:_TAKEN_BY_BCRYPT], stored)
+    except ValueError:  # a byte 0, or a hash that only looks like one
+        return False
