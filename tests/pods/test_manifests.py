@@ -15,23 +15,13 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from tests.support.containers import rendered
+from tests.support.containers import KUBERNETES, rendered, tool
 from tests.support.processes import ROOT
 from watcher.config import load
 
 DEPLOY = ROOT / "deploy"
-KUBERNETES = DEPLOY / "kubernetes"
 WAYS = ("example/native", "example/classic", "standalone")
 OPERATOR = "monitoring.coreos.com/v1"
-
-
-def tool(name: str) -> str:
-    """A program of the development environment, else one on the PATH."""
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
-    if found is None:
-        pytest.fail(f"needs {name}: it is in tests/requirements.lock, for Linux")
-    return found
 
 
 def run(*command: str | Path) -> str:
