@@ -172,6 +172,17 @@ def test_the_dockerfile_is_clean():
     run(tool("hadolint"), "--failure-threshold", "style", "Dockerfile")
 
 
+def test_what_the_image_installs_is_pinned_by_hash_and_needs_no_compiler():
+    commands = re.sub(r"\\\n", "", (ROOT / "Dockerfile").read_text()).split("&&")
+    installing = [command for command in commands if " install " in command]
+    assert [command for command in installing if ".lock" not in command and "--no-index" not in command] == []
+    from_locks = [command for command in installing if ".lock" in command]
+    assert len(from_locks) == 2
+    for command in from_locks:
+        assert "--require-hashes" in command
+        assert "--only-binary :all:" in command
+
+
 def compose() -> dict[str, Any]:
     found = json.loads(run(tool("docker-compose"), "-f", "deploy/compose/compose.yaml", "config", "--format", "json"))
     assert isinstance(found, dict)

@@ -6,6 +6,7 @@ scrapes, evaluations and the waits of the operations' route are those of the exa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -15,7 +16,7 @@ from typing import Any
 from tests.support.containers import Pod, pid_of, podman
 from tests.support.example import Probing, all_registered, failed_upstream, ready, send, simulator
 from tests.support.monitoring import Receiver, monitoring, query
-from tests.support.processes import answers, until
+from tests.support.processes import until
 
 SECOND_APP, SECOND_WEB = "127.0.0.1:8081", "127.0.0.1:10627"
 QUICK = {
@@ -29,25 +30,31 @@ OPERATIONS = {
 }
 
 
-def test_a_failure_becomes_one_page_and_a_clean_operation_none(tmp_path: Path) -> None:
-    first, second = Pod(tmp_path, "e2e-first"), Pod(tmp_path, "e2e-second", "example/classic")
+def two_pods(folder: Path) -> tuple[Pod, Pod]:
+    """Two of a rollout, a native sidecar and a classic one, side by side on one network."""
+    first, second = Pod(folder, "e2e-first"), Pod(folder, "e2e-second", "example/classic")
     for pod in (first, second):
         pod.configure(QUICK)
         pod.environment("app", {"SEND_EVERY": "0"})
     second.environment("app", {"LISTEN": SECOND_APP})
     second.environment("watcher", {"WATCHER_WEB__LISTEN": SECOND_WEB})
-    with (
-        simulator(tmp_path, "e2e-first-simulator"),
-        first.running(),
-        monitoring(tmp_path / "monitoring", OPERATIONS) as receiver,
-        Probing() as app,
-    ):
+    return first, second
+
+
+def test_a_failure_becomes_one_page_and_a_clean_operation_none(tmp_path: Path) -> None:
+    first, second = two_pods(tmp_path)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(simulator(tmp_path, "e2e-first-simulator"))
+        for pod in (first, second):
+            stack.enter_context(pod.running())
+        receiver = stack.enter_context(monitoring(tmp_path / "monitoring", OPERATIONS))
+        app = stack.enter_context(Probing())
         ready(first)
         for number in range(100):
             send("background", recipients=100 + number, failed=0, unaddressable=0, lifetime="10m")
         clean = send("clean-one", recipients=500, failed=0, unaddressable=0, lifetime="5s")
         total = send("all-failed", recipients=300, failed=300, unaddressable=0, lifetime="1s")
-        partly = send("some-failed", recipients=200, failed=6, unaddressable=0, lifetime="15s")
+        partly = send("some-failed", recipients=200, failed=6, unaddressable=0, lifetime="40s")
         until(all_registered, within=30, what="all is registered")
 
         # In the middle: killed as the kernel does, with the operation under way.
@@ -68,22 +75,22 @@ def test_a_failure_becomes_one_page_and_a_clean_operation_none(tmp_path: Path) -
         assert alert["path"] == "/pager"
 
         # A rollout: the next pod follows the same ones, the watcher is killed once more, then the first pod goes.
-        with second.running():
-            until(lambda: answers(f"http://{SECOND_WEB}/-/ready"), within=60, what="the second pod is ready")
-            track = ["track", "--url", "unix:/run/watcher/admin.sock", partly, total, "--label", "campaign=some-failed"]
-            podman("exec", second.watcher, "watcher", *track)
-            os.kill(pid_of(first.watcher), signal.SIGKILL)
-            used = measured(pid_of(first.watcher), seconds=20)
-            ratio = 'ALERTS{alertname="AccountFailureRatio",alertstate="firing"}'
-            until(lambda: query(f"last_over_time({ratio}[5m])"), within=60, what="the account's alert fires too")
-            probes = (app.asked, app.refused)
-            first.down()
-            until(
-                lambda: len({one["labels"]["operation_id"] for one in _of_operations(receiver, "resolved")}) == 2,
-                within=240,
-                what="both are told as resolved after their series have left",
-            )
-            resolved_after = time.time() - failed_at
+        track = ["track", "--url", "unix:/run/watcher/admin.sock", partly, total, "--label", "campaign=some-failed"]
+        podman("exec", second.watcher, "watcher", *track)
+        shown = f'twilio_push_operation_size{{operation_id="{partly}"}}'
+        until(lambda: len(query(shown)) == 2, within=30, what="both pods show it")
+        os.kill(pid_of(first.watcher), signal.SIGKILL)
+        used = measured(pid_of(first.watcher), seconds=20)
+        ratio = 'ALERTS{alertname="AccountFailureRatio",alertstate="firing"}'
+        until(lambda: query(f"last_over_time({ratio}[5m])"), within=60, what="the account's alert fires too")
+        probes = (app.asked, app.refused)
+        first.down()
+        until(
+            lambda: len({one["labels"]["operation_id"] for one in _of_operations(receiver, "resolved")}) == 2,
+            within=240,
+            what="both are told as resolved after their series have left",
+        )
+        resolved_after = time.time() - failed_at
     firing = sorted(one["labels"]["alertname"] for one in _of_operations(receiver, "firing"))
     assert firing == ["OperationFailed", "OperationFailureShare"]
     assert len(_of_operations(receiver, "resolved")) == 2

@@ -95,7 +95,8 @@ class Pod:
     What podman 4.3 does not know is changed, and nothing else: a native sidecar goes among the containers, fsGroup
     becomes the app's group, probes are the test's own, and the names of Services become addresses of loopback.
     Configuration and secrets become folders, `configuration` and `secret`, so that a test can change them as the
-    kubelet does. A claim becomes a volume, NAME-claim. `secrets` are those that the manifests leave to the operator.
+    kubelet does. A claim becomes a volume, NAME-claim. An emptyDir becomes a volume called as the manifest calls it, so
+    all get the pod's name, or two pods would share them. `secrets` are those that the operator makes by hand.
     """
 
     def __init__(
@@ -128,6 +129,8 @@ class Pod:
             self._put_in_a_folder(volume)
             if "persistentVolumeClaim" in volume:
                 volume["persistentVolumeClaim"] = {"claimName": f"{name}-claim"}
+        for item in (*self.spec["volumes"], *(m for one in self.spec["containers"] for m in one["volumeMounts"])):
+            item["name"] = f"{name}-{item['name']}"
         for each in self.spec["containers"]:
             _adapt(each)
 
@@ -140,7 +143,7 @@ class Pod:
     def keep_data_in(self, folder: Path) -> None:
         """Use a folder of this machine for the state."""
         os.chown(folder, GROUP, GROUP)
-        (volume,) = [each for each in self.spec["volumes"] if each["name"] == "watcher-data"]
+        (volume,) = [each for each in self.spec["volumes"] if each["name"] == f"{self.name}-watcher-data"]
         volume.pop("emptyDir")
         volume["hostPath"] = {"path": str(folder), "type": "Directory"}
 
@@ -160,6 +163,9 @@ class Pod:
         podman("play", "kube", "--network", "host", file)
         try:
             yield self
+        except BaseException:
+            print(podman("pod", "logs", "--tail", "50", self.name, check=False).stdout)
+            raise
         finally:
             self.down()
 
