@@ -54,7 +54,7 @@ def test_a_failure_becomes_one_page_and_a_clean_operation_none(tmp_path: Path) -
             send("background", recipients=100 + number, failed=0, unaddressable=0, lifetime="10m")
         clean = send("clean-one", recipients=500, failed=0, unaddressable=0, lifetime="5s")
         total = send("all-failed", recipients=300, failed=300, unaddressable=0, lifetime="1s")
-        partly = send("some-failed", recipients=200, failed=6, unaddressable=0, lifetime="40s")
+        partly = send("some-failed", recipients=200, failed=6, unaddressable=0, lifetime="50s")
         until(all_registered, within=30, what="all is registered")
 
         # In the middle: killed as the kernel does, with the operation under way.
@@ -78,7 +78,7 @@ def test_a_failure_becomes_one_page_and_a_clean_operation_none(tmp_path: Path) -
         track = ["track", "--url", "unix:/run/watcher/admin.sock", partly, total, "--label", "campaign=some-failed"]
         podman("exec", second.watcher, "watcher", *track)
         shown = f'twilio_push_operation_size{{operation_id="{partly}"}}'
-        until(lambda: len(query(shown)) == 2, within=30, what="both pods show it")
+        until(lambda: len(query(shown)) == 2, within=45, what="both pods show it")
         os.kill(pid_of(first.watcher), signal.SIGKILL)
         used = measured(pid_of(first.watcher), seconds=20)
         ratio = 'ALERTS{alertname="AccountFailureRatio",alertstate="firing"}'

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import functools
 import json
 import os
@@ -82,7 +83,12 @@ def tool(name: str) -> str:
 
 
 def rendered(kustomization: Path) -> list[dict[str, Any]]:
-    """What kustomize makes of a folder."""
+    """What kustomize makes of a folder; a copy that may be changed."""
+    return copy.deepcopy(_rendered(kustomization))
+
+
+@functools.cache
+def _rendered(kustomization: Path) -> list[dict[str, Any]]:
     command = [tool("kubectl"), "kustomize", str(kustomization)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
