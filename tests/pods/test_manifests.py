@@ -136,7 +136,11 @@ def test_app_and_watcher_share_the_socket_and_a_group(way: str):
         assert "emptyDir" not in volume or volume["emptyDir"]["sizeLimit"]
 
 
-def test_the_one_that_stands_alone_is_never_there_twice():
+def test_only_the_one_that_stands_alone_discovers_and_it_is_never_there_twice():
+    for way in WAYS:
+        (settings,) = [d["data"]["config.yaml"] for d in documents(way, "ConfigMap") if "config.yaml" in d["data"]]
+        (account,) = yaml.safe_load(settings)["accounts"]
+        assert account.get("discover", False) is (way == "standalone")
     (deployment,) = documents("standalone", "Deployment")
     assert deployment["spec"]["replicas"] == 1
     assert deployment["spec"]["strategy"] == {"type": "Recreate"}
