@@ -54,6 +54,7 @@ def test_a_failure_becomes_one_page_and_a_clean_operation_none(tmp_path: Path) -
             send("background", recipients=100 + number, failed=0, unaddressable=0, lifetime="10m")
         clean = send("clean-one", recipients=500, failed=0, unaddressable=0, lifetime="5s")
         total = send("all-failed", recipients=300, failed=300, unaddressable=0, lifetime="1s")
+        # Long enough to be shown still when the second pod shows it too.
         partly = send("some-failed", recipients=200, failed=6, unaddressable=0, lifetime="50s")
         until(all_registered, within=30, what="all is registered")
 
