@@ -3,11 +3,13 @@ FROM python:3.11-slim-bookworm AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 COPY requirements.lock build.lock ./
-# The environment has no pip of its own. The build backend stays in this stage.
+# The environment has no pip of its own. The build backend stays in this stage. Wheels only: what has none for this
+# architecture fails here and now, instead of asking for a compiler.
 RUN python -m venv --without-pip /opt/watcher \
  && python -m venv /opt/build \
- && /opt/build/bin/pip install --quiet --no-deps --require-hashes -r build.lock \
- && /opt/build/bin/pip --python /opt/watcher/bin/python install --quiet --no-compile --no-deps --require-hashes -r requirements.lock
+ && /opt/build/bin/pip install --quiet --no-deps --require-hashes --only-binary :all: -r build.lock \
+ && /opt/build/bin/pip --python /opt/watcher/bin/python install --quiet --no-compile --no-deps --require-hashes \
+    --only-binary :all: -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY watcher ./watcher
 # Compiled here, as the image runs without writing anything, and without looking at the sources' times.

@@ -2,6 +2,9 @@
 
 PYTHON ?= python3
 TAG ?= operation-watcher:dev
+# What the tests of pods run, as podman calls what `make image` has built.
+WATCHER_IMAGE ?= localhost/$(TAG)
+CONTAINER_RUN ?= podman
 # Tests run side by side on all cores; TEST_ARGS="-n 0 -x -k name" for a closer look.
 TEST_ARGS ?= -n auto --dist worksteal
 UV_VERSION = 0.13.9
@@ -23,6 +26,9 @@ demo: .venv/.demo ## everything at once with no account: simulated API, daemon, 
 # A file and not phony, so that make deletes it when make alone is interrupted: .ci/foreground.py then stops the demo.
 .venv/.demo: .venv/.ready FORCE
 	@exec $(RUN_PY) -I -S .ci/foreground.py $@ $(RUN_PY) -m watcher demo $(DEMO_ARGS)
+
+# HEALTHCHECK is kept in Docker's format only.
+image: export BUILDAH_FORMAT = docker
 
 .PHONY: image
 image: ## build the container image, with docker, podman or buildah (TAG=name:tag), or IMAGE_BUILD="another builder"
@@ -50,16 +56,30 @@ test: .venv-dev/.ready ## all tests but the end-to-end ones, with coverage
 	$(DEV_PY) -m coverage report --include='watcher/core/*' --fail-under=100
 
 .PHONY: e2e
-e2e: .venv-dev/.ready ## end-to-end tests with a real Prometheus and browser; fails where one of them is missing
+e2e: has-containers e2e-daemon pods ## all end-to-end tests; fails where a program or the image is missing
+
+.PHONY: e2e-daemon
+e2e-daemon: .venv-dev/.ready ## of these, those without containers: with a real Prometheus and browser
 	@for program in promtool prometheus amtool chromium; do command -v $$program >/dev/null || \
-	{ echo "make e2e: needs $$program on the PATH (Debian: prometheus, prometheus-alertmanager, chromium)" >&2; exit 1; }; done
+	{ echo "make $@: needs $$program on the PATH (Debian: prometheus, prometheus-alertmanager, chromium)" >&2; exit 1; }; done
 	$(DEV_PY) -m pytest tests/e2e $(E2E_ARGS)
 
+# Two at a time where that can be: most of the time they wait for alerts, and each gets a network of its own (Linux, root).
+PODS_SIDE_BY_SIDE = $(shell unshare --net true 2>/dev/null && printf %s '-n 2 --dist loadfile --no-loadscope-reorder')
+
 .PHONY: pods
-pods: .venv-dev/.ready ## tests of image, manifests, pods and dashboard (after make image; needs kubectl and podman too)
-	@for program in promtool prometheus amtool kubectl; do command -v $$program >/dev/null || \
-	{ echo "make pods: needs $$program on the PATH" >&2; exit 1; }; done
-	$(DEV_PY) -m pytest tests/pods $(E2E_ARGS)
+pods: has-containers .venv-dev/.ready ## of these, those of the image, manifests, pods and dashboard (after make image)
+	@for program in promtool prometheus amtool; do command -v $$program >/dev/null || \
+	{ echo "make $@: needs $$program on the PATH (Debian: prometheus, prometheus-alertmanager)" >&2; exit 1; }; done
+	WATCHER_IMAGE=$(WATCHER_IMAGE) CONTAINER_RUN="$(CONTAINER_RUN)" $(DEV_PY) -m pytest tests/pods -rP \
+	$(PODS_SIDE_BY_SIDE) $(E2E_ARGS)
+
+.PHONY: has-containers
+has-containers:
+	@command -v $(firstword $(CONTAINER_RUN)) >/dev/null || \
+	{ echo "make: needs podman on the PATH, or CONTAINER_RUN=\"another podman\"; without: make e2e-daemon" >&2; exit 1; }
+	@$(CONTAINER_RUN) image inspect $(WATCHER_IMAGE) >/dev/null 2>&1 || \
+	{ echo "make: needs the image $(WATCHER_IMAGE): make image; without: make e2e-daemon" >&2; exit 1; }
 
 .PHONY: bench
 bench: .venv-dev/.ready ## measure: CPU, memory, requests per operation
@@ -101,7 +121,7 @@ clean: ## remove environments, caches and what was measured
 .PHONY: help
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
-	/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 # Environments. All of their content is pinned with hashes. pip runs from the outside: an environment without
 # a pip of its own is made in a tenth of the time. Nothing is compiled beforehand: what is imported is compiled then.

@@ -379,6 +379,15 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
                 unit="s",
             ),
             graph(
+                "Last discovery",
+                target(
+                    f"time() - max by (account) (operation_watcher_discovery_last_complete_timestamp_seconds{{{OF}}})",
+                    "{{account}}",
+                ),
+                unit="s",
+                description="Since every page of the account's lists was last read. Empty without discovery.",
+            ),
+            graph(
                 "Odd answers",
                 target(rate("operation_watcher_anomalies_total", "account, kind"), "{{account}} {{kind}}"),
             ),

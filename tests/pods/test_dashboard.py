@@ -29,6 +29,13 @@ QUERIES = [
     for target in panel["targets"]
 ]
 
+# The demo, which also discovers: what it sends, it registers.
+DEMO = """
+import asyncio
+from watcher.demo import demo
+asyncio.run(demo(operations=30, settings={"WATCHER_ACCOUNTS__0__DISCOVER": "true"}))
+"""
+
 
 def test_what_is_committed_is_what_is_generated(tmp_path: Path):
     folder = tmp_path / "grafana"
@@ -55,7 +62,7 @@ def watched(tmp_path_factory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("monitoring")
     for file in DEPLOY.glob("*.yaml"):
         (folder / file.name).write_text(file.read_text().replace("interval: 15s", "interval: 1s"))
-    demo = [sys.executable, "-m", "watcher", "demo", "--operations", "30"]
+    demo = [sys.executable, "-c", DEMO]
     process = subprocess.Popen(demo, env=environment({}), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until(lambda: answers("http://127.0.0.1:10617/-/ready"), within=30, what="the demo is ready at its usual port")

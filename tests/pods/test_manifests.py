@@ -15,23 +15,13 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from tests.support.containers import rendered
+from tests.support.containers import KUBERNETES, rendered, tool
 from tests.support.processes import ROOT
 from watcher.config import load
 
 DEPLOY = ROOT / "deploy"
-KUBERNETES = DEPLOY / "kubernetes"
 WAYS = ("example/native", "example/classic", "standalone")
 OPERATOR = "monitoring.coreos.com/v1"
-
-
-def tool(name: str) -> str:
-    """A program of the development environment, else one on the PATH."""
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
-    if found is None:
-        pytest.fail(f"needs {name}: it is in tests/requirements.lock, for Linux")
-    return found
 
 
 def run(*command: str | Path) -> str:
@@ -146,7 +136,11 @@ def test_app_and_watcher_share_the_socket_and_a_group(way: str):
         assert "emptyDir" not in volume or volume["emptyDir"]["sizeLimit"]
 
 
-def test_the_one_that_stands_alone_is_never_there_twice():
+def test_only_the_one_that_stands_alone_discovers_and_it_is_never_there_twice():
+    for way in WAYS:
+        (settings,) = [d["data"]["config.yaml"] for d in documents(way, "ConfigMap") if "config.yaml" in d["data"]]
+        (account,) = yaml.safe_load(settings)["accounts"]
+        assert account.get("discover", False) is (way == "standalone")
     (deployment,) = documents("standalone", "Deployment")
     assert deployment["spec"]["replicas"] == 1
     assert deployment["spec"]["strategy"] == {"type": "Recreate"}
@@ -180,6 +174,17 @@ def test_every_kustomization_of_the_tree_is_rendered_here():
 
 def test_the_dockerfile_is_clean():
     run(tool("hadolint"), "--failure-threshold", "style", "Dockerfile")
+
+
+def test_what_the_image_installs_is_pinned_by_hash_and_needs_no_compiler():
+    commands = re.sub(r"\\\n", "", (ROOT / "Dockerfile").read_text()).split("&&")
+    installing = [command for command in commands if " install " in command]
+    assert [command for command in installing if ".lock" not in command and "--no-index" not in command] == []
+    from_locks = [command for command in installing if ".lock" in command]
+    assert len(from_locks) == 2
+    for command in from_locks:
+        assert "--require-hashes" in command
+        assert "--only-binary :all:" in command
 
 
 def compose() -> dict[str, Any]:

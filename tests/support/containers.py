@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import functools
 import json
 import os
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -25,7 +28,7 @@ from tests.support.processes import ROOT
 
 IMAGE = os.environ.get("WATCHER_IMAGE", "localhost/operation-watcher:dev")
 GROUP = 65532
-EXAMPLE = ROOT / "deploy" / "kubernetes" / "example"
+KUBERNETES = ROOT / "deploy" / "kubernetes"
 
 
 @functools.cache
@@ -70,43 +73,70 @@ def container(name: str, *arguments: str, options: Sequence[str] = ()) -> Iterat
         podman("rm", "--force", "--time", "1", "--ignore", name, check=False)
 
 
+def tool(name: str) -> str:
+    """A program of the development environment, else one on the PATH."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        pytest.fail(f"needs {name}: it is in tests/requirements.lock, for Linux")
+    return found
+
+
 def rendered(kustomization: Path) -> list[dict[str, Any]]:
-    """What kustomize makes of a folder."""
-    for command in (["kubectl", "kustomize"], ["kustomize", "build"]):
-        if shutil.which(command[0]) is None:
-            continue
-        done = subprocess.run([*command, str(kustomization)], capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
-        return [document for document in yaml.safe_load_all(done.stdout) if document]
-    pytest.fail("needs kubectl 1.21 or newer, or kustomize, on the PATH")
+    """What kustomize makes of a folder; a copy that may be changed."""
+    return copy.deepcopy(_rendered(kustomization))
+
+
+@functools.cache
+def _rendered(kustomization: Path) -> list[dict[str, Any]]:
+    command = [tool("kubectl"), "kustomize", str(kustomization)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
 
 
 class Pod:
-    """The example app with its watcher, from the manifests, run by `podman play kube` on this machine's network.
+    """A pod of the manifests, run by `podman play kube` on this machine's network: the example app with its watcher.
 
     What podman 4.3 does not know is changed, and nothing else: a native sidecar goes among the containers, fsGroup
     becomes the app's group, probes are the test's own, and the names of Services become addresses of loopback.
     Configuration and secrets become folders, `configuration` and `secret`, so that a test can change them as the
-    kubelet does.
+    kubelet does. A claim becomes a volume, NAME-claim. An emptyDir becomes a volume called as the manifest calls it, so
+    all get the pod's name, or two pods would share them. `secrets` are those that the operator makes by hand.
     """
 
-    def __init__(self, folder: Path, name: str, kind: str = "native") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        way: str = "example/native",
+        *,
+        deployment: str = "example-app",
+        secrets: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    ) -> None:
         self.name = name
         self.watcher, self.app = f"{name}-watcher", f"{name}-app"
         self.folder = folder / name
-        documents = rendered(EXAMPLE / kind)
-        self._content = {
+        documents = rendered(KUBERNETES / way)
+        self._content = dict(secrets) | {
             document["metadata"]["name"]: _content(document)
             for document in documents
             if document["kind"] in {"ConfigMap", "Secret"}
         }
-        self.spec = next(d for d in documents if d["metadata"]["name"] == "example-app" and d["kind"] == "Deployment")[
-            "spec"
-        ]["template"]["spec"]
+        (template,) = [
+            document["spec"]["template"]
+            for document in documents
+            if (document["kind"], document["metadata"]["name"]) == ("Deployment", deployment)
+        ]
+        self.spec = template["spec"]
         self.spec["containers"] += self.spec.pop("initContainers", [])
-        self.configuration, self.secret, self.data = Path(), Path(), Path()
+        self.configuration, self.secret = Path(), Path()
         for volume in self.spec["volumes"]:
             self._put_in_a_folder(volume)
+            if "persistentVolumeClaim" in volume:
+                volume["persistentVolumeClaim"] = {"claimName": f"{name}-claim"}
+        for item in (*self.spec["volumes"], *(m for one in self.spec["containers"] for m in one["volumeMounts"])):
+            item["name"] = f"{name}-{item['name']}"
         for each in self.spec["containers"]:
             _adapt(each)
 
@@ -119,7 +149,7 @@ class Pod:
     def keep_data_in(self, folder: Path) -> None:
         """Use a folder of this machine for the state."""
         os.chown(folder, GROUP, GROUP)
-        (volume,) = [each for each in self.spec["volumes"] if each["name"] == "watcher-data"]
+        (volume,) = [each for each in self.spec["volumes"] if each["name"] == f"{self.name}-watcher-data"]
         volume.pop("emptyDir")
         volume["hostPath"] = {"path": str(folder), "type": "Directory"}
 
@@ -139,6 +169,9 @@ class Pod:
         podman("play", "kube", "--network", "host", file)
         try:
             yield self
+        except BaseException:
+            print(podman("pod", "logs", "--tail", "50", self.name, check=False).stdout)
+            raise
         finally:
             self.down()
 
@@ -155,21 +188,21 @@ class Pod:
         source = volume.get("configMap", {}).get("name") or volume.get("secret", {}).get("secretName")
         if source is None:
             return
-        name = volume["name"]
         folder = self.folder / source
         # A secret that two containers mount is one folder.
         folder.mkdir(parents=True, exist_ok=True)
-        for key, text in self._content[source].items():
+        content = self._content[source]
+        for key, text in content.items():
             file = folder / key
             file.unlink(missing_ok=True)
             file.write_text(text.replace("http://simulator:", "http://127.0.0.1:"))
             os.chown(file, 0, GROUP)
             file.chmod(0o440 if "secret" in volume else 0o444)
-        match name:
-            case "watcher-config":
-                self.configuration = folder
-            case "watcher-secret":
-                self.secret = folder
+        if "config.yaml" in content:
+            self.configuration = folder
+        if "auth_token" in content:
+            self.secret = folder
+        name = volume["name"]
         volume.clear()
         volume.update(name=name, hostPath={"path": str(folder), "type": "Directory"})
 
