@@ -292,6 +292,19 @@ def test_no_answer_changes_nothing_however_often():
     assert [step.operation for step in after(operation, *map(unanswered, range(100)))] == [operation] * 100
 
 
+def test_a_refusal_of_what_was_shown_before_is_believed_at_the_fourth_in_a_row():
+    steps = after(a_running_operation(), *(refused(minute) for minute in range(4)))
+    assert [step.operation.phase for step in steps] == [Phase.FOLLOWED] * 3 + [Phase.FINAL]
+    assert [step.events for step in steps[:3]] == [()] * 3
+    assert steps[-1].operation.status is Status.REJECTED
+
+
+def test_a_refusal_of_what_is_shown_again_is_forgotten():
+    steps = after(a_running_operation(), refused(1), refused(2), refused(3), seen(seconds=4), refused(5))
+    assert steps[3].operation.missed == 0
+    assert steps[4].operation.phase is Phase.FOLLOWED
+
+
 def test_a_refusal_rejects_at_once_and_counts():
     step = observe(an_operation(), refused(), at(0.1), RULES)
     assert step.operation.status is Status.REJECTED

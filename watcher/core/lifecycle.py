@@ -46,7 +46,7 @@ UNSETTLED_AT_MOST: Micros = 10 * MINUTE
 """Settling reads that fail for so long end the settling: the stats are final as they are."""
 
 SLOW_TRIES = 3
-"""How often a 404 beyond the grace must be repeated, slowly, before it is believed."""
+"""How often a 404 beyond the grace, or a 400 of what was shown before, must be repeated, slowly, to be believed."""
 
 WORDS: Mapping[str, Status] = {
     status.value: status for status in (Status.SCHEDULED, Status.PROCESSING, Status.COMPLETED, Status.CANCELED)
@@ -176,6 +176,10 @@ def _misses(operation: Operation, missing: Missing, now: Moment, rules: Rules) -
 
 
 def _is_rejected(operation: Operation, refused: Refused, now: Moment, _rules: Rules) -> Step:
+    # Upstream has shown it under this id, so the id is not malformed: one 400 proves nothing.
+    if operation.status is not Status.UNSEEN and operation.missed < SLOW_TRIES:
+        since = now.at if operation.missing_since is None else operation.missing_since
+        return Step(operation=operation.with_(missing_since=since, missed=operation.missed + 1))
     return _finish(operation, Status.REJECTED, refused.timing, now)
 
 

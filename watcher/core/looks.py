@@ -107,9 +107,9 @@ def next_plan(
                 return Plan(due, due, "scheduled: the longer it has waited, the less often")
             promised = max(look.since, asked) + freshness
             return Plan(promised - _margin(look, freshness, latency), promised, "freshness after the last look")
-        case Missing() if operation.missed:
+        case Missing() | Refused() if operation.missed:
             due = now.tick + SLOW_TRY_EVERY
-            return Plan(due, due, "a slow try after the not-found grace", due)
+            return Plan(due, due, "a slow try before it is given up", due)
         case Missing():
             due = now.tick + _growing(freshness, look.fruitless, MISSING_AT_MOST)
             return Plan(due, due, "not shown yet, within the not-found grace", due)
