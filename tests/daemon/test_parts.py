@@ -94,6 +94,7 @@ class Kept(FailingStore):
     """Counts and prunes fail on demand, each by itself."""
 
     pruning_fails = False
+    touching_fails = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,6 +103,12 @@ class Kept(FailingStore):
     async def count_untold(self) -> int:
         self._check()
         return await super().count_untold()
+
+    async def touch(self) -> None:
+        if self.touching_fails:
+            message = "database or disk is full"
+            raise StoreUnusable(message)
+        await super().touch()
 
     async def prune(self, now: Instant, *, keep_since: Instant, limit: int) -> int:
         if self.pruning_fails:
@@ -196,13 +203,28 @@ def test_a_store_that_fails_only_when_it_is_looked_after_is_told_and_recovers_on
             assert one.troubles == ["database or disk is full"] * 2
             one.store.fails = False
             one.store.pruning_fails = True
-            await asyncio.sleep(18)
-            assert len(one.troubles) == 2
-            await asyncio.sleep(2)
-            assert len(one.troubles) == 3
+            await asyncio.sleep(10)
+            assert one.troubles == ["database or disk is full"] * 4
             one.store.pruning_fails = False
+            await asyncio.sleep(5)
+            assert one.troubles[4:] == ["recovered"]
             await asyncio.sleep(60)
-            assert one.troubles[3:] == ["recovered"]
+            assert one.troubles[5:] == []
+
+    run_virtually(main())
+
+
+def test_a_store_that_somebody_could_not_write_is_tried_every_five_seconds_until_writing_works():
+    async def main() -> None:
+        async with house() as one:
+            await asyncio.sleep(1)
+            one.store.touching_fails = True
+            one.keeping.doubt_store()
+            await asyncio.sleep(10)
+            assert one.troubles == ["database or disk is full"] * 2
+            one.store.touching_fails = False
+            await asyncio.sleep(5)
+            assert one.troubles[2:] == ["recovered"]
 
     run_virtually(main())
 
