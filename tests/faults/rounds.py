@@ -13,11 +13,17 @@ import yaml
 
 from tests.faults.upstream_faults import UpstreamFault
 from tests.support.meddling import Meddler, Port
-from tests.support.processes import Daemon, Simulator, answers, daemon_of, simulating, until
+from tests.support.processes import Daemon, Simulator, answers, cpu_seconds, daemon_of, simulating, until
 
 TROUBLE_SECONDS = 14.0
 RECOVERY_SECONDS = 150.0
 PER_SECOND = 2
+BUSY_AT_MOST = 0.5
+"""Of one core, for all the faults of a round together."""
+
+MEMORY_AT_MOST_MIB = 96.0
+"""More than before the faults, for all of a round together; giants have a bound of their own."""
+
 FRESHNESS_SECONDS = 2
 LIVES = ("6s", "8s", "22s", "24s")
 LATE_LIVES = ("36s", "37s", "38s", "39s")
@@ -104,6 +110,7 @@ class _Round:
         self.daemon = daemon
         self.cases = cases
         self.unwell: list[str] = []
+        self.busy = 0.0
         self.samples: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
 
     def play(self) -> None:
@@ -113,7 +120,7 @@ class _Round:
         self._register()
         time.sleep(3)
         assert self.daemon.process is not None
-        before = _memory_mib(self.daemon.process.pid, reset=True)
+        before, worked = _memory_mib(self.daemon.process.pid, reset=True), cpu_seconds(self.daemon.process.pid)
         self._strike()
         asked = {case.number: case.port.met for case in self.cases}
         counts = self._asked_by_account()
@@ -121,6 +128,7 @@ class _Round:
         while time.monotonic() - began < TROUBLE_SECONDS:
             self._look()
             time.sleep(1)
+        self.busy = (cpu_seconds(self.daemon.process.pid) - worked) / (time.monotonic() - began)
         codes = self._codes()
         after = self._asked_by_account()
         for case in self.cases:
@@ -133,6 +141,7 @@ class _Round:
         self._recover()
         self._compare()
         assert self.daemon.terminate(10) == 0
+        assert self.daemon.complaints() == ""
 
     def _send(self, case: Case, life: str) -> str:
         answer = httpx.post(
@@ -225,6 +234,10 @@ class _Round:
             most = PER_SECOND * (TROUBLE_SECONDS + 4) + 4
             if case.seen.requests > most:
                 wrong.append(f"{case.seen.requests} requests in {TROUBLE_SECONDS} s")
+            if self.busy > BUSY_AT_MOST:
+                wrong.append(f"{self.busy:.0%} of a core")
+            if case.seen.memory_mib > MEMORY_AT_MOST_MIB:
+                wrong.append(f"{case.seen.memory_mib:.0f} MiB more")
             if self.unwell:
                 wrong.append(f"not healthy or ready: {self.unwell}")
 

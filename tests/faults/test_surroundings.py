@@ -27,6 +27,7 @@ from tests.support.processes import (
     Simulator,
     account,
     answers,
+    cpu_seconds,
     daemon_of,
     environment,
     simulating,
@@ -38,6 +39,7 @@ from watcher.simulator.ids import make_id
 Promised = Callable[[str, str], See]
 LAUNCH = Path(__file__).parent / "launch.py"
 NUMBER = 12
+PER_SECOND = 20
 GOES_ON = "following and scraping go on; afterwards everything is told once and counted exactly"
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
@@ -50,6 +52,7 @@ class Following:
         self.simulator = simulator
         self.daemon = daemon
         self.ids: list[str] = []
+        self.began = time.monotonic()
 
     def track_some(self, *, shortest: float = 3, longest: float = 9) -> None:
         """More operations, upstream and here."""
@@ -87,10 +90,17 @@ class Following:
         failed = self.daemon.value("twilio_push_notifications_finished_total", account="main", state="failed")
         assert (self.counted(), failed) == (len(self.ids), len(self.ids))
         assert self.is_well()
+        assert self.asked_per_second() < PER_SECOND + 1
+        assert "Traceback" not in self.daemon.complaints()
         if told:
             ends = self.ends()
             assert sorted(ends) == sorted(self.ids)
         return took
+
+    def asked_per_second(self) -> float:
+        """Requests to upstream since the first, two seconds allowed for the first few."""
+        asked = sum(entry["endpoint"] in ("fetch", "list") for entry in self.simulator.requests()["last"])
+        return asked / (time.monotonic() - self.began + 2)
 
     def ends(self) -> list[str]:
         """The operations whose end was told; one that was told again counts once."""
@@ -124,7 +134,7 @@ def following(tmp_path: Path) -> Iterator[Following]:
 
 def settings(folder: Path, simulator: Simulator, **changes: Any) -> dict[str, Any]:
     return {
-        "accounts": [account(simulator.base_url, folder, max_requests_per_second=20, **changes)],
+        "accounts": [account(simulator.base_url, folder, max_requests_per_second=PER_SECOND, **changes)],
         "polling": {"freshness": "1s", "settle_after": ["1s"], "request_timeout": "2s"},
     }
 
@@ -541,8 +551,3 @@ def test_the_port_is_taken(following: Following, promised: Promised) -> None:
         assert following.daemon.process is not None
         assert following.daemon.process.wait(20) == 2
     see(following.daemon.stderr.read_text().strip()[:120])
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
