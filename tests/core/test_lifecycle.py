@@ -536,6 +536,13 @@ def test_oddities_of_settling_reads_are_anomalies_too():
     assert observe(a_settling_operation(), read, at(30), RULES).anomalies == ("stats_missing",)
 
 
+def test_a_clock_that_was_set_back_by_hours_puts_off_no_settling():
+    ahead = a_settling_operation(learned_at=at(3600).at)
+    read, early = seen("COMPLETED", updated_at=None), seen("COMPLETED", seconds=3599, updated_at=None)
+    assert observe(ahead, read, at(0.1), RULES).operation.settled == 1
+    assert observe(ahead, early, at(3600), RULES).operation.settled == 0
+
+
 def test_a_stale_settling_read_settles_nothing():
     operation = a_settling_operation()
     step = observe(operation, seen("COMPLETED", updated_at=CREATED, stats=Stats(sent=0)), at(30), RULES)
