@@ -20,9 +20,10 @@ from watcher.core.attempt import Attempt, Endpoint
 from watcher.core.condition import Began, Trouble
 from watcher.core.errors import OperatorError, StoreUnusable
 from watcher.core.governor import Verdict
-from watcher.core.model import DAY, SECOND, Instant, Source
+from watcher.core.model import DAY, MINUTE, SECOND, Instant, Source
 from watcher.core.settings import Account
 from watcher.daemon.accounts import identities, open_upstream
+from watcher.daemon.complaints import Complaints
 from watcher.daemon.ears import Ears
 from watcher.daemon.fleet import Fleet
 from watcher.daemon.housekeeping import PRUNE_BATCH, Housekeeping
@@ -85,6 +86,22 @@ async def test_who_hears_counts_it_and_tells_only_the_edges():
     assert value(instruments, "operation_watcher_api_request_duration_seconds_sum", **labels) == 0.5
     assert value(instruments, "operation_watcher_anomalies_total", account="main", kind="stale_answer") == 1
     assert value(instruments, "operation_watcher_detection_delay_seconds_sum", account="main") == 2
+
+
+async def test_a_thousand_equal_complaints_of_the_event_loop_are_one_line_a_minute():
+    writer, ticks = Remembering(), [0]
+    complaints = Complaints(Log(writer), lambda: ticks[0])
+    loop = asyncio.get_running_loop()
+    with complaints.heard():
+        for ticks[0] in (1, 2, MINUTE, MINUTE + 1):
+            for _ in range(1000):
+                loop.call_exception_handler({"message": "no room", "exception": OSError(24, "too many open files")})
+            loop.call_exception_handler({"message": "a bug", "exception": ValueError("7")})
+            loop.call_exception_handler({"message": "an oddity"})
+    assert (writer.told("loop.troubled"), writer.told("loop.failed")) == (2, 4)
+    assert b'"reason":"no room: [Errno 24] too many open files"' in writer.lines[0]
+    assert b"ValueError: 7" in writer.lines[1]
+    assert loop.get_exception_handler() is None
 
 
 # ── housekeeping ──────────────────────────────────────────────────────────────────────────────────────────────────────
