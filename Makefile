@@ -6,6 +6,8 @@ TAG ?= operation-watcher:dev
 TEST_ARGS ?= -n auto --dist worksteal
 # Each of these has a target of its own.
 TESTED_ALONE = e2e pods faults soak
+# Faults wait more than they work, so more of them than cores go side by side.
+FAULTS_ARGS ?= -n 4 --dist loadgroup
 UV_VERSION = 0.13.9
 
 # Compiled modules are kept: most processes that tests start live for less time than compiling takes.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.faults.conftest import See
 from tests.faults.rounds import Seen, play
@@ -67,7 +68,12 @@ def rounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rounds]:
     elsewhere.close()
 
 
-@pytest.mark.parametrize("name", NAMES)
+def grouped(names: Sequence[str], group: Callable[[int], str]) -> list[ParameterSet]:
+    """With several workers, faults of one round stay together."""
+    return [pytest.param(name, marks=pytest.mark.xdist_group(group(at))) for at, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("name", grouped(NAMES, lambda at: f"round{at // AT_ONCE}"))
 def test_whatever_upstream_does_nothing_is_lost(name: str, rounds: Rounds, promised: Callable[[str, str], See]) -> None:
     fault, seen = rounds.seen(name)
     see = promised(fault.name, fault.promised)
@@ -76,7 +82,7 @@ def test_whatever_upstream_does_nothing_is_lost(name: str, rounds: Rounds, promi
     see(seen.words())
 
 
-@pytest.mark.parametrize("name", GIANTS)
+@pytest.mark.parametrize("name", grouped(GIANTS, lambda at: f"giant{at}"))
 def test_giant_bodies_cost_little_memory(name: str, rounds: Rounds, promised: Callable[[str, str], See]) -> None:
     fault, seen = rounds.seen(name)
     see = promised(fault.name, fault.promised)

@@ -179,7 +179,7 @@ class Daemon:
 
     def complaints(self) -> str:
         """What stands on standard error, and tracebacks on standard output."""
-        told = self.stdout.read_text(errors="replace")
+        told = self.stdout.read_text(errors="replace") if self.stdout.exists() else ""
         return self.stderr.read_text() + (told if "Traceback" in told else "")
 
     def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
