@@ -1,194 +1,46 @@
-"""Thirty days and a million operations in virtual time, with weekly outages, token rotations and limits that move."""
+"""A month and a million operations: two accounts of half a million, each in a process of its own."""
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import json
 import os
-import random
-import time
-from collections import Counter
-from collections.abc import Sequence
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
-import msgspec
+from tests.support.processes import environment
 
-from tests.support.rig import Rig, following, running
-from tests.support.virtual import EPOCH, run_virtually, virtual_clock
-from watcher.core.census import Retention
-from watcher.core.errors import OperatorError
-from watcher.core.model import DAY, HOUR, SECOND, Micros
-from watcher.core.totals import NOTIFICATIONS, OPERATIONS, RECIPIENTS, UNADDRESSABLE
-from watcher.logs import LineWriter, Log
-from watcher.simulator import Upstream
-from watcher.simulator.fault_types import Fault
-from watcher.simulator.scenario import Limits, Scenario, parse_scenario
-from watcher.store.memory import MemoryStore
-from watcher.telling import Teller
-
-OPERATIONS_IN_ALL = int(os.environ.get("SOAK_OPERATIONS", "1000000"))
-DAYS = 30
-BATCH = 1000
-KEEP: Micros = HOUR
-DAY_SECONDS = 86_400.0
-OUTAGE_HOURS = 6
-STARTED = round(EPOCH * SECOND)
-
-SCENARIO = """
-retention: 1d
-latency: 20ms..200ms
-population:
-  {lifetime: 5s..2m, recipients: 1..1000, share_failing: 0.05, share_unaddressable: 0.05, share_canceled: 0.03}
-"""
-OUTAGES: Sequence[list[Fault]] = (
-    [Fault(kind="status", status=503)],
-    [Fault(kind="reset")],
-    [Fault(kind="silent")],
-    [Fault(kind="garbage")],
-)
+SCRIPT = Path(__file__).parent / "month.py"
+OPERATIONS = int(os.environ.get("SOAK_OPERATIONS", "1000000"))
+PARTS = 2
+LATE_AT_MOST_SECONDS = 120
 
 
-class Month:
-    """The world around the loop: what comes, what breaks, what is true, and what was measured."""
-
-    def __init__(self, scenario: Scenario) -> None:
-        self.scenario = scenario
-        self.upstream = Upstream(scenario, STARTED)
-        self.truth: Counter[tuple[str, ...]] = Counter()
-        self.told = 0
-        self.ends: Counter[str] = Counter()
-        self.rss_by_day: list[float] = []
-        self.token = scenario.accounts[0].auth_token
-        self.is_lagging = False
-        self.unauthorized = 0
-
-    def secret(self) -> str:
-        """The token as mounted; unreadable for a moment while it is being replaced."""
-        if self.is_lagging:
-            raise OperatorError("the secret is being replaced")
-        return self.token
-
-    def send(self, now: int) -> str:
-        """One more operation; what will be true of it is noted."""
-        life = self.upstream.world.send(self.scenario.accounts[0].account_id, now)
-        self.truth[OPERATIONS, life.outcome.lower()] += 1
-        for state in ("sent", "failed", "canceled"):
-            self.truth[NOTIFICATIONS, state] += getattr(life.final, state)
-        self.truth[RECIPIENTS,] += life.final.recipients
-        self.truth[UNADDRESSABLE,] += life.final.unaddressable
-        return life.id
-
-    async def tell(self, lines: Sequence[bytes]) -> None:
-        """Counts what is told."""
-        self.told += len(lines)
-        for line in lines:
-            if b'"operation.finished"' in line:
-                self.ends[json.loads(line)["outcome"]] += 1
-
-    async def break_weekly(self) -> None:
-        for outage in (*OUTAGES, *OUTAGES):
-            await asyncio.sleep(6.5 * DAY_SECONDS)
-            self.upstream.set_faults(outage, 0)
-            await asyncio.sleep(OUTAGE_HOURS * 3600)
-            self.upstream.set_faults([], 0)
-            await asyncio.sleep(0.5 * DAY_SECONDS - OUTAGE_HOURS * 3600)
-
-    async def rotate_daily(self) -> None:
-        for day in range(DAYS):
-            await asyncio.sleep(DAY_SECONDS)
-            self.token = f"token-{day}"
-            # Upstream knows the new token before the mounted file does.
-            self.is_lagging = day % 3 == 0
-            self.upstream.set_accounts([msgspec.structs.replace(self.upstream.accounts[0], auth_token=self.token)])
-            await asyncio.sleep(60)
-            self.is_lagging = False
-
-    async def move_limits(self) -> None:
-        chance = random.Random(30)
-        while True:
-            await asyncio.sleep(3 * 3600)
-            self.upstream.set_limits(
-                Limits(
-                    requests_per_second=chance.choice((None, 1.0, 2.0, 5.0)),
-                    max_concurrent=chance.choice((None, 1, 2, 4)),
-                )
-            )
-
-    async def keep_house(self, rig: Rig, store: MemoryStore, teller: Teller) -> None:
-        while True:
-            await asyncio.sleep(300)
-            teller.wake()
-            self.unauthorized += sum("unauthorized" in str(one).lower() for one in rig.heard.conditions)
-            rig.heard.attempts.clear()
-            rig.heard.conditions.clear()
-            rig.heard.delays.clear()
-            rig.heard.anomalies.clear()
-            self.upstream.ledger.entries.clear()
-            now = rig.clock.now().at
-            while await store.prune(now, keep_since=now - KEEP, limit=2000):
-                pass
-
-    async def measure_daily(self) -> None:
-        while True:
-            await asyncio.sleep(DAY_SECONDS)
-            gc.collect()
-            pages = int(Path("/proc/self/statm").read_text().split()[1])
-            self.rss_by_day.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+def live(folder: Path) -> list[dict[str, Any]]:
+    """What each process says of its month."""
+    running = []
+    for part in range(PARTS):
+        command = [sys.executable, str(SCRIPT), str(part), str(OPERATIONS // PARTS)]
+        with (folder / f"{part}.json").open("wb") as out:
+            running.append(subprocess.Popen(command, env=environment({}), stdout=out))
+    assert [process.wait() for process in running] == [0] * PARTS
+    return [json.loads((folder / f"{part}.json").read_text()) for part in range(PARTS)]
 
 
-async def live_a_month() -> tuple[Month, dict[tuple[str, ...], float], int]:
-    """All of it; the month, the counters, and how many events are untold at the end."""
-    month = Month(parse_scenario(SCENARIO))
-    store = MemoryStore()
-    settings = following(freshness=60.0, settle_after=(30.0,), retention=Retention(max_operations=100))
-    assert virtual_clock().now().at == STARTED
-    async with running(
-        month.scenario, store=store, upstream=month.upstream, settings=settings, secret=month.secret
-    ) as rig:
-        teller = Teller(store, Log(LineWriter()), month.tell, lambda: rig.clock.now().at)
-        beside = [
-            asyncio.create_task(one)
-            for one in (
-                teller.run(),
-                month.break_weekly(),
-                month.rotate_daily(),
-                month.move_limits(),
-                month.keep_house(rig, store, teller),
-                month.measure_daily(),
-            )
-        ]
-        batches = OPERATIONS_IN_ALL // BATCH
-        for _ in range(batches):
-            now = rig.clock.now().at
-            await rig.track([month.send(now) for _ in range(BATCH)])
-            await asyncio.sleep(DAYS * DAY_SECONDS / batches)
-        await rig.until(lambda: rig.watch.unfinished == 0, within=DAY_SECONDS)
-        teller.wake()
-        await asyncio.sleep(2)
-        untold = await store.count_untold()
-        for task in beside:
-            task.cancel()
-        totals = dict(rig.snapshot().totals)
-        assert rig.clock.now().at - STARTED > DAYS * DAY
-    return month, totals, untold
-
-
-def test_a_month_passes_without_loss_without_drift_and_with_flat_memory() -> None:
-    began = time.monotonic(), time.process_time()
-    month, totals, untold = run_virtually(live_a_month())
-    took = time.monotonic() - began[0], time.process_time() - began[1]
-    wrong = {key: (totals.get(key, 0), true) for key, true in month.truth.items() if totals.get(key, 0) != true}
-    early, late = max(month.rss_by_day[9:19]), max(month.rss_by_day[19:])
-    print(
-        f"{OPERATIONS_IN_ALL} operations in {DAYS} days, {sum(month.upstream.ledger.counts.values())} requests, "
-        f"{month.told} events; days 10 to 19 {early:.1f} MiB, later {late:.1f} MiB; "
-        f"{took[0]:.0f} s ({took[1]:.0f} s of CPU)"
-    )
-    assert wrong == {}
-    assert untold == 0
-    assert sum(month.ends.values()) == OPERATIONS_IN_ALL // BATCH * BATCH
-    assert {(OPERATIONS, outcome): number for outcome, number in month.ends.items()} == {
-        key: number for key, number in month.truth.items() if key[0] == OPERATIONS
-    }
-    assert late <= early * 1.1
+def test_a_month_passes_without_loss_without_drift_and_with_flat_memory(tmp_path: Path) -> None:
+    months = live(tmp_path)
+    for month in months:
+        print({key: value for key, value in month.items() if not key.endswith("_by_day")})
+        print({key: [round(one, 1) for one in value] for key, value in month.items() if key.endswith("_by_day")})
+    assert sum(month["sent"] for month in months) == OPERATIONS
+    for month in months:
+        assert month["wrong"] == []
+        assert month["untold"] == 0
+        assert month["ends"] == month["true_ends"]
+        assert sum(month["ends"].values()) == month["sent"]
+        assert {"throttled", "unreachable", "unauthorized"} <= month["troubles"].keys()
+        assert len(month["lag_seconds_by_day"]) >= 29
+        assert max(month["lag_seconds_by_day"]) < LATE_AT_MOST_SECONDS
+        rss = month["rss_mib_by_day"]
+        assert max(rss[19:]) <= max(rss[9:19]) * 1.1
