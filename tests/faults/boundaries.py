@@ -6,6 +6,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
 from typing import Any
 
 CRASHED = 99
@@ -43,7 +44,7 @@ class Counting(sqlite3.Connection):
             boundaries.meet(f"{work}: after COMMIT")
         return cursor
 
-    def executemany(self, sql: str, rows: Iterable[Any]) -> sqlite3.Cursor:  # type: ignore[override]
+    def executemany(self, sql: str, rows: Iterable[Any]) -> sqlite3.Cursor:
         rows = list(rows)
         if not rows:
             return super().executemany(sql, rows)
@@ -79,7 +80,7 @@ def _statements(script: str) -> Iterator[str]:
 
 def _work() -> str:
     """The piece of the store's work that a statement belongs to."""
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     name = "open: settings"
     while frame is not None and frame.f_back is not None:
         module = frame.f_globals["__name__"]

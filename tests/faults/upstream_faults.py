@@ -141,7 +141,7 @@ def replaced(field: str, value: str) -> Act:
     """Raw JSON in place of a field of every row."""
 
     def change(body: Any) -> bytes:
-        marked = rows(lambda row: {**row, field: "\x01"} if isinstance(row, dict) else row)(body)
+        marked = rows(lambda row: {**row, field: "\x01"})(body)
         return json.dumps(marked).encode().replace(b'"\\u0001"', value.encode())
 
     return changes(change)
