@@ -250,9 +250,9 @@ def test_the_store_is_a_directory_that_nobody_may_write(following: Following, pr
 
 def test_the_disk_is_slow(following: Following, promised: Promised) -> None:
     see = promised(
-        "each write takes a second", "no scrape waits for the disk; everything is told once, counted exactly"
+        "each write takes three seconds", "no scrape waits for the disk; everything is told once, counted exactly"
     )
-    launch(following, "disk=1")
+    launch(following, "disk=3")
     following.track_some()
     slowest = 0.0
     end = time.monotonic() + 10
@@ -262,7 +262,7 @@ def test_the_disk_is_slow(following: Following, promised: Promised) -> None:
         slowest = max(slowest, time.monotonic() - began)
         time.sleep(0.1)
     following.all_ends_well()
-    assert slowest < 1
+    assert slowest < 3
     see(f"the slowest scrape took {slowest * 1000:.0f} ms; all told and counted")
 
 
@@ -480,7 +480,7 @@ def test_scrapers_that_read_slowly_or_ask_in_halves(following: Following, promis
     took = following.all_ends_well()
     for one in (*slow, *half):
         one.close()
-    assert slowest < 2
+    assert slowest < 5
     see(f"the slowest of 20 scrapes took {slowest * 1000:.0f} ms; all told and counted in {took:.0f} s")
 
 
