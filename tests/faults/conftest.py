@@ -11,7 +11,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "fault"
-AT_LEAST = 60
 Row: TypeAlias = dict[str, str]
 
 See: TypeAlias = Callable[[str], None]

@@ -42,7 +42,11 @@ def crash_everywhere(folder: Path) -> list[dict[str, Any]]:
         command = [sys.executable, str(SCRIPT), str(folder / str(part)), str(part), str(PARTS)]
         with (folder / f"{part}.json").open("wb") as out:
             running.append(subprocess.Popen(command, env=environment({}), stdout=out))
-    assert [process.wait() for process in running] == [0] * PARTS
+    try:
+        assert [process.wait() for process in running] == [0] * PARTS
+    finally:
+        for process in running:
+            process.kill()
     return [json.loads((folder / f"{part}.json").read_text()) for part in range(PARTS)]
 
 

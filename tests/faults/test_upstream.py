@@ -68,6 +68,11 @@ def rounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rounds]:
     elsewhere.close()
 
 
+def test_all_faults_are_distinct_and_enough() -> None:
+    names = [*NAMES, *GIANTS]
+    assert len(names) == len(set(names)) >= 60
+
+
 def grouped(names: Sequence[str], group: Callable[[int], str]) -> list[ParameterSet]:
     """With several workers, faults of one round stay together."""
     return [pytest.param(name, marks=pytest.mark.xdist_group(group(at))) for at, name in enumerate(names)]
