@@ -7,6 +7,10 @@ WATCHER_IMAGE ?= localhost/$(TAG)
 CONTAINER_RUN ?= podman
 # Tests run side by side on all cores; TEST_ARGS="-n 0 -x -k name" for a closer look.
 TEST_ARGS ?= -n auto --dist worksteal
+# Each of these has a target of its own.
+TESTED_ALONE = e2e pods faults soak
+# Faults wait more than they work, so more of them than cores go side by side.
+FAULTS_ARGS ?= -n 4 --dist loadgroup
 UV_VERSION = 0.13.9
 
 # Compiled modules are kept: most processes that tests start live for less time than compiling takes.
@@ -48,9 +52,9 @@ check: .venv-dev/.ready ## format, lint, layers, types; quickest first
 	$(DEV_PY) -m mypy
 
 .PHONY: test
-test: .venv-dev/.ready ## all tests but the end-to-end ones, with coverage
+test: .venv-dev/.ready ## all tests but the end-to-end ones, faults and the soak, with coverage
 	$(DEV_PY) -m coverage erase
-	$(DEV_PY) -m coverage run -m pytest tests --ignore=tests/e2e --ignore=tests/pods $(TEST_ARGS)
+	$(DEV_PY) -m coverage run -m pytest tests $(TESTED_ALONE:%=--ignore=tests/%) $(TEST_ARGS)
 	$(DEV_PY) -m coverage combine --quiet
 	$(DEV_PY) -m coverage report
 	$(DEV_PY) -m coverage report --include='watcher/core/*' --fail-under=100
@@ -80,6 +84,14 @@ has-containers:
 	{ echo "make: needs podman on the PATH, or CONTAINER_RUN=\"another podman\"; without: make e2e-daemon" >&2; exit 1; }
 	@$(CONTAINER_RUN) image inspect $(WATCHER_IMAGE) >/dev/null 2>&1 || \
 	{ echo "make: needs the image $(WATCHER_IMAGE): make image; without: make e2e-daemon" >&2; exit 1; }
+
+.PHONY: faults
+faults: .venv-dev/.ready ## what can go wrong, with real processes and sockets, and a crash at every write; build/faults.md
+	$(DEV_PY) -m pytest tests/faults $(FAULTS_ARGS)
+
+.PHONY: soak
+soak: .venv-dev/.ready ## a month and a million operations in virtual time (SOAK_OPERATIONS for another number)
+	$(DEV_PY) -m pytest tests/soak -s $(SOAK_ARGS)
 
 .PHONY: bench
 bench: .venv-dev/.ready ## measure: CPU, memory, requests per operation
@@ -115,7 +127,7 @@ audit: .venv-supply/.ready ## known vulnerabilities of what is inside; says so w
 .PHONY: clean
 clean: ## remove environments, caches and what was measured
 	rm -rf .venv .venv-dev .venv-lock .venv-supply .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	rm -rf dist htmlcov .coverage .coverage.*
+	rm -rf build dist htmlcov .coverage .coverage.*
 	find watcher tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 .PHONY: help

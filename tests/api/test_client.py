@@ -24,6 +24,7 @@ from watcher.core.errors import OperatorError
 from watcher.core.governor import Governor, Share, Verdict
 from watcher.core.model import SECOND
 from watcher.core.observation import Missing, Observation, Page, Refused, Seen, Trouble, Unanswered
+from watcher.core.wire import TOKEN_AT_MOST
 from watcher.simulator import SimulatedTransport, Upstream, parse_scenario
 
 MIB = 1024 * 1024
@@ -75,6 +76,16 @@ def test_a_page_is_asked_for_in_upstreams_words():
     assert request.url.path == OPERATIONS
     assert dict(request.url.params) == {"pageSize": "1000", "status": "PROCESSING", "pageToken": "a/b+c=&d"}
     assert [(attempt.endpoint, attempt.code) for attempt in one.attempts] == [("list", "200")]
+
+
+@pytest.mark.parametrize("token", ["\U0010ffff" * TOKEN_AT_MOST, "\x00\n?#&%/ " * 10])
+def test_whatever_token_upstream_gave_can_be_asked_with(token: str):
+    async def main() -> httpx.Request:
+        async with asking(GOOD) as one:
+            await one.client.page({"pageToken": token})
+            return one.wire.requests[0]
+
+    assert run_virtually(main()).url.params["pageToken"] == token
 
 
 @pytest.mark.parametrize(

@@ -293,6 +293,19 @@ def test_no_answer_changes_nothing_however_often():
     assert [step.operation for step in after(operation, *map(unanswered, range(100)))] == [operation] * 100
 
 
+def test_a_refusal_of_what_was_shown_before_is_believed_at_the_fourth_in_a_row():
+    steps = after(a_running_operation(), *(refused(minute) for minute in range(4)))
+    assert [step.operation.phase for step in steps] == [Phase.FOLLOWED] * 3 + [Phase.FINAL]
+    assert [step.events for step in steps[:3]] == [()] * 3
+    assert steps[-1].operation.status is Status.REJECTED
+
+
+def test_a_refusal_of_what_is_shown_again_is_forgotten():
+    steps = after(a_running_operation(), refused(1), refused(2), refused(3), seen(seconds=4), refused(5))
+    assert steps[3].operation.missed == 0
+    assert steps[4].operation.phase is Phase.FOLLOWED
+
+
 def test_a_refusal_rejects_at_once_and_counts():
     step = observe(an_operation(), refused(), at(0.1), RULES)
     assert step.operation.status is Status.REJECTED
@@ -522,6 +535,13 @@ def test_counts_that_fall_after_the_end_are_corrected_and_odd():
 def test_oddities_of_settling_reads_are_anomalies_too():
     read = seen("COMPLETED", updated_at=None, stats=None, odd=("stats_missing",))
     assert observe(a_settling_operation(), read, at(30), RULES).anomalies == ("stats_missing",)
+
+
+def test_a_clock_that_was_set_back_by_hours_puts_off_no_settling():
+    ahead = a_settling_operation(learned_at=at(3600).at)
+    read, early = seen("COMPLETED", updated_at=None), seen("COMPLETED", seconds=3599, updated_at=None)
+    assert observe(ahead, read, at(0.1), RULES).operation.settled == 1
+    assert observe(ahead, early, at(3600), RULES).operation.settled == 0
 
 
 def test_a_stale_settling_read_settles_nothing():

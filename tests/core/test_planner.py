@@ -144,7 +144,9 @@ def test_what_is_not_shown_yet_is_asked_about_ever_more_slowly():
 
 def test_beyond_the_grace_tries_are_slow():
     following = look(a_planner(an_operation()), an_operation(), missing(), learned=an_operation(missed=1))
-    assert (due(following), following.why) == (60.1, "a slow try after the not-found grace")
+    assert (due(following), following.why) == (60.1, "a slow try before it is given up")
+    following = look(a_planner(an_operation()), an_operation(), refused(), learned=an_operation(missed=1))
+    assert (due(following), following.why) == (60.1, "a slow try before it is given up")
 
 
 def test_a_freshness_above_the_back_off_is_kept():

@@ -20,9 +20,10 @@ from watcher.core.attempt import Attempt, Endpoint
 from watcher.core.condition import Began, Trouble
 from watcher.core.errors import OperatorError, StoreUnusable
 from watcher.core.governor import Verdict
-from watcher.core.model import DAY, SECOND, Instant, Source
+from watcher.core.model import DAY, MINUTE, SECOND, Instant, Source
 from watcher.core.settings import Account
 from watcher.daemon.accounts import identities, open_upstream
+from watcher.daemon.complaints import Complaints
 from watcher.daemon.ears import Ears
 from watcher.daemon.fleet import Fleet
 from watcher.daemon.housekeeping import PRUNE_BATCH, Housekeeping
@@ -87,6 +88,22 @@ async def test_who_hears_counts_it_and_tells_only_the_edges():
     assert value(instruments, "operation_watcher_detection_delay_seconds_sum", account="main") == 2
 
 
+async def test_a_thousand_equal_complaints_of_the_event_loop_are_one_line_a_minute():
+    writer, ticks = Remembering(), [0]
+    complaints = Complaints(Log(writer), lambda: ticks[0])
+    loop = asyncio.get_running_loop()
+    with complaints.heard():
+        for ticks[0] in (1, 2, MINUTE, MINUTE + 1):
+            for _ in range(1000):
+                loop.call_exception_handler({"message": "no room", "exception": OSError(24, "too many open files")})
+            loop.call_exception_handler({"message": "a bug", "exception": ValueError("7")})
+            loop.call_exception_handler({"message": "an oddity"})
+    assert (writer.told("loop.troubled"), writer.told("loop.failed")) == (2, 4)
+    assert b'"reason":"no room: [Errno 24] too many open files"' in writer.lines[0]
+    assert b"ValueError: 7" in writer.lines[1]
+    assert loop.get_exception_handler() is None
+
+
 # ── housekeeping ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -94,6 +111,7 @@ class Kept(FailingStore):
     """Counts and prunes fail on demand, each by itself."""
 
     pruning_fails = False
+    touching_fails = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,6 +120,12 @@ class Kept(FailingStore):
     async def count_untold(self) -> int:
         self._check()
         return await super().count_untold()
+
+    async def touch(self) -> None:
+        if self.touching_fails:
+            message = "database or disk is full"
+            raise StoreUnusable(message)
+        await super().touch()
 
     async def prune(self, now: Instant, *, keep_since: Instant, limit: int) -> int:
         if self.pruning_fails:
@@ -196,13 +220,28 @@ def test_a_store_that_fails_only_when_it_is_looked_after_is_told_and_recovers_on
             assert one.troubles == ["database or disk is full"] * 2
             one.store.fails = False
             one.store.pruning_fails = True
-            await asyncio.sleep(18)
-            assert len(one.troubles) == 2
-            await asyncio.sleep(2)
-            assert len(one.troubles) == 3
+            await asyncio.sleep(10)
+            assert one.troubles == ["database or disk is full"] * 4
             one.store.pruning_fails = False
+            await asyncio.sleep(5)
+            assert one.troubles[4:] == ["recovered"]
             await asyncio.sleep(60)
-            assert one.troubles[3:] == ["recovered"]
+            assert one.troubles[5:] == []
+
+    run_virtually(main())
+
+
+def test_a_store_that_somebody_could_not_write_is_tried_every_five_seconds_until_writing_works():
+    async def main() -> None:
+        async with house() as one:
+            await asyncio.sleep(1)
+            one.store.touching_fails = True
+            one.keeping.doubt_store()
+            await asyncio.sleep(10)
+            assert one.troubles == ["database or disk is full"] * 2
+            one.store.touching_fails = False
+            await asyncio.sleep(5)
+            assert one.troubles[2:] == ["recovered"]
 
     run_virtually(main())
 

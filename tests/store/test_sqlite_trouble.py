@@ -99,7 +99,13 @@ async def main():
             await store.commit(ACCOUNT, ends)
         except StoreUnusable as error:
             print(error)
+    room(0)
+    try:
+        await store.touch()
+    except StoreUnusable as error:
+        print(error)
     room(resource.RLIM_INFINITY)
+    await store.touch()
     await store.commit(ACCOUNT, ends)
     print(await store.totals(ACCOUNT), await store.last_position(), flush=True)
     await store.close()
@@ -111,7 +117,7 @@ asyncio.run(main())
 def test_a_file_that_may_not_grow_is_trouble_only_as_long_as_that_lasts(path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FILL, str(path)], capture_output=True, text=True, check=True)
     *troubles, last = done.stdout.splitlines()
-    assert len(troubles) == 3
+    assert len(troubles) == 4
     assert all("cannot be used: " in line for line in troubles)
     assert last == "{('operations', 'completed'): 1000.0} 2000"
 

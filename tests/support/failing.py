@@ -24,6 +24,9 @@ class FailingStore(MemoryStore):
         self._check()
         return await super().load(account, final_since=final_since)
 
+    async def touch(self) -> None:
+        self._check()
+
     async def register(self, entries: Sequence[Entry], now: Instant) -> Sequence[Registration]:
         self._check()
         return await super().register(entries, now)

@@ -40,6 +40,12 @@ def until(holds: Callable[[], Any], *, within: float, what: str) -> Any:
     return value
 
 
+def cpu_seconds(pid: int) -> float:
+    """What a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def answers(url: str) -> bool:
     """Whether a GET is answered with 200."""
     try:
@@ -170,6 +176,11 @@ class Daemon:
     def metrics(self, accept: str = "text/plain") -> str:
         """The text of a scrape by hand."""
         return httpx.get(f"{self.web}/metrics", headers={"Accept": accept}, trust_env=False).text
+
+    def complaints(self) -> str:
+        """What stands on standard error, and tracebacks on standard output."""
+        told = self.stdout.read_text(errors="replace") if self.stdout.exists() else ""
+        return self.stderr.read_text() + (told if "Traceback" in told else "")
 
     def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """Every sample, by name and labels."""

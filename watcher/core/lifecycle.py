@@ -47,8 +47,11 @@ from watcher.core.observation import Missing, Observation, Refused, Seen, Timing
 UNSETTLED_AT_MOST: Micros = 10 * MINUTE
 """Settling reads that fail for so long end the settling: the stats are final as they are."""
 
+SET_BACK_BY: Micros = MINUTE
+"""An answer that was asked for so long before the end was learned shows that the wall clock was set back."""
+
 SLOW_TRIES = 3
-"""How often a 404 beyond the grace must be repeated, slowly, before it is believed."""
+"""How often a 404 beyond the grace, or a 400 of what was shown before, must be repeated, slowly, to be believed."""
 
 WORDS: Mapping[str, Status] = {
     status.value: status for status in (Status.SCHEDULED, Status.PROCESSING, Status.COMPLETED, Status.CANCELED)
@@ -206,6 +209,10 @@ def _misses(operation: Operation, missing: Missing, now: Moment, rules: Rules) -
 
 
 def _is_rejected(operation: Operation, refused: Refused, now: Moment, _rules: Rules) -> Step:
+    # Upstream has shown it under this id, so the id is not malformed: one 400 proves nothing.
+    if operation.status is not Status.UNSEEN and operation.missed < SLOW_TRIES:
+        since = now.at if operation.missing_since is None else operation.missing_since
+        return Step(operation=operation.with_(missing_since=since, missed=operation.missed + 1))
     return _finish(operation, Status.REJECTED, refused.timing, now)
 
 
@@ -232,7 +239,9 @@ def _settles(operation: Operation, seen: Seen, now: Moment, rules: Rules) -> Ste
 def _is_settling_read(operation: Operation, seen: Seen, rules: Rules) -> bool:
     """Whether the next settling read was due when this answer was asked for."""
     learned_at = operation.learned_at if operation.learned_at is not None else operation.registered_at
-    return seen.timing.asked.at >= learned_at + rules.settle_after[operation.settled]
+    asked_at = seen.timing.asked.at
+    # Asked so long before it was learned? The wall clock was set back meanwhile: what is planned goes on by ticks.
+    return asked_at >= learned_at + rules.settle_after[operation.settled] or asked_at < learned_at - SET_BACK_BY
 
 
 def _has_regressed(operation: Operation, seen: Seen, now: Moment, _rules: Rules) -> Step:

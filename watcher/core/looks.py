@@ -112,9 +112,9 @@ def next_plan(
             margin = min(2 * latency, freshness // 4) if look.by_list and look.status is not None else 0
             # Who is watched through the list of a status needs time for a second question when it has left that list.
             return Plan(promised - margin, promised, "freshness after the last look")
-        case Missing() if operation.missed:
+        case Missing() | Refused() if operation.missed:
             due = now.tick + SLOW_TRY_EVERY
-            return Plan(due, due, "a slow try after the not-found grace", due)
+            return Plan(due, due, "a slow try before it is given up", due)
         case Missing():
             due = now.tick + _growing(freshness, look.fruitless, MISSING_AT_MOST)
             return Plan(due, due, "not shown yet, within the not-found grace", due)

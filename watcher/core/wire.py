@@ -39,6 +39,9 @@ AHEAD_AT_MOST: Micros = HOUR
 """An instant so far ahead of both clocks, upstream's and ours, is none. Taken for true, it would make every later
 answer look stale, and the end would never be learned."""
 
+TOKEN_AT_MOST = 4096
+"""Characters of a page token. A longer one, percent-encoded, may be longer than a URL can be."""
+
 _TROUBLES: Mapping[int, Trouble] = {
     401: Trouble.UNAUTHORIZED,
     403: Trouble.UNAUTHORIZED,
@@ -100,16 +103,19 @@ def read_page(reply: Reply) -> Page | Missing | Refused | Unanswered:
         envelope = _lists.decode(reply.body)
     except _UNREADABLE:
         return Unanswered(timing=timing, trouble=Trouble.GARBLED, why="the body is not a list of operations")
+    pagination = envelope.pagination if isinstance(envelope.pagination, dict) else {}
+    token = pagination.get("next")
+    if token is not None and not (isinstance(token, str) and len(token) <= TOKEN_AT_MOST):
+        # Not the end: what is on the pages behind it would never be seen.
+        return Unanswered(timing=timing, trouble=Trouble.GARBLED, why="the token of the next page cannot be used")
     rows = [read_record(raw) for raw in envelope.operations]
     latest = _latest(timing)
     good = tuple(_without_future(row, latest) for row in rows if row is not None and row.id is not None)
-    pagination = envelope.pagination if isinstance(envelope.pagination, dict) else {}
-    token = pagination.get("next")
     return Page(
         timing=timing,
         records=good,
         garbled=len(rows) - len(good),
-        next_token=token if isinstance(token, str) and token else None,
+        next_token=token or None,
     )
 
 

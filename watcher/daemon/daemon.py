@@ -21,6 +21,7 @@ from watcher.clock import Clock
 from watcher.config import ConfigurationError, Loaded
 from watcher.core.errors import OperatorError, StoreRefused, StoreUnusable, WatcherError
 from watcher.core.settings import Configuration
+from watcher.daemon.complaints import Complaints
 from watcher.daemon.standby import Standby, standing_by
 from watcher.daemon.station import Base, Station
 from watcher.logs import LineWriter, Log
@@ -103,8 +104,10 @@ class Daemon:
 
     async def run(self) -> int:
         """Until stopped; the exit code."""
+        complaints = Complaints(self._base.log, lambda: self._base.clock.now().tick)
         try:
-            await self._run()
+            with complaints.heard():
+                await self._run()
         except (OperatorError, StoreUnusable) as exc:
             print(f"watcher: {exc}", file=sys.stderr)  # noqa: T201 -- for whoever started us
             return OPERATOR

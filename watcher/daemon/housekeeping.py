@@ -68,8 +68,13 @@ class Housekeeping:
                 if jump := self._clock.reanchor():
                     self._jumped(jump)
                 if turn % MEASURE_EVERY == 0 and (self._store_duties is None or self._store_duties.done()):
-                    self._store_duties = tasks.create_task(self._look_after_store(prune=turn % PRUNE_EVERY == 0))
+                    prune = turn % PRUNE_EVERY == 0 or self._store_failed
+                    self._store_duties = tasks.create_task(self._look_after_store(prune=prune))
                 turn += 1
+
+    def doubt_store(self) -> None:
+        """Somebody who may not write again soon could not: say it when writing works."""
+        self._store_failed = True
 
     async def _look_after_store(self, *, prune: bool) -> None:
         await self._refresh_secrets()
@@ -81,14 +86,14 @@ class Housekeeping:
             while prune and await self._prune(now):  # noqa: ASYNC110 -- nobody sets an event
                 # A little air between batches, so that the loops' writes are never far behind.
                 await asyncio.sleep(0.01)
+            if self._store_failed and prune:
+                # On a full disk reading works, and so does pruning where nothing leaves.
+                await self._store.touch()
+                self._store_failed = False
+                self._store_trouble(None)
         except StoreUnusable as exc:
             self._store_failed = True
             self._store_trouble(exc)
-        else:
-            # On a full disk reading works: only the whole round says that the store can be used again.
-            if self._store_failed and prune:
-                self._store_failed = False
-                self._store_trouble(None)
 
     async def _prune(self, now: Instant) -> int:
         return await self._store.prune(now, keep_since=now - micros(self._keep()), limit=PRUNE_BATCH)

@@ -73,7 +73,7 @@ class Station:
             self._account_names,
             self._wake,
             lambda: base.clock.now().at,
-            store_trouble=self._ears.store_trouble,
+            store_trouble=self._on_intake_trouble,
         )
         self._exposition = Exposition(base.instruments.registry, self._fleet.snapshots)
         self._show_labels()
@@ -200,6 +200,11 @@ class Station:
             task.cancel()
         await _within(CLOSE_SECONDS, self._store.close())
         self._base.log.event("daemon.stopped", unfinished=unfinished)
+
+    def _on_intake_trouble(self, trouble: StoreUnusable | None) -> None:
+        self._ears.store_trouble(trouble)
+        if trouble is not None:
+            self._housekeeping.doubt_store()
 
     def _on_jump(self, jump: Micros) -> None:
         self._base.log.event("daemon.clock_jumped", "warning", seconds=round(jump / SECOND, 3))

@@ -154,6 +154,9 @@ class Store(Protocol):
     async def count_untold(self) -> int:
         """How many events wait to be told."""
 
+    async def touch(self) -> None:
+        """Write something that changes nothing, to see whether writing works."""
+
     async def find(self, operation_id: str, account: str | None = None) -> Sequence[Found]:
         """The operation in one or all accounts, while its details are kept."""
 

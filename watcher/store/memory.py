@@ -167,6 +167,9 @@ class MemoryStore:
         """See `Store`."""
         return self._position - self._told_up_to
 
+    async def touch(self) -> None:
+        """See `Store`."""
+
     async def find(self, operation_id: str, account: str | None = None) -> Sequence[Found]:
         """See `Store`."""
         names = sorted(self._accounts) if account is None else [account]

@@ -101,6 +101,10 @@ class SqliteStore:
         """See `Store`."""
         return await self._read(outbox.count_untold)
 
+    async def touch(self) -> None:
+        """See `Store`."""
+        await self._do(self._database.touch)
+
     async def find(self, operation_id: str, account: str | None = None) -> Sequence[Found]:
         """See `Store`."""
         return await self._read(partial(reading.find, operation_id=operation_id, account=account))

@@ -1,0 +1,55 @@
+"""Outages of hours, in virtual time: told on their edges, two requests a minute at most, nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.support.rig import running
+from tests.support.virtual import run_virtually
+from watcher.core.condition import Began, Recovered, Trouble
+from watcher.core.model import HOUR, SECOND
+from watcher.simulator import Scenario
+from watcher.simulator.fault_types import Fault
+
+HOURS = 2
+NUMBER = 50
+
+
+@pytest.mark.parametrize(
+    ("fault", "trouble"),
+    [
+        (Fault(kind="status", status=503), Trouble.THROTTLED),
+        (Fault(kind="status", status=500), Trouble.UNREACHABLE),
+        (Fault(kind="reset"), Trouble.UNREACHABLE),
+        (Fault(kind="silent"), Trouble.UNREACHABLE),
+        (Fault(kind="garbage"), Trouble.UNREACHABLE),
+    ],
+)
+def test_an_outage_of_hours_is_told_on_its_edges_and_costs_two_requests_a_minute_at_most(
+    fault: Fault, trouble: Trouble
+) -> None:
+    async def main() -> None:
+        async with running(Scenario()) as rig:
+            now = rig.clock.now().at
+            lives = [rig.upstream.world.send(rig.upstream.accounts[0].account_id, now) for _ in range(NUMBER)]
+            await rig.track([life.id for life in lives])
+            await asyncio.sleep(2)
+            rig.upstream.set_faults([fault], 0)
+            asked = rig.upstream.ledger.count()
+            await asyncio.sleep(HOURS * 3600)
+            requests = rig.upstream.ledger.count() - asked
+            assert rig.snapshot().up is (trouble is Trouble.THROTTLED)
+            rig.upstream.set_faults([], 0)
+            await rig.until(lambda: rig.watch.unfinished == 0, within=600)
+            totals = rig.snapshot().totals
+        assert requests < 2 * HOURS * 60
+        assert [event.trouble for event in rig.heard.conditions] == [trouble, trouble]
+        began, recovered = rig.heard.conditions
+        assert isinstance(began, Began)
+        assert isinstance(recovered, Recovered)
+        assert abs(recovered.lasted - HOURS * HOUR) < 300 * SECOND
+        assert totals["operations", "completed"] == NUMBER
+
+    run_virtually(main())
