@@ -34,15 +34,18 @@ if TYPE_CHECKING:
 def load(connection: sqlite3.Connection, account: str, final_since: Instant) -> Loaded:
     """The account's operations that are not untracked and not long final, as they were created."""
     rows = connection.execute(
-        # In this order the planner puts each of them at the end of those that it has.
-        OPERATION + "WHERE account = ? AND untracked_at IS NULL AND (final_at IS NULL OR final_at >= ?)"
-        " ORDER BY coalesce(created_at, hint)",
+        OPERATION + "WHERE account = ? AND untracked_at IS NULL AND (final_at IS NULL OR final_at >= ?)",
         (account, final_since),
     )
-    operations = tuple(map(operation_of, rows))
+    # In this order the planner puts each of them at the end of those that it has.
+    operations = tuple(sorted(map(operation_of, rows), key=_created))
     found = connection.execute("SELECT revision, cursor FROM accounts WHERE name = ?", (account,)).fetchone()
     revision, cursor = found or (0, None)
     return Loaded(operations=operations, totals=totals(connection, account), revision=revision, cursor=cursor)
+
+
+def _created(operation: Operation) -> Instant:
+    return operation.registered_at if operation.created_at is None else operation.created_at
 
 
 def totals(connection: sqlite3.Connection, account: str) -> Totals:
