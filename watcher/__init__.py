@@ -28,6 +28,7 @@ The core is layered too:
     governor       the account's share: rate, concurrency, holds
     lifecycle      what an observation does to an operation
     wire           bytes and headers to observations
+    rows           rows of lists as they were read before
     census         which operations are shown, and until when
     totals         what a finished operation adds to the counters
     discovery      what to read of an account's lists so that every operation is found

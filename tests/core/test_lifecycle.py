@@ -740,7 +740,7 @@ def test_without_a_word_of_its_end_or_great_age_nothing_ends(history: list[Obser
 echoes = st.fixed_dictionaries(
     {},
     optional={
-        "word": st.sampled_from(["COMPLETED", "UNSEEN", None]),
+        "word": st.sampled_from(["COMPLETED", "PROCESSING", None]),
         "stats": st.just(Stats(total=1)) | st.none(),
         "created_at": st.none(),
         "updated_at": st.none(),
@@ -758,7 +758,7 @@ def test_what_is_known_beforehand_of_a_repeated_row_is_what_the_table_says(
     known = {name: getattr(operation, name) for name in ("stats", "created_at", "updated_at")}
     echo = Seen(timing=timing, record=Record(id=operation.id, **{"word": operation.status.value} | known | changes))
     by_table = TABLE[operation.phase, kind_of(operation, echo)](operation, echo, at(5000), RULES)
-    if repeats(operation, echo):
+    if repeats(operation, echo, RULES):
         assert observe(operation, echo, at(5000), RULES) == replace(by_table, is_news=False)
         assert by_table.operation == operation.with_(asked_tick=timing.asked.tick)
     else:

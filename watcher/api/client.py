@@ -35,6 +35,7 @@ from watcher.core.observation import (
     Trouble,
     Unanswered,
 )
+from watcher.core.rows import Rows
 
 ATTEMPTS = 3
 PATIENCE: Micros = 5 * SECOND
@@ -77,6 +78,7 @@ class Client:
         self._request_timeout = request_timeout
         self._now = now
         self._heard = heard
+        self._rows = Rows(wire.read_record)
 
     async def fetch(self, operation_id: str) -> Observation:
         """What upstream shows of one operation."""
@@ -88,7 +90,7 @@ class Client:
     async def page(self, query: Mapping[str, str]) -> Page | Missing | Refused | Unanswered:
         """One page of the list; `query` in upstream's words: pageToken, pageSize, startDate, endDate, status."""
         url = self._operations.copy_with(params=dict(query))
-        answer = await self._ask(Endpoint.LIST, url, wire.read_page)
+        answer = await self._ask(Endpoint.LIST, url, lambda reply: wire.read_page(reply, self._rows))
         assert not isinstance(answer, Seen)  # noqa: S101 -- read_page reads no single operations
         return answer
 

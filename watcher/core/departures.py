@@ -41,3 +41,8 @@ class Departures:
 def class_of(age: Micros) -> int:
     """Which doubling of a second an age is in."""
     return min(max(age // SECOND, 0).bit_length(), _CLASSES - 1)
+
+
+def ages_of(at: int) -> tuple[Micros, Micros]:
+    """From which age on and up to which one is in that doubling; what lies outside of all is in none."""
+    return (SECOND << at - 1 if at else 0), SECOND << at

@@ -98,22 +98,21 @@ def observe(operation: Operation, observation: Observation, now: Moment, rules: 
     if isinstance(observation, Missing | Refused) and observation.timing.asked.tick < operation.asked_tick:
         # An answer that was asked for later is known already.
         return Step(operation=operation)
-    if isinstance(observation, Seen) and repeats(operation, observation):
+    if isinstance(observation, Seen) and repeats(operation, observation, rules):
         return Step(operation=replace(operation, asked_tick=observation.timing.asked.tick), is_news=False)
     rule = TABLE[operation.phase, kind_of(operation, observation)]
     return rule(operation, observation, now, rules)
 
 
-def repeats(operation: Operation, seen: Seen) -> bool:
-    """Whether an operation that runs was shown just as it is known.
+def repeats(operation: Operation, seen: Seen, rules: Rules) -> bool:
+    """Whether an operation that runs, or settles and is not due, was shown just as it is known.
 
     Nearly every row of a sweep does; what the table says of those is known beforehand.
     """
     record, timing = seen.record, seen.timing
     status, created_at = operation.status, operation.created_at
-    return (
-        (status is Status.PROCESSING or status is Status.SCHEDULED)
-        and record.word == status
+    if not (
+        record.word == status
         and record.stats == operation.stats
         and record.updated_at == operation.updated_at
         and created_at is not None
@@ -123,8 +122,17 @@ def repeats(operation: Operation, seen: Seen) -> bool:
         and operation.missing_since is None
         and not operation.missed
         and timing.asked.tick >= operation.asked_tick
-        and timing.upstream_now <= created_at + TOMBSTONE_LIFE
-        and (operation.failing_told or not operation.stats.has_failures)
+    ):
+        return False
+    if status is Status.PROCESSING or status is Status.SCHEDULED:
+        is_told = operation.failing_told or not operation.stats.has_failures
+        return is_told and timing.upstream_now <= created_at + TOMBSTONE_LIFE
+    return (
+        status in OUTCOME_OF
+        and operation.unsettled_since is None
+        and operation.settled < len(rules.settle_after)
+        and timing.upstream_now <= created_at + RECORD_LIFE
+        and not _is_settling_read(operation, seen, rules)
     )
 
 

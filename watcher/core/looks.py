@@ -108,10 +108,7 @@ def next_plan(
             if operation.status is Status.SCHEDULED:
                 due = asked + _scheduled_wait(operation, now, freshness)
                 return Plan(due, due, "scheduled: the longer it has waited, the less often")
-            promised = max(look.since, asked) + freshness
-            margin = min(2 * latency, freshness // 4) if look.by_list and look.status is not None else 0
-            # Who is watched through the list of a status needs time for a second question when it has left that list.
-            return Plan(promised - margin, promised, "freshness after the last look")
+            return running_plan(look, asked, freshness, latency)
         case Missing() | Refused() if operation.missed:
             due = now.tick + SLOW_TRY_EVERY
             return Plan(due, due, "a slow try before it is given up", due)
@@ -123,6 +120,14 @@ def next_plan(
             return Plan(due, look.promised, "the last look stayed without an answer", due)
         case _:
             assert_never(observation)
+
+
+def running_plan(look: Look, asked: Micros, freshness: Micros, latency: Micros) -> Plan:
+    """The look after one, asked for at that tick, that showed it running."""
+    promised = max(look.since, asked) + freshness
+    # Who is watched through the list of a status needs time for a second question when it has left that list.
+    margin = min(2 * latency, freshness // 4) if look.by_list and look.status is not None else 0
+    return Plan(promised - margin, promised, "freshness after the last look")
 
 
 def settling_plan(operation: Operation, now: Moment, promise: Promise, *, already: Micros | None = None) -> Plan:

@@ -22,8 +22,18 @@ from typing import assert_never
 from watcher.core.agenda import Agenda
 from watcher.core.asks import Ask, Discover, Fetch, Probe, Sweep
 from watcher.core.densities import SWEPT_STATUSES, Densities
-from watcher.core.departures import Departures, class_of
-from watcher.core.looks import FETCHING, NOWHERE, Look, Plan, Promise, next_plan, settling_plan, waits_for_company
+from watcher.core.departures import Departures, ages_of, class_of
+from watcher.core.looks import (
+    FETCHING,
+    NOWHERE,
+    Look,
+    Plan,
+    Promise,
+    next_plan,
+    running_plan,
+    settling_plan,
+    waits_for_company,
+)
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Phase, Status, created_hint
 from watcher.core.observation import Missing, Observation, Page, Refused, Seen, Timing, Unanswered
 from watcher.core.places import Places
@@ -142,6 +152,17 @@ class Planner:
         look = self._looks.get(operation.id)
         if look is None:
             return
+        if isinstance(observation, Seen):
+            if observation.timing is not self._timing:
+                self._time(observation.timing)
+            if _runs_on(look, operation, observation):
+                # The most frequent case by far, in short.
+                look.take(observation)
+                look.keep(running_plan(look, observation.timing.asked.tick, self._promise.freshness, self._latency))
+                if look.asked != FETCHING:
+                    look.asked = 0
+                    self._agenda.put(look, look.due)
+                return
         listed = _list_of(operation.status)
         if look.status is not None and listed is None:
             self._note_departure(look, now)
@@ -149,15 +170,16 @@ class Planner:
             self.forget(operation.id)
             return
         look.take(observation)
-        if isinstance(observation, Seen) and observation.timing is not self._timing:
-            # One page shows many; it took its time once.
-            self._timing = timing = observation.timing
-            taken = timing.answered.tick - timing.asked.tick
-            self._latency += (min(taken, self._promise.freshness) - self._latency) // 2
         if look.asked != FETCHING:
             look.asked = 0
         plan = next_plan(operation, observation, look, now, promise=self._promise, latency=self._latency)
         self._keep(look, operation, plan, now)
+
+    def _time(self, timing: Timing) -> None:
+        """Learn how long an answer takes: of a page once, however many it shows."""
+        self._timing = timing
+        taken = timing.answered.tick - timing.asked.tick
+        self._latency += (min(taken, self._promise.freshness) - self._latency) // 2
 
     def swept(self, ask: Sweep, answer: Page | Missing | Refused | Unanswered, now: Moment) -> None:
         """A page of a sweep came back, after `learned` for each operation on it."""
@@ -233,14 +255,20 @@ class Planner:
     def _expect(self, looks: Sequence[Look], now: Moment) -> None:
         """Tell what is learned from looks of those about to happen."""
         passed: dict[int, list[int]] = {}
+        youngest, oldest, sums = 1, 0, [0, 0, 0]  # those that lie beside each other are mostly of one class
         for look in looks:
+            place = look.place
             if not look.was_seen:
                 # The next newcomer may wait for the next sweep like this.
                 self._newcomer_tick = now.tick
-            elif look.status is not None and look.place is not None:
-                sums = passed.setdefault(class_of(now.at - look.place), [0, 0, 0])
+            elif look.status is not None and place is not None:
+                age = now.at - place
+                if not youngest <= age < oldest:
+                    at = class_of(age)
+                    youngest, oldest = ages_of(at)
+                    sums = passed.setdefault(at, [0, 0, 0])
                 sums[0] += now.tick - look.since
-                sums[1] += now.at - look.place
+                sums[1] += age
                 sums[2] += 1
         for waited, age, count in passed.values():
             self._departures.expect(waited // count, age // count, count)
@@ -279,6 +307,16 @@ class Planner:
         look.asked = 0
         look.due = due
         self._agenda.put(look, due)
+
+
+def _runs_on(look: Look, operation: Operation, seen: Seen) -> bool:
+    """Whether it is processed, as it was when it was last seen, and nobody asks for patience."""
+    return (
+        operation.status is Status.PROCESSING
+        and look.status is Status.PROCESSING
+        and look.place == operation.created_at
+        and seen.retry_after is None
+    )
 
 
 def _list_of(status: Status) -> Status | None:

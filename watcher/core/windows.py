@@ -179,21 +179,24 @@ class Weighing:
         instants, looks, tick, at = self._places.instants, self._places.looks, now.tick, now.at
         densities, departures = self._densities, self._departures
         side = _Side([], [], [], None, 0.0)
+        shown, its_rows, its_worth = side.looks, side.rows, side.worth
         free, most = room
         edge = anchor
         price = 0.0 if status is not None else self._prices.of(at - anchor)
-        bucket, rate, departing, rows, worth = -1, 0.0, 0.0, 0.0, 0.0
+        bucket_start, bucket_end = 0, 0
+        rate, departing, rows, worth = 0.0, 0.0, 0.0, 0.0
         for position in positions:
             place = instants[position]
-            if place // BUCKET == bucket:
+            if bucket_start <= place < bucket_end:
                 rows += rate * abs(place - edge)
             else:
                 rows += densities.between(status, min(place, edge), max(place, edge))
                 bucket = place // BUCKET
+                bucket_start, bucket_end = bucket * BUCKET, (bucket + 1) * BUCKET
                 rate = densities.rate(status, bucket)
                 departing = departures.rate(at - place) / max(at - place, SECOND)
             edge = place
-            if rows > free or len(side.looks) > most:
+            if rows > free or len(shown) > most:
                 side.edge, side.edge_rows = place, rows
                 break
             look = looks[position]
@@ -213,9 +216,9 @@ class Weighing:
                     if cost < 1:
                         spared *= cost
                 worth += spared
-            side.looks.append(look)
-            side.rows.append(rows)
-            side.worth.append(worth)
+            shown.append(look)
+            its_rows.append(rows)
+            its_worth.append(worth)
         return side
 
     def _risk(self, members: Sequence[Look], now: Moment) -> float:
@@ -240,11 +243,11 @@ def _best_reach(older: _Side, newer: _Side, room: float, most: float) -> tuple[i
     """How many of each side have room together and are worth most."""
     best, reach = -1.0, (0, 0)
     right = len(newer.looks)
-    for left in range(len(older.looks) + 1):
-        rows = older.rows_of(left)
-        while right and (rows + newer.rows_of(right) > room or left + right > most):
+    # None, one, two … of them: lists, for a call for each of a thousand would be most of the time.
+    right_rows, right_worth = [0.0, *newer.rows], [0.0, *newer.worth]
+    for left, (rows, worth) in enumerate(zip([0.0, *older.rows], [0.0, *older.worth], strict=True)):
+        while right and (rows + right_rows[right] > room or left + right > most):
             right -= 1
-        worth = older.worth_of(left) + newer.worth_of(right)
-        if worth > best:
-            best, reach = worth, (left, right)
+        if worth + right_worth[right] > best:
+            best, reach = worth + right_worth[right], (left, right)
     return reach

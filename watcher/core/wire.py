@@ -28,6 +28,7 @@ from watcher.core.observation import (
     Trouble,
     Unanswered,
 )
+from watcher.core.rows import Rows
 
 CODES: tuple[str, ...] = ("200", "400", "401", "403", "404", "429", "5xx", "timeout", "connect", "garbled", "other")
 """The values of the label `code`, all of them."""
@@ -94,8 +95,8 @@ def read_fetch(reply: Reply, operation_id: str) -> Observation:
     return Seen(timing=timing, record=record, retry_after=read_retry_after(reply.headers, timing.upstream_now))
 
 
-def read_page(reply: Reply) -> Page | Missing | Refused | Unanswered:
-    """One page of the list: the good rows count, the bad are counted."""
+def read_page(reply: Reply, known: Rows | None = None) -> Page | Missing | Refused | Unanswered:
+    """One page of the list: the good rows count, the bad are counted. `known` remembers them from page to page."""
     timing = _timing(reply)
     if reply.code != 200:  # noqa: PLR2004 -- the one code that is good
         return _read_failure(reply, timing)
@@ -108,7 +109,8 @@ def read_page(reply: Reply) -> Page | Missing | Refused | Unanswered:
     if token is not None and not (isinstance(token, str) and len(token) <= TOKEN_AT_MOST):
         # Not the end: what is on the pages behind it would never be seen.
         return Unanswered(timing=timing, trouble=Trouble.GARBLED, why="the token of the next page cannot be used")
-    rows = [read_record(raw) for raw in envelope.operations]
+    record_of = read_record if known is None else known.record
+    rows = [record_of(bytes(raw)) for raw in envelope.operations]
     latest = _latest(timing)
     good = tuple(_without_future(row, latest) for row in rows if row is not None and row.id is not None)
     return Page(
@@ -119,7 +121,7 @@ def read_page(reply: Reply) -> Page | Missing | Refused | Unanswered:
     )
 
 
-def read_record(body: bytes | msgspec.Raw) -> Record | None:
+def read_record(body: bytes) -> Record | None:
     """One operation from JSON, or None where it is not even an object."""
     try:
         row = _rows.decode(body)
@@ -229,7 +231,7 @@ def _without_future(record: Record, latest: Instant) -> Record:
     )
 
 
-def _read_leniently(body: bytes | msgspec.Raw) -> Record | None:
+def _read_leniently(body: bytes) -> Record | None:
     try:
         row = _anything.decode(body)
     except _UNREADABLE:

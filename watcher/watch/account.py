@@ -273,8 +273,8 @@ class AccountWatch:
 
     def _observe(self, operation_id: str, observation: Observation, now: Moment) -> None:
         before = self._operations.get(operation_id)
-        if before is None:
-            return
+        if before is None or before.final_at is not None:
+            return  # sweeps show many that have ended long ago
         step = observe(before, observation, now, self._following.rules)
         self._apply(before, step, now)
         self._planner.learned(step.operation, observation, now)
