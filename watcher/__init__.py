@@ -28,7 +28,6 @@ The core is layered too:
     governor       the account's share: rate, concurrency, holds
     lifecycle      what an observation does to an operation
     wire           bytes and headers to observations
-    rows           rows of lists as they were read before
     census         which operations are shown, and until when
     totals         what a finished operation adds to the counters
     discovery      what to read of an account's lists so that every operation is found
@@ -40,6 +39,7 @@ The core is layered too:
     densities      how many rows a list has for what was created when
     departures     how fast operations leave a list
     asks           the questions that the planner may choose to ask
+    rows           rows of lists as they were read before
     snapshot       what the listeners and the collector see
     observation    what one question brought back
     model          operations, stats, events
