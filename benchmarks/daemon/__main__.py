@@ -90,7 +90,7 @@ def measure_daemon(folder: Path, in_flight: int, freshness: float, seconds: floa
         with daemon_of(folder, settings) as daemon:
             daemon.start()
             found_in = seconds_until(lambda: following(scrape(daemon)) >= in_flight * 0.95)
-            time.sleep(8 * freshness)
+            time.sleep(min(8 * freshness, 90))
             told = daemon.stdout.stat().st_size
             with scraped(daemon):
                 cost = spent(daemon.process.pid if daemon.process else 0, simulator, seconds)
