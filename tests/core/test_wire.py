@@ -230,7 +230,7 @@ def test_one_bad_row_spoils_no_other():
     assert page.garbled == 4
 
 
-@pytest.mark.parametrize("pagination", ["null", "7", "{}", '{"next": null}', '{"next": ""}'])
+@pytest.mark.parametrize("pagination", ["null", "{}", '{"next": null}', '{"next": ""}'])
 def test_null_absent_and_empty_tokens_are_the_end(pagination: str):
     page = a_page(pagination=pagination)
     assert page == Page(timing=a_timing())
@@ -241,6 +241,13 @@ def test_a_token_that_cannot_be_used_is_no_end(token: str):
     answer = a_page(DOCUMENTED.decode(), pagination=f'{{"next": {token}}}')
     assert isinstance(answer, Unanswered)
     assert (answer.trouble, answer.why) == (Trouble.GARBLED, "the token of the next page cannot be used")
+
+
+@pytest.mark.parametrize("pagination", ["7", "[]", '"abc"'])
+def test_a_pagination_that_is_no_object_is_not_the_end(pagination: str):
+    answer = a_page(DOCUMENTED.decode(), pagination=pagination)
+    assert isinstance(answer, Unanswered)
+    assert answer.trouble is Trouble.GARBLED
 
 
 def test_a_page_may_be_empty_while_there_is_another():

@@ -104,8 +104,8 @@ def read_page(reply: Reply, known: Rows | None = None) -> Page | Missing | Refus
         envelope = _lists.decode(reply.body)
     except _UNREADABLE:
         return Unanswered(timing=timing, trouble=Trouble.GARBLED, why="the body is not a list of operations")
-    pagination = envelope.pagination if isinstance(envelope.pagination, dict) else {}
-    token = pagination.get("next")
+    pagination = {} if envelope.pagination is None else envelope.pagination
+    token = pagination.get("next") if isinstance(pagination, dict) else False
     if token is not None and not (isinstance(token, str) and len(token) <= TOKEN_AT_MOST):
         # Not the end: what is on the pages behind it would never be seen.
         return Unanswered(timing=timing, trouble=Trouble.GARBLED, why="the token of the next page cannot be used")
