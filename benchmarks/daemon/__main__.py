@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,6 +39,20 @@ RESULTS = Path(__file__).parent.parent / "results" / "daemon.json"
 SCRAPE_EVERY_SECONDS = 15.0
 LAG_SECONDS = 45.0
 MANY = 10_000
+COLUMNS = (
+    "who",
+    "in flight",
+    "freshness",
+    "CPU %",
+    "RSS MiB",
+    "requests/s",
+    "looks/s",
+    "in time/s",
+    "CPU µs a look",
+    "end known p50, p99 s",
+    "loop lag p99, max ms",
+    "simulator CPU %",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +249,35 @@ def seconds_until(holds: Callable[[], bool], began: float | None = None) -> floa
     return time.monotonic() - began
 
 
+def table(figures: Sequence[Figures]) -> str:
+    """The figures as the manual shows them."""
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    for one in figures:
+        more = one.more
+        pairs = [
+            f"{more[first]:.{digits}f}, {more[second]:.{digits}f}" if more else ""
+            for first, second, digits in (
+                ("end_delay_p50_seconds", "end_delay_p99_seconds", 1),
+                ("loop_lag_p99_ms", "loop_lag_max_ms", 0),
+            )
+        ]
+        cells = [
+            one.who,
+            f"{one.in_flight:,}",
+            f"{one.freshness_seconds:g} s",
+            f"{one.cost.cpu_percent:.1f}",
+            f"{one.cost.rss_mib:.0f}",
+            f"{one.cost.requests_per_second:.1f}",
+            f"{one.looks_per_second:.0f}",
+            f"{one.looks_in_time_per_second:.0f}",
+            f"{one.cpu_microseconds_per_look:.0f}",
+            *pairs,
+            f"{one.cost.simulator_cpu_percent:.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--in-flight", default="100,1000,10000,100000")
@@ -248,6 +291,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 figures.append(measure(Path(folder), number, freshness, arguments.seconds))
             print(json.dumps(asdict(figures[-1])), flush=True)
+    print(table(figures))
     RESULTS.write_text(json.dumps([asdict(one) for one in figures], indent=2) + "\n")
 
 
