@@ -27,17 +27,17 @@ async def test_a_stop_leaves_nothing_untold(tmp_path: Path):
         with placed(tmp_path) as place:
             place.configure(settings(place.account(api)))
             async with started(place) as one:
-                await one.track(*range(200))
-                await one.until_value(200, "twilio_push_operations", account="main", status="UNSEEN")
+                await one.track(*range(100))
+                await one.until_value(100, "twilio_push_operations", account="main", status="UNSEEN")
                 assert await one.stop() == 0
             with contextlib.closing(sqlite3.connect(tmp_path / "watcher.db")) as store:
                 ((untold,),) = store.execute(
                     "SELECT count(*) FROM events WHERE position > (SELECT max(up_to) FROM told)"
                 )
     assert untold == 0
-    assert len(place.events("operation.tracked")) == 200
+    assert len(place.events("operation.tracked")) == 100
     assert names(place.events())[-2:] == ["daemon.stopping", "daemon.stopped"]
-    assert [event["unfinished"] for event in place.events()[-2:]] == [200, 200]
+    assert [event["unfinished"] for event in place.events()[-2:]] == [100, 100]
 
 
 async def test_an_output_that_nobody_reads_stops_neither_following_nor_the_end_and_is_told_later(tmp_path: Path):
