@@ -62,11 +62,14 @@ test: .venv-dev/.ready ## all tests but the end-to-end ones, faults and the soak
 .PHONY: e2e
 e2e: has-containers e2e-daemon pods ## all end-to-end tests; fails where a program or the image is missing
 
+# Most of the time they wait, too.
+E2E_SIDE_BY_SIDE ?= -n 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: e2e-daemon
 e2e-daemon: .venv-dev/.ready ## of these, those without containers: with a real Prometheus and browser
 	@for program in promtool prometheus amtool chromium; do command -v $$program >/dev/null || \
 	{ echo "make $@: needs $$program on the PATH (Debian: prometheus, prometheus-alertmanager, chromium)" >&2; exit 1; }; done
-	$(DEV_PY) -m pytest tests/e2e $(E2E_ARGS)
+	$(DEV_PY) -m pytest tests/e2e $(E2E_SIDE_BY_SIDE) $(E2E_ARGS)
 
 # Two at a time where that can be: most of the time they wait for alerts, and each gets a network of its own (Linux, root).
 PODS_SIDE_BY_SIDE = $(shell unshare --net true 2>/dev/null && printf %s '-n 2 --dist loadfile --no-loadscope-reorder')

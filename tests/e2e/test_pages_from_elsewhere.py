@@ -248,5 +248,6 @@ async def test_the_page_of_admin_itself_can(browser: Browser, scene: Scene):
     base = f"http://localhost:{scene.door.port}"
     async with page_at(browser, f"{base}/") as page:
         await attempt(page, base, FETCHES["fetch, asking first"])
-    assert scene.door.heard == [("POST", OPERATIONS, 201)]
+    # A browser may look for an icon too.
+    assert [heard for heard in scene.door.heard if heard[0] == "POST"] == [("POST", OPERATIONS, 201)]
     assert not await scene.is_untouched()
