@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from watcher.core.model import DAY, HOUR, MINUTE, SECOND, STAT_NAMES, Instant, Micros, Stats
+from watcher.core.model import DAY, HOUR, MINUTE, SECOND, STAT_NAMES, Instant, Micros, Stats, Status
 from watcher.core.observation import (
     Missing,
     Observation,
@@ -51,7 +51,8 @@ _TROUBLES: Mapping[int, Trouble] = {
 }
 _SERVER_ERRORS = range(500, 600)
 _WORD_LENGTH = 64
-_WORDS = frozenset({"SCHEDULED", "PROCESSING", "COMPLETED", "CANCELED"})  # as they are nearly always written
+_WORDS = frozenset({Status.SCHEDULED, Status.PROCESSING, Status.COMPLETED, Status.CANCELED})
+"""Upstream's words, as they are nearly always written."""
 _ERROR_CODE = re.compile(r"[0-9]{1,6}")
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
