@@ -170,6 +170,21 @@ async def test_an_account_whose_settings_changed_goes_on_with_the_new_ones(tmp_p
         await one.until_value(1, "operation_watcher_account_up", account="main")
 
 
+async def test_a_trouble_that_a_new_configuration_ends_is_told_to_be_over(tmp_path: Path):
+    async with simulated("created: 0s") as api:
+        with placed(tmp_path) as place:
+            (tmp_path / "stale_token").write_text("a-token-of-long-ago")
+            stale = {"auth_token_file": str(tmp_path / "stale_token")}
+            place.configure(settings(place.account(api, operations=[an_id(0)], **stale)))
+            async with started(place) as one:
+                await one.told("account.unauthorized")
+                place.configure(settings(place.account(api, operations=[an_id(0)])))
+                assert (await one.post("/-/reload")).status_code == httpx.codes.OK
+                (event,) = await one.told("account.recovered")
+                assert (event["account"], event["trouble"]) == ("main", "unauthorized")
+                await one.until_value(0, "operation_watcher_account_unauthorized", account="main")
+
+
 async def test_a_store_that_cannot_take_the_new_operations_refuses_the_whole(tmp_path: Path):
     async with one_followed(tmp_path) as (one, place, api):
         store = sqlite3.connect(tmp_path / "watcher.db", isolation_level=None)

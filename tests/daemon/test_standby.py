@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.daemon.running import Place, Running, an_id, names, placed, settings, simulated, started
 from tests.support.processes import account, free_port
@@ -76,15 +78,21 @@ async def test_one_trouble_is_one_event_however_often_it_is_met_and_a_mended_fil
     assert names(place.events())[:3] == ["config.rejected", "config.rejected", "daemon.started"]
 
 
-async def test_whoever_mended_the_file_need_not_wait_for_the_next_try(tmp_path: Path):
+@pytest.mark.parametrize("how", ["asked over HTTP", "signalled"])
+async def test_whoever_mended_the_file_need_not_wait_for_the_next_try(tmp_path: Path, how: str):
     with placed(tmp_path) as place:
         known = listening_at(place)
         place.configure(known | {"polling": {"freshnes": "2s"}})
         async with standing_by(place, known) as one:
             await one.told("config.rejected")
             place.configure(known)
-            assert (await one.post("/-/reload")).status_code == httpx.codes.BAD_REQUEST
-            await one.told("daemon.started")
+            if how == "signalled":
+                with one.daemon.listening_to_signals():
+                    signal.raise_signal(signal.SIGHUP)
+                    await one.told("daemon.started")
+            else:
+                assert (await one.post("/-/reload")).status_code == httpx.codes.BAD_REQUEST
+                await one.told("daemon.started")
 
 
 async def test_without_a_store_it_stands_by_until_there_is_one(tmp_path: Path):

@@ -12,6 +12,7 @@ from watcher.api import Client, Credentials, Gate
 from watcher.config import SecretSource, username
 from watcher.core.attempt import Attempt
 from watcher.core.census import Retention
+from watcher.core.condition import Condition
 from watcher.core.discovery import Scope
 from watcher.core.errors import OperatorError
 from watcher.core.governor import Governor, Share
@@ -100,8 +101,9 @@ def build_watch(
     store: Store,
     now: Callable[[], Moment],
     listener: Listener,
+    condition: Condition | None = None,
 ) -> Watched:
-    """The account's loop, not yet running."""
+    """The account's loop, not yet running. `condition` is how the loop before it left the account."""
     account = upstream.account
     share = Share(per_second=account.max_requests_per_second, concurrency=account.max_concurrency)
     gate = Gate(Governor(share, now().tick), now)
@@ -125,6 +127,7 @@ def build_watch(
         gate=gate,
         now=now,
         listener=listener,
+        condition=condition,
     )
     return Watched(settings=account, watch=watch, credentials=upstream.credentials, http=upstream.http)
 

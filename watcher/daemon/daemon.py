@@ -71,6 +71,7 @@ class Daemon:
         self._stop_asked = asyncio.Event()
         self._stop = asyncio.Event()
         self._station: Station | None = None
+        self._standby: Standby | None = None
         self._known = Configuration()
         self._background: set[asyncio.Task[object]] = set()
         self.ready = asyncio.Event()
@@ -137,7 +138,7 @@ class Daemon:
             if not self._stay:
                 raise
             self._tell_trouble(exc, None)
-            standby = Standby(exc)
+            standby = self._standby = Standby(exc)
         async with standing_by(self._base, self._known, standby):
             self.ready.set()
             while not await self._stopped_within(self._retry_seconds, standby.again):
@@ -164,11 +165,11 @@ class Daemon:
 
     async def _stopped_within(self, seconds: float, again: asyncio.Event) -> bool:
         """Wait until it is time to try again, or somebody asks for that; whether it is to stop."""
-        again.clear()
         waits = [asyncio.ensure_future(event.wait()) for event in (self._stop, again)]
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
+        again.clear()  # who asks during the next try is heard after it
         return self._stop.is_set()
 
     def _tell_trouble(self, trouble: WatcherError, told: WatcherError | None) -> None:
@@ -193,7 +194,10 @@ class Daemon:
         self.stop()
 
     def _on_reload_signal(self) -> None:
-        if self._station is not None:
+        if self._station is None:
+            if self._standby is not None:
+                self._standby.again.set()
+        else:
             task = asyncio.get_running_loop().create_task(self._station.reload(), name="reload")
             self._background.add(task)
             task.add_done_callback(self._background.discard)

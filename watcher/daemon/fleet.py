@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from watcher.core.census import Census, choose_shown
+from watcher.core.condition import Condition
 from watcher.core.model import Operation
 from watcher.core.snapshot import AccountSnapshot, NextLook
 from watcher.daemon.accounts import Watched
@@ -49,8 +50,8 @@ class Fleet:
         task = tasks.create_task(watched.watch.run(stop), name=f"watch {watched.settings.name}")
         self._running[watched.settings.name] = _Running(watched=watched, task=task, stop=stop)
 
-    async def stop(self, names: Collection[str]) -> None:
-        """End these loops with their last writes done, all at once and within `STOP_SECONDS`."""
+    async def stop(self, names: Collection[str]) -> Mapping[str, Condition]:
+        """End these loops with their last writes done, all at once and within `STOP_SECONDS`; how their accounts do."""
         ending = [self._running.pop(name) for name in names]
         for running in ending:
             running.stop.set()
@@ -60,6 +61,7 @@ class Fleet:
         for running in ending:
             running.task.cancel()
             await running.watched.http.aclose()
+        return {running.watched.settings.name: running.watched.watch.condition for running in ending}
 
     def wake(self, account: str) -> None:
         """Tell a loop that intake changed something."""

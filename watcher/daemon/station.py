@@ -21,6 +21,7 @@ import msgspec
 from watcher import __version__
 from watcher.clock import Clock
 from watcher.config import ConfigurationError, Loaded, Secret, SecretError
+from watcher.core.condition import Condition
 from watcher.core.errors import OperatorError, StoreUnusable
 from watcher.core.model import SECOND, Micros
 from watcher.core.settings import Account, Configuration
@@ -154,7 +155,7 @@ class Station:
             ready()
             tasks.create_task(self._end(stop, telling, serving, duties), name="end")
 
-    def _start(self, upstream: Upstream) -> None:
+    def _start(self, upstream: Upstream, condition: Condition | None = None) -> None:
         assert self._tasks is not None  # noqa: S101 -- only while running
         self._base.instruments.open_account(upstream.account.name)
         watched = build_watch(
@@ -163,6 +164,7 @@ class Station:
             store=self._store,
             now=self._base.clock.now,
             listener=self._ears,
+            condition=condition,
         )
         self._fleet.start(watched, self._tasks)
 
@@ -251,15 +253,16 @@ class Station:
             raise
         self._loaded = new
         self._web.adopt(new.configuration.web.config_file, new.web)
-        await self._fleet.stop(going)
+        conditions = await self._fleet.stop(going)
         names = {account.name for account in new.configuration.accounts}
         self._base.instruments.close_accounts([name for name in going if name not in names])
         self._show_labels()
         self._base.log.adopt(level=new.configuration.log.level, form=new.configuration.log.format)
         for watched in self._fleet:
             watched.watch.adopt(following(new.configuration, watched.settings))
-        for upstream in upstreams.values():
-            self._start(upstream)
+        for name, upstream in upstreams.items():
+            # A trouble that was told is told to be over, also by the loop that takes over.
+            self._start(upstream, conditions.get(name))
         return [account.name for account in new.configuration.accounts]
 
     # ── what the listeners answer from ────────────────────────────────────────────────────────────────────────────────

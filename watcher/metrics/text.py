@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import msgspec
 from prometheus_client.utils import floatToGoString
@@ -38,6 +38,7 @@ REST_SECONDS = 0.000_05
 _Who: TypeAlias = str
 _Values: TypeAlias = tuple[Any, ...]
 _Lines: TypeAlias = tuple[bytes, ...]
+_Writer: TypeAlias = Callable[[_Who, Any], bytes]
 
 
 class _Written(msgspec.Struct, frozen=True, gc=False):
@@ -75,7 +76,7 @@ class OperationText:
     def __init__(self, labels: Sequence[str] = ()) -> None:
         self.labels = tuple(labels)
         self._kept: dict[str, _Written] = {}
-        self._writers: Sequence[Callable[[_Who, Any], bytes]] = (
+        self._writers: Sequence[_Writer] = (
             _notifications,
             *(partial(_count, name) for name, _, _ in COUNTS),
             *(partial(_instant, name) for name, _, _ in INSTANTS),
@@ -135,19 +136,19 @@ class OperationText:
             who = f'account="{escaped(operation.account)}",operation_id="{escaped(operation.id)}"'
             written = [write(who, value) for write, value in zip(self._writers, values, strict=True)]
             return _Written(operation, who, values, (*written, self._info(operation)))
-        who = before.who
-        *lines, info = before.lines
-        changes = zip(self._writers, values, before.values, lines, strict=True)
+        lines = [*before.lines]
+        for number, (value, was) in enumerate(zip(values, before.values, strict=True)):
+            if value != was:
+                lines[number] = self._writers[number](before.who, value)
         if operation.labels != before.operation.labels:
-            info = self._info(operation)
-        lines = [line if value == was else write(who, value) for write, value, was, line in changes]
-        return _Written(operation, who, values, (*lines, info))
+            lines[-1] = self._info(operation)
+        return _Written(operation, before.who, values, tuple(lines))
 
     def _info(self, operation: Operation) -> bytes:
         """The user's labels stand among ours by name, as labels do in every line."""
         values = {**operation.labels, "account": operation.account, "operation_id": operation.id}
         labels = ",".join([f'{name}="{escaped(values.get(name, ""))}"' for name in self._info_names])
-        return _encoded(f"{INFO[0]}{{{labels}}} 1.0\n")
+        return f"{INFO[0]}{{{labels}}} 1.0\n".encode()
 
 
 # ── the values of an operation, one a family, and how each is written ─────────────────────────────────────────────────
@@ -175,36 +176,41 @@ def _values(operation: Operation) -> _Values:
 
 
 def _notifications(who: _Who, values: Sequence[int | None]) -> bytes:
-    begin = f'{NOTIFICATIONS[0]}{{{who},state="'
-    lines = [
-        f'{begin}{state}"}} {_number(value)}\n'
-        for state, value in zip(STATES, values, strict=True)
-        if value is not None
-    ]
-    return _encoded("".join(lines))
+    if None not in values and max(cast("Sequence[int]", values)) < _PLAIN_BELOW:
+        scheduled, queued, sent, failed, canceled = values
+        return (_IN_EVERY_STATE % (who, scheduled, who, queued, who, sent, who, failed, who, canceled)).encode()
+    lines = zip(_IN_STATE, values, strict=True)
+    return "".join([line % (who, _number(value)) for line, value in lines if value is not None]).encode()
+
+
+_IN_STATE = [f'{NOTIFICATIONS[0]}{{%s,state="{state}"}} %s\n' for state in STATES]
+_IN_EVERY_STATE = "".join([f'{NOTIFICATIONS[0]}{{%s,state="{state}"}} %d.0\n' for state in STATES])
 
 
 def _count(name: str, who: _Who, value: int | None) -> bytes:
-    return b"" if value is None else _encoded(f"{name}{{{who}}} {_number(value)}\n")
+    return b"" if value is None else f"{name}{{{who}}} {_number(value)}\n".encode()
 
 
 def _instant(name: str, who: _Who, value: Instant | None) -> bytes:
-    return b"" if value is None else _encoded(f"{name}{{{who}}} {_seconds(value)}\n")
+    return b"" if value is None else f"{name}{{{who}}} {_seconds(value)}\n".encode()
 
 
 def _status(who: _Who, value: Status) -> bytes:
-    return _encoded(f'{STATUS[0]}{{{who},status="{value}"}} 1.0\n')
+    return f'{STATUS[0]}{{{who},status="{value}"}} 1.0\n'.encode()
 
 
 def escaped(value: str) -> str:
     """The label value as it stands between its quotes."""
+    # Intake lets no lone surrogate in; should one come another way, it must not cost the whole scrape.
+    value = value if value.isascii() else value.encode(errors="replace").decode()
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
 _PLAIN_BELOW = 1_000_000
 """From here on numbers are written with an exponent."""
 
-_SECONDS_OF_TEN_DIGITS = range(1_000_000_000 * SECOND, 4_000_000_000 * SECOND)
+_TEN_DIGITS_FROM: Instant = 1_000_000_000 * SECOND
+_TEN_DIGITS_UNTIL: Instant = 4_000_000_000 * SECOND
 """2001 to 2096: here microseconds are told apart as floating-point seconds, so their digits are the shortest text."""
 
 
@@ -213,7 +219,7 @@ def _number(value: int) -> str:
 
 
 def _seconds(instant: Instant) -> str:
-    if instant in _SECONDS_OF_TEN_DIGITS:
+    if _TEN_DIGITS_FROM <= instant < _TEN_DIGITS_UNTIL:
         digits = str(instant)
         return f"{digits[0]}.{digits[1:]}".rstrip("0.") + "e+09"
     return _go_float(instant / SECOND)
@@ -221,8 +227,3 @@ def _seconds(instant: Instant) -> str:
 
 def _go_float(value: float) -> str:
     return str(floatToGoString(value))  # type: ignore[no-untyped-call]
-
-
-def _encoded(line: str) -> bytes:
-    # Intake lets no lone surrogate in; should one come another way, it must not cost the whole scrape.
-    return line.encode(errors="replace")

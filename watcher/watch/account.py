@@ -68,6 +68,7 @@ class AccountWatch:
         gate: Gate,
         now: Callable[[], Moment],
         listener: Listener,
+        condition: Condition | None = None,
     ) -> None:
         self.account = account
         self._following = following
@@ -83,7 +84,7 @@ class AccountWatch:
         self._ledger.totals = starting_totals()
         self._counter_labels = CounterLabels(following.counter_labels)
         self._operations = Roster()
-        self._condition = Condition()
+        self._condition = condition or Condition()
         self._skew: Micros = 0
         self._loaded = False
         self._revision = 0
@@ -144,6 +145,11 @@ class AccountWatch:
     def is_overdue(self) -> bool:
         """Whether the loop has made no turn for longer than it should."""
         return self._now().tick - self._progress_tick > OVERDUE_AFTER
+
+    @property
+    def condition(self) -> Condition:
+        """How the account is doing, for the loop that carries on after this one."""
+        return self._condition
 
     @property
     def unfinished(self) -> int:
