@@ -7,6 +7,7 @@ computes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import msgspec
@@ -99,3 +100,8 @@ class Configuration(Settings, frozen=True, kw_only=True):
     web: Web = Web()
     admin: Admin = Admin()
     log: Log = Log()
+
+    @property
+    def account_names(self) -> Sequence[str]:
+        """The names of the accounts, in their order."""
+        return [account.name for account in self.accounts]

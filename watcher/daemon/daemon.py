@@ -21,9 +21,10 @@ from watcher.clock import Clock
 from watcher.config import ConfigurationError, Loaded
 from watcher.core.errors import OperatorError, StoreRefused, StoreUnusable, WatcherError
 from watcher.core.settings import Configuration
+from watcher.daemon.base import Base
 from watcher.daemon.complaints import Complaints
 from watcher.daemon.standby import Standby, standing_by
-from watcher.daemon.station import Base, Station
+from watcher.daemon.station import Station
 from watcher.logs import LineWriter, Log
 from watcher.metrics import Instruments
 from watcher.server import Addresses

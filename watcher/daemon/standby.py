@@ -17,7 +17,7 @@ from watcher.config import ConfigurationError, read_web_file
 from watcher.core.errors import OperatorError, StoreUnusable, WatcherError
 from watcher.core.model import Operation
 from watcher.core.settings import Configuration
-from watcher.daemon.station import Base
+from watcher.daemon.base import Base
 from watcher.intake import Intake
 from watcher.metrics import Exposition
 from watcher.server import Desk, Listener, Rules, WebConfig, admin_app, web_app

@@ -13,27 +13,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import httpx
 import msgspec
 
 from watcher import __version__
-from watcher.clock import Clock
-from watcher.config import ConfigurationError, Loaded, Secret, SecretError
+from watcher.config import ConfigurationError, Loaded
 from watcher.core.condition import Condition
 from watcher.core.errors import OperatorError, StoreUnusable
 from watcher.core.model import SECOND, Micros
 from watcher.core.settings import Account, Configuration
 from watcher.daemon.accounts import Upstream, build_watch, following, identities, open_upstream
+from watcher.daemon.base import Base
 from watcher.daemon.ears import Ears
 from watcher.daemon.fleet import Fleet
+from watcher.daemon.front import Front
 from watcher.daemon.housekeeping import Housekeeping
 from watcher.daemon.watchdog import Watchdog
 from watcher.intake import EntriesRefusedError, Intake
-from watcher.logs import LineWriter, Log
-from watcher.metrics import Exposition, Instruments
-from watcher.server import Addresses, Desk, Listener, Rules, WebConfig, WebFileWatch, admin_app, web_app
+from watcher.metrics import Exposition
 from watcher.store import Store
 from watcher.store.opening import open_store
 from watcher.telling import Teller
@@ -42,19 +40,6 @@ LAST_WORDS_SECONDS = 1.3
 """How long the last events and answers may take; with the loops' 2 s and what follows, a stop takes less than 5 s."""
 
 CLOSE_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
-    """What outlives every configuration."""
-
-    load: Callable[[], Loaded]
-    clock: Clock
-    writer: LineWriter
-    log: Log
-    instruments: Instruments
-    addresses: Addresses
-    transport: httpx.AsyncBaseTransport | None = None
 
 
 class Station:
@@ -71,7 +56,7 @@ class Station:
         self._ears = Ears(base.instruments, base.log, self._teller)
         self._intake = Intake(
             store,
-            self._account_names,
+            lambda: self._configuration.account_names,
             self._wake,
             lambda: base.clock.now().at,
             store_trouble=self._on_intake_trouble,
@@ -89,13 +74,10 @@ class Station:
             beat=self._watchdog.beat,
             store_trouble=self._ears.store_trouble,
         )
-        self._web = WebConfig(loaded.configuration.web.config_file, loaded.web)
-        self._web_watch = WebFileWatch(self._web, rejected=self._on_bad_web_file, reloaded=self._on_good_web_file)
+        self._front = Front(base, lambda: self._loaded, rejected=self._on_bad_web_file, reloaded=self._on_good_web_file)
         self._is_refused = False
         self._reloading = asyncio.Lock()
         self._is_stopping = False
-        self._listeners: dict[str, Listener] = {}
-        self._token = Secret("")
 
     @classmethod
     async def open(cls, base: Base, loaded: Loaded) -> Station:
@@ -107,14 +89,18 @@ class Station:
         store = await open_store(loaded.configuration.storage.url)
         station = cls(base, loaded, store)
         try:
-            if loaded.admin_token is not None:
-                station._token = loaded.admin_token.read()
-            station._bind()
+            station._front.bind(
+                fleet=station._fleet,
+                store=store,
+                intake=station._intake,
+                exposition=station._exposition,
+                reload=station.reload,
+            )
             await store.bind(identities(loaded.configuration.accounts))
             await station._teller.prepare()
             await station._intake.from_configuration(loaded.configuration.accounts)
         except BaseException:
-            station._unbind()
+            station._front.unbind()
             await store.close()
             for upstream in upstreams.values():
                 await upstream.http.aclose()
@@ -125,7 +111,7 @@ class Station:
     @property
     def addresses(self) -> Mapping[str, Sequence[str]]:
         """Where `web` and `admin` listen, as URLs."""
-        return {name: listener.addresses for name, listener in self._listeners.items()}
+        return self._front.addresses
 
     # ── the run ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -144,10 +130,10 @@ class Station:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             telling = tasks.create_task(self._teller.run(), name="tell")
-            serving = [tasks.create_task(listener.serve(), name=name) for name, listener in self._listeners.items()]
+            serving = self._front.serve(tasks)
             duties = [
                 tasks.create_task(self._housekeeping.run(), name="housekeeping"),
-                tasks.create_task(self._web_watch.run(), name="web file"),
+                self._front.watch_web_file(tasks),
             ]
             for upstream in self._waiting.values():
                 self._start(upstream)
@@ -174,8 +160,8 @@ class Station:
             "daemon.started",
             version=__version__,
             accounts=list(self._fleet.names),
-            web=list(self._listeners["web"].addresses),
-            admin=list(self._listeners["admin"].addresses),
+            web=list(self._front.addresses["web"]),
+            admin=list(self._front.addresses["admin"]),
         )
 
     async def _end(
@@ -195,8 +181,7 @@ class Station:
         for duty in duties:
             duty.cancel()
         self._teller.stop()
-        for listener in self._listeners.values():
-            listener.stop()
+        self._front.stop()
         await asyncio.wait([telling, *serving], timeout=LAST_WORDS_SECONDS)
         for task in (telling, *serving):
             task.cancel()
@@ -252,7 +237,7 @@ class Station:
                 await upstream.http.aclose()
             raise
         self._loaded = new
-        self._web.adopt(new.configuration.web.config_file, new.web)
+        self._front.adopt(new)
         conditions = await self._fleet.stop(going)
         names = {account.name for account in new.configuration.accounts}
         self._base.instruments.close_accounts([name for name in going if name not in names])
@@ -263,16 +248,13 @@ class Station:
         for name, upstream in upstreams.items():
             # A trouble that was told is told to be over, also by the loop that takes over.
             self._start(upstream, conditions.get(name))
-        return [account.name for account in new.configuration.accounts]
+        return new.configuration.account_names
 
-    # ── what the listeners answer from ────────────────────────────────────────────────────────────────────────────────
+    # ── what it hears ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def _configuration(self) -> Configuration:
         return self._loaded.configuration
-
-    def _account_names(self) -> Sequence[str]:
-        return [account.name for account in self._configuration.accounts]
 
     def _wake(self, account: str) -> None:
         self._fleet.wake(account)
@@ -281,49 +263,6 @@ class Station:
     def _show_labels(self) -> None:
         self._exposition.labels = self._configuration.metrics.labels
         self._exposition.counter_labels = self._configuration.metrics.counter_labels
-
-    def _admin_token(self) -> str | None:
-        source = self._loaded.admin_token
-        if source is None:
-            return None
-        # An empty or vanished file is no reason to let everybody in: the old value stays, and none lets nobody in.
-        with contextlib.suppress(SecretError):
-            self._token = source.read()
-        return self._token.reveal()
-
-    def _bind(self) -> None:
-        desk = Desk(
-            accounts=self._account_names,
-            snapshots=self._fleet.snapshots,
-            store=self._store,
-            intake=self._intake,
-            metrics=self._exposition.render,
-            scraped=self._fleet.scraped,
-            reload=self.reload,
-            healthy=self._fleet.overdue,
-            ready=lambda: True,
-            next_look=self._fleet.next_look,
-            metric_labels=lambda: self._configuration.metrics.labels,
-            now=self._base.clock.now,
-            failed=self._on_failed_request,
-            version=__version__,
-        )
-        admin = self._configuration.admin
-        rules = Rules(
-            is_unix=admin.listen.startswith("unix:"),
-            allowed_hosts=lambda: self._configuration.admin.allowed_hosts,
-            token=self._admin_token,
-        )
-        web, addresses = self._configuration.web, self._base.addresses
-        self._listeners["web"] = addresses.listener(
-            web.listen, web_app(desk, self._web), setting="web.listen", tls=lambda: self._web.tls
-        )
-        self._listeners["admin"] = addresses.listener(admin.listen, admin_app(desk, rules), setting="admin.listen")
-        addresses.keep(web.listen, admin.listen)
-
-    def _unbind(self) -> None:
-        for listener in self._listeners.values():
-            listener.close()
 
     def _on_bad_web_file(self, reasons: Sequence[str]) -> None:
         self._base.instruments.refused_configuration()
@@ -334,9 +273,6 @@ class Station:
         if not self._is_refused:
             self._base.instruments.configured(self._base.clock.now().at)
         self._base.log.about_itself.info("web.reloaded", file=path)
-
-    def _on_failed_request(self, error: Exception) -> None:
-        self._base.log.about_itself.error("request.failed", exc_info=error)
 
 
 def _open_upstreams(

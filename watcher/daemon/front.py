@@ -1,0 +1,116 @@
+"""What a running daemon shows to the outside: its two listeners, and what they answer from.
+
+The web configuration file and the admin token are read again while it runs; where either cannot be, the last one that
+could stays in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from watcher import __version__
+from watcher.config import Loaded, Secret, SecretError
+from watcher.daemon.base import Base
+from watcher.daemon.fleet import Fleet
+from watcher.intake import Intake
+from watcher.metrics import Exposition
+from watcher.server import Desk, Listener, Rules, WebConfig, WebFileWatch, admin_app, web_app
+from watcher.store import Store
+
+
+class Front:
+    """The listeners `web` and `admin`. `loaded` gives the configuration that is in force; the other two hear of it."""
+
+    def __init__(
+        self,
+        base: Base,
+        loaded: Callable[[], Loaded],
+        *,
+        rejected: Callable[[Sequence[str]], None],
+        reloaded: Callable[[str], None],
+    ) -> None:
+        self._base = base
+        self._loaded = loaded
+        self._web = WebConfig(loaded().configuration.web.config_file, loaded().web)
+        self._web_file = WebFileWatch(self._web, rejected=rejected, reloaded=reloaded)
+        self._listeners: dict[str, Listener] = {}
+        self._token = Secret("")
+
+    @property
+    def addresses(self) -> Mapping[str, Sequence[str]]:
+        """Where `web` and `admin` listen, as URLs."""
+        return {name: listener.addresses for name, listener in self._listeners.items()}
+
+    def bind(
+        self,
+        *,
+        fleet: Fleet,
+        store: Store,
+        intake: Intake,
+        exposition: Exposition,
+        reload: Callable[[], Awaitable[Sequence[str]]],
+    ) -> None:
+        """Take both addresses. Raises OperatorError where one cannot be had, or the admin's token cannot be read."""
+        loaded = self._loaded()
+        if loaded.admin_token is not None:
+            self._token = loaded.admin_token.read()
+        desk = Desk(
+            accounts=lambda: self._loaded().configuration.account_names,
+            snapshots=fleet.snapshots,
+            store=store,
+            intake=intake,
+            metrics=exposition.render,
+            scraped=fleet.scraped,
+            reload=reload,
+            healthy=fleet.overdue,
+            ready=lambda: True,
+            next_look=fleet.next_look,
+            metric_labels=lambda: self._loaded().configuration.metrics.labels,
+            now=self._base.clock.now,
+            failed=lambda error: self._base.log.about_itself.error("request.failed", exc_info=error),
+            version=__version__,
+        )
+        web, admin, addresses = loaded.configuration.web, loaded.configuration.admin, self._base.addresses
+        rules = Rules(
+            is_unix=admin.listen.startswith("unix:"),
+            allowed_hosts=lambda: self._loaded().configuration.admin.allowed_hosts,
+            token=self._admin_token,
+        )
+        self._listeners["web"] = addresses.listener(
+            web.listen, web_app(desk, self._web), setting="web.listen", tls=lambda: self._web.tls
+        )
+        self._listeners["admin"] = addresses.listener(admin.listen, admin_app(desk, rules), setting="admin.listen")
+        addresses.keep(web.listen, admin.listen)
+
+    def unbind(self) -> None:
+        """Let go of the addresses, never having served."""
+        for listener in self._listeners.values():
+            listener.close()
+
+    def adopt(self, loaded: Loaded) -> None:
+        """Another web configuration file, or the same read again."""
+        self._web.adopt(loaded.configuration.web.config_file, loaded.web)
+
+    def serve(self, tasks: asyncio.TaskGroup) -> Sequence[asyncio.Task[None]]:
+        """A task for each listener, until `stop`."""
+        return [tasks.create_task(listener.serve(), name=name) for name, listener in self._listeners.items()]
+
+    def watch_web_file(self, tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
+        """The task that reads the web configuration file when it changed, until canceled."""
+        return tasks.create_task(self._web_file.run(), name="web file")
+
+    def stop(self) -> None:
+        """Take no more requests; those that are being answered end."""
+        for listener in self._listeners.values():
+            listener.stop()
+
+    def _admin_token(self) -> str | None:
+        source = self._loaded().admin_token
+        if source is None:
+            return None
+        # An empty or vanished file is no reason to let everybody in: the old value stays, and none lets nobody in.
+        with contextlib.suppress(SecretError):
+            self._token = source.read()
+        return self._token.reveal()
