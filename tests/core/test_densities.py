@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from watcher.core.densities import BUCKET, FADE_EVERY, ROWS_A_PAGE, Densities, listed
+from watcher.core.densities import BUCKET, FADE_EVERY, ROWS_A_PAGE, Densities
 from watcher.core.departures import Departures
 from watcher.core.model import DAY, SECOND, Status
 
@@ -87,15 +87,6 @@ def test_short_pages_are_planned_for_and_slowly_forgotten():
     assert densities.rows_a_page(Status.PROCESSING) > 900
     densities.learn_page(ALL, 1000)
     assert densities.rows_a_page(ALL) == ROWS_A_PAGE
-
-
-def test_words_name_lists():
-    assert [listed(word) for word in ("PROCESSING", "SCHEDULED", "COMPLETED", None)] == [
-        Status.PROCESSING,
-        Status.SCHEDULED,
-        None,
-        None,
-    ]
 
 
 def test_departures_are_learned_by_age():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from watcher.core.model import RECORD_LIFE, SECOND, Instant, Micros, Status
 
@@ -26,17 +26,11 @@ _LEARNING, _FORGETTING = 0.25, 0.05
 FADE_EVERY: Micros = 10 * SECOND
 
 SWEPT_STATUSES = (Status.PROCESSING, Status.SCHEDULED)
-_LISTED: Mapping[str | None, Status] = {status.value: status for status in SWEPT_STATUSES}
 
 
 def bucket_of(instant: Instant) -> int:
     """The creation bucket that an instant is in."""
     return instant // BUCKET
-
-
-def listed(word: str | None) -> Status | None:
-    """The list of one status that a row with this word is on."""
-    return _LISTED.get(word)
 
 
 class _Counts:

@@ -95,11 +95,12 @@ class Answer(enum.Enum):
 
 def observe(operation: Operation, observation: Observation, now: Moment, rules: Rules) -> Step:
     """The operation after the observation, and what to tell of it. `now` is when it is taken in, by our clock."""
-    if isinstance(observation, Missing | Refused) and observation.timing.asked.tick < operation.asked_tick:
+    if isinstance(observation, Seen):
+        if repeats(operation, observation, rules):
+            return Step(operation=replace(operation, asked_tick=observation.timing.asked.tick), is_news=False)
+    elif isinstance(observation, Missing | Refused) and observation.timing.asked.tick < operation.asked_tick:
         # An answer that was asked for later is known already.
         return Step(operation=operation)
-    if isinstance(observation, Seen) and repeats(operation, observation, rules):
-        return Step(operation=replace(operation, asked_tick=observation.timing.asked.tick), is_news=False)
     rule = TABLE[operation.phase, kind_of(operation, observation)]
     return rule(operation, observation, now, rules)
 
@@ -311,14 +312,15 @@ def _taken_in(operation: Operation, seen: Seen, now: Moment) -> Operation:
     status = status_of(operation, record.word)
     stats = operation.stats if record.stats is None else operation.stats.merged_with(record.stats)
     updated_at = record.updated_at if record.updated_at is not None else operation.updated_at
-    progressed = (status, stats, updated_at) != (operation.status, operation.stats, operation.updated_at)
-    return operation.with_(
+    stayed = updated_at == operation.updated_at and status is operation.status and stats == operation.stats
+    return replace(
+        operation,
         status=status,
         word=(record.word or operation.word) if status is Status.UNKNOWN else None,
         stats=stats,
         created_at=record.created_at if record.created_at is not None else operation.created_at,
         updated_at=updated_at,
-        progressed_at=now.at if progressed else operation.progressed_at,
+        progressed_at=operation.progressed_at if stayed else now.at,
         asked_tick=max(operation.asked_tick, seen.timing.asked.tick),
         missing_since=None,
         missed=0,
@@ -358,9 +360,10 @@ def _told(before: Operation, after: Operation, seen: Seen) -> Step:
                 status_word=after.word,
             )
         )
-    told = _with_oddities(after, _oddities(before, after, seen))
+    odd = _oddities(before, after, seen)
+    told = _with_oddities(after, odd) if odd else Step(operation=after)
     operation = told.operation
-    if operation.phase is Phase.FOLLOWED and operation.stats.has_failures and not operation.failing_told:
+    if operation.stats.has_failures and not operation.failing_told and operation.phase is Phase.FOLLOWED:
         operation = operation.with_(failing_told=True)
         events.append(Failing(stats=operation.stats))
     return Step(
@@ -396,10 +399,15 @@ def _oddities(before: Operation, after: Operation, seen: Seen) -> tuple[str, ...
 
 def _has_fallen(before: Stats, after: Stats) -> bool:
     """Whether a count that can only rise went down."""
-    return any(
-        (old := getattr(before, name)) is not None and (new := getattr(after, name)) is not None and new < old
-        for name in ("sent", "failed", "unaddressable")
+    return (
+        _is_less(after.sent, before.sent)
+        or _is_less(after.failed, before.failed)
+        or _is_less(after.unaddressable, before.unaddressable)
     )
+
+
+def _is_less(new: int | None, old: int | None) -> bool:
+    return old is not None and new is not None and new < old
 
 
 def _with_oddities(operation: Operation, kinds: tuple[str, ...]) -> Step:

@@ -29,6 +29,8 @@ MISSING_AT_MOST: Micros = 30 * SECOND
 SLOW_TRY_EVERY: Micros = MINUTE
 UNANSWERED_AT_MOST: Micros = 30 * SECOND
 
+RUNNING = "freshness after the last look"
+
 FETCHING = -1
 """In place of a sweep's number: the operation is asked for by its id."""
 
@@ -87,6 +89,18 @@ class Look(msgspec.Struct, gc=False, eq=False):
         # What is not shown by its id is on no list either.
         self.alone = self.alone or isinstance(observation, Missing)
 
+    def run_on(self, asked: Micros, freshness: Micros, margin: Micros) -> None:
+        """What `take` and `keep` do where it was shown as before, on a list of one status: the most frequent case.
+
+        It was asked for at that tick; `margin` is what `second_question` needs.
+        """
+        self.fruitless = self.not_before = 0
+        self.alone, self.was_seen, self.why = False, True, RUNNING
+        asked = max(asked, self.since)
+        self.since = asked
+        self.promised = promised = asked + freshness
+        self.due = promised - margin if self.by_list else promised
+
     def keep(self, plan: Plan) -> None:
         """Make this the next look."""
         self.due, self.promised, self.why, self.not_before = plan
@@ -125,9 +139,16 @@ def next_plan(
 def running_plan(look: Look, asked: Micros, freshness: Micros, latency: Micros) -> Plan:
     """The look after one, asked for at that tick, that showed it running."""
     promised = max(look.since, asked) + freshness
-    # Who is watched through the list of a status needs time for a second question when it has left that list.
-    margin = min(2 * latency, freshness // 4) if look.by_list and look.status is not None else 0
-    return Plan(promised - margin, promised, "freshness after the last look")
+    margin = second_question(freshness, latency) if look.by_list and look.status is not None else 0
+    return Plan(promised - margin, promised, RUNNING)
+
+
+def second_question(freshness: Micros, latency: Micros) -> Micros:
+    """How much sooner those are looked at who are watched through the list of a status.
+
+    Who has left that list must be asked about a second time.
+    """
+    return min(2 * latency, freshness // 4)
 
 
 def settling_plan(operation: Operation, now: Moment, promise: Promise, *, already: Micros | None = None) -> Plan:

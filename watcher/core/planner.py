@@ -30,7 +30,7 @@ from watcher.core.looks import (
     Plan,
     Promise,
     next_plan,
-    running_plan,
+    second_question,
     settling_plan,
     waits_for_company,
 )
@@ -73,6 +73,7 @@ class Planner:
         self._failures = 0
         self._newcomer_tick: Micros | None = None
         self._latency: Micros = 0
+        self._margin: Micros = 0
         self._timing: Timing | None = None
         self._wall = now.at - now.tick
         self._probe_due: Micros = now.tick
@@ -157,8 +158,7 @@ class Planner:
                 self._time(observation.timing)
             if _runs_on(look, operation, observation):
                 # The most frequent case by far, in short.
-                look.take(observation)
-                look.keep(running_plan(look, observation.timing.asked.tick, self._promise.freshness, self._latency))
+                look.run_on(observation.timing.asked.tick, self._promise.freshness, self._margin)
                 if look.asked != FETCHING:
                     look.asked = 0
                     self._agenda.put(look, look.due)
@@ -180,6 +180,7 @@ class Planner:
         self._timing = timing
         taken = timing.answered.tick - timing.asked.tick
         self._latency += (min(taken, self._promise.freshness) - self._latency) // 2
+        self._margin = second_question(self._promise.freshness, self._latency)
 
     def swept(self, ask: Sweep, answer: Page | Missing | Refused | Unanswered, now: Moment) -> None:
         """A page of a sweep came back, after `learned` for each operation on it."""

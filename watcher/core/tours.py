@@ -12,8 +12,8 @@ from typing import NamedTuple, assert_never
 import msgspec
 
 from watcher.core.asks import Sweep
-from watcher.core.densities import SWEPT_STATUSES, Densities, listed
-from watcher.core.model import Instant, Micros, Status
+from watcher.core.densities import SWEPT_STATUSES, Densities
+from watcher.core.model import Instant, Micros
 from watcher.core.observation import Missing, Page, Refused, Unanswered
 from watcher.core.windows import Window
 
@@ -26,7 +26,7 @@ class Tour(msgspec.Struct, eq=False):
     number: int
     window: Window
     began: Micros
-    created: list[tuple[Status | None, Instant]] = []
+    created: list[tuple[str | None, Instant]] = []
     tokens: set[str] = set()
     pages: int = 0
     restarts: int = 0
@@ -44,9 +44,7 @@ class Tour(msgspec.Struct, eq=False):
         self.tries = 0
         start, end = self.window.start, self.window.end
         self.created += [
-            (listed(record.word), at)
-            for record in page.records
-            if (at := record.created_at) is not None and start <= at <= end
+            (record.word, at) for record in page.records if (at := record.created_at) is not None and start <= at <= end
         ]
 
     def restart(self) -> None:
@@ -129,6 +127,6 @@ class Tours:
         lists = (None, *SWEPT_STATUSES) if window.status is None else (window.status,)
         learn = self._densities.learn_whole if whole else self._densities.learn_some
         for status in lists:
-            created = [at for on, at in tour.created if status in (None, on)]
+            created = [at for word, at in tour.created if status is None or word == status]
             learn(status, window.start, window.end, created)
         return Done(tour, whole)

@@ -113,10 +113,14 @@ def read_page(reply: Reply, known: Rows | None = None) -> Page | Missing | Refus
     record_of = read_record if known is None else known.record
     rows = [record_of(bytes(raw)) for raw in envelope.operations]
     latest = _latest(timing)
-    good = tuple(_without_future(row, latest) for row in rows if row is not None and row.id is not None)
+    good = [
+        row if (row.created_at or 0) <= latest and (row.updated_at or 0) <= latest else _without_future(row, latest)
+        for row in rows
+        if row is not None and row.id is not None
+    ]
     return Page(
         timing=timing,
-        records=good,
+        records=tuple(good),
         garbled=len(rows) - len(good),
         next_token=token or None,
     )

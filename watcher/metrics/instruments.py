@@ -83,6 +83,8 @@ class Instruments:
             buckets=DELAY_BUCKETS,
             registry=self.registry,
         )
+        # Kept, since nearly every answer brings changes: to look one up costs more than to observe.
+        self._delays_of: dict[str, Histogram] = {}
         self._anomalies = Counter(
             PREFIX + "anomalies",
             "Answers of upstream that did not fit, by kind.",
@@ -125,13 +127,14 @@ class Instruments:
             self._durations.labels(account, endpoint.value)
             for code in CODES:
                 self._requests.labels(account, endpoint.value, code)
-        self._delays.labels(account)
+        self._delays_of[account] = self._delays.labels(account)
         for kind in KINDS:
             self._anomalies.labels(account, kind)
 
     def close_accounts(self, accounts: Sequence[str]) -> None:
         """Series of accounts that are no longer configured."""
         for account in accounts:
+            self._delays_of.pop(account, None)
             for metric in (self._requests, self._durations, self._delays, self._anomalies):
                 metric.remove_by_labels({"account": account})
 
@@ -147,7 +150,8 @@ class Instruments:
 
     def detected(self, account: str, delay: Micros) -> None:
         """A change was learned so long after it happened."""
-        self._delays.labels(account).observe(delay / SECOND)
+        if (delays := self._delays_of.get(account)) is not None:
+            delays.observe(delay / SECOND)
 
     def store_failed(self) -> None:
         """A read or write of the store failed."""

@@ -26,7 +26,7 @@ from watcher.core.model import (
     Operation,
     Phase,
 )
-from watcher.core.observation import Missing, Observation, Page, Record, Refused, Seen, Trouble, Unanswered
+from watcher.core.observation import Missing, Observation, Page, Refused, Seen, Trouble, Unanswered
 from watcher.core.planner import Planner
 from watcher.core.snapshot import AccountSnapshot, NextLook
 from watcher.core.totals import increments, starting_totals
@@ -270,17 +270,13 @@ class AccountWatch:
                 await asyncio.sleep(0)
             now = self._now()
             for record in page.records[start : start + SLICE]:
-                if record.id in self._operations:
-                    self._observe_row(record, page, now)
+                self._observe(record.id, Seen(timing=page.timing, record=record), now)
 
-    def _observe_row(self, record: Record, page: Page, now: Moment) -> None:
-        assert record.id is not None  # noqa: S101 -- a page has no rows without one
-        self._observe(record.id, Seen(timing=page.timing, record=record), now)
-
-    def _observe(self, operation_id: str, observation: Observation, now: Moment) -> None:
+    def _observe(self, operation_id: str | None, observation: Observation, now: Moment) -> None:
+        """Nothing where the operation is not followed: sweeps show others, and many that have ended long ago."""
         before = self._operations.get(operation_id)
         if before is None or before.final_at is not None:
-            return  # sweeps show many that have ended long ago
+            return
         step = observe(before, observation, now, self._following.rules)
         self._apply(before, step, now)
         self._planner.learned(step.operation, observation, now)
@@ -297,7 +293,8 @@ class AccountWatch:
         added = {}
         if step.tally is not None:
             added = increments(step.tally, self._counter_labels.of(step.tally.labels))
-        if step.events or added or operation.phase is not before.phase or operation.settled != before.settled:
+        has_turned = operation.status is not before.status or operation.final_at != before.final_at
+        if step.events or added or has_turned or operation.settled != before.settled:
             self._ledger.enter(operation, step.events, now.at, added)
         elif operation is not before:
             self._ledger.enter_stats(operation)
@@ -394,9 +391,9 @@ class AccountWatch:
     def _observe_found(self) -> None:
         """What is new is seen at once by what the page showed of it."""
         for record, page in self._finder.rows():
-            operation = self._operations.get(record.id or "")
+            operation = self._operations.get(record.id)
             if operation is not None and operation.asked_tick == 0:
-                self._observe_row(record, page, self._now())
+                self._observe(record.id, Seen(timing=page.timing, record=record), self._now())
 
     async def _load(self) -> None:
         now = self._now()
