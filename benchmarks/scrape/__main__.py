@@ -1,14 +1,16 @@
 """What a scrape costs: time, size and delay of the event loop, beside prometheus-client with the same series.
 
-`python -m benchmarks.scrape [--sizes 1000 10000 100000] [--rounds 7]`. Each subject runs in a process of its own, one
-after the other. Times are CPU time of the process, the least of all rounds, so that a busy machine does not decide;
-delays of the event loop are the worst during a scrape, the median of all rounds, beside those of an idle loop.
+`python -m benchmarks.scrape [--sizes 1000 10000 100000] [--rounds 7]`. Each subject lives in a process of its own, and
+they take turns, a scrape each, so that a machine that is now fast and now slow is so for all. Times are CPU time of the
+process, the least of all rounds; how many times one takes of another is the median over the rounds. Delays of the event
+loop are the worst during a scrape, the median of all rounds, beside those of an idle loop.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import gzip
 import json
@@ -32,6 +34,9 @@ from watcher.server.scrape import Scrape
 RESULT = Path(__file__).parent.parent / "results" / "scrape.json"
 SIZES = (1_000, 10_000, 100_000)
 ROUNDS = 7
+MANY = 10_000
+"""Of more than so many operations there are half as many rounds."""
+HTTP_ROUNDS = 5
 FEW = 1_000
 """`metrics.max_operations` of the case in which most operations are not shown."""
 
@@ -55,12 +60,11 @@ def main() -> None:
     parser.add_argument("--only", choices=SUBJECTS, help="measure one subject here and print its figures")
     given = parser.parse_args()
     if given.only is not None:
-        print(json.dumps(SUBJECTS[given.only](given.sizes[0], given.rounds)))
+        _say(SUBJECTS[given.only](given.sizes[0]))
         return
     results = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     for size in given.sizes:
-        subjects = {name: _apart(name, size, given.rounds) for name in SUBJECTS}
-        subjects["ratios"] = _ratios(subjects)
+        subjects = _side_by_side(size, given.rounds if size <= MANY else max(given.rounds // 2, 2))
         print(f"\n{size} operations, {subjects['none moved']['series']:.0f} series\n{_table(subjects)}", flush=True)
         results[str(size)] = {"environment": _environment(), "subjects": subjects}
         RESULT.parent.mkdir(exist_ok=True)
@@ -70,7 +74,7 @@ def main() -> None:
 # ── subjects ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _ours(size: int, rounds: int, *, moved: float = 0.0, encoding: str = "", most: int | None = None) -> Figures:
+def _ours(size: int, *, moved: float = 0.0, encoding: str = "", most: int | None = None) -> Figures:
     async def measure() -> Figures:
         async with ours(_operations(size), size if most is None else most) as subject:
             before = _resident()
@@ -88,44 +92,80 @@ def _ours(size: int, rounds: int, *, moved: float = 0.0, encoding: str = "", mos
                 subject.fleet.snapshots()
                 choosing.append(time.process_time() - began)
 
-            figures = await _measure(scrape, rounds, prepare)
-            over_http = await _over_http(subject, rounds, lambda: subject.change(moved), encoding)
+            figures = await _measure(scrape, _turns(), prepare)
+            over_http = await _over_http(subject, lambda: subject.change(moved), encoding)
             return {**figures, "choosing_ms": min(choosing) * 1000, "kept_mib": kept, **over_http}
 
     return asyncio.run(measure())
 
 
-def _library(make: Callable[[Sequence[Operation]], Callable[[], bytes]], size: int, rounds: int) -> Figures:
+def _library(make: Callable[[Sequence[Operation]], Callable[[], bytes]], size: int) -> Figures:
     before = _resident()
     write = make(_operations(size))
     kept = _resident() - before
-    figures = asyncio.run(_measure(lambda: asyncio.to_thread(write), max(rounds // 2, 2), lambda: None))
+    figures = asyncio.run(_measure(lambda: asyncio.to_thread(write), _turns(), lambda: None))
     return {**figures, "kept_mib": kept}
 
 
-def _packed(size: int, rounds: int) -> Figures:
+def _packed(size: int) -> Figures:
     write = by_gauges(_operations(size))
     packed = lambda: asyncio.to_thread(lambda: gzip.compress(write()))  # noqa: E731 -- as its own listener does
-    return asyncio.run(_measure(packed, max(rounds // 3, 2), lambda: None))
+    return asyncio.run(_measure(packed, _turns(), lambda: None))
 
 
-SUBJECTS: Mapping[str, Callable[[int, int], Figures]] = {
+SUBJECTS: Mapping[str, Callable[[int], Figures]] = {
     "none moved": _ours,
-    "a tenth moved": lambda size, rounds: _ours(size, rounds, moved=0.1),
-    "all moved": lambda size, rounds: _ours(size, rounds, moved=1.0),
-    "none moved, gzip": lambda size, rounds: _ours(size, rounds, encoding="gzip"),
-    f"{FEW} shown": lambda size, rounds: _ours(size, rounds, moved=0.1, most=FEW),
-    "gauges": lambda size, rounds: _library(by_gauges, size, rounds),
+    "a tenth moved": lambda size: _ours(size, moved=0.1),
+    "all moved": lambda size: _ours(size, moved=1.0),
+    "gauges": lambda size: _library(by_gauges, size),
+    "collector": lambda size: _library(by_collector, size),
+    "none moved, gzip": lambda size: _ours(size, encoding="gzip"),
     "gauges, gzip": _packed,
-    "collector": lambda size, rounds: _library(by_collector, size, rounds),
+    f"{FEW} shown": lambda size: _ours(size, moved=0.1, most=FEW),
 }
 
 
-def _apart(name: str, size: int, rounds: int) -> Figures:
-    command = [sys.executable, "-m", "benchmarks.scrape", "--only", name, "--sizes", str(size), "--rounds", str(rounds)]
-    print(f"{size} operations: {name}", file=sys.stderr)
-    figures: Figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def _side_by_side(size: int, rounds: int) -> dict[str, Figures]:
+    """Every subject's figures, and the ratios."""
+    with contextlib.ExitStack() as stack:
+        processes = {name: stack.enter_context(_subject(name, size)) for name in SUBJECTS}
+        took: dict[str, list[float]] = {name: [] for name in SUBJECTS}
+        for number in range(rounds):
+            print(f"{size} operations: round {number + 1} of {rounds}", file=sys.stderr)
+            for name, process in processes.items():
+                took[name].append(_ask(process, "scrape")["cpu_ms"])
+        subjects = {name: _ask(process, "figures") for name, process in processes.items()}
+    return {**subjects, "ratios": _ratios(took)}
+
+
+def _subject(name: str, size: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "benchmarks.scrape", "--only", name, "--sizes", str(size)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _ask(process: subprocess.Popen[str], what: str) -> Figures:
+    if process.stdin is None or process.stdout is None:
+        raise RuntimeError
+    process.stdin.write(f"{what}\n")
+    process.stdin.flush()
+    figures: Figures = json.loads(process.stdout.readline())
     return figures
+
+
+def _say(figures: Figures) -> None:
+    print(json.dumps(figures), flush=True)
+
+
+async def _turns() -> AsyncIterator[Callable[[float], None]]:
+    """A turn for each scrape that is asked for on standard input; it is told how many seconds that took."""
+    while (await asyncio.to_thread(sys.stdin.readline)).strip() == "scrape":
+        yield lambda seconds: _say({"cpu_ms": seconds * 1000})
+
+
+async def _rounds(count: int) -> AsyncIterator[Callable[[float], None]]:
+    """So many turns, one after the other."""
+    for _ in range(count):
+        yield lambda _: None
 
 
 def _operations(size: int) -> Sequence[Operation]:
@@ -136,11 +176,15 @@ def _operations(size: int) -> Sequence[Operation]:
 # ── measuring ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _measure(scrape: Callable[[], Awaitable[bytes]], rounds: int, prepare: Callable[[], None]) -> Figures:
+async def _measure(
+    scrape: Callable[[], Awaitable[bytes]],
+    turns: AsyncIterator[Callable[[float], None]],
+    prepare: Callable[[], None],
+) -> Figures:
     cpu, wall, delays = [], [], []
     body = b""
-    async with _delays() as worst:
-        for _ in range(rounds):
+    async for told in turns:
+        async with _delays() as worst:
             prepare()
             await asyncio.sleep(0.05)
             worst()
@@ -149,6 +193,8 @@ async def _measure(scrape: Callable[[], Awaitable[bytes]], rounds: int, prepare:
             cpu.append(time.process_time() - began_cpu)
             wall.append(time.perf_counter() - began)
             delays.append(worst())
+        told(cpu[-1])
+    async with _delays() as worst:
         await asyncio.sleep(statistics.median(wall))
         idle = worst()
     text = gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
@@ -162,7 +208,7 @@ async def _measure(scrape: Callable[[], Awaitable[bytes]], rounds: int, prepare:
     }
 
 
-async def _over_http(subject: Ours, rounds: int, prepare: Callable[[], None], encoding: str) -> Figures:
+async def _over_http(subject: Ours, prepare: Callable[[], None], encoding: str) -> Figures:
     """The same through the listener, read by another process."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -184,7 +230,7 @@ async def _over_http(subject: Ours, rounds: int, prepare: Callable[[], None], en
             return b""
 
         await scrape()
-        figures = await _measure(scrape, rounds, prepare)
+        figures = await _measure(scrape, _rounds(HTTP_ROUNDS), prepare)
         reader.kill()
         await reader.wait()
         listener.stop()
@@ -224,13 +270,18 @@ def _resident() -> float:
 # ── showing ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _ratios(subjects: Mapping[str, Figures]) -> Figures:
-    """How many times the CPU time of ours the library takes, uncompressed."""
+def _ratios(took: Mapping[str, Sequence[float]]) -> Figures:
+    """How many times the CPU time of ours the library takes in the same round; the median of all rounds."""
+    pairs = [
+        (other, mine) for other in ("gauges", "collector") for mine in ("none moved", "a tenth moved", "all moved")
+    ]
+    pairs.append(("gauges, gzip", "none moved, gzip"))
     return {
-        f"{other} / {mine}": subjects[other]["cpu_ms"] / subjects[mine]["cpu_ms"]
-        for other in ("gauges", "collector")
-        for mine in ("none moved", "a tenth moved", "all moved")
-    } | {"gauges, gzip / none moved, gzip": subjects["gauges, gzip"]["cpu_ms"] / subjects["none moved, gzip"]["cpu_ms"]}
+        f"{other} / {mine}": statistics.median(
+            theirs / ours for theirs, ours in zip(took[other], took[mine], strict=True)
+        )
+        for other, mine in pairs
+    }
 
 
 COLUMNS = {

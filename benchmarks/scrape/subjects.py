@@ -29,14 +29,15 @@ from watcher.metrics.census import COUNTS, INFO, INSTANTS, NOTIFICATIONS, STATES
 from watcher.store import Loaded
 from watcher.store.memory import MemoryStore
 from watcher.watch import AccountWatch, Following, Listener
+from watcher.watch.account import SLICE
 
 ACCOUNT = "main"
 LABELS = ("campaign",)
 
 
 def an_operation(number: int, now: Instant) -> Operation:
-    """One of many that run, with every value that such a one has: 13 series."""
-    created = now - 3600 * SECOND + number * 1_003
+    """One of many that run, with every value that such a one has: 13 series. Upstream's instants are whole seconds."""
+    created = now - 3600 * SECOND + number // 10 * SECOND
     return Operation(
         account=ACCOUNT,
         id=f"comms_operation_0{number * 7919 % 10**9:025d}",
@@ -60,13 +61,13 @@ def an_operation(number: int, now: Instant) -> Operation:
     )
 
 
-def changed(operation: Operation) -> Operation:
+def changed(operation: Operation, seen_at: Instant) -> Operation:
     """The operation after a look that showed more sent."""
     sent = (operation.stats.sent or 0) + 1
     return operation.with_(
         stats=msgspec.structs.replace(operation.stats, sent=sent, queued=5000 - sent),
         updated_at=(operation.updated_at or 0) + 5 * SECOND,
-        progressed_at=(operation.progressed_at or 0) + 5_000_123,
+        progressed_at=seen_at,
     )
 
 
@@ -113,9 +114,11 @@ class Ours:
         held = self._watch._operations  # noqa: SLF001 -- answers of upstream would cost more than the scrape
         every = list(held)
         moved = round(share * len(every))
+        now = self._watch.now().at
         for number, operation in enumerate(every):
             looked = operation.with_(asked_tick=operation.asked_tick + 1)
-            held.put(changed(looked) if number < moved else looked)
+            # Rows of a page are taken in slices, each in an instant.
+            held.put(changed(looked, now + number // SLICE * 1000) if number < moved else looked)
 
 
 @asynccontextmanager

@@ -1,9 +1,10 @@
-"""The series of operations as text, kept from scrape to scrape.
+"""The series of operations as text.
 
-An operation is immutable: while it is the same object, its text is the same, and when another took its place, only the
-families whose values differ are written again. What is kept is never more than what was shown last. Gauges read alike
-in both formats; only the heads of families differ, and those are given. `census` is the reference: what is written
-here is byte for byte what prometheus-client writes of it.
+What the lines of an operation say hardly ever changes but for a few numbers. So of each operation its lines are kept
+from scrape to scrape with holes for those numbers, and a scrape joins the lines of many operations and fills all their
+holes in one go. What is kept is never more than what was shown last. Gauges read alike in both formats; only the heads
+of families differ, and those are given. `census` is the reference: what is written here is byte for byte what
+prometheus-client writes of it.
 
 All of this runs in a thread beside the event loop, so it takes short steps and rests between them.
 """
@@ -12,20 +13,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache
+from itertools import chain
 from operator import attrgetter
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import msgspec
 from prometheus_client.utils import floatToGoString
 
-from watcher.core.model import SECOND, Instant, Operation, Status
+from watcher.core.model import SECOND, Instant, Operation
 from watcher.metrics.census import COUNTS, INFO, INSTANTS, NOTIFICATIONS, PER_OPERATION, STATES, STATUS
 
 BATCH = 500
 """Operations whose lines are joined in one go: at most 300 kB a family."""
 
-WRITTEN_AT_ONCE = 20
+STEP = 50
 """Operations that are written between two looks at the time."""
 
 STEP_SECONDS = 0.002
@@ -35,19 +37,68 @@ only after 5 ms."""
 REST_SECONDS = 0.000_05
 """Long enough for a thread that waits for the interpreter to get it."""
 
-_Who: TypeAlias = str
-_Values: TypeAlias = tuple[Any, ...]
+MOVING_INSTANTS = ("updated_at", "progressed_at")
+"""Instants that change while an operation runs; the others are written into its lines."""
+
 _Lines: TypeAlias = tuple[bytes, ...]
-_Writer: TypeAlias = Callable[[_Who, Any], bytes]
+_Filling: TypeAlias = tuple[Any, ...]
+
+_counts_of = attrgetter(*STATES, *(path.removeprefix("stats.") for _, _, path in COUNTS))
 
 
 class _Written(msgspec.Struct, frozen=True, gc=False):
-    """An operation and its lines: one text a family, empty where the operation has none. `values` are what they say."""
+    """An operation and its lines: one text a family, empty where it has none. `filling` is what belongs into the holes.
+
+    These are the counts and the instants that move. Where one is missing, or so large that it is written otherwise, all
+    are written out and there are no holes.
+    """
 
     operation: Operation
-    who: _Who
-    values: _Values
     lines: _Lines
+    filling: _Filling
+
+    def says_the_same_of(self, operation: Operation) -> bool:
+        """Whether the lines say the same but for the filling."""
+        mine = self.operation
+        return (
+            operation.status is mine.status
+            and operation.ended_at == mine.ended_at
+            and operation.created_at == mine.created_at
+            and operation.account == mine.account
+            and operation.labels == mine.labels
+        )
+
+    def is_filled_the_same_by(self, operation: Operation) -> bool:
+        """Whether the filling is the same: after most looks it is."""
+        mine = self.operation
+        return (
+            operation.updated_at == mine.updated_at
+            and operation.progressed_at == mine.progressed_at
+            and operation.stats == mine.stats
+        )
+
+
+class _Batch:
+    """Operations beside each other."""
+
+    def __init__(self) -> None:
+        self.lines: list[_Lines] = []
+        self.fillings: list[_Filling] = []
+
+    def add(self, written: _Written) -> None:
+        """One more."""
+        self.lines.append(written.lines)
+        if written.filling:
+            self.fillings.append(written.filling)
+
+    def families(self) -> list[tuple[_Lines, _Filling]]:
+        """For each family the lines of all, and what belongs into their holes."""
+        columns = [*zip(*self.fillings, strict=True)] or [()] * (len(STATES) + len(COUNTS) + len(MOVING_INSTANTS))
+        states = tuple(chain.from_iterable(zip(*columns[: len(STATES)], strict=True)))
+        moving = dict(zip(MOVING_INSTANTS, columns[-len(MOVING_INSTANTS) :], strict=True))
+        instants = [moving.get(path, ()) for _, _, path in INSTANTS]
+        counts = columns[len(STATES) : -len(MOVING_INSTANTS)]
+        return [*zip(zip(*self.lines, strict=True), (states, *counts, *instants, (), ()), strict=True)]
 
 
 class Pace:
@@ -76,47 +127,36 @@ class OperationText:
     def __init__(self, labels: Sequence[str] = ()) -> None:
         self.labels = tuple(labels)
         self._kept: dict[str, _Written] = {}
-        self._writers: Sequence[_Writer] = (
-            _notifications,
-            *(partial(_count, name) for name, _, _ in COUNTS),
-            *(partial(_instant, name) for name, _, _ in INSTANTS),
-            _status,
-        )
         self._info_names = sorted((*PER_OPERATION, *labels))
 
     def __len__(self) -> int:
-        """Of how many operations text is kept."""
+        """Of how many operations lines are kept."""
         return len(self._kept)
 
     def pieces(self, shown: Iterable[Operation], heads: Sequence[bytes], pace: Pace) -> Iterator[bytes]:
         """Every family behind its head, in pieces. `heads` are as many as families, in the order of the reference."""
-        batches: list[list[_Lines]] = [[*zip(*batch, strict=True)] for batch in self._batches(shown, pace)]
+        batches = [batch.families() for batch in self._batches(shown, pace)]
         for number, head in enumerate(heads):
             yield head
             for batch in batches:
-                yield b"".join(batch[number])
-                batch[number] = ()  # let go of it here, for all at the end would be a long step
+                lines, fillings = batch[number]
+                yield b"".join(lines) % fillings
+                batch[number] = ((), ())  # let go of it here, for all at the end would be a long step
                 pace.step()
 
-    def _batches(self, shown: Iterable[Operation], pace: Pace) -> Iterator[Sequence[_Lines]]:
+    def _batches(self, shown: Iterable[Operation], pace: Pace) -> Iterator[_Batch]:
         before = self._kept
         kept: dict[str, _Written] = {}
-        batch: list[_Lines] = []
-        changes = 0
-        for operation in shown:
-            written = before.get(operation.id)
-            if written is None or written.operation is not operation:
-                written = self._write(operation, written)
-                changes += 1
-                if changes % WRITTEN_AT_ONCE == 0:
-                    pace.step()
-            kept[operation.id] = written
-            batch.append(written.lines)
-            if len(batch) == BATCH:
-                yield batch
-                batch = []
+        batch = _Batch()
+        for number, operation in enumerate(shown, 1):
+            written = kept[operation.id] = self._write(operation, before.get(operation.id))
+            batch.add(written)
+            if number % STEP == 0:
                 pace.step()
-        if batch:
+            if len(batch.lines) == BATCH:
+                yield batch
+                batch = _Batch()
+        if batch.lines:
             yield batch
         self._kept = kept
         self._let_go(before, pace)
@@ -129,74 +169,67 @@ class OperationText:
                 pace.step()
 
     def _write(self, operation: Operation, before: _Written | None) -> _Written:
-        if before is not None and _shows_the_same(operation, before.operation):
-            return _Written(operation, before.who, before.values, before.lines)
-        values = _values(operation)
-        if before is None or before.operation.account != operation.account:
-            who = f'account="{escaped(operation.account)}",operation_id="{escaped(operation.id)}"'
-            written = [write(who, value) for write, value in zip(self._writers, values, strict=True)]
-            return _Written(operation, who, values, (*written, self._info(operation)))
-        lines = [*before.lines]
-        for number, (value, was) in enumerate(zip(values, before.values, strict=True)):
-            if value != was:
-                lines[number] = self._writers[number](before.who, value)
-        if operation.labels != before.operation.labels:
-            lines[-1] = self._info(operation)
-        return _Written(operation, before.who, values, tuple(lines))
+        if before is None or not before.says_the_same_of(operation):
+            return self._write_anew(operation)
+        if before.operation is operation:
+            return before
+        if before.is_filled_the_same_by(operation):
+            return _Written(operation, before.lines, before.filling)
+        filling = _filling(operation)
+        return _Written(operation, before.lines, filling) if filling and before.filling else self._write_anew(operation)
+
+    def _write_anew(self, operation: Operation) -> _Written:
+        filling = _filling(operation)
+        return _Written(operation, self._lines(operation, holes=bool(filling)), filling)
+
+    def _lines(self, operation: Operation, *, holes: bool) -> _Lines:
+        who = f'account="{escaped(operation.account)}",operation_id="{escaped(operation.id)}"'
+
+        def count(value: int | None) -> str | None:
+            return None if value is None else "%d.0" if holes else _number(value)
+
+        def instant(path: str, value: Instant | None) -> str | None:
+            return None if value is None else "%b" if holes and path in MOVING_INSTANTS else _seconds(value)
+
+        states = [
+            _line(NOTIFICATIONS[0], f'{who},state="{state}"', count(getattr(operation.stats, state)))
+            for state in STATES
+        ]
+        return (
+            b"".join(states),
+            *[_line(name, who, count(read(operation))) for name, read in _COUNTS],
+            *[_line(name, who, instant(path, getattr(operation, path))) for name, _, path in INSTANTS],
+            _line(STATUS[0], f'{who},status="{operation.status}"', "1.0"),
+            self._info(operation),
+        )
 
     def _info(self, operation: Operation) -> bytes:
         """The user's labels stand among ours by name, as labels do in every line."""
         values = {**operation.labels, "account": operation.account, "operation_id": operation.id}
-        labels = ",".join([f'{name}="{escaped(values.get(name, ""))}"' for name in self._info_names])
-        return f"{INFO[0]}{{{labels}}} 1.0\n".encode()
+        labels = [f'{name}="{escaped(values.get(name, ""))}"' for name in self._info_names]
+        return _line(INFO[0], ",".join(labels), "1.0")
 
 
-# ── the values of an operation, one a family, and how each is written ─────────────────────────────────────────────────
-
-_notifications_of = attrgetter(*STATES)
-_others_of = attrgetter(*(path for _, _, path in (*COUNTS, *INSTANTS)), "status")
-
-
-_instants_of = attrgetter(*(path for _, _, path in INSTANTS))
-
-
-def _shows_the_same(operation: Operation, before: Operation) -> bool:
-    """Whether a look changed nothing of what is written: most looks do not."""
-    return (
-        operation.stats == before.stats
-        and operation.status is before.status
-        and _instants_of(operation) == _instants_of(before)
-        and operation.account == before.account
-        and operation.labels == before.labels
-    )
+def _filling(operation: Operation) -> _Filling:
+    """Nothing where not everything can be filled in."""
+    counts, updated_at, progressed_at = _counts_of(operation.stats), operation.updated_at, operation.progressed_at
+    if None in counts or updated_at is None or progressed_at is None or max(counts) >= _PLAIN_BELOW:
+        return ()
+    return (*counts, _seconds_filled_in(updated_at), _seconds_filled_in(progressed_at))
 
 
-def _values(operation: Operation) -> _Values:
-    return (_notifications_of(operation.stats), *_others_of(operation))
+@lru_cache(maxsize=1 << 12)
+def _seconds_filled_in(instant: Instant) -> bytes:
+    """Kept, since what one page showed has its instants in common, and upstream's are whole seconds."""
+    return _seconds(instant).encode()
 
 
-def _notifications(who: _Who, values: Sequence[int | None]) -> bytes:
-    if None not in values and max(cast("Sequence[int]", values)) < _PLAIN_BELOW:
-        scheduled, queued, sent, failed, canceled = values
-        return (_IN_EVERY_STATE % (who, scheduled, who, queued, who, sent, who, failed, who, canceled)).encode()
-    lines = zip(_IN_STATE, values, strict=True)
-    return "".join([line % (who, _number(value)) for line, value in lines if value is not None]).encode()
+_COUNTS = [(name, attrgetter(path)) for name, _, path in COUNTS]
 
 
-_IN_STATE = [f'{NOTIFICATIONS[0]}{{%s,state="{state}"}} %s\n' for state in STATES]
-_IN_EVERY_STATE = "".join([f'{NOTIFICATIONS[0]}{{%s,state="{state}"}} %d.0\n' for state in STATES])
-
-
-def _count(name: str, who: _Who, value: int | None) -> bytes:
-    return b"" if value is None else f"{name}{{{who}}} {_number(value)}\n".encode()
-
-
-def _instant(name: str, who: _Who, value: Instant | None) -> bytes:
-    return b"" if value is None else f"{name}{{{who}}} {_seconds(value)}\n".encode()
-
-
-def _status(who: _Who, value: Status) -> bytes:
-    return f'{STATUS[0]}{{{who},status="{value}"}} 1.0\n'.encode()
+def _line(name: str, labels: str, value: str | None) -> bytes:
+    """The line, to be filled: what looks like a hole in the labels is none. Nothing without a value."""
+    return b"" if value is None else f"{name}{{{labels.replace('%', '%%')}}} {value}\n".encode()
 
 
 def escaped(value: str) -> str:
