@@ -28,7 +28,8 @@ from tests.support.factories import (
     unanswered,
 )
 from tests.support.strategies import harmless, observations, timings, unhurried
-from watcher.core.lifecycle import SLOW_TRIES, TABLE, Answer, Rules, Step, duration_seconds, kind_of, observe, repeats
+from watcher.core.answers import Answer, kind_of
+from watcher.core.lifecycle import SLOW_TRIES, TABLE, Rules, Step, duration_seconds, observe, repeats
 from watcher.core.model import (
     MINUTE,
     SECOND,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from watcher.core.lifecycle import TABLE, Answer
+from watcher.core.answers import Answer
+from watcher.core.lifecycle import TABLE
 from watcher.core.model import Phase
 
 ROOT = Path(__file__).parents[2]

@@ -12,12 +12,12 @@ Nothing is concluded from the arithmetic of stats: official examples contradict 
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping
-from typing import Any, assert_never
+from typing import Any
 
 from msgspec.structs import replace
 
+from watcher.core.answers import Answer, creation_of, is_past_its_record, is_stale, kind_of, status_of
 from watcher.core.model import (
     MINUTE,
     OUTCOME_OF,
@@ -39,7 +39,6 @@ from watcher.core.model import (
     Status,
     Tally,
     Value,
-    created_hint,
     rfc3339,
 )
 from watcher.core.observation import Missing, Observation, Refused, Seen, Timing, Unanswered
@@ -52,10 +51,6 @@ SET_BACK_BY: Micros = MINUTE
 
 SLOW_TRIES = 3
 """How often a 404 beyond the grace, or a 400 of what was shown before, must be repeated, slowly, to be believed."""
-
-WORDS: Mapping[str, Status] = {
-    status.value: status for status in (Status.SCHEDULED, Status.PROCESSING, Status.COMPLETED, Status.CANCELED)
-}
 
 
 class Rules(Value, frozen=True, kw_only=True):
@@ -80,17 +75,6 @@ class Step(Value, frozen=True, kw_only=True):
     anomalies: tuple[str, ...] = ()
     delay: Micros | None = None
     is_news: bool = True
-
-
-class Answer(enum.Enum):
-    """What an observation says, as a column of the table."""
-
-    RUNNING = enum.auto()
-    UNKNOWN = enum.auto()
-    ENDED = enum.auto()
-    MISSING = enum.auto()
-    REFUSED = enum.auto()
-    UNANSWERED = enum.auto()
 
 
 def observe(operation: Operation, observation: Observation, now: Moment, rules: Rules) -> Step:
@@ -135,47 +119,6 @@ def repeats(operation: Operation, seen: Seen, rules: Rules) -> bool:
         and timing.upstream_now <= created_at + RECORD_LIFE
         and not _is_settling_read(operation, seen, rules)
     )
-
-
-def kind_of(operation: Operation, observation: Observation) -> Answer:
-    """The column of the table; a record without a status stands for the status it had."""
-    match observation:
-        case Seen(record=record):
-            status = status_of(operation, record.word)
-            if status in (Status.COMPLETED, Status.CANCELED):
-                return Answer.ENDED
-            return Answer.UNKNOWN if status is Status.UNKNOWN else Answer.RUNNING
-        case Missing():
-            return Answer.MISSING
-        case Refused():
-            return Answer.REFUSED
-        case Unanswered():
-            return Answer.UNANSWERED
-        case _:
-            assert_never(observation)
-
-
-def status_of(operation: Operation, word: str | None) -> Status:
-    """Our status for upstream's word; UNKNOWN for one we do not know, the present one where none was given."""
-    if word is not None:
-        return WORDS.get(word, Status.UNKNOWN)
-    return Status.UNKNOWN if operation.status is Status.UNSEEN else operation.status
-
-
-def is_stale(operation: Operation, seen: Seen, *, ends: bool) -> bool:
-    """Whether what is known already is newer than the answer."""
-    given, known = seen.record.updated_at, operation.updated_at
-    if given is not None and known is not None and given != known:
-        return given < known
-    if ends:
-        return False
-    return seen.timing.asked.tick < operation.asked_tick
-
-
-def is_past_its_record(operation: Operation, timing: Timing, life: Micros = RECORD_LIFE) -> bool:
-    """Whether upstream's record of it is past its time, by upstream's clock (Twilio: 7 days after creation)."""
-    created_at = _created_at(operation, timing)
-    return created_at is not None and timing.upstream_now > created_at + life
 
 
 # ── the rules ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -299,11 +242,6 @@ def duration_seconds(operation: Operation) -> float | None:
     if operation.created_at is None or operation.ended_at is None or operation.ended_at < operation.created_at:
         return None
     return (operation.ended_at - operation.created_at) / SECOND
-
-
-def _created_at(operation: Operation, timing: Timing) -> Instant | None:
-    """Upstream's instant of the creation; what the id hints at where that was never received."""
-    return operation.created_at if operation.created_at is not None else created_hint(operation.id, timing.upstream_now)
 
 
 def _taken_in(operation: Operation, seen: Seen, now: Moment) -> Operation:
@@ -450,7 +388,7 @@ def _finish(operation: Operation, status: Status, timing: Timing, now: Moment) -
 
 def _finalise(operation: Operation, timing: Timing, now: Moment) -> Step:
     """The stats are final: nothing is read after this, and now they count."""
-    created_at = _created_at(operation, timing)
+    created_at = creation_of(operation, timing)
     # Both clocks must agree that it came too late: ours may have been wrong at the registration.
     in_time = created_at is None or min(operation.registered_at, timing.upstream_now) <= created_at + RECORD_LIFE
     return Step(
