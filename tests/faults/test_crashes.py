@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.faults.conftest import ROOT, See
-from tests.support.processes import environment
+from tests.support.processes import reports
 
 SCRIPT = Path(__file__).parent / "crashing.py"
 MANUAL = (ROOT / "docs" / "crash-safety.md").read_text()
@@ -36,18 +33,9 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def crash_everywhere(folder: Path) -> list[dict[str, Any]]:
     """What `crashing.py` reports, a part of it from each process."""
-    running = []
     for part in range(PARTS):
         (folder / str(part)).mkdir()
-        command = [sys.executable, str(SCRIPT), str(folder / str(part)), str(part), str(PARTS)]
-        with (folder / f"{part}.json").open("wb") as out:
-            running.append(subprocess.Popen(command, env=environment({}), stdout=out))
-    try:
-        assert [process.wait() for process in running] == [0] * PARTS
-    finally:
-        for process in running:
-            process.kill()
-    return [json.loads((folder / f"{part}.json").read_text()) for part in range(PARTS)]
+    return reports(folder, [[str(SCRIPT), str(folder / str(part)), str(part), str(PARTS)] for part in range(PARTS)])
 
 
 def works_in_the_manual() -> set[str]:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
-from tests.support.processes import environment
+from tests.support.processes import reports
 
 SCRIPT = Path(__file__).parent / "month.py"
 OPERATIONS = int(os.environ.get("SOAK_OPERATIONS", "1000000"))
@@ -17,23 +13,8 @@ PARTS = 2
 LATE_AT_MOST_SECONDS = 120
 
 
-def live(folder: Path) -> list[dict[str, Any]]:
-    """What each process says of its month."""
-    running = []
-    for part in range(PARTS):
-        command = [sys.executable, str(SCRIPT), str(part), str(OPERATIONS // PARTS)]
-        with (folder / f"{part}.json").open("wb") as out:
-            running.append(subprocess.Popen(command, env=environment({}), stdout=out))
-    try:
-        assert [process.wait() for process in running] == [0] * PARTS
-    finally:
-        for process in running:
-            process.kill()
-    return [json.loads((folder / f"{part}.json").read_text()) for part in range(PARTS)]
-
-
 def test_a_month_passes_without_loss_without_drift_and_with_flat_memory(tmp_path: Path) -> None:
-    months = live(tmp_path)
+    months = reports(tmp_path, [[str(SCRIPT), str(part), str(OPERATIONS // PARTS)] for part in range(PARTS)])
     for month in months:
         print({key: value for key, value in month.items() if not key.endswith("_by_day")})
         print({key: [round(one, 1) for one in value] for key, value in month.items() if key.endswith("_by_day")})

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,21 @@ def cpu_seconds(pid: int) -> float:
     """What a process has used so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def reports(folder: Path, commands: Sequence[Sequence[str]]) -> list[Any]:
+    """What Python scripts, run side by side, write to standard output as JSON; all must end well."""
+    files = [folder / f"{number}.json" for number in range(len(commands))]
+    running = []
+    for command, file in zip(commands, files, strict=True):
+        with file.open("wb") as out:
+            running.append(subprocess.Popen([sys.executable, *command], env=environment({}), stdout=out))
+    try:
+        assert [process.wait() for process in running] == [0] * len(commands)
+    finally:
+        for process in running:
+            process.kill()
+    return [json.loads(file.read_text()) for file in files]
 
 
 def answers(url: str) -> bool:
