@@ -22,7 +22,16 @@ WHOLE, CORE, STATES = BLOCKS
 
 
 def names(block: str) -> list[str]:
-    return re.findall(r"^    (\w+) {2,}\S", block, re.MULTILINE)
+    return re.findall(r"^(?:    )?(\w+) {2,}\S", block, re.MULTILINE)
+
+
+def docstring(package: Path) -> str:
+    return ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+
+
+ITEM = re.compile(r"^(\w[\w, ]*?) {2,}\S", re.MULTILINE)
+LISTED = [path.parent for path in PACKAGE.glob("*/**/__init__.py") if ITEM.search(docstring(path.parent))]
+"""Packages whose docstring is a list of their modules."""
 
 
 def modules(package: Path) -> set[str]:
@@ -49,6 +58,13 @@ def state_table() -> str:
 @pytest.mark.parametrize(("block", "package"), [(WHOLE, PACKAGE), (CORE, PACKAGE / "core")], ids=["watcher", "core"])
 def test_the_map_names_every_module_and_none_that_is_gone(block: str, package: Path):
     assert sorted(names(block)) == sorted(modules(package))
+
+
+def test_packages_that_list_their_modules_list_all_of_them():
+    assert len(LISTED) > 4
+    for package in LISTED:
+        listed = {name.strip() for item in ITEM.findall(docstring(package)) for name in item.split(",")}
+        assert sorted(listed) == sorted(modules(package)), package
 
 
 @pytest.mark.parametrize(("block", "contract"), [(WHOLE, "layers"), (CORE, "core-layers")], ids=["watcher", "core"])
