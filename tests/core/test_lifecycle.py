@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -29,7 +30,7 @@ from tests.support.factories import (
 )
 from tests.support.strategies import harmless, observations, timings, unhurried
 from watcher.core.answers import Answer, kind_of
-from watcher.core.lifecycle import SLOW_TRIES, TABLE, Rules, Step, duration_seconds, observe, repeats
+from watcher.core.lifecycle import SLOW_TRIES, TABLE, Rules, Step, duration_seconds, observe, progresses, repeats
 from watcher.core.model import (
     MINUTE,
     SECOND,
@@ -738,13 +739,14 @@ def test_without_a_word_of_its_end_or_great_age_nothing_ends(history: list[Obser
         assert operations[-1].phase is Phase.FOLLOWED
 
 
+every_stat = st.builds(Stats, **dict.fromkeys(STAT_NAMES, st.integers(0, 3)))
 echoes = st.fixed_dictionaries(
     {},
     optional={
         "word": st.sampled_from(["COMPLETED", "PROCESSING", None]),
-        "stats": st.just(Stats(total=1)) | st.none(),
+        "stats": st.just(Stats(total=1)) | every_stat | st.none(),
         "created_at": st.none(),
-        "updated_at": st.none(),
+        "updated_at": st.integers(CREATED, CREATED + days(9)) | st.none(),
         "odd": st.just(("stats_garbled",)),
     },
 )
@@ -764,6 +766,64 @@ def test_what_is_known_beforehand_of_a_repeated_row_is_what_the_table_says(
         assert by_table.operation == operation.with_(asked_tick=timing.asked.tick)
     else:
         assert observe(operation, echo, at(5000), RULES) == by_table
+
+
+RUNNING = a_running_operation(
+    stats=Stats(**dict.fromkeys(STAT_NAMES, 0) | {"total": 3, "sent": 1, "failed": 1}), failing_told=True
+)
+
+
+@unhurried
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "failing_told": st.booleans(),
+            "missing_since": st.just(NOW),
+            "missed": st.just(1),
+            "status": st.sampled_from([Status.UNSEEN, Status.SCHEDULED, Status.UNKNOWN]),
+            "asked_tick": st.sampled_from([0, TICK, TICK + SECOND]),
+            "updated_at": st.none(),
+        },
+    ),
+    st.fixed_dictionaries({"stats": every_stat}, optional={"updated_at": st.integers(CREATED, CREATED + MINUTE)}),
+    echoes,
+    timings(),
+)
+def test_what_is_known_beforehand_of_a_row_that_moved_on_is_what_the_table_says(
+    state: dict[str, Any], moved: dict[str, Any], changes: dict[str, Any], timing: Timing
+):
+    operation = RUNNING.with_(**state)
+    known: dict[str, Any] = {"word": "PROCESSING", "created_at": operation.created_at, "updated_at": RUNNING.updated_at}
+    row = Seen(timing=timing, record=Record(id=operation.id, **known | moved | changes))
+    if not repeats(operation, row, RULES):
+        by_table = TABLE[operation.phase, kind_of(operation, row)](operation, row, at(5000), RULES)
+        assert observe(operation, row, at(5000), RULES) == by_table
+
+
+@pytest.mark.parametrize(
+    ("change", "is_short"),
+    [
+        ({"sent": 2}, True),
+        ({"failed": 2}, True),
+        ({"sent": 0}, False),
+        ({"queued": None}, False),
+    ],
+    ids=["sent", "failed again", "fallen", "a stat is missing"],
+)
+def test_a_row_that_moved_on_takes_the_short_way_where_there_is_nothing_to_tell(
+    change: dict[str, int | None], *, is_short: bool
+):
+    record = Record(
+        id=RUNNING.id,
+        word="PROCESSING",
+        stats=replace(RUNNING.stats, **change),
+        created_at=RUNNING.created_at,
+        updated_at=RUNNING.updated_at,
+    )
+    row = Seen(timing=seen().timing, record=record)
+    assert progresses(RUNNING, row) is is_short
+    assert progresses(RUNNING.with_(failing_told=False), row) is False
 
 
 def test_a_row_that_says_nothing_new_is_no_news_and_any_other_is():

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from watcher.core.answers import Answer, creation_of, is_past_its_record, is_stale, kind_of, status_of
 from watcher.core.model import (
@@ -82,6 +82,8 @@ def observe(operation: Operation, observation: Observation, now: Moment, rules: 
     if isinstance(observation, Seen):
         if repeats(operation, observation, rules):
             return Step(operation=replace(operation, asked_tick=observation.timing.asked.tick), is_news=False)
+        if progresses(operation, observation):
+            return _progressed(operation, observation, now)
     elif isinstance(observation, Missing | Refused) and observation.timing.asked.tick < operation.asked_tick:
         # An answer that was asked for later is known already.
         return Step(operation=operation)
@@ -121,6 +123,33 @@ def repeats(operation: Operation, seen: Seen, rules: Rules) -> bool:
     )
 
 
+def progresses(operation: Operation, seen: Seen) -> bool:
+    """Whether an operation that runs was shown with newer stats or a newer instant, and nothing else is to be told.
+
+    Nearly every row that does not repeat does; what the table says of those is known beforehand, too.
+    """
+    record, timing, created_at = seen.record, seen.timing, operation.created_at
+    stats, updated_at = record.stats, record.updated_at
+    return (
+        operation.status is Status.PROCESSING
+        and record.word == Status.PROCESSING
+        and stats is not None
+        and None not in astuple(stats)
+        and updated_at is not None
+        and operation.updated_at is not None
+        and updated_at >= operation.updated_at
+        and timing.asked.tick >= operation.asked_tick
+        and created_at is not None
+        and record.created_at == created_at
+        and timing.upstream_now <= created_at + TOMBSTONE_LIFE
+        and not record.odd
+        and not _has_fallen(operation.stats, stats)
+        and (operation.failing_told or not stats.has_failures)
+        and operation.missing_since is None
+        and not operation.missed
+    )
+
+
 # ── the rules ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -130,6 +159,18 @@ def _moves(operation: Operation, seen: Seen, now: Moment, _rules: Rules) -> Step
     else:
         step = _told(operation, _taken_in(operation, seen, now), seen)
     return _bounded(step, seen.timing, now)
+
+
+def _progressed(operation: Operation, seen: Seen, now: Moment) -> Step:
+    """What `_moves` makes of one that progresses."""
+    after = replace(
+        operation,
+        stats=seen.record.stats,
+        updated_at=seen.record.updated_at,
+        progressed_at=now.at,
+        asked_tick=seen.timing.asked.tick,
+    )
+    return Step(operation=after, delay=_delay(operation, after, seen) if operation.asked_tick else None)
 
 
 def _ends(operation: Operation, seen: Seen, now: Moment, rules: Rules) -> Step:
