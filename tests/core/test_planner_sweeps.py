@@ -319,6 +319,15 @@ def test_settling_reads_wait_for_company_as_long_as_they_were_ahead():
     assert desk.ask() == Fetch(operation_id=an_id(90))
 
 
+def test_to_be_shown_before_it_is_due_takes_nothing_from_what_a_settling_read_waits():
+    settling = [ended(number, at()) for number in range(COUNT)]
+    desk = Desk(settling, settle=(30 * SECOND,))
+    desk.wait(29)
+    for operation in settling:
+        desk.planner.learned(operation, seen("COMPLETED", seconds=29), desk.now)
+    assert desk.planner.wake_tick() == at(55).tick
+
+
 def test_settling_reads_that_are_due_together_are_swept_on_the_list_of_everything():
     desk = Desk([ended(number, at()) for number in range(COUNT)], settle=(30 * SECOND,))
     desk.wait(30)

@@ -18,8 +18,8 @@ SETTLE_SLACK: Micros = 30 * SECOND
 """A settling read may come so much later than it is due."""
 
 SETTLE_COMPANY: Micros = 25 * SECOND
-"""So long, and at most as long as it was ahead, a settling read that is due waits for a sweep that shows it anyway, or
-for others to be swept with."""
+"""So long, and at most as long as it was ahead when it was planned, a settling read that is due waits for a sweep that
+shows it anyway, or for others to be swept with."""
 
 SCHEDULED_AT_MOST: Micros = 2 * MINUTE
 SCHEDULED_SHARE = 3
@@ -60,7 +60,8 @@ class Look(msgspec.Struct, gc=False, eq=False):
     `since` is when it was last seen: from then on a look grows in worth until it is `due`. `place` is its creation, as
     far as that is known. `status` names the list of one status that should show it. `queued` is the tick at which the
     agenda brings it up, `NOWHERE` where it does not. `asked` is the number of the sweep that is about to show it, or
-    `FETCHING`. `alone`: no list is to be trusted with it. `by_list`: it was last asked for by a sweep.
+    `FETCHING`. `company` is how long it waits for others when it is due. `alone`: no list is to be trusted with it.
+    `by_list`: it was last asked for by a sweep.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Look(msgspec.Struct, gc=False, eq=False):
     queued: Micros = NOWHERE
     asked: int = 0
     fruitless: int = 0
+    company: Micros = 0
     settles: bool = False
     alone: bool = False
     was_seen: bool = False
@@ -170,9 +172,10 @@ def settling_plan(operation: Operation, now: Moment, promise: Promise, *, alread
     return Plan(due, due + SETTLE_SLACK, why)
 
 
-def waits_for_company(look: Look) -> Micros:
-    """How long after it is due a settling read is asked for by itself, if nothing has shown it until then."""
-    return min(SETTLE_COMPANY, max(look.due - look.since, 0)) if look.settles else 0
+def company_of(look: Look, plan: Plan, now: Moment) -> Micros:
+    """How long a settling read that is due waits for a sweep to show it; planned again, as long as before."""
+    is_the_same = look.settles and abs(plan.due - look.due) < SECOND
+    return look.company if is_the_same else min(SETTLE_COMPANY, max(plan.due - now.tick, 0))
 
 
 def _scheduled_wait(operation: Operation, now: Moment, freshness: Micros) -> Micros:

@@ -29,10 +29,10 @@ from watcher.core.looks import (
     Look,
     Plan,
     Promise,
+    company_of,
     next_plan,
     second_question,
     settling_plan,
-    waits_for_company,
 )
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Phase, Status, created_hint
 from watcher.core.observation import Missing, Observation, Page, Refused, Seen, Timing, Unanswered
@@ -225,17 +225,18 @@ class Planner:
         return Plan(due, now.tick + freshness, "first look")
 
     def _keep(self, look: Look, operation: Operation, plan: Plan, now: Moment) -> None:
+        status = _list_of(operation.status)
+        settles = status is None and operation.phase is Phase.SETTLING
+        look.company = company_of(look, plan, now) if settles else 0
+        look.status, look.settles = status, settles
         look.keep(plan)
-        look.status = _list_of(operation.status)
-        look.settles = look.status is None and operation.phase is Phase.SETTLING
         place = operation.created_at
         if place is None and look.place is None:
             place = created_hint(operation.id, now.at)
         if place is not None:
             self._places.put(look, place)
         if not look.asked:
-            company = waits_for_company(look) if look.settles and len(self._looks) > FEW else 0
-            self._agenda.put(look, look.due + company)
+            self._agenda.put(look, look.due + (look.company if len(self._looks) > FEW else 0))
 
     def _probe_is_due(self, now: Moment) -> bool:
         return not self._looks and not self._probe_under_way and self._probe_due <= now.tick
