@@ -39,6 +39,7 @@ MANY = 10_000
 HTTP_ROUNDS = 5
 FEW = 1_000
 """`metrics.max_operations` of the case in which most operations are not shown."""
+FEW_SHOWN = f"{FEW} shown"
 
 Figures: TypeAlias = dict[str, float]
 
@@ -121,15 +122,18 @@ SUBJECTS: Mapping[str, Callable[[int], Figures]] = {
     "collector": lambda size: _library(by_collector, size),
     "none moved, gzip": lambda size: _ours(size, encoding="gzip"),
     "gauges, gzip": _packed,
-    f"{FEW} shown": lambda size: _ours(size, moved=0.1, most=FEW),
+    FEW_SHOWN: lambda size: _ours(size, moved=0.1, most=FEW),
 }
 
 
 def _side_by_side(size: int, rounds: int) -> dict[str, Figures]:
     """Every subject's figures, and the ratios."""
     with contextlib.ExitStack() as stack:
-        processes = {name: stack.enter_context(_subject(name, size)) for name in SUBJECTS}
-        took: dict[str, list[float]] = {name: [] for name in SUBJECTS}
+        names = [name for name in SUBJECTS if size > FEW or name != FEW_SHOWN]
+        processes = {name: stack.enter_context(_subject(name, size)) for name in names}
+        for process in processes.values():
+            _answer(process)
+        took: dict[str, list[float]] = {name: [] for name in names}
         for number in range(rounds):
             print(f"{size} operations: round {number + 1} of {rounds}", file=sys.stderr)
             for name, process in processes.items():
@@ -144,10 +148,16 @@ def _subject(name: str, size: int) -> subprocess.Popen[str]:
 
 
 def _ask(process: subprocess.Popen[str], what: str) -> Figures:
-    if process.stdin is None or process.stdout is None:
+    if process.stdin is None:
         raise RuntimeError
     process.stdin.write(f"{what}\n")
     process.stdin.flush()
+    return _answer(process)
+
+
+def _answer(process: subprocess.Popen[str]) -> Figures:
+    if process.stdout is None:
+        raise RuntimeError
     figures: Figures = json.loads(process.stdout.readline())
     return figures
 
@@ -158,6 +168,7 @@ def _say(figures: Figures) -> None:
 
 async def _turns() -> AsyncIterator[Callable[[float], None]]:
     """A turn for each scrape that is asked for on standard input; it is told how many seconds that took."""
+    _say({})  # everything is built
     while (await asyncio.to_thread(sys.stdin.readline)).strip() == "scrape":
         yield lambda seconds: _say({"cpu_ms": seconds * 1000})
 

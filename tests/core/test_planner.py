@@ -7,6 +7,7 @@ import itertools
 from collections import Counter
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,9 +30,9 @@ from tests.support.factories import (
 from tests.support.strategies import unhurried
 from watcher.core.asks import Ask, Fetch, Probe
 from watcher.core.governor import FOREVER, Governor, Permit, Share, Verdict
-from watcher.core.looks import SETTLE_SLACK
-from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Stats
-from watcher.core.observation import Observation, Seen
+from watcher.core.looks import SETTLE_SLACK, Look, running_plan, second_question
+from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Stats, Status
+from watcher.core.observation import Observation, Record, Seen, Timing
 from watcher.core.planner import IDLE_EVERY, Planner, Promise
 from watcher.core.snapshot import NextLook
 
@@ -428,3 +429,29 @@ def test_nothing_that_is_followed_is_ever_left_out(history):
     while isinstance(ask := desk.planner.choose(desk.now), Fetch):
         asked.add(ask.operation_id)
     assert asked == expected - waiting
+
+
+@unhurried
+@given(
+    state=st.fixed_dictionaries(
+        {
+            "since": st.integers(0, 20).map(SECOND.__mul__),
+            "by_list": st.booleans(),
+            "fruitless": st.integers(0, 3),
+            "alone": st.booleans(),
+            "not_before": st.integers(0, 9),
+        }
+    ),
+    asked=st.integers(0, 20),
+    latency=st.integers(0, 4 * SECOND),
+    freshness=st.sampled_from([SECOND, 5 * SECOND]),
+)
+def test_a_look_that_runs_on_is_what_taking_and_planning_make_of_it(
+    state: dict[str, Any], asked: int, latency: Micros, freshness: Micros
+):
+    short, long = (Look("an id", status=Status.PROCESSING, **state) for _ in range(2))
+    short.run_on(asked * SECOND, freshness, second_question(freshness, latency))
+    moment = Moment(0, asked * SECOND)
+    long.take(Seen(timing=Timing(asked=moment, answered=moment), record=Record()))
+    long.keep(running_plan(long, asked * SECOND, freshness, latency))
+    assert msgspec.structs.astuple(short) == msgspec.structs.astuple(long)

@@ -58,6 +58,7 @@ class Remembering(LineWriter):
 
 async def test_who_hears_counts_it_and_tells_only_the_edges():
     writer, instruments = Remembering(), Instruments()
+    instruments.open_account("main")
     log = Log(writer, level="debug")
     store = MemoryStore()
     teller = Teller(store, log, writer.write, lambda: 0)

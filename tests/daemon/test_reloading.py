@@ -170,6 +170,14 @@ async def test_an_account_whose_settings_changed_goes_on_with_the_new_ones(tmp_p
         await one.until_value(1, "operation_watcher_account_up", account="main")
 
 
+async def test_what_upstream_answered_before_says_nothing_of_where_it_is_asked_now(tmp_path: Path):
+    async with one_followed(tmp_path) as (one, place, api):
+        assert await one.value("operation_watcher_account_up", account="main") == 1
+        place.configure(settings(place.account(api, base_url="http://127.0.0.1:1/v1")))
+        assert (await one.post("/-/reload")).status_code == httpx.codes.OK
+        assert await one.value("operation_watcher_account_up", account="main") == 0
+
+
 async def test_a_trouble_that_a_new_configuration_ends_is_told_to_be_over(tmp_path: Path):
     async with simulated("created: 0s") as api:
         with placed(tmp_path) as place:

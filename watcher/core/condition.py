@@ -62,6 +62,10 @@ class Condition(Value, frozen=True, kw_only=True):
         """The troubles that last."""
         return frozenset(trouble for trouble, _ in self.since)
 
+    def for_another_loop(self) -> Condition:
+        """What a loop that takes over has to know: which troubles it must tell the end of."""
+        return Condition(since=self.since, throttled_tick=self.throttled_tick)
+
     @property
     def is_up(self) -> bool:
         """Whether upstream answered us and has not stopped."""

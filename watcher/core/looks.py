@@ -60,7 +60,8 @@ class Look(msgspec.Struct, gc=False, eq=False):
     `since` is when it was last seen: from then on a look grows in worth until it is `due`. `place` is its creation, as
     far as that is known. `status` names the list of one status that should show it. `queued` is the tick at which the
     agenda brings it up, `NOWHERE` where it does not. `asked` is the number of the sweep that is about to show it, or
-    `FETCHING`. `company` is how long it waits for others when it is due. `alone`: no list is to be trusted with it.
+    `FETCHING`. `company` is how long the settling read `read` waits
+    for others when it is due. `alone`: no list is to be trusted with it.
     `by_list`: it was last asked for by a sweep.
     """
 
@@ -76,6 +77,7 @@ class Look(msgspec.Struct, gc=False, eq=False):
     asked: int = 0
     fruitless: int = 0
     company: Micros = 0
+    read: tuple[int, Instant | None] | None = None
     settles: bool = False
     alone: bool = False
     was_seen: bool = False
@@ -172,10 +174,13 @@ def settling_plan(operation: Operation, now: Moment, promise: Promise, *, alread
     return Plan(due, due + SETTLE_SLACK, why)
 
 
-def company_of(look: Look, plan: Plan, now: Moment) -> Micros:
+def company_of(look: Look, operation: Operation, plan: Plan, now: Moment) -> Micros:
     """How long a settling read that is due waits for a sweep to show it; planned again, as long as before."""
-    is_the_same = look.settles and abs(plan.due - look.due) < SECOND
-    return look.company if is_the_same else min(SETTLE_COMPANY, max(plan.due - now.tick, 0))
+    read = (operation.settled, operation.unsettled_since)
+    if look.read != read:
+        look.read = read
+        look.company = min(SETTLE_COMPANY, max(plan.due - now.tick, 0))
+    return look.company
 
 
 def _scheduled_wait(operation: Operation, now: Moment, freshness: Micros) -> Micros:

@@ -227,7 +227,7 @@ class Planner:
     def _keep(self, look: Look, operation: Operation, plan: Plan, now: Moment) -> None:
         status = _list_of(operation.status)
         settles = status is None and operation.phase is Phase.SETTLING
-        look.company = company_of(look, plan, now) if settles else 0
+        company = company_of(look, operation, plan, now) if settles else 0
         look.status, look.settles = status, settles
         look.keep(plan)
         place = operation.created_at
@@ -236,7 +236,7 @@ class Planner:
         if place is not None:
             self._places.put(look, place)
         if not look.asked:
-            self._agenda.put(look, look.due + (look.company if len(self._looks) > FEW else 0))
+            self._agenda.put(look, look.due + (company if len(self._looks) > FEW else 0))
 
     def _probe_is_due(self, now: Moment) -> bool:
         return not self._looks and not self._probe_under_way and self._probe_due <= now.tick

@@ -72,7 +72,7 @@ class Daemon:
         self._stop_asked = asyncio.Event()
         self._stop = asyncio.Event()
         self._station: Station | None = None
-        self._standby: Standby | None = None
+        self._reload_asked = asyncio.Event()
         self._known = Configuration()
         self._background: set[asyncio.Task[object]] = set()
         self.ready = asyncio.Event()
@@ -127,7 +127,7 @@ class Daemon:
             return
         self._station = station
         try:
-            await station.run(self._stop, self.ready.set)
+            await station.run(self._stop, self._on_ready)
         finally:
             self._station = None
 
@@ -139,10 +139,10 @@ class Daemon:
             if not self._stay:
                 raise
             self._tell_trouble(exc, None)
-            standby = self._standby = Standby(exc)
+            standby = Standby(exc, again=self._reload_asked)
         async with standing_by(self._base, self._known, standby):
             self.ready.set()
-            while not await self._stopped_within(self._retry_seconds, standby.again):
+            while not await self._stopped_within(self._retry_seconds):
                 try:
                     station = await self._open()
                 except (OperatorError, StoreUnusable) as exc:
@@ -154,6 +154,8 @@ class Daemon:
         return None
 
     async def _open(self) -> Station:
+        # Who asks from now on may mean what is not read any more, and is heard when this try is over.
+        self._reload_asked.clear()
         try:
             loaded = self._base.load()
         except ConfigurationError as exc:
@@ -164,13 +166,12 @@ class Daemon:
         self._base.log.adopt(level=log.level, form=log.format)
         return await Station.open(self._base, loaded)
 
-    async def _stopped_within(self, seconds: float, again: asyncio.Event) -> bool:
+    async def _stopped_within(self, seconds: float) -> bool:
         """Wait until it is time to try again, or somebody asks for that; whether it is to stop."""
-        waits = [asyncio.ensure_future(event.wait()) for event in (self._stop, again)]
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._stop, self._reload_asked)]
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-        again.clear()  # who asks during the next try is heard after it
         return self._stop.is_set()
 
     def _tell_trouble(self, trouble: WatcherError, told: WatcherError | None) -> None:
@@ -194,10 +195,14 @@ class Daemon:
             signal.raise_signal(number)
         self.stop()
 
+    def _on_ready(self) -> None:
+        self.ready.set()
+        if self._reload_asked.is_set():
+            self._on_reload_signal()
+
     def _on_reload_signal(self) -> None:
         if self._station is None:
-            if self._standby is not None:
-                self._standby.again.set()
+            self._reload_asked.set()
         else:
             task = asyncio.get_running_loop().create_task(self._station.reload(), name="reload")
             self._background.add(task)

@@ -51,7 +51,10 @@ class Fleet:
         self._running[watched.settings.name] = _Running(watched=watched, task=task, stop=stop)
 
     async def stop(self, names: Collection[str]) -> Mapping[str, Condition]:
-        """End these loops with their last writes done, all at once and within `STOP_SECONDS`; how their accounts do."""
+        """End these loops with their last writes done, all at once and within `STOP_SECONDS`.
+
+        Of each account, what a loop that takes over has to know.
+        """
         ending = [self._running.pop(name) for name in names]
         for running in ending:
             running.stop.set()
@@ -61,7 +64,7 @@ class Fleet:
         for running in ending:
             running.task.cancel()
             await running.watched.http.aclose()
-        return {running.watched.settings.name: running.watched.watch.condition for running in ending}
+        return {running.watched.settings.name: running.watched.watch.condition.for_another_loop() for running in ending}
 
     def wake(self, account: str) -> None:
         """Tell a loop that intake changed something."""

@@ -21,7 +21,10 @@ from watcher.store import Store
 
 
 class Front:
-    """The listeners `web` and `admin`. `loaded` gives the configuration that is in force; the other two hear of it."""
+    """The listeners `web` and `admin`. `loaded` gives the configuration that is in force.
+
+    `rejected` hears what is wrong with the web configuration file, `reloaded` its path when it was read again.
+    """
 
     def __init__(
         self,

@@ -28,9 +28,9 @@ from watcher.store.memory import MemoryStore
 class Standby:
     """Why the daemon stands by, as it was met last; `again` is set by who asks for a reload."""
 
-    def __init__(self, trouble: WatcherError) -> None:
+    def __init__(self, trouble: WatcherError, *, again: asyncio.Event) -> None:
         self.trouble = trouble
-        self.again = asyncio.Event()
+        self.again = again
 
     async def reload(self) -> Sequence[str]:
         """Try again soon; for the time being, the reasons."""

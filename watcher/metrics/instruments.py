@@ -149,7 +149,7 @@ class Instruments:
         self._anomalies.labels(account, kind).inc()
 
     def detected(self, account: str, delay: Micros) -> None:
-        """A change was learned so long after it happened."""
+        """A change was learned so long after it happened. Nothing where the account is not open any more."""
         if (delays := self._delays_of.get(account)) is not None:
             delays.observe(delay / SECOND)
 

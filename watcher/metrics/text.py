@@ -25,7 +25,7 @@ from watcher.core.model import SECOND, Instant, Operation
 from watcher.metrics.census import COUNTS, INFO, INSTANTS, NOTIFICATIONS, PER_OPERATION, STATES, STATUS
 
 BATCH = 500
-"""Operations whose lines are joined in one go: at most 300 kB a family."""
+"""Operations whose lines are joined in one go: some 300 kB a family, more where labels are long."""
 
 STEP = 50
 """Operations that are written between two looks at the time."""
@@ -158,8 +158,10 @@ class OperationText:
                 batch = _Batch()
         if batch.lines:
             yield batch
-        self._kept = kept
+        replaced, self._kept = self._kept, kept
         self._let_go(before, pace)
+        if replaced is not before:  # by a scrape that ran beside this one
+            self._let_go(replaced, pace)
 
     def _let_go(self, kept: dict[str, _Written], pace: Pace) -> None:
         """Free what was kept before, in short steps too. A scrape that still reads it writes anew what it misses."""

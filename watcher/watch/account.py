@@ -247,7 +247,9 @@ class AccountWatch:
                 self._listener.anomaly(self.account, "garbled")
             match ask, answer:
                 case Fetch(operation_id=operation_id), Seen() | Missing() | Refused() | Unanswered():
-                    self._observe(operation_id, answer, now)
+                    before = self._operations.get(operation_id)
+                    if before is not None and before.final_at is None:
+                        self._observe(before, answer, now)
                 case Sweep(), Page():
                     await self._take_page(answer)
                     self._planner.swept(ask, answer, now)
@@ -270,13 +272,12 @@ class AccountWatch:
                 await asyncio.sleep(0)
             now = self._now()
             for record in page.records[start : start + SLICE]:
-                self._observe(record.id, Seen(timing=page.timing, record=record), now)
+                # Sweeps show others too, and many that have ended long ago.
+                before = self._operations.get(record.id or "")
+                if before is not None and before.final_at is None:
+                    self._observe(before, Seen(timing=page.timing, record=record), now)
 
-    def _observe(self, operation_id: str | None, observation: Observation, now: Moment) -> None:
-        """Nothing where the operation is not followed: sweeps show others, and many that have ended long ago."""
-        before = self._operations.get(operation_id)
-        if before is None or before.final_at is not None:
-            return
+    def _observe(self, before: Operation, observation: Observation, now: Moment) -> None:
         step = observe(before, observation, now, self._following.rules)
         self._apply(before, step, now)
         self._planner.learned(step.operation, observation, now)
@@ -391,9 +392,9 @@ class AccountWatch:
     def _observe_found(self) -> None:
         """What is new is seen at once by what the page showed of it."""
         for record, page in self._finder.rows():
-            operation = self._operations.get(record.id)
-            if operation is not None and operation.asked_tick == 0:
-                self._observe(record.id, Seen(timing=page.timing, record=record), self._now())
+            operation = self._operations.get(record.id or "")
+            if operation is not None and operation.asked_tick == 0 and operation.final_at is None:
+                self._observe(operation, Seen(timing=page.timing, record=record), self._now())
 
     async def _load(self) -> None:
         now = self._now()

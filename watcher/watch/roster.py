@@ -25,9 +25,9 @@ class Roster:
     def __iter__(self) -> Iterator[Operation]:
         return iter(self._by_id.values())
 
-    def get(self, operation_id: str | None) -> Operation | None:
+    def get(self, operation_id: str) -> Operation | None:
         """The operation, if it is held."""
-        return self._by_id.get(operation_id)  # type: ignore[arg-type]  # nobody is held under None
+        return self._by_id.get(operation_id)
 
     def put(self, operation: Operation) -> None:
         """Hold the operation, or its newer state."""
