@@ -24,13 +24,13 @@ from prometheus_client.utils import floatToGoString
 from watcher.core.model import SECOND, Instant, Operation
 from watcher.metrics.census import COUNTS, INFO, INSTANTS, NOTIFICATIONS, PER_OPERATION, STATES, STATUS
 
-BATCH = 500
-"""Operations whose lines are joined in one go: some 300 kB a family, more where labels are long."""
+BATCH = 250
+"""Operations whose lines are joined in one go: some 150 kB a family, more where labels are long."""
 
-STEP = 50
+STEP = 25
 """Operations that are written between two looks at the time."""
 
-STEP_SECONDS = 0.002
+STEP_SECONDS = 0.001
 """So long the thread works before it lets go of the interpreter. Asked for it by another thread it would do so too, but
 only after 5 ms."""
 
@@ -135,13 +135,16 @@ class OperationText:
 
     def pieces(self, shown: Iterable[Operation], heads: Sequence[bytes], pace: Pace) -> Iterator[bytes]:
         """Every family behind its head, in pieces. `heads` are as many as families, in the order of the reference."""
-        batches = [batch.families() for batch in self._batches(shown, pace)]
+        families: list[list[tuple[_Lines, _Filling]]] = []
+        for batch in self._batches(shown, pace):
+            families.append(batch.families())
+            pace.step()
         for number, head in enumerate(heads):
             yield head
-            for batch in batches:
-                lines, fillings = batch[number]
+            for family in families:
+                lines, fillings = family[number]
                 yield b"".join(lines) % fillings
-                batch[number] = ((), ())  # let go of it here, for all at the end would be a long step
+                family[number] = ((), ())  # let go of it here, for all at the end would be a long step
                 pace.step()
 
     def _batches(self, shown: Iterable[Operation], pace: Pace) -> Iterator[_Batch]:
