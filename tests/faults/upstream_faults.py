@@ -192,6 +192,7 @@ DIGITS = "9" * 4000
 HTML = b"<html><body><h1>Maintenance</h1></body></html>"
 OTHER_ID = "comms_operation_01h9krwprkeee8fzqspvwy6nq9"
 GZIP = "Content-Encoding: gzip"
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def redirect(code: str, to: str) -> Act:
@@ -227,6 +228,7 @@ def faults(elsewhere: int) -> list[UpstreamFault]:
             "headers without end", pours(b"HTTP/1.1 200 OK\r\n", b"X-Filler: " + b"x" * 4000 + b"\r\n", pieces=2600)
         ),
         UpstreamFault("100 Continue without end", pours(b"", b"HTTP/1.1 100 Continue\r\n\r\n", pieces=100_000)),
+        UpstreamFault("chunks of one byte, without end", pours(CHUNKED, b"1\r\n \r\n" * 100, pieces=16_384)),
         # ── answers of another kind ──
         UpstreamFault("204 without content", says(b"HTTP/1.1 204 No Content\r\n\r\n")),
         UpstreamFault("200 and an empty body", says(answer(b""))),
@@ -307,11 +309,10 @@ def faults(elsewhere: int) -> list[UpstreamFault]:
 def giants() -> list[UpstreamFault]:
     """Bodies that must not cost memory; each alone, so that what it costs can be measured."""
     promised = f"costs less than 32 MiB of memory; {FOLLOWED}"
-    chunked = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     piece = b"10000\r\n" + b" " * 65_536 + b"\r\n"
     true_with_blanks = changes(lambda body: json.dumps(body).encode() + b" " * (10 << 20))
     return [
-        UpstreamFault("an endless body of 1 GiB", pours(chunked, piece, pieces=16_384), promised=promised),
+        UpstreamFault("an endless body of 1 GiB", pours(CHUNKED, piece, pieces=16_384), promised=promised),
         UpstreamFault("a gzip bomb of 1 GiB", says(answer(_bomb(1024), GZIP), then="close"), promised=promised),
         UpstreamFault("bodies of 10 MiB", true_with_blanks, promised=promised),
     ]

@@ -3,6 +3,7 @@
 client       one account's questions: fetch and list, ridden out by tenacity, each attempt under a permit
 gate         waits for the governor's permits
 credentials  HTTP Basic from a secret that may change under us
+head         an answer's head, and what comes before it, within bounds
 body         answers read whole, within bounds
 """
 

@@ -1,10 +1,12 @@
 """Answers read whole, within bounds.
 
-Neither an endless body nor one that unpacks to gigabytes costs more than `AT_MOST`.
+Neither an endless body nor one that unpacks to gigabytes costs more than `AT_MOST`, and one that comes byte by byte is
+left after `PIECES_AT_MOST`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 
 import httpx
@@ -12,6 +14,10 @@ import httpx
 AT_MOST = 8 * 1024 * 1024
 """Bytes of an unpacked body; a full page of 1,000 operations has about 0.4 MiB."""
 
+PIECES_AT_MOST = 4000
+"""Chunks or segments of a body, each of which costs tens of microseconds; a full page may come 100 bytes at a time."""
+
+_PIECES_AT_ONCE = 100
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -30,7 +36,14 @@ async def read_body(response: httpx.Response) -> bytes:
         message = f"the body is packed as {encoding[:20]!r}, which was not asked for"
         raise Unreadable(message)
     body = bytearray()
+    pieces = 0
     async for chunk in response.aiter_raw():
+        pieces += 1
+        if pieces > PIECES_AT_MOST:
+            message = f"the body comes in more than {PIECES_AT_MOST} pieces"
+            raise Unreadable(message)
+        if pieces % _PIECES_AT_ONCE == 0:
+            await asyncio.sleep(0)  # pieces that have all come are read without a pause otherwise
         if unpack is not None and unpack.eof and chunk:
             # What follows the end would be kept for us by zlib, however long it goes on.
             message = "the packed body goes on after its end"

@@ -20,6 +20,7 @@ from watcher import __version__
 from watcher.api.body import Unreadable, read_body
 from watcher.api.credentials import Credentials
 from watcher.api.gate import Gate
+from watcher.api.head import bounded_head, trace
 from watcher.core import wire
 from watcher.core.attempt import Attempt, Endpoint
 from watcher.core.governor import Verdict
@@ -171,7 +172,8 @@ class _Reading:
         self.body = b""
 
     async def read(self, http: httpx.AsyncClient, request: httpx.Request) -> None:
-        response = await http.send(request, stream=True, follow_redirects=False, auth=None)
+        with bounded_head():
+            response = await http.send(request, stream=True, follow_redirects=False, auth=None)
         try:
             self.code = response.status_code
             self.headers = {name.lower(): value for name, value in response.headers.items()}
@@ -188,7 +190,7 @@ def _request(url: httpx.URL, authorization: str) -> httpx.Request:
         "Authorization": authorization,
         "User-Agent": USER_AGENT,
     }
-    return httpx.Request("GET", url, headers=headers)
+    return httpx.Request("GET", url, headers=headers, extensions={"trace": trace})
 
 
 def _judge(answer: _Answer) -> tuple[Verdict, str]:
