@@ -29,7 +29,7 @@ from watcher.metrics.census import COUNTS, INFO, INSTANTS, NOTIFICATIONS, STATES
 from watcher.store import Loaded
 from watcher.store.memory import MemoryStore
 from watcher.watch import AccountWatch, Following, Listener
-from watcher.watch.account import SLICE
+from watcher.watch.follower import SLICE
 
 ACCOUNT = "main"
 LABELS = ("campaign",)
@@ -111,7 +111,7 @@ class Ours:
 
     def change(self, share: float) -> None:
         """As if answers had shown every operation, and that this share of them moved on."""
-        held = self._watch._operations  # noqa: SLF001 -- answers of upstream would cost more than the scrape
+        held = self._watch._follower.operations  # noqa: SLF001 -- answers of upstream would cost more than the scrape
         every = list(held)
         moved = round(share * len(every))
         now = self._watch.now().at

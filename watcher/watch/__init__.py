@@ -1,10 +1,12 @@
 """One loop per account: plan → ask → observe → commit → tell.
 
-account   the loop and its working state; nobody else touches it
-roster    the operations that it holds, counted as they change
+account   the loop; nobody else touches what it owns
+follower  the operations that are followed, and what each answer teaches of them
+roster    those operations by id, counted as they change
 finder    discovery: pages read, rows registered, the cursor moved
 ledger    what is learned but not yet written, and its way into the store
-patience  how long to wait before a store that failed is tried again
+keeper    the store's side: load, take in, register, write
+patience  a store that fails: its listener is told, and when it is tried again
 ports     what the loop goes by, and who hears of it
 """
 

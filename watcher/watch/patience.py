@@ -1,8 +1,12 @@
-"""How long to wait before a store that failed is tried again."""
+"""What the loop makes of a store that fails: its listener is told, and it waits before the next attempt."""
 
 from __future__ import annotations
 
-from watcher.core.model import SECOND, Micros
+from collections.abc import Callable
+
+from watcher.core.errors import StoreUnusable
+from watcher.core.model import SECOND, Micros, Moment
+from watcher.watch.ports import Listener
 
 RETRY: Micros = SECOND
 RETRY_AT_MOST: Micros = 15 * SECOND
@@ -11,7 +15,9 @@ RETRY_AT_MOST: Micros = 15 * SECOND
 class Patience:
     """Waits double with each failure in a row."""
 
-    def __init__(self) -> None:
+    def __init__(self, listener: Listener, now: Callable[[], Moment]) -> None:
+        self._listener = listener
+        self._now = now
         self._failures = 0
         self._retry_tick: Micros = 0
 
@@ -20,16 +26,15 @@ class Patience:
         """Whether the last attempt failed."""
         return self._failures > 0
 
-    def failed(self, tick: Micros) -> None:
-        """It failed once more."""
-        self._failures += 1
-        self._retry_tick = tick + min(RETRY << min(self._failures - 1, 4), RETRY_AT_MOST)
+    def heard(self, trouble: StoreUnusable | None) -> None:
+        """The store failed once more, or works (None)."""
+        if trouble is None:
+            self._failures, self._retry_tick = 0, 0
+        else:
+            self._failures += 1
+            self._retry_tick = self._now().tick + min(RETRY << min(self._failures - 1, 4), RETRY_AT_MOST)
+        self._listener.store_trouble(trouble)
 
-    def worked(self) -> None:
-        """It works again."""
-        self._failures = 0
-        self._retry_tick = 0
-
-    def wait(self, tick: Micros) -> Micros:
+    def wait(self) -> Micros:
         """How long not to try; 0 when nothing speaks against it."""
-        return max(self._retry_tick - tick, 0)
+        return max(self._retry_tick - self._now().tick, 0)

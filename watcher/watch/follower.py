@@ -1,0 +1,162 @@
+"""What an account's loop follows, and what each answer teaches of it: observe → hold, enter, plan.
+
+The life cycle decides what an answer means; here its word is carried out. Nothing waits for the network or the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from watcher.core.labelling import CounterLabels
+from watcher.core.lifecycle import Step, observe
+from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Phase
+from watcher.core.observation import Observation, Page, Record, Seen
+from watcher.core.planner import Planner
+from watcher.core.snapshot import AccountSnapshot
+from watcher.core.totals import increments, starting_totals
+from watcher.store import Totals
+from watcher.watch.ledger import Ledger
+from watcher.watch.ports import Following, Listener
+from watcher.watch.roster import Roster
+
+SLICE = 100
+"""Rows of a page, or operations from the store, that are handled in one go."""
+
+LET_GO_EVERY: Micros = MINUTE
+SURPLUS_EVERY: Micros = SECOND
+"""How often the finished are looked through, and when there are too many. What is shown does not wait for it."""
+
+
+class Follower:
+    """The operations of one account, when to look at each, and what is learned of them, into the ledger."""
+
+    def __init__(
+        self, account: str, following: Following, *, ledger: Ledger, listener: Listener, now: Callable[[], Moment]
+    ) -> None:
+        self._account = account
+        self._ledger = ledger
+        self._ledger.totals = starting_totals()
+        self._listener = listener
+        self._now = now
+        started = now()
+        self.following = following
+        self.operations = Roster()
+        self.planner = Planner(following.promise, started)
+        self._counter_labels = CounterLabels(following.counter_labels)
+        self._let_go_tick: Micros = started.tick
+
+    def adopt(self, following: Following) -> None:
+        """New settings; they hold from the next look on."""
+        self.following = following
+        self._counter_labels = CounterLabels(following.counter_labels, self._ledger.totals)
+        self.planner.adopt(following.promise)
+
+    def begin(self, totals: Totals) -> None:
+        """Count on from the totals that the store remembers."""
+        self._ledger.totals = {**starting_totals(), **totals}
+        self._counter_labels = CounterLabels(self.following.counter_labels, totals)
+
+    # ── coming and going ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def follow(self, operations: Sequence[Operation]) -> None:
+        """Hold and follow them, in slices between which the event loop turns."""
+        for start in range(0, len(operations), SLICE):
+            if start:
+                await asyncio.sleep(0)
+            now = self._now()
+            for operation in operations[start : start + SLICE]:
+                self._follow(operation, now)
+
+    def _follow(self, operation: Operation, now: Moment) -> None:
+        known = self.operations.get(operation.id)
+        if known is not None and known.registered_at == operation.registered_at:
+            # Labels are intake's; everything else is ours and newer than what is stored.
+            self.operations.put(known.with_(labels=operation.labels))
+            return
+        self.operations.put(operation)
+        if operation.phase is not Phase.FINAL:
+            self.planner.follow(operation, now)
+
+    def untrack(self, operation_ids: Sequence[str]) -> None:
+        """Follow them no longer, and tell nothing more of them."""
+        for operation_id in operation_ids:
+            self.operations.drop(operation_id)
+            self.planner.forget(operation_id)
+            self._ledger.drop(operation_id)
+
+    def scraped(self, snapshot: AccountSnapshot) -> None:
+        """A scrape that carried this snapshot was completed just now."""
+        now = self._now()
+        for shown in snapshot.shown:
+            operation = self.operations.get(shown.id) if shown.final_at is not None else None
+            if operation is not None and operation.scraped_at is None:
+                operation = operation.with_(scraped_at=now.at)
+                self.operations.put(operation)
+                self._ledger.enter_stats(operation)
+
+    def let_go(self) -> None:
+        """Forget finished operations that are shown no longer, or that are more than memory should hold."""
+        moment = self._now()
+        retention = self.following.retention
+        every = SURPLUS_EVERY if self.operations.final_count > retention.max_operations else LET_GO_EVERY
+        if moment.tick < self._let_go_tick + every:
+            return
+        self._let_go_tick = moment.tick
+        leaving = self.operations.leaving(moment.at, retention)
+        for operation_id in leaving:
+            if not self._ledger.has(operation_id):
+                self.operations.drop(operation_id)
+
+    # ── learning ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def learn(self, operation_id: str, observation: Observation) -> None:
+        """What an answer says of one operation; nothing where it is not followed any more."""
+        before = self.operations.get(operation_id)
+        if before is not None and before.final_at is None:
+            self._observe(before, observation, self._now())
+
+    async def learn_page(self, page: Page) -> None:
+        """Each row of a page, in slices between which the event loop turns.
+
+        Sweeps show others too, and many that have ended long ago.
+        """
+        for _ in range(page.garbled):
+            self._listener.anomaly(self._account, "row_garbled")
+        for start in range(0, len(page.records), SLICE):
+            if start:
+                await asyncio.sleep(0)
+            now = self._now()
+            for record in page.records[start : start + SLICE]:
+                before = self.operations.get(record.id or "")
+                if before is not None and before.final_at is None:
+                    self._observe(before, Seen(timing=page.timing, record=record), now)
+
+    def learn_first(self, record: Record, page: Page) -> None:
+        """What the page that found an operation showed of it, unless more is known by now."""
+        operation = self.operations.get(record.id or "")
+        if operation is not None and operation.asked_tick == 0 and operation.final_at is None:
+            self._observe(operation, Seen(timing=page.timing, record=record), self._now())
+
+    def _observe(self, before: Operation, observation: Observation, now: Moment) -> None:
+        step = observe(before, observation, now, self.following.rules)
+        self._apply(before, step, now)
+        self.planner.learned(step.operation, observation, now)
+
+    def _apply(self, before: Operation, step: Step, now: Moment) -> None:
+        operation = step.operation
+        self.operations.put(operation)
+        if not step.is_news:
+            return
+        for kind in step.anomalies:
+            self._listener.anomaly(self._account, kind)
+        if step.delay is not None:
+            self._listener.detected(self._account, step.delay)
+        added = {}
+        if step.tally is not None:
+            added = increments(step.tally, self._counter_labels.of(step.tally.labels))
+        has_turned = operation.status is not before.status or operation.final_at != before.final_at
+        if step.events or added or has_turned or operation.settled != before.settled:
+            self._ledger.enter(operation, step.events, now.at, added)
+        elif operation is not before:
+            self._ledger.enter_stats(operation)
