@@ -31,8 +31,9 @@ The core is layered too:
     census         which operations are shown, and until when
     totals         what a finished operation adds to the counters
     discovery      what to read of an account's lists so that every operation is found
-    answers        which column of the life cycle's table an observation is
     tours          sweeps under way, page after page
+    steps          what an observation leads to, and the pieces that rules make it of
+    answers        which column of the life cycle's table an observation is
     windows        which window of which list is the best question about an operation
     places         looks in order of creation
     agenda         who is due when

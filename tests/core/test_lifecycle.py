@@ -30,7 +30,7 @@ from tests.support.factories import (
 )
 from tests.support.strategies import harmless, observations, timings, unhurried
 from watcher.core.answers import Answer, kind_of
-from watcher.core.lifecycle import SLOW_TRIES, TABLE, Rules, Step, duration_seconds, observe, progresses, repeats
+from watcher.core.lifecycle import SLOW_TRIES, TABLE, Rules, observe, progresses, repeats
 from watcher.core.model import (
     MINUTE,
     SECOND,
@@ -49,6 +49,7 @@ from watcher.core.model import (
     Tally,
 )
 from watcher.core.observation import Missing, Observation, Record, Seen, Timing
+from watcher.core.steps import Step, duration_seconds
 
 RULES = Rules()
 AT_ONCE = Rules(settle_after=())

@@ -17,7 +17,7 @@ from typing import Any
 
 from msgspec.structs import astuple, replace
 
-from watcher.core.answers import Answer, creation_of, is_past_its_record, is_stale, kind_of, status_of
+from watcher.core.answers import Answer, is_past_its_record, is_stale, kind_of, status_of
 from watcher.core.model import (
     MINUTE,
     OUTCOME_OF,
@@ -25,23 +25,29 @@ from watcher.core.model import (
     SECOND,
     TOMBSTONE_LIFE,
     Corrected,
-    Failing,
     Finished,
-    Instant,
     Micros,
     Moment,
-    Moved,
-    Odd,
     Operation,
-    OperationEvent,
     Phase,
-    Stats,
     Status,
-    Tally,
     Value,
-    rfc3339,
 )
 from watcher.core.observation import Missing, Observation, Refused, Seen, Timing, Unanswered
+from watcher.core.steps import (
+    Step,
+    detection_delay,
+    duration_seconds,
+    finalise,
+    finish,
+    followed_by,
+    has_fallen,
+    moved_on,
+    oddities,
+    passed_over,
+    taken_in,
+    with_oddities,
+)
 
 UNSETTLED_AT_MOST: Micros = 10 * MINUTE
 """Settling reads that fail for so long end the settling: the stats are final as they are."""
@@ -58,23 +64,6 @@ class Rules(Value, frozen=True, kw_only=True):
 
     settle_after: tuple[Micros, ...] = (30 * SECOND, 2 * MINUTE)
     not_found_grace: Micros = 2 * MINUTE
-
-
-class Step(Value, frozen=True, kw_only=True):
-    """What came of an observation.
-
-    `tally` is there exactly once in an operation's life, in the step that makes its stats final, unless it is not to be
-    counted: what was registered only after the time of its record may have been counted and forgotten long ago.
-    `anomalies` are kinds, counted each time. `delay`: upstream's change to our knowing, where that means anything.
-    `is_news`: more is known than that the operation was still as it was.
-    """
-
-    operation: Operation
-    events: tuple[OperationEvent, ...] = ()
-    tally: Tally | None = None
-    anomalies: tuple[str, ...] = ()
-    delay: Micros | None = None
-    is_news: bool = True
 
 
 def observe(operation: Operation, observation: Observation, now: Moment, rules: Rules) -> Step:
@@ -143,7 +132,7 @@ def progresses(operation: Operation, seen: Seen) -> bool:
         and record.created_at == created_at
         and timing.upstream_now <= created_at + TOMBSTONE_LIFE
         and not record.odd
-        and not _has_fallen(operation.stats, stats)
+        and not has_fallen(operation.stats, stats)
         and (operation.failing_told or not stats.has_failures)
         and operation.missing_since is None
         and not operation.missed
@@ -155,9 +144,9 @@ def progresses(operation: Operation, seen: Seen) -> bool:
 
 def _moves(operation: Operation, seen: Seen, now: Moment, _rules: Rules) -> Step:
     if is_stale(operation, seen, ends=False):
-        step = _passed_over(operation, "stale_answer")
+        step = passed_over(operation, "stale_answer")
     else:
-        step = _told(operation, _taken_in(operation, seen, now), seen)
+        step = moved_on(operation, taken_in(operation, seen, now), seen)
     return _bounded(step, seen.timing, now)
 
 
@@ -170,26 +159,26 @@ def _progressed(operation: Operation, seen: Seen, now: Moment) -> Step:
         progressed_at=now.at,
         asked_tick=seen.timing.asked.tick,
     )
-    return Step(operation=after, delay=_delay(operation, after, seen) if operation.asked_tick else None)
+    return Step(operation=after, delay=detection_delay(operation, after, seen) if operation.asked_tick else None)
 
 
 def _ends(operation: Operation, seen: Seen, now: Moment, rules: Rules) -> Step:
     if is_stale(operation, seen, ends=True):
-        return _bounded(_passed_over(operation, "stale_answer"), seen.timing, now)
+        return _bounded(passed_over(operation, "stale_answer"), seen.timing, now)
     updated_at = seen.record.updated_at
     ended_at = updated_at if updated_at is not None else seen.timing.upstream_now
-    ended = _taken_in(operation, seen, now).with_(ended_at=ended_at, learned_at=now.at)
+    ended = taken_in(operation, seen, now).with_(ended_at=ended_at, learned_at=now.at)
     told = Finished(outcome=OUTCOME_OF[ended.status], stats=ended.stats, duration_seconds=duration_seconds(ended))
-    step = _told(operation, ended, seen)
-    step = _followed_by(step, Step(operation=step.operation, events=(told,)))
+    step = moved_on(operation, ended, seen)
+    step = followed_by(step, Step(operation=step.operation, events=(told,)))
     if not rules.settle_after or is_past_its_record(ended, seen.timing):
-        return _followed_by(step, _finalise(step.operation, seen.timing, now))
+        return followed_by(step, finalise(step.operation, seen.timing, now))
     return step
 
 
 def _misses(operation: Operation, missing: Missing, now: Moment, rules: Rules) -> Step:
     if is_past_its_record(operation, missing.timing):
-        return _finish(operation, Status.EXPIRED, missing.timing, now)
+        return finish(operation, Status.EXPIRED, missing.timing, now)
     since = operation.missing_since
     if since is None:
         # What was never seen may be missing because it is new; what was seen must have gone just now.
@@ -197,7 +186,7 @@ def _misses(operation: Operation, missing: Missing, now: Moment, rules: Rules) -
     since = min(since, now.at)
     missed = operation.missed + 1 if now.at - since >= rules.not_found_grace else 0
     if missed > SLOW_TRIES:
-        return _finish(operation, Status.NOT_FOUND, missing.timing, now)
+        return finish(operation, Status.NOT_FOUND, missing.timing, now)
     return Step(operation=operation.with_(missing_since=since, missed=missed))
 
 
@@ -206,26 +195,26 @@ def _is_rejected(operation: Operation, refused: Refused, now: Moment, _rules: Ru
     if operation.status is not Status.UNSEEN and operation.missed < SLOW_TRIES:
         since = now.at if operation.missing_since is None else operation.missing_since
         return Step(operation=operation.with_(missing_since=since, missed=operation.missed + 1))
-    return _finish(operation, Status.REJECTED, refused.timing, now)
+    return finish(operation, Status.REJECTED, refused.timing, now)
 
 
 def _settles(operation: Operation, seen: Seen, now: Moment, rules: Rules) -> Step:
     if is_past_its_record(operation, seen.timing):
         # Twilio: what is shown after that may be incomplete, so the stats stay as they were.
-        return _finalise(operation, seen.timing, now)
+        return finalise(operation, seen.timing, now)
     if is_stale(operation, seen, ends=False):
-        return _still_unsettled(_passed_over(operation, "stale_answer"), seen.timing, now)
+        return _still_unsettled(passed_over(operation, "stale_answer"), seen.timing, now)
     if status_of(operation, seen.record.word) is not operation.status:
-        return _still_unsettled(_passed_over(operation, "terminal_changed"), seen.timing, now)
+        return _still_unsettled(passed_over(operation, "terminal_changed"), seen.timing, now)
     # A sweep may show it before its time: its stats are taken, but it is no settling read.
     step_due = operation.settled >= len(rules.settle_after) or _is_settling_read(operation, seen, rules)
-    settled = _taken_in(operation, seen, now).with_(settled=operation.settled + step_due, unsettled_since=None)
-    step = _with_oddities(settled, _oddities(operation, settled, seen))
+    settled = taken_in(operation, seen, now).with_(settled=operation.settled + step_due, unsettled_since=None)
+    step = with_oddities(settled, oddities(operation, settled, seen))
     if settled.stats != operation.stats:
         corrected = Corrected(stats=settled.stats, before=operation.stats)
-        step = _followed_by(Step(operation=settled, events=(corrected,)), step)
+        step = followed_by(Step(operation=settled, events=(corrected,)), step)
     if settled.settled >= len(rules.settle_after):
-        return _followed_by(step, _finalise(step.operation, seen.timing, now))
+        return followed_by(step, finalise(step.operation, seen.timing, now))
     return step
 
 
@@ -240,11 +229,11 @@ def _is_settling_read(operation: Operation, seen: Seen, rules: Rules) -> bool:
 def _has_regressed(operation: Operation, seen: Seen, now: Moment, _rules: Rules) -> Step:
     # A replica that lags behind shows an older running status: that is a stale answer, not a change of mind.
     kind = "stale_answer" if is_stale(operation, seen, ends=False) else "terminal_regressed"
-    return _still_unsettled(_passed_over(operation, kind), seen.timing, now)
+    return _still_unsettled(passed_over(operation, kind), seen.timing, now)
 
 
 def _is_gone(operation: Operation, missing: Missing, now: Moment, _rules: Rules) -> Step:
-    return _finalise(operation, missing.timing, now)
+    return finalise(operation, missing.timing, now)
 
 
 def _is_unsettled(operation: Operation, failed: Refused | Unanswered, now: Moment, _rules: Rules) -> Step:
@@ -275,40 +264,7 @@ TABLE: Mapping[tuple[Phase, Answer], Rule] = {
 }
 
 
-# ── pieces that the rules share ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def duration_seconds(operation: Operation) -> float | None:
-    """Created to ended by upstream's clock, in seconds; None where either is unknown or they are out of order."""
-    if operation.created_at is None or operation.ended_at is None or operation.ended_at < operation.created_at:
-        return None
-    return (operation.ended_at - operation.created_at) / SECOND
-
-
-def _taken_in(operation: Operation, seen: Seen, now: Moment) -> Operation:
-    """The operation with the record's facts; what the record lacks stays as it was."""
-    record = seen.record
-    status = status_of(operation, record.word)
-    stats = operation.stats if record.stats is None else operation.stats.merged_with(record.stats)
-    updated_at = record.updated_at if record.updated_at is not None else operation.updated_at
-    stayed = updated_at == operation.updated_at and status is operation.status and stats == operation.stats
-    return replace(
-        operation,
-        status=status,
-        word=(record.word or operation.word) if status is Status.UNKNOWN else None,
-        stats=stats,
-        created_at=record.created_at if record.created_at is not None else operation.created_at,
-        updated_at=updated_at,
-        progressed_at=operation.progressed_at if stayed else now.at,
-        asked_tick=max(operation.asked_tick, seen.timing.asked.tick),
-        missing_since=None,
-        missed=0,
-    )
-
-
-def _passed_over(operation: Operation, kind: str) -> Step:
-    """An answer that changes nothing, except that the operation was shown."""
-    return _with_oddities(operation.with_(missing_since=None, missed=0), (kind,))
+# ── what rules share ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _bounded(step: Step, timing: Timing, now: Moment) -> Step:
@@ -320,143 +276,14 @@ def _bounded(step: Step, timing: Timing, now: Moment) -> Step:
     life = RECORD_LIFE if step.operation.status is Status.UNKNOWN else TOMBSTONE_LIFE
     if not is_past_its_record(step.operation, timing, life):
         return step
-    return _followed_by(step, _finish(step.operation, Status.EXPIRED, timing, now))
-
-
-def _told(before: Operation, after: Operation, seen: Seen) -> Step:
-    """The events of a look that moved the operation on, with what was odd about it."""
-    events: list[OperationEvent] = []
-    first = before.status is Status.UNSEEN
-    delay = None if first else _delay(before, after, seen)
-    if after.status is not before.status:
-        events.append(
-            Moved(
-                from_status=None if first else before.status,
-                to_status=after.status,
-                stats=after.stats,
-                updated_at=rfc3339(after.updated_at),
-                delay_seconds=None if delay is None else round(delay / SECOND, 3),
-                status_word=after.word,
-            )
-        )
-    odd = _oddities(before, after, seen)
-    told = _with_oddities(after, odd) if odd else Step(operation=after)
-    operation = told.operation
-    if operation.stats.has_failures and not operation.failing_told and operation.phase is Phase.FOLLOWED:
-        operation = operation.with_(failing_told=True)
-        events.append(Failing(stats=operation.stats))
-    return Step(
-        operation=operation,
-        events=(*events, *told.events),
-        anomalies=told.anomalies,
-        # What changed before this process first looked says nothing of how late we are.
-        delay=delay if before.asked_tick else None,
-    )
-
-
-def _delay(before: Operation, after: Operation, seen: Seen) -> Micros | None:
-    """From upstream's instant of a change to our knowing.
-
-    By upstream's clock where ours is off by more than its whole seconds.
-    """
-    if after.updated_at is None or after.updated_at == before.updated_at:
-        return None
-    known_at: Instant = seen.timing.answered.at
-    date = seen.timing.date
-    if date is not None and abs(date - known_at) > 2 * SECOND:
-        known_at = date
-    return max(known_at - after.updated_at, 0)
-
-
-def _oddities(before: Operation, after: Operation, seen: Seen) -> tuple[str, ...]:
-    """What does not fit about an answer that was taken in."""
-    odd = seen.record.odd
-    if after.status is Status.UNKNOWN:
-        odd = ("unknown_status", *odd)
-    return (*odd, "stats_fell") if _has_fallen(before.stats, after.stats) else odd
-
-
-def _has_fallen(before: Stats, after: Stats) -> bool:
-    """Whether a count that can only rise went down."""
-    return (
-        _is_less(after.sent, before.sent)
-        or _is_less(after.failed, before.failed)
-        or _is_less(after.unaddressable, before.unaddressable)
-    )
-
-
-def _is_less(new: int | None, old: int | None) -> bool:
-    return old is not None and new is not None and new < old
-
-
-def _with_oddities(operation: Operation, kinds: tuple[str, ...]) -> Step:
-    """Each kind is an anomaly every time, and an event the first time."""
-    new = tuple(kind for kind in dict.fromkeys(kinds) if kind not in operation.odd)
-    if new:
-        operation = operation.with_(odd=(*operation.odd, *new))
-    return Step(
-        operation=operation,
-        events=tuple(Odd(kind=kind, detail=operation.word if kind == "unknown_status" else None) for kind in new),
-        anomalies=kinds,
-    )
+    return followed_by(step, finish(step.operation, Status.EXPIRED, timing, now))
 
 
 def _still_unsettled(step: Step, timing: Timing, now: Moment) -> Step:
     """A settling read that brought nothing; after ten minutes of those the stats are final as they are."""
     operation = step.operation
     since = now.at if operation.unsettled_since is None else min(operation.unsettled_since, now.at)
-    step = _followed_by(step, Step(operation=operation.with_(unsettled_since=since)))
+    step = followed_by(step, Step(operation=operation.with_(unsettled_since=since)))
     if now.at - since >= UNSETTLED_AT_MOST:
-        return _followed_by(step, _finalise(step.operation, timing, now))
+        return followed_by(step, finalise(step.operation, timing, now))
     return step
-
-
-def _finish(operation: Operation, status: Status, timing: Timing, now: Moment) -> Step:
-    """An outcome of our own: told and final at once."""
-    first = operation.status is Status.UNSEEN
-    moved = Moved(
-        from_status=None if first else operation.status,
-        to_status=status,
-        stats=operation.stats,
-        updated_at=rfc3339(operation.updated_at),
-        delay_seconds=None,
-    )
-    ended = operation.with_(status=status, word=None, learned_at=now.at, progressed_at=now.at)
-    finished = Finished(outcome=OUTCOME_OF[status], stats=ended.stats, duration_seconds=None)
-    step = Step(operation=ended, events=(moved, finished))
-    return _followed_by(step, _finalise(ended, timing, now))
-
-
-def _finalise(operation: Operation, timing: Timing, now: Moment) -> Step:
-    """The stats are final: nothing is read after this, and now they count."""
-    created_at = creation_of(operation, timing)
-    # Both clocks must agree that it came too late: ours may have been wrong at the registration.
-    in_time = created_at is None or min(operation.registered_at, timing.upstream_now) <= created_at + RECORD_LIFE
-    return Step(
-        operation=operation.with_(final_at=now.at, unsettled_since=None), tally=_tally(operation) if in_time else None
-    )
-
-
-def _tally(operation: Operation) -> Tally:
-    stats = operation.stats
-    return Tally(
-        outcome=OUTCOME_OF[operation.status],
-        sent=stats.sent or 0,
-        failed=stats.failed or 0,
-        canceled=stats.canceled or 0,
-        recipients=stats.recipients or 0,
-        unaddressable=stats.unaddressable or 0,
-        duration_seconds=duration_seconds(operation),
-        labels=operation.labels,
-    )
-
-
-def _followed_by(first: Step, then: Step) -> Step:
-    """Two steps as one."""
-    return Step(
-        operation=then.operation,
-        events=first.events + then.events,
-        tally=then.tally,
-        anomalies=first.anomalies + then.anomalies,
-        delay=first.delay,
-    )

@@ -9,11 +9,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from watcher.core.labelling import CounterLabels
-from watcher.core.lifecycle import Step, observe
+from watcher.core.lifecycle import observe
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Phase
 from watcher.core.observation import Observation, Page, Record, Seen
 from watcher.core.planner import Planner
 from watcher.core.snapshot import AccountSnapshot
+from watcher.core.steps import Step
 from watcher.core.totals import increments, starting_totals
 from watcher.store import Totals
 from watcher.watch.ledger import Ledger
