@@ -8,7 +8,6 @@ dashboard does not flicker. Memory holds at most `max_operations` finished ones,
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 
@@ -78,8 +77,10 @@ def _worthiest(
     room = max_operations
     for grade in grades:
         for equals in (grade.shown, grade.coming):
-            # A whole group is not sorted: with room for all, order does not matter.
-            yield from equals if len(equals) <= room else heapq.nlargest(room, equals, key=_REGISTERED_AT)
+            # A whole group is not sorted: with room for all, or for none, order does not matter.
+            if len(equals) > room > 0:
+                equals.sort(key=_REGISTERED_AT, reverse=True)
+            yield from equals[:room]
             room = max(room - len(equals), 0)
 
 
