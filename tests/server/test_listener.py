@@ -321,6 +321,8 @@ SLOW: Mapping[str, bytes] = {
     "half a line": b"GET /metr",
     "headers for ever": b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: ",
     "a body for ever": b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n",
+    "crumbs of a body": b"POST /metrics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    + b"1\r\nx\r\n" * 10_000,
     "an answer that is not read": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
 }
 

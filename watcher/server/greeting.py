@@ -15,6 +15,9 @@ from watcher.config.tls import Tls
 if TYPE_CHECKING:
     from watcher.server.protocol import Limits, Protocol
 
+PIECE = 4 * 1024
+"""Bytes that are read of a connection before the others have their turn."""
+
 _CLOSE_SECONDS = 2.0
 
 
@@ -33,7 +36,7 @@ def make_room(connections: MutableSet[Any], most: int) -> None:
         first.cut()
 
 
-class Greeter(asyncio.Protocol):
+class Greeter(asyncio.BufferedProtocol):
     """Shakes hands, then hands the connection over."""
 
     has_served = False
@@ -43,6 +46,7 @@ class Greeter(asyncio.Protocol):
         self._tls = tls
         self._limits = limits
         self._loop = asyncio.get_running_loop()
+        self._piece = bytearray(PIECE)
         self._early: list[bytes] = []
         self._is_lost = False
         self._greeting: asyncio.Task[None] | None = None
@@ -59,9 +63,13 @@ class Greeter(asyncio.Protocol):
         self._successor.connections.add(self)  # type: ignore[arg-type]  # what uvicorn does with them, it can too
         self._greeting = self._loop.create_task(self._shake_hands(), name="handshake")
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 -- whatever is there, a piece at a time
+        """Where the next piece is to be put."""
+        return self._piece
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Keep what comes with the last word of the handshake."""
-        self._early.append(data)
+        self._early.append(bytes(self._piece[:nbytes]))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- however it ended
         """It is gone."""

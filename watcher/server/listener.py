@@ -113,7 +113,7 @@ class _Server(Server):
         self.servers = [await loop.create_server(self._greet, sock=sock, backlog=BACKLOG) for sock in sockets or ()]
         self.started = True
 
-    def _greet(self) -> asyncio.Protocol:
+    def _greet(self) -> asyncio.BaseProtocol:
         protocol = Protocol(self._own_config, self.server_state, {})
         tls = self._tls()
         return protocol if tls is None else Greeter(protocol, tls, self._own_config.limits)

@@ -1,6 +1,7 @@
 """One connection: uvicorn's HTTP/1.1 with limits on time, and with knowledge of what the socket has taken.
 
 * A request must be whole in a given time from its first byte (or the connection) on: against clients that trickle.
+* What comes is read in small pieces, so that no connection holds up the others for longer than one of them takes.
 * A client that does not take its answer is cut off.
 * Where all connections are taken, the one that waits longest for its request makes room.
 * What is no HTTP at all is answered in our own form.
@@ -19,10 +20,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from watcher.server.frame import HEADERS, MOST_HEAD
-from watcher.server.greeting import make_room
+from watcher.server.greeting import PIECE, make_room
+from watcher.server.parser import Parser
 from watcher.server.problems import PROBLEM_JSON, problem
 
-_UNFINISHED = frozenset({h11.IDLE, h11.SEND_BODY})
 _CAN_ANSWER = frozenset({h11.IDLE, h11.SEND_RESPONSE})
 _RAW_LOOK_SECONDS = 0.01
 
@@ -125,8 +126,10 @@ class Line:
         self._is_empty.set()
 
 
-class Protocol(H11Protocol):
+class Protocol(H11Protocol, asyncio.BufferedProtocol):
     """uvicorn's protocol with our limits; handlers find its `Line` in the scope's state."""
+
+    conn: Parser
 
     raw: asyncio.Transport | None = None
     """The transport below TLS."""
@@ -147,6 +150,8 @@ class Protocol(H11Protocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._limits = config.limits
+        self.conn = Parser(config.limits.head)
+        self._piece = bytearray(PIECE)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -162,15 +167,19 @@ class Protocol(H11Protocol):
         self._raw_timer = _Timer(self.loop, self._limits.send, self._cut_if_untaken)
         self._request_timer.start()
 
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 -- whatever is there, a piece at a time
+        """Where the next piece is to be put."""
+        return self._piece
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """The next piece has come."""
+        if not self.transport.is_closing():  # TLS goes on reading while it says farewell
+            self.data_received(bytes(self._piece[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
         """Give the request its time, from its first byte on."""
         super().data_received(data)
-        if self.conn.their_state in _UNFINISHED:
-            self._request_timer.start()
-        else:
-            self._request_timer.stop()
-        if self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr]  # None at first
-            self.waiting_since = None
+        self._keep_time(has_begun=True)
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next request, and for the client to take this answer."""
@@ -179,6 +188,18 @@ class Protocol(H11Protocol):
         if self._line.is_waiting:
             self._raw_timer.start()
         super().on_response_complete()
+        # The next request may have come already, as a whole or in part.
+        self._keep_time(has_begun=self.conn.has_begun)
+
+    def _keep_time(self, *, has_begun: bool) -> None:
+        """Let the time of the request run while it is not whole; while it is answered, nobody waits for it."""
+        state = self.conn.their_state
+        if state is h11.SEND_BODY or (state is h11.IDLE and has_begun):
+            self._request_timer.start()
+        else:
+            self._request_timer.stop()
+        if self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr]  # None at first
+            self.waiting_since = None
 
     def pause_writing(self) -> None:
         """The socket takes no more at the moment."""
@@ -212,9 +233,13 @@ class Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, unless an answer is under way already."""
+        if self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr]  # None at first
+            self.cycle.disconnected = True  # a handler that reads the body hears of it, and writes nothing
+            self.cycle.message_event.set()
         if self.conn.our_state in _CAN_ANSWER:
             headers = {"Content-Type": PROBLEM_JSON, "Connection": "close", **HEADERS}
-            body = msgspec.json.encode(problem(400, msg.rstrip(".").lower()))
+            why = self.conn.refused or msg.rstrip(".").lower()
+            body = msgspec.json.encode(problem(400, why))
             response = h11.Response(status_code=400, reason=b"Bad Request", headers=[*headers.items()])
             for event in (response, h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")

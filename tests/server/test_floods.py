@@ -1,0 +1,139 @@
+"""Requests that cost more than anybody asked for, or that come behind one another: what strangers may do to us."""
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+import h11
+import pytest
+from uvicorn.server import ServerState
+
+from tests.server.serving import Office, an_id, listening, until
+from tests.server.test_listener import answer_to, open_raw
+from watcher.server.greeting import PIECE
+from watcher.server.parser import FREE_PIECES, LEAST_BYTES, MOST_BYTES, Parser
+from watcher.server.protocol import Limits, Protocol, ServerConfig
+
+CHUNKED = (
+    b"POST /api/v1/operations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+READY = b"GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def chunks(size: int, content: bytes) -> bytes:
+    pieces = [content[at : at + size] for at in range(0, len(content), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+
+
+@pytest.mark.parametrize("place", ["web", "admin"])
+async def test_a_body_in_crumbs_is_refused_before_it_costs_anything(office: Office, place: str):
+    async with listening(getattr(office, place)()) as listener:
+        reader, writer = await open_raw(listener.addresses[0])
+        writer.write(CHUNKED + chunks(1, b" " * 50_000))
+        with contextlib.suppress(ConnectionError):
+            answer = await reader.read()
+            assert b"HTTP/1.1 400 " in answer or b"HTTP/1.1 405 " in answer
+        writer.close()
+        await until(lambda: not listener.connections)
+    assert office.failures == []
+
+
+async def test_who_sends_crumbs_is_told_what_is_wrong(office: Office):
+    async with listening(office.admin()) as listener:
+        answer = await answer_to(listener.addresses[0], CHUNKED + chunks(1, b" " * (FREE_PIECES + 2)))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'"the body comes in too many small pieces"' in answer
+
+
+@pytest.mark.parametrize("size", [LEAST_BYTES, 1000, 100_000])
+async def test_a_body_in_chunks_is_a_body(office: Office, size: int):
+    body = json.dumps([{"id": an_id(number)} for number in range(2000)]).encode()
+    async with listening(office.admin()) as listener:
+        request = CHUNKED.replace(b"Host", b"Connection: close\r\nHost") + chunks(size, body) + b"0\r\n\r\n"
+        assert (await answer_to(listener.addresses[0], request)).startswith(b"HTTP/1.1 201 ")
+
+
+async def test_who_goes_on_sending_after_the_answer_is_left(office: Office):
+    async with listening(office.web()) as listener:
+        reader, writer = await open_raw(listener.addresses[0])
+        writer.write(b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 405 ")
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 10 * MOST_BYTES:
+                writer.write(b"x" * 65_536)
+                await writer.drain()
+                sent += 65_536
+        # The sockets between us hold some more.
+        assert MOST_BYTES <= sent < 5 * MOST_BYTES
+        writer.close()
+
+
+def test_a_connection_is_read_in_small_pieces(office: Office):
+    async def main() -> int:
+        protocol = Protocol(ServerConfig(office.web(), Limits()), ServerState(), {})
+        return len(protocol.get_buffer(1_000_000))
+
+    assert asyncio.run(main()) == PIECE <= 4096
+
+
+def test_each_request_of_a_connection_has_its_own_pieces():
+    parser = Parser(1000)
+    for _ in range(3):
+        parser.receive_data(CHUNKED + chunks(1, b" " * FREE_PIECES) + b"0\r\n\r\n")
+        while not isinstance(parser.next_event(), h11.EndOfMessage):
+            pass
+        parser.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
+        parser.send(h11.EndOfMessage())
+        parser.start_next_cycle()
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"GET /-/re", b"POST /api/v1/operations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000000\r\n\r\n[[["],
+    ids=["a head", "a body"],
+)
+async def test_a_request_behind_another_has_its_time_too(office: Office, begun: bytes):
+    async with listening(office.admin(), request=0.05) as listener:
+        reader, writer = await open_raw(listener.addresses[0])
+        writer.write(READY + begun)
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+        writer.close()
+        await until(lambda: not listener.connections)
+    assert office.failures == []
+
+
+async def test_a_connection_between_two_requests_is_left_alone(office: Office):
+    async with listening(office.web(), request=0.05) as listener:
+        reader, writer = await open_raw(listener.addresses[0])
+        for _ in range(2):
+            writer.write(READY)
+            assert await reader.readuntil(b"ready\n")
+            await asyncio.sleep(0.1)  # twice the time of a request
+        writer.close()
+
+
+async def test_an_answer_to_a_request_behind_another_is_never_cut(office: Office):
+    answer, asked = asyncio.Event(), asyncio.Event()
+
+    async def slow(*_: Any) -> Any:
+        asked.set()
+        await answer.wait()
+        return b"whole\n", {}, None
+
+    office.metrics = slow
+    async with listening(office.web(), connections=4) as listener:
+        reader, writer = await open_raw(listener.addresses[0])
+        writer.write(READY + b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asked.wait()
+        others = [await open_raw(listener.addresses[0]) for _ in range(4)]
+        await until(lambda: listener.connections == 3)
+        answer.set()
+        async with asyncio.timeout(5):
+            assert (await reader.readuntil(b"whole\n")).count(b"HTTP/1.1 200") == 2
+        for _, other in [*others, (reader, writer)]:
+            other.transport.abort()
