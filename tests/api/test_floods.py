@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import h11
 import httpx
 import pytest
 
@@ -155,3 +156,25 @@ async def test_the_loop_goes_on_while_pieces_are_read_that_have_all_come():
         await asyncio.sleep(0)
     assert len(await reading) == body.PIECES_AT_MOST
     assert turns >= body.PIECES_AT_MOST // 100
+
+
+async def test_the_loop_goes_on_while_a_head_is_read_that_has_all_come(
+    authority: Authority | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with answering([INTERIM * (TOO_MUCH // len(INTERIM)) + whole(), whole()], authority, tmp_path) as one:
+        most = events = 0
+        next_event = h11.Connection.next_event
+
+        def counted(connection: h11.Connection) -> object:
+            nonlocal events
+            events += 1
+            return next_event(connection)
+
+        monkeypatch.setattr(h11.Connection, "next_event", counted)
+        asking = asyncio.create_task(one.client.fetch(ONE))
+        while not asking.done():
+            events = 0
+            await asyncio.sleep(0)
+            most = max(most, events)
+        assert isinstance(await asking, Seen)
+    assert 100 < most <= head.AT_ONCE // len(INTERIM) + 3

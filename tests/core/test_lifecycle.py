@@ -359,7 +359,7 @@ def test_of_two_ends_of_one_age_the_later_question_wins():
     older = seen("COMPLETED", seconds=-1, updated_at=operation.updated_at, stats=Stats(sent=3))
     step = observe(operation, older, at(0.1), RULES)
     assert (step.operation.stats, step.operation.settled) == (operation.stats, 0)
-    assert step.anomalies == ("stale_answer",)
+    assert (step.anomalies, step.events) == ((), ())
 
 
 @pytest.mark.parametrize("overtaken", [missing(-1), refused(-1)])
@@ -570,11 +570,25 @@ def test_an_end_that_upstream_takes_back_stands(word: str, updated_at: int | Non
     assert step.operation.unsettled_since == at(30).at
 
 
-@pytest.mark.parametrize(
-    "lagging", [seen("PROCESSING", updated_at=CREATED), seen("PROCESSING", seconds=-20, updated_at=None)]
-)
-def test_a_running_answer_from_before_the_end_is_merely_stale(lagging: Seen):
+def test_a_running_answer_from_before_the_end_is_merely_stale():
+    lagging = seen("PROCESSING", updated_at=CREATED)
     assert observe(a_settling_operation(), lagging, at(30), RULES).anomalies == ("stale_answer",)
+
+
+@pytest.mark.parametrize("word", ["PROCESSING", "COMPLETED"])
+@pytest.mark.parametrize("updated_at", [None, CREATED])
+@pytest.mark.parametrize("operation", [a_running_operation(asked_tick=TICK), a_settling_operation(asked_tick=TICK)])
+def test_answers_that_overtake_each_other_are_nothing_odd(operation: Operation, word: str, updated_at: int | None):
+    overtaken = seen(word, seconds=-20, updated_at=updated_at, stats=Stats(sent=3))
+    step = observe(operation, overtaken, at(0.1), RULES)
+    if word == "PROCESSING" or updated_at is not None:
+        assert step.operation.stats == operation.stats
+    assert (step.anomalies, [event for event in step.events if isinstance(event, Odd)]) == ((), [])
+
+
+@pytest.mark.parametrize("operation", [an_operation(), a_running_operation()])
+def test_a_record_without_a_status_is_not_of_an_unknown_one(operation: Operation):
+    assert observe(operation, seen(None), at(0), RULES).anomalies == ()
 
 
 def test_a_settling_read_that_finds_nothing_makes_final():

@@ -21,7 +21,7 @@ from tests.support.factories import (
 from watcher.core.asks import Ask, Discover, Fetch, Sweep
 from watcher.core.model import DAY, SECOND, Moment, Operation, Status
 from watcher.core.observation import Page, Record, Refused, Seen, Timing, Unanswered
-from watcher.core.planner import Planner, Promise
+from watcher.core.planner import FEW, Planner, Promise
 
 COUNT = 40
 OPERATIONS = [
@@ -389,3 +389,18 @@ def test_missing_answers_of_every_kind_end_a_page() -> None:
     desk.planner.swept(sweep, missing(5), desk.now)
     assert isinstance(desk.ask(), Fetch | Sweep)
     assert isinstance(unanswered(), Unanswered)
+
+
+def test_few_newcomers_wait_for_no_company():
+    desk = Desk([a_running_operation(id=an_id(number)) for number in range(FEW)])
+    desk.asks()
+    looks = [desk.planner.next_look(one) for one in desk.operations]
+    assert {look.why for look in looks if look is not None} == {"asked about at this moment"}
+
+
+def test_more_than_a_few_newcomers_wait_for_company():
+    desk = Desk([a_running_operation(id=an_id(number)) for number in range(FEW + 1)])
+    assert len(desk.asks()) == 1
+    desk.planner.forget(an_id(FEW))
+    assert desk.asks() == []
+    assert desk.planner.wake_tick() == desk.now.later(5 * SECOND).tick

@@ -417,6 +417,21 @@ def test_too_small_a_share_makes_all_late_evenly_and_says_by_how_much() -> None:
     run_virtually(main())
 
 
+@pytest.mark.parametrize("count", [1, 20])
+def test_with_one_question_at_a_time_the_next_is_asked_when_it_is_due(count: int) -> None:
+    async def main() -> None:
+        scenario = scripted(*["created: -5s, completed: 5h, stats: {recipients: 5}"] * count)
+        share = Share(per_second=10, concurrency=1)
+        async with running(scenario, share=share, settings=following(freshness=2)) as rig:
+            await rig.track(IDS[:count])
+            await asyncio.sleep(60)
+            asked = [attempt.timing.asked.tick for attempt in rig.heard.attempts]
+            assert rig.snapshot().lag < 2 * SECOND
+        assert max(later - earlier for earlier, later in itertools.pairwise(asked)) <= 2 * SECOND
+
+    run_virtually(main())
+
+
 def test_an_idle_account_is_asked_once_at_the_start_and_every_five_minutes() -> None:
     async def main() -> None:
         async with running(parse_scenario("{}")) as rig:

@@ -11,6 +11,7 @@ connection that is made (docs/decisions/0008-bounded-heads.md).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -66,6 +67,8 @@ def _bound(stream: httpcore.AsyncNetworkStream) -> None:
         if room.left <= 0:
             message = f"more than {AT_MOST} bytes came before the answer"
             raise Unreadable(message)
+        if room.left < AT_MOST:
+            await asyncio.sleep(0)  # TLS gives what it has unpacked already without a pause
         data = await read_on(min(max_bytes, AT_ONCE, room.left), timeout)
         room.left -= len(data)
         return data

@@ -44,6 +44,7 @@ from watcher.core.steps import (
     has_fallen,
     moved_on,
     oddities,
+    outrun,
     passed_over,
     taken_in,
     with_oddities,
@@ -144,7 +145,7 @@ def progresses(operation: Operation, seen: Seen) -> bool:
 
 def _moves(operation: Operation, seen: Seen, now: Moment, _rules: Rules) -> Step:
     if is_stale(operation, seen, ends=False):
-        step = passed_over(operation, "stale_answer")
+        step = outrun(operation, seen)
     else:
         step = moved_on(operation, taken_in(operation, seen, now), seen)
     return _bounded(step, seen.timing, now)
@@ -164,7 +165,7 @@ def _progressed(operation: Operation, seen: Seen, now: Moment) -> Step:
 
 def _ends(operation: Operation, seen: Seen, now: Moment, rules: Rules) -> Step:
     if is_stale(operation, seen, ends=True):
-        return _bounded(passed_over(operation, "stale_answer"), seen.timing, now)
+        return _bounded(outrun(operation, seen), seen.timing, now)
     updated_at = seen.record.updated_at
     ended_at = updated_at if updated_at is not None else seen.timing.upstream_now
     ended = taken_in(operation, seen, now).with_(ended_at=ended_at, learned_at=now.at)
@@ -203,7 +204,7 @@ def _settles(operation: Operation, seen: Seen, now: Moment, rules: Rules) -> Ste
         # Twilio: what is shown after that may be incomplete, so the stats stay as they were.
         return finalise(operation, seen.timing, now)
     if is_stale(operation, seen, ends=False):
-        return _still_unsettled(passed_over(operation, "stale_answer"), seen.timing, now)
+        return _still_unsettled(outrun(operation, seen), seen.timing, now)
     if status_of(operation, seen.record.word) is not operation.status:
         return _still_unsettled(passed_over(operation, "terminal_changed"), seen.timing, now)
     # A sweep may show it before its time: its stats are taken, but it is no settling read.
@@ -228,8 +229,9 @@ def _is_settling_read(operation: Operation, seen: Seen, rules: Rules) -> bool:
 
 def _has_regressed(operation: Operation, seen: Seen, now: Moment, _rules: Rules) -> Step:
     # A replica that lags behind shows an older running status: that is a stale answer, not a change of mind.
-    kind = "stale_answer" if is_stale(operation, seen, ends=False) else "terminal_regressed"
-    return _still_unsettled(passed_over(operation, kind), seen.timing, now)
+    is_older = is_stale(operation, seen, ends=False)
+    step = outrun(operation, seen) if is_older else passed_over(operation, "terminal_regressed")
+    return _still_unsettled(step, seen.timing, now)
 
 
 def _is_gone(operation: Operation, missing: Missing, now: Moment, _rules: Rules) -> Step:

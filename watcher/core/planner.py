@@ -7,7 +7,7 @@ not allow the promise, all grow late evenly and `lag` says by how much.
 
 A sweep only ever shows; absence is never an end. Who was not shown by a sweep that was read to its end has left that
 list and is looked at again, in another way. A newly registered operation is looked at at once, unless another newcomer
-was less than `freshness` ago: then it waits for company.
+was less than `freshness` ago: then it waits for company, as long as there are more than a `FEW`.
 
 The planner answers with an `Ask` at a time and hears what became of it: first `answered`, then `learned` for each
 operation that it showed, then `swept`.
@@ -72,6 +72,7 @@ class Planner:
         self._tours = Tours(self._densities)
         self._failures = 0
         self._newcomer_tick: Micros | None = None
+        self._newcomers: list[Look] = []
         self._latency: Micros = 0
         self._margin: Micros = 0
         self._timing: Timing | None = None
@@ -95,6 +96,8 @@ class Planner:
             plan = settling_plan(operation, now, self._promise)
         else:
             plan = self._first_plan(now)
+            if plan.due > now.tick:
+                self._newcomers.append(look)
         self._keep(look, operation, plan, now)
 
     def forget(self, operation_id: str) -> None:
@@ -111,6 +114,7 @@ class Planner:
         self._wall = now.at - now.tick
         if self._tours.has_pages:
             return self._tours.next_page()
+        self._hurry(now)
         front = self._agenda.front()
         if front is not None and front[0] <= now.tick:
             self._densities.fade(now.tick)
@@ -122,7 +126,7 @@ class Planner:
 
     def wake_tick(self) -> Micros | None:
         """When the next question falls due; None when none is planned."""
-        if self._tours.has_pages:
+        if self._tours.has_pages or (self._newcomers and len(self._looks) <= FEW):
             return 0
         front = self._agenda.front()
         if front is not None:
@@ -223,6 +227,16 @@ class Planner:
         if due == now.tick:
             self._newcomer_tick = now.tick
         return Plan(due, now.tick + freshness, "first look")
+
+    def _hurry(self, now: Moment) -> None:
+        """Where few are followed, newcomers wait for no company."""
+        if not self._newcomers:
+            return
+        if len(self._looks) <= FEW:
+            for look in self._newcomers:
+                if not look.was_seen and look.queued > now.tick and self._looks.get(look.id) is look:
+                    self._release(look, now.tick)
+        self._newcomers.clear()
 
     def _keep(self, look: Look, operation: Operation, plan: Plan, now: Moment) -> None:
         status = _list_of(operation.status)

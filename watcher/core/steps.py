@@ -73,9 +73,16 @@ def taken_in(operation: Operation, seen: Seen, now: Moment) -> Operation:
     )
 
 
-def passed_over(operation: Operation, kind: str) -> Step:
+def passed_over(operation: Operation, *kinds: str) -> Step:
     """An answer that changes nothing, except that the operation was shown."""
-    return with_oddities(operation.with_(missing_since=None, missed=0), (kind,))
+    return with_oddities(operation.with_(missing_since=None, missed=0), kinds)
+
+
+def outrun(operation: Operation, seen: Seen) -> Step:
+    """An answer older than what is known. Odd, unless it was asked for earlier, too: then ours overtook each other."""
+    if seen.timing.asked.tick < operation.asked_tick:
+        return passed_over(operation)
+    return passed_over(operation, "stale_answer")
 
 
 def moved_on(before: Operation, after: Operation, seen: Seen) -> Step:
@@ -126,7 +133,7 @@ def detection_delay(before: Operation, after: Operation, seen: Seen) -> Micros |
 def oddities(before: Operation, after: Operation, seen: Seen) -> tuple[str, ...]:
     """What does not fit about an answer that was taken in."""
     odd = seen.record.odd
-    if after.status is Status.UNKNOWN:
+    if after.status is Status.UNKNOWN and seen.record.word is not None:
         odd = ("unknown_status", *odd)
     return (*odd, "stats_fell") if has_fallen(before.stats, after.stats) else odd
 

@@ -269,7 +269,8 @@ def _word(status: str | None) -> str | None:
     """Status values are compared case-insensitively; what is shown of a foreign one is short and printable."""
     if status is None or status in _WORDS:
         return status
-    return _printable(status.strip().upper())
+    word = status.strip()
+    return known if (known := word.upper()) in _WORDS else _printable(word)
 
 
 def _printable(text: str) -> str:

@@ -188,7 +188,7 @@ class AccountWatch:
                 return
             task = tasks.create_task(self._perform(ask), name=f"ask {self.account}")
             self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
+            task.add_done_callback(self._asked)
             # What to ask next is the longest thought of a turn: not two of them in one go.
             await asyncio.sleep(0)
 
@@ -208,6 +208,10 @@ class AccountWatch:
             case _:
                 assert_never(ask)
         self._answers.append((ask, answer))
+
+    def _asked(self, task: asyncio.Task[None]) -> None:
+        """The question is over: its answer can be taken, and another one asked."""
+        self._asking.discard(task)
         self._wake.set()
 
     async def _take_answers(self) -> None:

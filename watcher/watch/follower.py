@@ -61,11 +61,11 @@ class Follower:
     # ── coming and going ──────────────────────────────────────────────────────────────────────────────────────────────
 
     async def follow(self, operations: Sequence[Operation]) -> None:
-        """Hold and follow them, in slices between which the event loop turns."""
+        """Hold and follow them, in slices between which the event loop turns. They came at one moment."""
+        now = self._now()
         for start in range(0, len(operations), SLICE):
             if start:
                 await asyncio.sleep(0)
-            now = self._now()
             for operation in operations[start : start + SLICE]:
                 self._follow(operation, now)
 
