@@ -335,6 +335,10 @@ def test_the_daemon_is_where_the_url_says(
         "http://x?y",
         "unix:x",
         "http://[::1",
+        "http://[v1.x]:1",
+        "http://a..b:1",
+        "http://xn--a:1",
+        f"http://{'x' * 70}:1",
     ],
 )
 def test_a_bad_url_is_2(watcher: Command, url: str):

@@ -126,6 +126,15 @@ def test_nobody_there_is_1_in_one_line(watcher: Command, monkeypatch: pytest.Mon
     assert ended.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 70])
+def test_what_is_no_name_of_a_host_is_1(watcher: Command, monkeypatch: pytest.MonkeyPatch, host: str):
+    monkeypatch.setenv("WATCHER_WEB__LISTEN", f"{host}:1")
+    for arguments in ((), ("--url", f"http://{host}:1")):
+        ended = watcher("healthcheck", *arguments)
+        assert ended.code == Exit.ENDED_BADLY
+        assert ended.err == f"watcher healthcheck: cannot reach {host}:1: not the name of a host\n"
+
+
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/2 200\r\n"])
 def test_what_speaks_no_http_is_1(watcher: Command, answer: bytes):
     with in_background(partial(serving, answering(answer))) as port:

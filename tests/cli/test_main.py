@@ -37,6 +37,9 @@ def test_version_and_help_are_good(watcher: Command):
         ("simulate", "--listen", "unix:/tmp/socket"),
         ("demo", "--operations", "0"),
         ("list", "--lim", "5"),
+        ("track", "x", "--label", "a=\udcff"),
+        ("list", "--account", "\udcff"),
+        ("healthcheck", "--url", "http://\udcff:1"),
     ],
 )
 def test_a_bad_command_line_is_2_and_says_why(watcher: Command, argv: tuple[str, ...]):

@@ -92,6 +92,17 @@ def test_a_flood_of_brackets_does_not_exhaust_the_stack(loader: Loader) -> None:
     assert loader.problems("[" * 20_000) == ["config.yaml:1: is not valid YAML: too deeply nested"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [r'log: "\UFFFFFFFF"', r'log: "\U00110000"', f"%YAML 1.{'9' * 5000}", f"%YAML {'9' * 5000}.1"],
+    ids=["beyond 32 bits", "beyond Unicode", "a long minor version", "a long version"],
+)
+def test_characters_and_versions_that_do_not_exist_are_told(loader: Loader, text: str) -> None:
+    assert loader.problems(f"\n{text}") == [
+        "config.yaml:2: is not valid YAML: a character or version that does not exist"
+    ]
+
+
 def test_without_file_and_environment_the_problem_says_what_to_set(loader: Loader) -> None:
     (told,) = loader.problems(None, {})
     assert told == (

@@ -100,6 +100,12 @@ def test_plain_http_elsewhere_is_allowed_on_request(loader: Loader) -> None:
     assert loader.value(text, "accounts", 0, "base_url") == "http://gateway:80/v1"
 
 
+@pytest.mark.parametrize("host", ["[v1.x]", "xn--a", "a..b", "x" * 64])
+def test_a_base_url_names_a_host_that_can_be_asked(loader: Loader, host: str) -> None:
+    (told,) = loader.problems(f"accounts: [{{name: main, base_url: 'https://{host}/v1'}}]")[:1]
+    assert "accounts[0].base_url: " in told
+
+
 def test_an_operation_is_followed_once_however_often_it_is_listed(loader: Loader) -> None:
     text = f"accounts: [{{name: main, operations: [{OPERATION_ID}, {OPERATION_ID}]}}]"
     assert loader.value(text, "accounts", 0, "operations") == (OPERATION_ID,)

@@ -54,7 +54,7 @@ async def test_with_a_broken_configuration_it_is_ready_says_why_and_takes_nothin
             assert event["level"] == "error"
             assert "polling.freshnes: unknown key" in event["reasons"][0]
             assert await one.stop() == 0
-    assert names(place.events()) == ["config.rejected"]
+    assert names(place.events()) == ["config.rejected", "daemon.stopping", "daemon.stopped"]
 
 
 async def test_one_trouble_is_one_event_however_often_it_is_met_and_a_mended_file_is_taken(tmp_path: Path):
@@ -108,7 +108,20 @@ async def test_without_a_store_it_stands_by_until_there_is_one(tmp_path: Path):
             (tmp_path / "later").mkdir()
             await one.told("daemon.started")
             assert await one.value(USABLE) == 1
-    assert names(place.events("store.unusable")) == ["store.unusable"]
+    assert names(place.events())[:3] == ["store.unusable", "store.recovered", "daemon.started"]
+
+
+async def test_a_store_has_recovered_also_where_the_configuration_has_gone_bad_meanwhile(tmp_path: Path):
+    with placed(tmp_path) as place:
+        place.environ["WATCHER_STORAGE__URL"] = f"sqlite:///{tmp_path}/later/watcher.db"
+        known = listening_at(place)
+        place.configure(known)
+        async with standing_by(place, known, retry_seconds=0.02) as one:
+            await one.told("store.unusable")
+            place.configure(known | {"polling": {"freshnes": "2s"}})
+            await one.told("config.rejected")
+            assert (await one.value(USABLE), await one.value(RELOADED)) == (1, 0)
+    assert names(place.events())[:3] == ["store.unusable", "store.recovered", "config.rejected"]
 
 
 async def test_a_store_that_another_daemon_holds_is_waited_for(tmp_path: Path):
@@ -163,4 +176,4 @@ async def test_a_stop_before_it_ever_started_is_a_clean_end(tmp_path: Path):
         place.configure(known | {"polling": {"freshnes": "2s"}})
         async with standing_by(place, known) as one:
             assert await one.stop() == 0
-    assert names(place.events()) == ["config.rejected"]
+    assert names(place.events()) == ["config.rejected", "daemon.stopping", "daemon.stopped"]

@@ -92,6 +92,17 @@ async def test_without_accounts_there_is_text_all_the_same():
         ("", "text/plain; version=0.0.4"),
         (TEXT, "text/plain; version=0.0.4"),
         (OPENMETRICS + ";q=0.9,text/plain;q=0.5", "application/openmetrics-text; version=1.0.0"),
+        (OPENMETRICS + ";q=0.5,text/plain;q=0.9", "text/plain; version=0.0.4"),
+        (OPENMETRICS + ";q=0", "text/plain; version=0.0.4"),
+        (OPENMETRICS + ";q=none,text/plain;q=0.1", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text", "application/openmetrics-text; version=1.0.0"),
+        ("application/openmetrics-text;version=0.0.1,*/*;q=0.1", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text;version=2.0.0", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text;version=9e999", "text/plain; version=0.0.4"),
+        ('application/openmetrics-text; version="1.0.0"', "application/openmetrics-text; version=1.0.0"),
+        ("text/plain;version=1.0.0;escaping=allow-utf-8", "text/plain; version=1.0.0; charset=utf-8; escaping=allow"),
+        ("text/html, application/json", "text/plain; version=0.0.4"),
+        (";;,=;q", "text/plain; version=0.0.4"),
     ],
 )
 async def test_the_format_is_what_the_scraper_accepts(accept: str, content_type: str):

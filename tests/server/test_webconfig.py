@@ -324,6 +324,11 @@ class Told:
         self.reloaded: list[str] = []
         self.watch = WebFileWatch(self.config, rejected=self.rejected.append, reloaded=self.reloaded.append)
 
+    async def look_twice(self) -> None:
+        """What has changed is believed once a second look finds the same."""
+        await self.watch.look()
+        await self.watch.look()
+
 
 async def serial(listener: Listener, authority: Authority) -> str:
     port = int(listener.addresses[0].rpartition(":")[2])
@@ -344,7 +349,7 @@ async def test_a_new_certificate_is_shown_to_whoever_comes_next(office: Office, 
         before = await serial(listener, authority)
         assert (await kept.get(f"{listener.addresses[0]}/-/ready")).status_code == 200
         authority.server(folder)
-        await told.watch.look()
+        await told.look_twice()
         assert await serial(listener, authority) != before
         assert (await kept.get(f"{listener.addresses[0]}/-/ready")).status_code == 200
     assert (told.rejected, told.reloaded) == ([], [str(folder / "web.yml")])
@@ -358,13 +363,13 @@ async def test_users_change_without_a_restart_and_tls_can_come_and_go(
         await told.watch.look()
         assert (await get(listener, auth=ALICE)).status_code == 200
         write_web_file(folder, tls={}, basic_auth_users={BOB[0]: hashed(BOB[1])})
-        await told.watch.look()
+        await told.look_twice()
         assert listener.addresses[0].startswith("https:")
         trusting = authority.trusting()
         assert (await get(listener, auth=ALICE, verify=trusting)).status_code == 401
         assert (await get(listener, auth=BOB, verify=trusting)).status_code == 200
         write_web_file(folder)
-        await told.watch.look()
+        await told.look_twice()
         assert (await get(listener)).status_code == 200
 
 
@@ -399,7 +404,7 @@ async def test_what_is_bad_leaves_the_old_one_in_force_and_is_told_once(
         assert (await get(listener, verify=authority.trusting(), auth=ALICE)).status_code == 200
         authority.server(folder)
         write_web_file(folder, tls={}, basic_auth_users={ALICE[0]: hashed(ALICE[1])})
-        await told.watch.look()
+        await told.look_twice()
         assert told.reloaded == [str(folder / "web.yml")]
         assert await serial(listener, authority) != before
 
@@ -413,10 +418,39 @@ async def test_certificate_and_key_that_change_one_after_the_other_are_no_troubl
     authority.server(folder)
     new = (folder / "server.key").read_bytes()
     (folder / "server.key").write_bytes(key)
-    await told.watch.look()
+    await told.look_twice()
     (folder / "server.key").write_bytes(new)
-    await told.watch.look()
+    await told.look_twice()
     assert (told.rejected, told.reloaded) == ([], [str(folder / "web.yml")])
+
+
+@pytest.mark.parametrize(
+    "half", [b"", b"# users\n", b"tls_server_config: {cert_file: server.crt, key_file: server.key}\n"]
+)
+async def test_half_a_file_lets_nobody_in(folder: Path, authority: Authority, half: bytes):
+    path = write_web_file(folder, tls={}, basic_auth_users={ALICE[0]: hashed(ALICE[1])})
+    whole = path.read_bytes()
+    told = Told(path)
+    await told.watch.look()
+    for content in (half, whole + b"\n"):
+        path.write_bytes(content)
+        await told.watch.look()
+        assert told.config.tls is not None
+        assert list(told.config.users) == [ALICE[0].encode()]
+    await told.watch.look()
+    assert (told.rejected, told.reloaded) == ([], [str(path)])
+
+
+async def test_a_pipe_in_place_of_the_file_stops_nobody(folder: Path):
+    told = Told(write_web_file(folder, basic_auth_users={ALICE[0]: hashed(ALICE[1])}))
+    await told.watch.look()
+    (folder / "web.yml").unlink()
+    os.mkfifo(folder / "web.yml")
+    async with asyncio.timeout(5):
+        for _ in range(3):
+            await told.watch.look()
+    assert told.rejected == [[f"{folder / 'web.yml'}: cannot be read: not a regular file"]]
+    assert told.config.asks_for_password
 
 
 async def test_a_swapped_symlink_is_a_change(folder: Path, tmp_path: Path, authority: Authority):
@@ -432,7 +466,7 @@ async def test_a_swapped_symlink_is_a_change(folder: Path, tmp_path: Path, autho
     assert told.config.tls is before
     (folder / "data.new").symlink_to("two")
     os.replace(folder / "data.new", folder / "data")  # noqa: PTH105
-    await told.watch.look()
+    await told.look_twice()
     assert told.config.tls is not before
     assert len(told.reloaded) == 1
 

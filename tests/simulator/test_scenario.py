@@ -40,7 +40,13 @@ MISTAKES = [
     ("faults: [{kind: slow, rows: 3}]", "a fault of kind slow has no rows - at `$.faults[0]`"),
     ("faults: [{kind: status}]", "needs a status"),
     ("faults: [{kind: empty, every: 2, probability: 0.5}]", "not both"),
-    ("seed: [", "scenario: while parsing a flow node"),
+    ("seed: [", "scenario: not valid YAML: while parsing a flow node"),
+    ('"\\UFFFFFFFF"', "scenario: not valid YAML: "),
+    (f"seed: {'9' * 5000}", "scenario: not valid YAML: "),
+    (f"%YAML 1.{'9' * 5000}\n--- {{}}", "scenario: not valid YAML: "),
+    ("seed: 2020-13-45", "scenario: not valid YAML: "),
+    ("seed: !!timestamp x", "scenario: not valid YAML: "),
+    ("seed: !!int x", "scenario: not valid YAML: "),
     ("- 1", "Expected `object`, got `array`"),
 ]
 

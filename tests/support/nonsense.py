@@ -30,6 +30,8 @@ _PIECES = (
         b"<<: ",
         b"!!python/object:os.system ",
         b"---\n",
+        b'"\\UFFFFFFFF"',
+        b"%YAML 1.99999999999999999999\n---\n",
     ),
     *(b"? ", b"| ", b"> ", b"# ", b"%YAML 9.9\n", b"null", b"1e999", b"NaN", b"[" * 200, b'{"a":' * 200, b"9" * 5000),
 )

@@ -156,9 +156,17 @@ def _url(text: str) -> tuple[str, str | None]:
         is_good = is_good and (parts.port is None or parts.port > 0)
     except (BadValueError, ValueError) as exc:
         raise FailedError(Exit.USAGE, f"--url: {exc}; {expected}") from exc
-    if not is_good or parts.query or parts.fragment or not text.isprintable():
+    if not is_good or parts.query or parts.fragment or not text.isprintable() or not _is_reachable(text):
         raise FailedError(Exit.USAGE, f"--url: {expected}")
     return text.rstrip("/"), None
+
+
+def _is_reachable(url: str) -> bool:
+    """Whether the host is one that can be looked up at all."""
+    try:
+        return bool(httpx.URL(url).host.encode("idna"))
+    except (httpx.InvalidURL, ValueError):
+        return False
 
 
 def _refusal(answer: httpx.Response, place: str) -> RefusedError:

@@ -64,7 +64,7 @@ def ask(target: Target, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
             where = f"{_shown(place)}{' in TLS' if tls else ''}"
             try:
                 connection = _connect(place, timeout_seconds)
-            except OSError as exc:
+            except (OSError, UnicodeError) as exc:  # the latter for a name that cannot be looked up
                 reasons[f"cannot reach {_shown(place)}: {_fact(exc)}"] = None
                 break
             try:
@@ -146,5 +146,7 @@ def _shown(place: tuple[str, int] | str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _fact(exc: OSError) -> str:
+def _fact(exc: OSError | UnicodeError) -> str:
+    if isinstance(exc, UnicodeError):
+        return "not the name of a host"
     return (exc.strerror or str(exc)).lower()

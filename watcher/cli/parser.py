@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 from collections.abc import Callable, Sequence
 
 from watcher import __version__
@@ -22,9 +23,22 @@ _EPILOG = (
 
 def parse(argv: Sequence[str] | None) -> tuple[Command, argparse.Namespace]:
     """The command, imported, and its arguments. Raises SystemExit as argparse does."""
-    arguments = parser().parse_args(argv)
+    whole = parser()
+    given = sys.argv[1:] if argv is None else argv
+    for number, argument in enumerate(given, start=1):
+        if not _is_text(argument):
+            whole.error(f"argument {number} is not text in UTF-8")
+    arguments = whole.parse_args(argv)
     command: Command = importlib.import_module(f"watcher.cli.{arguments.module}").execute
     return command, arguments
+
+
+def _is_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def parser() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ from watcher.config.problems import Origin, Problems, escaped, suggest
 from watcher.config.rules import is_private
 from watcher.config.scalars import TAGGED, Scalar
 from watcher.config.schema import SCHEMA, Section, Setting, settings
+from watcher.config.secrets import content_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,10 +48,13 @@ def read_document(path: Path, draft: Draft, problems: Problems) -> None:
             draft.put(key, Entry(value=str(path.parent / entry.value), origin=entry.origin))
 
 
-def compose(path: Path, problems: Problems) -> yaml.Node | None:
-    """Return the root of the tree of nodes; None for an empty file. Raises `ConfigurationError` where there is none."""
+def compose(path: Path, problems: Problems, *, waits: bool = True) -> yaml.Node | None:
+    """Return the root of the tree of nodes; None for an empty file. Raises `ConfigurationError` where there is none.
+
+    `waits`: a pipe is read, too, whenever somebody writes to it.
+    """
     origin = Origin(file=str(path))
-    root = _compose(_text(path, origin, problems), origin, problems)
+    root = _compose(_text(path, origin, problems, waits=waits), origin, problems)
     return None if root is None or what(root) == "nothing" else root
 
 
@@ -71,10 +75,9 @@ def looks_of(node: yaml.Node) -> str:
     return _LOOKS.get(node.tag.removeprefix(_CORE_TAG), TAGGED)
 
 
-def _text(path: Path, origin: Origin, problems: Problems) -> str:
+def _text(path: Path, origin: Origin, problems: Problems, *, waits: bool) -> str:
     try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
+        content = _whatever_comes(path) if waits else content_of(str(path), _MOST_BYTES)
     except OSError as exc:
         problems.give_up(origin, f"cannot be read: {(exc.strerror or 'unknown error').lower()}")
     except ValueError:
@@ -86,6 +89,11 @@ def _text(path: Path, origin: Origin, problems: Problems) -> str:
     except UnicodeDecodeError as exc:
         line = content.count(b"\n", 0, exc.start) + 1
         problems.give_up(Origin(file=origin.file, line=line), "is not UTF-8 text")
+
+
+def _whatever_comes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_MOST_BYTES + 1)
 
 
 class _Loader(yaml.SafeLoader):
@@ -105,6 +113,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _compose(text: str, origin: Origin, problems: Problems) -> yaml.Node | None:
+    loader = None
     try:
         loader = _Loader(text)
         return loader.get_single_node()
@@ -115,6 +124,10 @@ def _compose(text: str, origin: Origin, problems: Problems) -> yaml.Node | None:
         mark = exc.problem_mark or exc.context_mark
         place = Origin(file=origin.file, line=None if mark is None else mark.line + 1)
         problems.give_up(place, f"is not valid YAML: {_reason(exc)}")
+    except (ValueError, OverflowError):
+        # PyYAML makes numbers of escapes and versions without asking whether there is such a character or version.
+        place = Origin(file=origin.file, line=None if loader is None else loader.line + 1)
+        problems.give_up(place, "is not valid YAML: a character or version that does not exist")
 
 
 def _reason(exc: yaml.MarkedYAMLError) -> str:

@@ -107,7 +107,19 @@ def _base_url(value: str) -> str:
         raise BadValueError("the URL must not hold credentials; they have settings of their own")
     if "?" in value or "#" in value:
         raise BadValueError("the URL must end with its path: no ? and no #")
+    if not _can_be_asked(value):
+        raise BadValueError("the URL names a host that nobody can be asked at")
     return value.rstrip("/")
+
+
+def _can_be_asked(url: str) -> bool:
+    """Whether the client takes it too, whose idea of names and addresses is narrower."""
+    import httpx  # only where a URL was given
+
+    try:
+        return bool(httpx.URL(url).host)
+    except (httpx.InvalidURL, ValueError):
+        return False
 
 
 def _is_url(value: str) -> bool:

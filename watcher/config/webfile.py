@@ -89,7 +89,7 @@ class _Reader:
         self._remarks: list[str] = []
 
     def read(self) -> WebFile:
-        root = compose(Path(self._file), self._problems)
+        root = compose(Path(self._file), self._problems, waits=False)
         known = ("tls_server_config", "http_server_config", "basic_auth_users")
         sections = {} if root is None else self._mapping(root, "", known, {"rate_limit": "is not supported"})
         settings = self._tls(sections["tls_server_config"]) if "tls_server_config" in sections else None

@@ -149,8 +149,10 @@ class Daemon:
                     self._tell_trouble(exc, standby.trouble)
                     standby.trouble = exc
                 else:
-                    self._base.instruments.store_works()
+                    self._tell_trouble(None, standby.trouble)
                     return station
+            self._base.log.event("daemon.stopping", unfinished=0)
+        self._base.log.event("daemon.stopped", unfinished=0)
         return None
 
     async def _open(self) -> Station:
@@ -174,9 +176,15 @@ class Daemon:
             wait.cancel()
         return self._stop.is_set()
 
-    def _tell_trouble(self, trouble: WatcherError, told: WatcherError | None) -> None:
-        """One event for one trouble, however often it is met."""
-        is_of_store = isinstance(trouble, StoreUnusable | StoreRefused)
+    def _tell_trouble(self, trouble: WatcherError | None, told: WatcherError | None) -> None:
+        """One event for one trouble, however often it is met; None: there is none any more."""
+        is_of_store = _is_of_store(trouble)
+        if _is_of_store(told) and not is_of_store:
+            # Whether it is the configuration now or nothing at all, the store was not what failed.
+            self._base.instruments.store_works()
+            self._base.log.event("store.recovered")
+        if trouble is None:
+            return
         if is_of_store:
             self._base.instruments.store_failed()
         else:
@@ -207,3 +215,7 @@ class Daemon:
             task = asyncio.get_running_loop().create_task(self._station.reload(), name="reload")
             self._background.add(task)
             task.add_done_callback(self._background.discard)
+
+
+def _is_of_store(trouble: WatcherError | None) -> bool:
+    return isinstance(trouble, StoreUnusable | StoreRefused)

@@ -205,7 +205,7 @@ class Station:
                 return ["the watcher is stopping"]
             try:
                 # In a thread: a large file takes its time, and the loops go on meanwhile.
-                accounts = await self._adopt(await asyncio.to_thread(self._base.load))
+                accounts = await self._adopt(await self._read())
             except ConfigurationError as exc:
                 reasons = [str(problem) for problem in exc.problems]
             except (OperatorError, StoreUnusable) as exc:
@@ -219,6 +219,17 @@ class Station:
             self._base.instruments.refused_configuration()
             self._base.log.event("config.rejected", "error", reasons=reasons)
             return reasons
+
+    async def _read(self) -> Loaded:
+        """The configuration as it is now. Raises OperatorError."""
+        try:
+            return await asyncio.to_thread(self._base.load)
+        except OperatorError:
+            raise
+        except Exception as exc:
+            # The old one is in force, whatever was done to the new one.
+            message = f"the configuration cannot be read, by a fault of the watcher: {type(exc).__name__}: {exc}"
+            raise OperatorError(message) from exc
 
     async def _adopt(self, loaded: Loaded) -> Sequence[str]:
         """Build everything, then swap. Raises OperatorError, StoreUnusable; until the swap nothing has changed."""

@@ -3,7 +3,8 @@
 instruments  metrics of the watcher itself, fed by what its parts report
 census       the collector over immutable snapshots: per operation, and the counters of the finished
 text         the series of operations as text with holes, kept from scrape to scrape
-exposition   one scrape: format and packing by what the scraper accepts
+accept       format and packing by what the scraper accepts
+exposition   one scrape, from the snapshots to the bytes
 """
 
 from watcher.metrics.exposition import Exposition

@@ -7,7 +7,6 @@ more: prometheus-client writes the watcher's own metrics and those of accounts, 
 from __future__ import annotations
 
 import asyncio
-import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -16,6 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from watcher.core.snapshot import AccountSnapshot
+from watcher.metrics.accept import accepted_format, accepts_gzip
 from watcher.metrics.census import CensusCollector
 from watcher.metrics.text import OperationText, Pace
 
@@ -45,8 +45,8 @@ class Exposition:
         if self._text.labels != self.labels:
             self._text = OperationText(self.labels)
         text = self._text
-        encode, content_type = choose_encoder(_with_plain_names(accept))
-        pack = _gzipped if _accepts_gzip(accept_encoding) else b"".join
+        encode, content_type = choose_encoder(accepted_format(accept))
+        pack = _gzipped if accepts_gzip(accept_encoding) else b"".join
         headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
         if pack is _gzipped:
             headers["Content-Encoding"] = "gzip"
@@ -99,23 +99,3 @@ def _gzipped(pieces: Iterable[bytes]) -> bytes:
     packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP)
     packed = [packer.compress(piece) for piece in pieces]
     return b"".join([*packed, packer.flush()])
-
-
-_ODD_ESCAPING = re.compile(r";\s*escaping=(?:dots|values)(?=[\s;,]|$)")
-
-
-def _with_plain_names(accept: str) -> str:
-    """Without schemes that would write even our names, which need none, differently; the answer says which is used."""
-    return _ODD_ESCAPING.sub("", accept)
-
-
-def _accepts_gzip(accept_encoding: str) -> bool:
-    """Whether the scraper takes gzip (RFC 9110: `q=0` refuses, and what is named goes before `*`)."""
-    taken: dict[str, bool] = {}
-    for part in accept_encoding.split(","):
-        name, _, parameters = part.strip().partition(";")
-        taken[name.strip().lower()] = parameters.replace(" ", "").lower() not in _REFUSALS
-    return taken.get("gzip", taken.get("*", False))
-
-
-_REFUSALS = ("q=0", "q=0.0", "q=0.00", "q=0.000")

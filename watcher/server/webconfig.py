@@ -1,8 +1,9 @@
 """The web configuration that is in force: TLS, headers and users of the web listener, read again when the file changes.
 
-A change of the file, of the certificate or its key is taken up by itself. What is bad changes nothing: the old one
-stays in force. It is told when a second look still finds it bad, since certificate and key may be replaced one after
-the other. Where nothing good was ever read, nobody is let in.
+A change of the file, of the certificate or its key is taken up by itself, once two looks in a row find the same: half
+of a file may be good YAML and ask for no password. What is bad changes nothing: the old one stays in force. It is told
+when a further look still finds it bad, since certificate and key may be replaced one after the other. Where nothing
+good was ever read, nobody is let in.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from watcher.config import ConfigurationError, WebFile, read_web_file
 from watcher.config.tls import Tls
 
-LOOK_EVERY_SECONDS = 2.0
+LOOK_EVERY_SECONDS = 1.0
 
 _Prints = Sequence[tuple[int, ...] | None]
 
@@ -79,6 +80,7 @@ class WebFileWatch:
         self._rejected = rejected
         self._reloaded = reloaded
         self._known: tuple[str, _Prints] | None = None
+        self._seen: tuple[str, _Prints] | None = None
         self._reasons: Sequence[str] = ()
         self._told: Sequence[str] = ()
 
@@ -98,6 +100,9 @@ class WebFileWatch:
         is_first = self._known is None or self._known[0] != path
         if not self._reasons and self._known == (path, prints):
             return
+        if not is_first and self._seen != (path, prints):
+            self._seen = path, prints
+            return
         try:
             found = await asyncio.to_thread(read_web_file, path)
         except ConfigurationError as exc:
@@ -105,6 +110,8 @@ class WebFileWatch:
             return
         if self._config.path != path:
             return  # a reload came in between
+        if await asyncio.to_thread(_prints, self._config.files) != prints:
+            return  # somebody writes just now
         self._config.adopt(path, found)
         # Of other files than before if the new one names others; then the next look reads once more.
         self._known = (path, prints)

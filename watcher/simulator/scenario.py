@@ -198,8 +198,9 @@ def parse_scenario(text: str, *, name: str = "scenario") -> Scenario:
     """The scenario that a YAML text describes; ScenarioError says what is wrong with it."""
     try:
         written = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ScenarioError(f"{name}: {error}") from error
+    except (yaml.YAMLError, ValueError, OverflowError, AttributeError, RecursionError) as error:
+        # Of the last ones PyYAML says nothing better: dates, numbers and characters that do not exist.
+        raise ScenarioError(f"{name}: not valid YAML: {error}") from error
     try:
         return convert({} if written is None else written, Scenario)
     except ScenarioError as error:
