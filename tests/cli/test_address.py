@@ -110,6 +110,13 @@ def test_the_environment_wins_over_the_file(
     assert find_web(None, {"WATCHER_CONFIG": str(file), **environ}) == found
 
 
+@pytest.mark.parametrize("odd", [r'log: {format: "\UFFFFFFFF"}', "polling: {freshness: 2020-13-45}", "log: !!int x"])
+def test_what_no_parser_can_read_stands_for_the_defaults(tmp_path: Path, odd: str):
+    file = tmp_path / "config.yaml"
+    file.write_text(f'web:\n  listen: &a ":1"\n{odd}\n')
+    assert find_web(str(file), {}) == find_web(None, {})
+
+
 def test_a_pipe_is_no_reason_to_wait(tmp_path: Path):
     os.mkfifo(tmp_path / "c.yaml")
     assert find_web(str(tmp_path / "c.yaml"), {}) == (":10617", False)

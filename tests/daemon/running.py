@@ -171,7 +171,8 @@ class Running:
 @contextlib.asynccontextmanager
 async def started(place: Place, **given: Any) -> AsyncIterator[Running]:
     """A daemon on the place's configuration, from when it is ready (or has ended) until it has ended."""
-    daemon = Daemon(lambda: load(place.file, place.environ), writer=place.writer(), **given)
+    read = given.pop("read", lambda: load(place.file, place.environ))
+    daemon = Daemon(read, writer=place.writer(), **given)
     task = asyncio.create_task(daemon.run(), name="daemon")
     running = Running(place, daemon, task)
     ready = asyncio.create_task(daemon.ready.wait())

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.daemon.running import Place, Running, an_id, placed, settings, simulated, started
+from watcher.config import Loaded, load
 from watcher.simulator.server import Running as Api
 
 STATUS = "twilio_push_operation_status"
@@ -58,6 +59,29 @@ async def test_a_good_file_is_in_force_at_once(tmp_path: Path):
         assert await one.value("twilio_push_operation_info", campaign="", **key) == 1
         (event,) = await one.told("config.reloaded")
         assert event["accounts"] == ["main"]
+
+
+async def test_a_fault_of_ours_in_a_reload_is_told_with_all_that_helps_and_changes_nothing(tmp_path: Path):
+    with placed(tmp_path) as place:
+        place.configure(settings())
+        faults: list[Exception] = []
+
+        def read() -> Loaded:
+            if faults:
+                raise faults[0]
+            return load(place.file, place.environ)
+
+        async with started(place, read=read) as one:
+            faults.append(RuntimeError("nobody thought of this"))
+            answer = await one.post("/-/reload")
+            assert answer.status_code == httpx.codes.BAD_REQUEST
+            assert "a fault of the watcher (RuntimeError)" in answer.text
+            assert "nobody thought of this" not in answer.text
+            (event,) = await one.told("reload.failed")
+            assert "nobody thought of this" in event["exception"]
+            assert await one.value(GOOD_RELOAD) == 0
+            faults.clear()
+            assert (await one.post("/-/reload")).status_code == httpx.codes.OK
 
 
 async def test_the_hangup_signal_reloads_too(tmp_path: Path):

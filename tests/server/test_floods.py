@@ -12,7 +12,7 @@ from uvicorn.server import ServerState
 from tests.server.serving import Office, an_id, listening, until
 from tests.server.test_listener import answer_to, open_raw
 from watcher.server.greeting import PIECE
-from watcher.server.parser import FREE_PIECES, LEAST_BYTES, MOST_BYTES, Parser
+from watcher.server.parser import FREE_CHUNKS, LEAST_BYTES, MOST_BYTES, Parser
 from watcher.server.protocol import Limits, Protocol, ServerConfig
 
 CHUNKED = (
@@ -28,13 +28,12 @@ def chunks(size: int, content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("place", ["web", "admin"])
-async def test_a_body_in_crumbs_is_refused_before_it_costs_anything(office: Office, place: str):
+async def test_who_sends_a_body_in_crumbs_is_answered_and_left(office: Office, place: str):
     async with listening(getattr(office, place)()) as listener:
         reader, writer = await open_raw(listener.addresses[0])
         writer.write(CHUNKED + chunks(1, b" " * 50_000))
-        with contextlib.suppress(ConnectionError):
-            answer = await reader.read()
-            assert b"HTTP/1.1 400 " in answer or b"HTTP/1.1 405 " in answer
+        async with asyncio.timeout(5):
+            assert (await reader.read()).startswith(b"HTTP/1.1 400 Bad Request\r\n")
         writer.close()
         await until(lambda: not listener.connections)
     assert office.failures == []
@@ -42,14 +41,35 @@ async def test_a_body_in_crumbs_is_refused_before_it_costs_anything(office: Offi
 
 async def test_who_sends_crumbs_is_told_what_is_wrong(office: Office):
     async with listening(office.admin()) as listener:
-        answer = await answer_to(listener.addresses[0], CHUNKED + chunks(1, b" " * (FREE_PIECES + 2)))
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b'"the body comes in too many small pieces"' in answer
+        answer = await answer_to(listener.addresses[0], CHUNKED + chunks(1, b" " * 2 * FREE_CHUNKS))
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b'"the body comes in too many small chunks"' in answer
 
 
-@pytest.mark.parametrize("size", [LEAST_BYTES, 1000, 100_000])
+async def test_who_is_refused_and_goes_on_for_ever_is_left(office: Office):
+    async with listening(office.admin()) as listener:
+        _, writer = await open_raw(listener.addresses[0])
+        writer.write(b"no HTTP at all\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"x" * 65_536)
+                await writer.drain()
+        await until(lambda: not listener.connections)
+        writer.close()
+
+
+@pytest.mark.parametrize("size", [30_000, 100_000, 1_000_000])
+async def test_however_large_a_head_is_the_client_reads_what_is_wrong(office: Office, size: int):
+    large = b"GET /-/ready HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"y" * size + b"\r\n\r\n"
+    async with listening(office.web()) as listener:
+        answer = await answer_to(listener.addresses[0], large)
+    assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert b"request line and headers may have 16384 bytes together" in answer
+
+
+@pytest.mark.parametrize("size", [LEAST_BYTES, 52, 1000, 100_000])
 async def test_a_body_in_chunks_is_a_body(office: Office, size: int):
-    body = json.dumps([{"id": an_id(number)} for number in range(2000)]).encode()
+    body = json.dumps([{"id": an_id(number)} for number in range(10_000)]).encode() + b" " * 3_000_000
     async with listening(office.admin()) as listener:
         request = CHUNKED.replace(b"Host", b"Connection: close\r\nHost") + chunks(size, body) + b"0\r\n\r\n"
         assert (await answer_to(listener.addresses[0], request)).startswith(b"HTTP/1.1 201 ")
@@ -82,7 +102,7 @@ def test_a_connection_is_read_in_small_pieces(office: Office):
 def test_each_request_of_a_connection_has_its_own_pieces():
     parser = Parser(1000)
     for _ in range(3):
-        parser.receive_data(CHUNKED + chunks(1, b" " * FREE_PIECES) + b"0\r\n\r\n")
+        parser.receive_data(CHUNKED + chunks(1, b" " * FREE_CHUNKS) + b"0\r\n\r\n")
         while not isinstance(parser.next_event(), h11.EndOfMessage):
             pass
         parser.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))

@@ -228,8 +228,8 @@ async def test_several_requests_go_over_one_connection(office: Office):
 
 @pytest.mark.parametrize(
     "request_",
-    [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 20_000],
-    ids=["nonsense", "no host", "large headers"],
+    [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nX: \0\r\n\r\n"],
+    ids=["nonsense", "no host", "a header that is none"],
 )
 async def test_what_is_no_http_is_a_problem_too(office: Office, request_: bytes, capfd: pytest.CaptureFixture[str]):
     async with listening(office.web()) as listener:

@@ -317,6 +317,100 @@ async def test_headers_are_on_every_answer(office: Office, folder: Path):
 # ── change ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class Records:
+    """A TLS client that says how what it sends is cut into records."""
+
+    def __init__(self, authority: Authority) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = authority.trusting().wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+
+    async def shake_hands(self, listener: Listener, early: Sequence[bytes] = ()) -> None:
+        """Connect; `early` goes with the last word of the handshake."""
+        port = int(listener.addresses[0].rpartition(":")[2])
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", port)
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._writer.write(self._outgoing.read())
+                self._incoming.write(await self._reader.read(65_536))
+            else:
+                break
+        self.send(early)
+
+    def send(self, records: Sequence[bytes]) -> None:
+        """All in one go."""
+        for record in records:
+            self._tls.write(record)
+        self._writer.write(self._outgoing.read())
+
+    async def read_until(self, end: bytes) -> bytes:
+        found = b""
+        async with asyncio.timeout(5):
+            while not found.endswith(end):
+                try:
+                    found += self._tls.read(65_536)
+                except ssl.SSLWantReadError:
+                    self._incoming.write(await self._reader.read(65_536))
+        return found
+
+    async def close(self) -> None:
+        self._writer.close()
+        await self._writer.wait_closed()
+
+
+def pieces(content: bytes, size: int) -> list[bytes]:
+    return [content[at : at + size] for at in range(0, len(content), size)]
+
+
+@pytest.mark.parametrize("size", [1, 40, 1200, 4096, 5000, 16_000])
+async def test_however_a_request_is_cut_into_records_it_is_heard(
+    office: Office, folder: Path, authority: Authority, size: int
+):
+    ready = b"GET /-/ready HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 6000 + b"\r\n\r\n"
+    async with serving(office, write_web_file(folder, tls={})) as listener:
+        client = Records(authority)
+        await client.shake_hands(listener, early=pieces(ready, size))
+        assert (await client.read_until(b"ready\n")).startswith(b"HTTP/1.1 200")
+        client.send(pieces(ready * 3, size))
+        answers = await client.read_until(b"ready\n")
+        while answers.count(b"HTTP/1.1 200") < 3:
+            answers += await client.read_until(b"ready\n")
+        await client.close()
+
+
+async def test_a_large_body_in_tls_is_read_in_turns_and_whole(folder: Path, authority: Authority):
+    """One piece in a turn of the loop, also where TLS has unpacked more."""
+    got: list[int] = []
+    turn = 0
+
+    async def take(scope: Any, receive: Any, send: Any) -> None:
+        more, size = True, 0
+        while more:
+            message = await receive()
+            size += len(message["body"])
+            more = message["more_body"]
+            got.append(turn)
+        words = b"%d bytes" % size
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(words))]})
+        await send({"type": "http.response.body", "body": words})
+
+    config = in_force(write_web_file(folder, tls={}))
+    async with listening(take, "127.0.0.1:0", config) as listener:
+        client = Records(authority)
+        body = b"x" * 200_000
+        await client.shake_hands(
+            listener, early=pieces(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n" + body, 16_000)
+        )
+        answering = asyncio.create_task(client.read_until(b"200000 bytes"))
+        while not answering.done():
+            turn += 1
+            await asyncio.sleep(0)
+        assert b"200 OK" in await answering
+        await client.close()
+    assert len(set(got)) >= 200_000 // 4096 // 2
+
+
 class Told:
     def __init__(self, path: Path) -> None:
         self.config = in_force(path)

@@ -538,6 +538,23 @@ def test_a_loop_starts_as_soon_as_the_store_can_be_read() -> None:
     run_virtually(main())
 
 
+def test_what_was_registered_just_before_the_store_fails_is_followed_when_it_works_again() -> None:
+    async def main() -> None:
+        store = FailingStore()
+        async with running(scripted("created: 0s, completed: 1h, stats: {recipients: 5}"), store=store) as rig:
+            await asyncio.sleep(10)
+            await rig.track(IDS[:1])
+            store.fails = True
+            await asyncio.sleep(10)
+            assert rig.heard.store_troubles[-1] is not None
+            assert seen(rig, IDS[0]) is None
+            store.fails = False
+            await rig.until(lambda: seen(rig, IDS[0]) is not None, within=16)
+            assert rig.heard.store_troubles[-1] is None
+
+    run_virtually(main())
+
+
 def test_the_next_look_is_explained() -> None:
     async def main() -> None:
         scenario = scripted("created: 0s, completed: 1h, stats: {recipients: 5}")

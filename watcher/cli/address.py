@@ -121,7 +121,8 @@ def _parsed(text: str) -> Mapping[str, str]:
 
     try:
         whole = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, OverflowError, AttributeError, RecursionError):
+        # Of the last ones PyYAML says nothing better: dates, numbers and characters that do not exist.
         return {}
     web = whole.get("web") if isinstance(whole, dict) else None
     if not isinstance(web, dict):

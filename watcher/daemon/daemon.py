@@ -73,6 +73,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._station: Station | None = None
         self._reload_asked = asyncio.Event()
+        self._store_trouble: str | None = None
         self._known = Configuration()
         self._background: set[asyncio.Task[object]] = set()
         self.ready = asyncio.Event()
@@ -149,10 +150,10 @@ class Daemon:
                     self._tell_trouble(exc, standby.trouble)
                     standby.trouble = exc
                 else:
-                    self._tell_trouble(None, standby.trouble)
+                    self._tell_store_works()
                     return station
-            self._base.log.event("daemon.stopping", unfinished=0)
-        self._base.log.event("daemon.stopped", unfinished=0)
+            self._base.log.event("daemon.stopping", unfinished=None)
+        self._base.log.event("daemon.stopped", unfinished=None)
         return None
 
     async def _open(self) -> Station:
@@ -176,26 +177,27 @@ class Daemon:
             wait.cancel()
         return self._stop.is_set()
 
-    def _tell_trouble(self, trouble: WatcherError | None, told: WatcherError | None) -> None:
-        """One event for one trouble, however often it is met; None: there is none any more."""
-        is_of_store = _is_of_store(trouble)
-        if _is_of_store(told) and not is_of_store:
-            # Whether it is the configuration now or nothing at all, the store was not what failed.
-            self._base.instruments.store_works()
-            self._base.log.event("store.recovered")
-        if trouble is None:
-            return
-        if is_of_store:
+    def _tell_trouble(self, trouble: WatcherError, told: WatcherError | None) -> None:
+        """One event for one trouble, however often it is met.
+
+        A store that was unusable stays so until it was opened: a bad configuration says nothing about it.
+        """
+        if isinstance(trouble, StoreUnusable | StoreRefused):
             self._base.instruments.store_failed()
-        else:
-            self._base.instruments.refused_configuration()
-        if told is not None and str(trouble) == str(told):
+            if self._store_trouble != str(trouble):
+                self._store_trouble = str(trouble)
+                self._base.log.event("store.unusable", "error", reason=str(trouble))
             return
-        if is_of_store:
-            self._base.log.event("store.unusable", "error", reason=str(trouble))
-        else:
+        self._base.instruments.refused_configuration()
+        if told is None or str(trouble) != str(told):
             problems = trouble.problems if isinstance(trouble, ConfigurationError) else [trouble]
             self._base.log.event("config.rejected", "error", reasons=[str(problem) for problem in problems])
+
+    def _tell_store_works(self) -> None:
+        self._base.instruments.store_works()
+        if self._store_trouble is not None:
+            self._store_trouble = None
+            self._base.log.event("store.recovered")
 
     def _on_stop_signal(self, number: signal.Signals) -> None:
         if self._stop.is_set():
@@ -215,7 +217,3 @@ class Daemon:
             task = asyncio.get_running_loop().create_task(self._station.reload(), name="reload")
             self._background.add(task)
             task.add_done_callback(self._background.discard)
-
-
-def _is_of_store(trouble: WatcherError | None) -> bool:
-    return isinstance(trouble, StoreUnusable | StoreRefused)

@@ -227,8 +227,9 @@ class Station:
         except OperatorError:
             raise
         except Exception as exc:
-            # The old one is in force, whatever was done to the new one.
-            message = f"the configuration cannot be read, by a fault of the watcher: {type(exc).__name__}: {exc}"
+            # A fault of ours; the old one is in force, whatever was done to the new one.
+            self._base.log.about_itself.error("reload.failed", exc_info=exc)
+            message = f"a fault of the watcher ({type(exc).__name__}): the event reload.failed says more"
             raise OperatorError(message) from exc
 
     async def _adopt(self, loaded: Loaded) -> Sequence[str]:

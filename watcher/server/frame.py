@@ -61,7 +61,7 @@ class Frame:
             await send(message)
 
         if _head_of(scope) > MOST_HEAD:
-            await answer(_TOO_LARGE, {"Connection": "close"})(scope, receive, send_framed)
+            await answer(TOO_LARGE, {"Connection": "close"})(scope, receive, send_framed)
             return
         try:
             await self._app(scope, receive, send_framed)
@@ -73,7 +73,7 @@ class Frame:
                 await answer(*from_error(exc))(scope, receive, send_framed)
 
 
-_TOO_LARGE = problem(431, f"request line and headers may have {MOST_HEAD} bytes together", name="head")
+TOO_LARGE = problem(431, f"request line and headers may have {MOST_HEAD} bytes together", name="head")
 
 
 def _head_of(scope: Scope) -> int:

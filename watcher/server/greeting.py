@@ -46,7 +46,7 @@ class Greeter(asyncio.BufferedProtocol):
         self._tls = tls
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._piece = bytearray(PIECE)
+        self._piece = memoryview(bytearray(PIECE))
         self._early: list[bytes] = []
         self._is_lost = False
         self._greeting: asyncio.Task[None] | None = None
@@ -63,7 +63,7 @@ class Greeter(asyncio.BufferedProtocol):
         self._successor.connections.add(self)  # type: ignore[arg-type]  # what uvicorn does with them, it can too
         self._greeting = self._loop.create_task(self._shake_hands(), name="handshake")
 
-    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 -- whatever is there, a piece at a time
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 -- whatever is there, a piece at a time
         """Where the next piece is to be put."""
         return self._piece
 

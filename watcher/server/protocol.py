@@ -22,10 +22,12 @@ from uvicorn.server import ServerState
 from watcher.server.frame import HEADERS, MOST_HEAD
 from watcher.server.greeting import PIECE, make_room
 from watcher.server.parser import Parser
-from watcher.server.problems import PROBLEM_JSON, problem
+from watcher.server.problems import PROBLEM_JSON
 
 _CAN_ANSWER = frozenset({h11.IDLE, h11.SEND_RESPONSE})
 _RAW_LOOK_SECONDS = 0.01
+_LINGER_SECONDS = 1.0
+_MOST_UNHEARD = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,12 +136,15 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
     raw: asyncio.Transport | None = None
     """The transport below TLS."""
     has_served = False
+    is_leaving = False
+    """Whether the last word has been said: what still comes is not heard any more."""
     waiting_since: float | None = None
     """Since when, by the loop's clock, it has waited for a request; None while it answers."""
     _line: Line
     _request_timer: "_Timer"
     _send_timer: "_Timer"
     _raw_timer: "_Timer"
+    _leave_timer: "_Timer"
 
     def __init__(
         self,
@@ -151,7 +156,9 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._limits = config.limits
         self.conn = Parser(config.limits.head)
-        self._piece = bytearray(PIECE)
+        # A slice of a memoryview is a part of it; TLS reads records into slices of what it is given.
+        self._piece = memoryview(bytearray(PIECE))
+        self._unheard = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -165,16 +172,31 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
         self._request_timer = _Timer(self.loop, self._limits.request, self.cut)
         self._send_timer = _Timer(self.loop, self._limits.send, self.cut)
         self._raw_timer = _Timer(self.loop, self._limits.send, self._cut_if_untaken)
+        self._leave_timer = _Timer(self.loop, _LINGER_SECONDS, transport.close)
         self._request_timer.start()
 
-    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 -- whatever is there, a piece at a time
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 -- whatever is there, a piece at a time
         """Where the next piece is to be put."""
         return self._piece
 
     def buffer_updated(self, nbytes: int) -> None:
         """The next piece has come."""
-        if not self.transport.is_closing():  # TLS goes on reading while it says farewell
-            self.data_received(bytes(self._piece[:nbytes]))
+        if self.transport.is_closing():  # TLS goes on reading while it says farewell
+            return
+        if self.is_leaving:
+            self._unheard += nbytes
+            if self._unheard > _MOST_UNHEARD:
+                self.transport.close()
+            return
+        self.data_received(bytes(self._piece[:nbytes]))
+        if self.raw is not None and nbytes == PIECE:
+            # TLS has unpacked more: it goes on in a later turn, however often it is told of new bytes until then.
+            self.transport.pause_reading()
+            self.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if not self.flow.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         """Give the request its time, from its first byte on."""
@@ -188,8 +210,9 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
         if self._line.is_waiting:
             self._raw_timer.start()
         super().on_response_complete()
-        # The next request may have come already, as a whole or in part.
-        self._keep_time(has_begun=self.conn.has_begun)
+        if not self.transport.is_closing():
+            # The next request may have come already, as a whole or in part.
+            self._keep_time(has_begun=self.conn.has_begun)
 
     def _keep_time(self, *, has_begun: bool) -> None:
         """Let the time of the request run while it is not whole; while it is answered, nobody waits for it."""
@@ -219,6 +242,7 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
         self._request_timer.stop()
         self._send_timer.stop()
         self._raw_timer.stop()
+        self._leave_timer.stop()
         super().connection_lost(exc)
 
     def _cut_if_untaken(self) -> None:
@@ -231,19 +255,32 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
         self._line.break_off()
         self.transport.abort()
 
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, unless an answer is under way already."""
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 -- the parser knows more
+        """Answer what is no request, unless an answer is under way already, and leave."""
         if self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr]  # None at first
             self.cycle.disconnected = True  # a handler that reads the body hears of it, and writes nothing
             self.cycle.message_event.set()
         if self.conn.our_state in _CAN_ANSWER:
+            refused = self.conn.refused
             headers = {"Content-Type": PROBLEM_JSON, "Connection": "close", **HEADERS}
-            why = self.conn.refused or msg.rstrip(".").lower()
-            body = msgspec.json.encode(problem(400, why))
-            response = h11.Response(status_code=400, reason=b"Bad Request", headers=[*headers.items()])
-            for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+            reason = refused.title.encode()
+            response = h11.Response(status_code=refused.status, reason=reason, headers=[*headers.items()])
+            for event in (response, h11.Data(data=msgspec.json.encode(refused)), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Say no more, and close when the client has said all.
+
+        To close with bytes unheard would reset the connection, and take the answer away from under the client's eyes.
+        """
+        self.is_leaving = True
+        self.waiting_since = self.loop.time()
+        self._request_timer.stop()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self._leave_timer.start()
 
 
 class _Timer:
