@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.daemon.running import Place, Running, an_id, placed, settings, simulated, started
+from tests.support.processes import account
 from watcher.config import Loaded, load
 from watcher.simulator.server import Running as Api
 
@@ -63,7 +64,7 @@ async def test_a_good_file_is_in_force_at_once(tmp_path: Path):
 
 async def test_a_fault_of_ours_in_a_reload_is_told_with_all_that_helps_and_changes_nothing(tmp_path: Path):
     with placed(tmp_path) as place:
-        place.configure(settings())
+        place.configure(settings(account("http://127.0.0.1:1/v1", tmp_path)))
         faults: list[Exception] = []
 
         def read() -> Loaded:
