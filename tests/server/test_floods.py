@@ -157,3 +157,70 @@ async def test_an_answer_to_a_request_behind_another_is_never_cut(office: Office
             assert (await reader.readuntil(b"whole\n")).count(b"HTTP/1.1 200") == 2
         for _, other in [*others, (reader, writer)]:
             other.transport.abort()
+
+
+# ── taking leave ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+BAD_CHUNK = b"Transfer-Encoding: chunked\r\n\r\nno chunk\r\n"
+
+
+async def test_who_is_refused_and_stays_makes_room_for_others(office: Office):
+    async with listening(office.web(), connections=6) as listener:
+        staying = [await open_raw(listener.addresses[0]) for _ in range(8)]
+        for _, writer in staying:
+            writer.write(b"GET /-/ready HTTP/1.1\r\nHost: x\r\n" + BAD_CHUNK)
+        honest = READY.replace(b"Host", b"Connection: close\r\nHost")
+        assert (await answer_to(listener.addresses[0], honest)).startswith(b"HTTP/1.1 200 ")
+        for _, writer in staying:
+            writer.transport.abort()
+
+
+@pytest.mark.parametrize("size", [150_000, 5_000_000])
+async def test_who_wants_to_be_closed_reads_the_answer_to_a_body_that_was_not_read(office: Office, size: int):
+    head = (
+        b"POST /api/v1/operations HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % size
+    )
+    async with listening(office.web()) as web, listening(office.admin()) as admin:
+        refused = await answer_to(web.addresses[0], head + b"x" * size)
+        not_json = await answer_to(admin.addresses[0], head + b"x" * size)
+    assert refused.startswith(b"HTTP/1.1 405 ")
+    assert not_json.startswith(b"HTTP/1.1 415 ")
+
+
+async def test_a_scrape_that_was_refused_has_not_arrived(office: Office):
+    answer = asyncio.Event()
+
+    async def slow(*_: Any) -> Any:
+        await answer.wait()
+        return b"up 1\n", {}, None
+
+    for metrics in (office.metrics, slow):
+        office.metrics = metrics
+        answer.clear()
+        async with listening(office.web()) as listener:
+            scrape = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Prometheus-Scrape-Timeout-Seconds: 5\r\n"
+            reader, writer = await open_raw(listener.addresses[0])
+            writer.write(scrape + BAD_CHUNK)
+            assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+            answer.set()
+            writer.close()
+            await until(lambda: not listener.connections)
+    assert (office.scraped, office.failures) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        CHUNKED.partition(b"Transfer-Encoding")[0] + b"Expect: 100-continue\r\n",
+        b"HEAD /-/ready HTTP/1.1\r\nHost: localhost\r\n",
+    ],
+    ids=["Expect", "HEAD"],
+)
+async def test_a_refusal_is_nobodys_failure(office: Office, request_: bytes):
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    async with listening(office.admin()) as listener:
+        answer = await answer_to(listener.addresses[0], request_ + BAD_CHUNK)
+        await until(lambda: not listener.connections)
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert (told, office.failures) == ([], [])

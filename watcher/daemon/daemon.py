@@ -74,6 +74,7 @@ class Daemon:
         self._station: Station | None = None
         self._reload_asked = asyncio.Event()
         self._store_trouble: str | None = None
+        self._refusal: str | None = None
         self._known = Configuration()
         self._background: set[asyncio.Task[object]] = set()
         self.ready = asyncio.Event()
@@ -139,7 +140,7 @@ class Daemon:
         except (OperatorError, StoreUnusable) as exc:
             if not self._stay:
                 raise
-            self._tell_trouble(exc, None)
+            self._tell_trouble(exc)
             standby = Standby(exc, again=self._reload_asked)
         async with standing_by(self._base, self._known, standby):
             self.ready.set()
@@ -147,7 +148,7 @@ class Daemon:
                 try:
                     station = await self._open()
                 except (OperatorError, StoreUnusable) as exc:
-                    self._tell_trouble(exc, standby.trouble)
+                    self._tell_trouble(exc)
                     standby.trouble = exc
                 else:
                     self._tell_store_works()
@@ -177,7 +178,7 @@ class Daemon:
             wait.cancel()
         return self._stop.is_set()
 
-    def _tell_trouble(self, trouble: WatcherError, told: WatcherError | None) -> None:
+    def _tell_trouble(self, trouble: WatcherError) -> None:
         """One event for one trouble, however often it is met.
 
         A store that was unusable stays so until it was opened: a bad configuration says nothing about it.
@@ -189,7 +190,8 @@ class Daemon:
                 self._base.log.event("store.unusable", "error", reason=str(trouble))
             return
         self._base.instruments.refused_configuration()
-        if told is None or str(trouble) != str(told):
+        if self._refusal != str(trouble):
+            self._refusal = str(trouble)
             problems = trouble.problems if isinstance(trouble, ConfigurationError) else [trouble]
             self._base.log.event("config.rejected", "error", reasons=[str(problem) for problem in problems])
 

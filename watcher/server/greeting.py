@@ -22,7 +22,7 @@ _CLOSE_SECONDS = 2.0
 
 
 def make_room(connections: MutableSet[Any], most: int) -> None:
-    """At the limit, drop the connection that waits longest for its request; those that never had one go first.
+    """At the limit, drop the connection that waits longest for its request; first those that were refused or had none.
 
     Answers under way are never cut, so where all are busy nothing goes, and the newcomer is answered 503.
     """
@@ -31,7 +31,7 @@ def make_room(connections: MutableSet[Any], most: int) -> None:
         return
     waiting = [one for one in connections if one.waiting_since is not None]
     if waiting:
-        first = min(waiting, key=lambda one: (one.has_served, one.waiting_since))
+        first = min(waiting, key=lambda one: (not one.is_leaving, one.has_served, one.waiting_since))
         connections.discard(first)
         first.cut()
 
@@ -40,6 +40,7 @@ class Greeter(asyncio.BufferedProtocol):
     """Shakes hands, then hands the connection over."""
 
     has_served = False
+    is_leaving = False
 
     def __init__(self, successor: Protocol, tls: Tls, limits: Limits) -> None:
         self._successor = successor

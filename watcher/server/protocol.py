@@ -10,7 +10,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import h11
 import msgspec
@@ -19,15 +19,15 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from watcher.server.farewell import Farewell
 from watcher.server.frame import HEADERS, MOST_HEAD
 from watcher.server.greeting import PIECE, make_room
 from watcher.server.parser import Parser
 from watcher.server.problems import PROBLEM_JSON
 
 _CAN_ANSWER = frozenset({h11.IDLE, h11.SEND_RESPONSE})
+_UNHEARD = frozenset({h11.SEND_BODY, h11.ERROR})
 _RAW_LOOK_SECONDS = 0.01
-_LINGER_SECONDS = 1.0
-_MOST_UNHEARD = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +122,10 @@ class Line:
         """What is left over is given up."""
         self._is_broken = self._is_broken or self.is_waiting
 
+    def refuse(self) -> None:
+        """What is written from now on goes nowhere."""
+        self._is_broken = True
+
     def lose(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._is_broken = self._is_broken or exc is not None or not self._is_empty.is_set()
@@ -136,15 +140,13 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
     raw: asyncio.Transport | None = None
     """The transport below TLS."""
     has_served = False
-    is_leaving = False
-    """Whether the last word has been said: what still comes is not heard any more."""
     waiting_since: float | None = None
     """Since when, by the loop's clock, it has waited for a request; None while it answers."""
     _line: Line
     _request_timer: "_Timer"
     _send_timer: "_Timer"
     _raw_timer: "_Timer"
-    _leave_timer: "_Timer"
+    _farewell: Farewell
 
     def __init__(
         self,
@@ -158,21 +160,20 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
         self.conn = Parser(config.limits.head)
         # A slice of a memoryview is a part of it; TLS reads records into slices of what it is given.
         self._piece = memoryview(bytearray(PIECE))
-        self._unheard = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         make_room(self.connections, self._limits.connections)
-        super().connection_made(transport)
+        self._farewell = Farewell(transport, lambda: self.conn.their_state in _UNHEARD)
+        super().connection_made(cast("asyncio.Transport", self._farewell))
         # TLS pauses at its mark, not above it.
         transport.set_write_buffer_limits(high=0 if self.raw is None else 1, low=0)
         self.waiting_since = self.loop.time()
-        self._line = Line(transport, self.raw)
+        self._line = Line(self.transport, self.raw)
         self.app_state = {"line": self._line}
         self._request_timer = _Timer(self.loop, self._limits.request, self.cut)
         self._send_timer = _Timer(self.loop, self._limits.send, self.cut)
         self._raw_timer = _Timer(self.loop, self._limits.send, self._cut_if_untaken)
-        self._leave_timer = _Timer(self.loop, _LINGER_SECONDS, transport.close)
         self._request_timer.start()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 -- whatever is there, a piece at a time
@@ -181,12 +182,8 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """The next piece has come."""
-        if self.transport.is_closing():  # TLS goes on reading while it says farewell
-            return
-        if self.is_leaving:
-            self._unheard += nbytes
-            if self._unheard > _MOST_UNHEARD:
-                self.transport.close()
+        if self.transport.is_closing():  # TLS goes on reading, too, while it says farewell
+            self._farewell.drop(nbytes)
             return
         self.data_received(bytes(self._piece[:nbytes]))
         if self.raw is not None and nbytes == PIECE:
@@ -201,7 +198,7 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
     def data_received(self, data: bytes) -> None:
         """Give the request its time, from its first byte on."""
         super().data_received(data)
-        self._keep_time(has_begun=True)
+        self._keep_time()
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next request, and for the client to take this answer."""
@@ -210,14 +207,15 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
         if self._line.is_waiting:
             self._raw_timer.start()
         super().on_response_complete()
-        if not self.transport.is_closing():
-            # The next request may have come already, as a whole or in part.
-            self._keep_time(has_begun=self.conn.has_begun)
+        self._keep_time()  # the next request may have come already, as a whole or in part
 
-    def _keep_time(self, *, has_begun: bool) -> None:
+    def _keep_time(self) -> None:
         """Let the time of the request run while it is not whole; while it is answered, nobody waits for it."""
         state = self.conn.their_state
-        if state is h11.SEND_BODY or (state is h11.IDLE and has_begun):
+        if self.transport.is_closing():
+            self._request_timer.stop()
+            return
+        if state is h11.SEND_BODY or (state is h11.IDLE and self.conn.has_begun):
             self._request_timer.start()
         else:
             self._request_timer.stop()
@@ -242,7 +240,7 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
         self._request_timer.stop()
         self._send_timer.stop()
         self._raw_timer.stop()
-        self._leave_timer.stop()
+        self._farewell.end()
         super().connection_lost(exc)
 
     def _cut_if_untaken(self) -> None:
@@ -253,34 +251,39 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
     def cut(self) -> None:
         """End the connection at once."""
         self._line.break_off()
-        self.transport.abort()
+        (self.raw or self.transport).abort()
+
+    def shutdown(self) -> None:
+        """End in order: an answer under way may end, who has had the last one is not waited for."""
+        if self.is_leaving:
+            self._farewell.end()
+        else:
+            super().shutdown()
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the last word has been said."""
+        return self._farewell.is_leaving
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 -- the parser knows more
-        """Answer what is no request, unless an answer is under way already, and leave."""
+        """Answer what is no request, unless an answer is under way already, and take leave."""
+        is_head = False
         if self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr]  # None at first
-            self.cycle.disconnected = True  # a handler that reads the body hears of it, and writes nothing
+            is_head = self.cycle.scope["method"] == "HEAD"
+            # A handler that reads the body hears of it; what it writes goes nowhere.
+            self.cycle.disconnected = True
             self.cycle.message_event.set()
+            self._line.refuse()
         if self.conn.our_state in _CAN_ANSWER:
             refused = self.conn.refused
-            headers = {"Content-Type": PROBLEM_JSON, "Connection": "close", **HEADERS}
+            body = msgspec.json.encode(refused)
+            headers = {"Content-Type": PROBLEM_JSON, "Content-Length": str(len(body)), "Connection": "close", **HEADERS}
             reason = refused.title.encode()
             response = h11.Response(status_code=refused.status, reason=reason, headers=[*headers.items()])
-            for event in (response, h11.Data(data=msgspec.json.encode(refused)), h11.EndOfMessage()):
+            for event in (response, *([] if is_head else [h11.Data(data=body)]), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
-        self._leave()
-
-    def _leave(self) -> None:
-        """Say no more, and close when the client has said all.
-
-        To close with bytes unheard would reset the connection, and take the answer away from under the client's eyes.
-        """
-        self.is_leaving = True
         self.waiting_since = self.loop.time()
-        self._request_timer.stop()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self.flow.resume_reading()
-        self._leave_timer.start()
+        self.transport.close()
 
 
 class _Timer:

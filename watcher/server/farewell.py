@@ -1,0 +1,75 @@
+"""How a connection ends: when the client has said all, so that it can read the last answer.
+
+To close with bytes unheard resets a connection, and takes the answer away from under the client's eyes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+LINGER_SECONDS = 1.0
+MOST_UNHEARD = 8 * 1024 * 1024
+"""How long, and for how many bytes, a client is waited for that goes on."""
+
+
+class Farewell:
+    """A transport that takes its leave: `close` says no more, drops what still comes, and then closes.
+
+    `is_unheard` says whether something is still to come. TLS cannot be closed on one side only; there it closes at
+    once, and drops by itself what came before.
+    """
+
+    def __init__(self, transport: asyncio.Transport, is_unheard: Callable[[], bool]) -> None:
+        self._transport = transport
+        self._is_unheard = is_unheard
+        self._loop = asyncio.get_running_loop()
+        self._unheard = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the transport's."""
+        return getattr(self._transport, name)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the last word has been said: what still comes is not heard any more."""
+        return self._timer is not None
+
+    def is_closing(self) -> bool:
+        """Whether nothing is to be written any more."""
+        return self.is_leaving or self._transport.is_closing()
+
+    def close(self) -> None:
+        """Take leave."""
+        if self.is_closing():
+            return
+        if self._is_unheard() and self._says_no_more():
+            self._timer = self._loop.call_later(LINGER_SECONDS, self.end)
+            self._transport.resume_reading()
+        else:
+            self._transport.close()
+
+    def _says_no_more(self) -> bool:
+        """End our side of the connection; whether the other one is there to hear it."""
+        if not self._transport.can_write_eof():
+            return False
+        try:
+            self._transport.write_eof()
+        except OSError:  # it has gone, and the event loop does not know yet
+            return False
+        return True
+
+    def drop(self, count: int) -> None:
+        """So many bytes came after the last word."""
+        self._unheard += count
+        if self._unheard > MOST_UNHEARD:
+            self.end()
+
+    def end(self) -> None:
+        """Wait no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._transport.is_closing():  # TLS cannot be aborted any more when it was closed twice
+            self._transport.close()
