@@ -2,7 +2,11 @@
 
 import asyncio
 import contextlib
+import gc
 import json
+import socket
+import struct
+import weakref
 from typing import Any
 
 import h11
@@ -173,6 +177,21 @@ async def test_who_is_refused_and_stays_makes_room_for_others(office: Office):
         assert (await answer_to(listener.addresses[0], honest)).startswith(b"HTTP/1.1 200 ")
         for _, writer in staying:
             writer.transport.abort()
+
+
+async def test_nothing_is_left_of_a_connection_that_was_reset(office: Office):
+    async with listening(office.web()) as listener:
+        reader, writer = await open_raw(listener.addresses[0])
+        writer.write(READY)
+        await reader.readuntil(b"ready\n")
+        (made,) = map(weakref.ref, listener._server.server_state.connections)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+        await until(lambda: not listener.connections)
+        await asyncio.sleep(0)
+        gc.collect()
+        assert made() is None
 
 
 @pytest.mark.parametrize("size", [150_000, 5_000_000])

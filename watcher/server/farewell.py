@@ -17,8 +17,8 @@ MOST_UNHEARD = 8 * 1024 * 1024
 class Farewell:
     """A transport that takes its leave: `close` says no more, drops what still comes, and then closes.
 
-    `is_unheard` says whether something is still to come. TLS cannot be closed on one side only; there it closes at
-    once, and drops by itself what came before.
+    `is_unheard` says whether something is still to come. TLS cannot be closed on one side only: there it closes at
+    once, and who goes on sending may lose the answer.
     """
 
     def __init__(self, transport: asyncio.Transport, is_unheard: Callable[[], bool]) -> None:

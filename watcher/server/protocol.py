@@ -241,6 +241,8 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
         self._send_timer.stop()
         self._raw_timer.stop()
         self._farewell.end()
+        # uvicorn leaves the timer of a connection that was reset, and with it all that TLS has in its buffers.
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def _cut_if_untaken(self) -> None:
@@ -255,7 +257,7 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
 
     def shutdown(self) -> None:
         """End in order: an answer under way may end, who has had the last one is not waited for."""
-        if self.is_leaving:
+        if self._farewell.is_leaving:
             self._farewell.end()
         else:
             super().shutdown()
@@ -263,7 +265,7 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
     @property
     def is_leaving(self) -> bool:
         """Whether the last word has been said."""
-        return self._farewell.is_leaving
+        return self.transport.is_closing()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 -- the parser knows more
         """Answer what is no request, unless an answer is under way already, and take leave."""
