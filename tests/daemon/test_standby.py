@@ -95,17 +95,23 @@ async def test_whoever_mended_the_file_need_not_wait_for_the_next_try(tmp_path: 
                 await one.told("daemon.started")
 
 
+def with_a_store_to_come(place: Place) -> dict[str, Any]:
+    """A good configuration of a store in a folder `later` that nobody has made."""
+    place.environ["WATCHER_STORAGE__URL"] = f"sqlite:///{place.folder}/later/watcher.db"
+    known = listening_at(place)
+    place.configure(known)
+    return known
+
+
 async def test_without_a_store_it_stands_by_until_there_is_one(tmp_path: Path):
     with placed(tmp_path) as place:
-        place.environ["WATCHER_STORAGE__URL"] = f"sqlite:///{tmp_path}/later/watcher.db"
-        known = listening_at(place)
-        place.configure(known)
+        known = with_a_store_to_come(place)
         async with standing_by(place, known, retry_seconds=0.02) as one:
             (event,) = await one.told("store.unusable")
             assert "the directory does not exist" in event["reason"]
             assert (await one.value(USABLE), await one.value(RELOADED)) == (0, 1)
             assert (await one.get("/-/ready")).status_code == httpx.codes.OK
-            (tmp_path / "later").mkdir()
+            (place.folder / "later").mkdir()
             await one.told("daemon.started")
             assert await one.value(USABLE) == 1
     assert names(place.events())[:3] == ["store.unusable", "store.recovered", "daemon.started"]
@@ -113,15 +119,13 @@ async def test_without_a_store_it_stands_by_until_there_is_one(tmp_path: Path):
 
 async def test_a_store_has_recovered_when_it_was_opened_and_not_when_the_configuration_goes_bad(tmp_path: Path):
     with placed(tmp_path) as place:
-        place.environ["WATCHER_STORAGE__URL"] = f"sqlite:///{tmp_path}/later/watcher.db"
-        known = listening_at(place)
-        place.configure(known)
+        known = with_a_store_to_come(place)
         async with standing_by(place, known, retry_seconds=0.02) as one:
             await one.told("store.unusable")
             place.configure(known | {"polling": {"freshnes": "2s"}})
             await one.told("config.rejected")
             assert (await one.value(USABLE), await one.value(RELOADED)) == (0, 0)
-            (tmp_path / "later").mkdir()
+            (place.folder / "later").mkdir()
             place.configure(known)
             await one.told("daemon.started")
     expected = ["store.unusable", "config.rejected", "store.recovered", "daemon.started"]

@@ -131,13 +131,19 @@ async def test_a_request_behind_another_has_its_time_too(office: Office, begun: 
     assert office.failures == []
 
 
-async def test_a_connection_between_two_requests_is_left_alone(office: Office):
-    async with listening(office.web(), request=0.05) as listener:
+async def test_between_two_requests_no_time_of_a_request_runs(office: Office):
+    async with listening(office.web()) as listener:
         reader, writer = await open_raw(listener.addresses[0])
-        for _ in range(2):
-            writer.write(READY)
-            assert await reader.readuntil(b"ready\n")
-            await asyncio.sleep(0.1)  # twice the time of a request
+        writer.write(READY)
+        await reader.readuntil(b"ready\n")
+        (protocol,) = listener._server.server_state.connections
+        assert isinstance(protocol, Protocol)
+        assert not protocol._request_timer.is_running
+        writer.write(b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        await reader.readuntil(b"}")
+        assert protocol._request_timer.is_running
+        writer.write(b"123456789")
+        await until(lambda: not protocol._request_timer.is_running)
         writer.close()
 
 

@@ -297,9 +297,14 @@ class _Timer:
         self._action = action
         self._handle: asyncio.TimerHandle | None = None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the time runs."""
+        return self._handle is not None
+
     def start(self) -> None:
         """Let the time run, if it does not already."""
-        if self._handle is None:
+        if not self.is_running:
             self._handle = self._loop.call_later(self._seconds, self._action)
 
     def stop(self) -> None:
