@@ -42,6 +42,7 @@ The core is layered too:
     departures     how fast operations leave a list
     asks           the questions that the planner may choose to ask
     rows           rows of lists as they were read before
+    clocks         what time it is, from two clocks that may both be wrong
     snapshot       what the listeners and the collector see
     observation    what one question brought back
     model          operations, stats, events

@@ -14,6 +14,7 @@ from typing import TypeAlias, assert_never
 from watcher.api import Client, Gate
 from watcher.core.asks import Ask, Discover, Fetch, Probe, Sweep
 from watcher.core.attempt import Attempt
+from watcher.core.clocks import UpstreamClock
 from watcher.core.condition import Condition, note
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation
 from watcher.core.observation import Missing, Observation, Page, Refused, Seen, Trouble, Unanswered
@@ -61,6 +62,7 @@ class AccountWatch:
         self._progress_tick: Micros = self._started.tick
         self._condition = condition or Condition()
         self._skew: Micros = 0
+        self._upstream_clock = UpstreamClock()
         self._patience = Patience(listener, now)
         self._ledger = Ledger(account, store, self._patience.heard)
         self._follower = Follower(account, following, ledger=self._ledger, listener=listener, now=now)
@@ -95,6 +97,7 @@ class AccountWatch:
         )
         for event in events:
             self._listener.condition_changed(self.account, event)
+        self._upstream_clock.note(attempt.timing)
         if attempt.timing.date is not None:
             # `Date` has whole seconds: half of one is the expected remainder.
             self._skew = attempt.timing.date + SECOND // 2 - attempt.timing.answered.at

@@ -1,0 +1,116 @@
+"""What time it is, from two clocks that may both be wrong: the machine's, and upstream's `Date`.
+
+Several machines answer for upstream, so one `Date` is one reading of one of them and proves nothing. Three readings
+over a minute that keep the same distance to our monotonic clock are a steady clock. A frozen or cached `Date` falls
+back against the monotonic clock and never becomes steady. A steady clock stays believed beside single answers that
+contradict it, until three answers in a row do.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from watcher.core.model import MINUTE, SECOND, Instant, Micros, Moment, Value
+from watcher.core.observation import Timing
+
+AGREE_WITHIN: Micros = 30 * SECOND
+"""Two clocks, or two readings of one, that differ by no more than this are taken for the same time."""
+
+STEADY_FOR: Micros = MINUTE
+STEADY_READINGS = 3
+"""So many readings over `STEADY_FOR` make a clock steady, and so many in a row that contradict it end that."""
+
+
+class ClockReading(Value, frozen=True, kw_only=True):
+    """The present by both clocks; `upstream_at` is None until an answer carried a `Date`."""
+
+    machine_at: Instant
+    upstream_at: Instant | None = None
+    is_steady: bool = False
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both clocks are known and show the same time within 30 s."""
+        return self.upstream_at is not None and abs(self.upstream_at - self.machine_at) <= AGREE_WITHIN
+
+    @property
+    def trusted_at(self) -> Instant | None:
+        """The present, where it may decide something: the earlier of two clocks that agree, else the steady one.
+
+        None where there is only one clock, or where two disagree and upstream's is not steady.
+        """
+        if self.upstream_at is None:
+            return None
+        if self.agrees:
+            return min(self.machine_at, self.upstream_at)
+        return self.upstream_at if self.is_steady else None
+
+    @property
+    def earliest_at(self) -> Instant:
+        """The present by the clock that is behind: for reading rather too far back than not far enough."""
+        return self.machine_at if self.upstream_at is None else min(self.machine_at, self.upstream_at)
+
+
+class _Run(msgspec.Struct):
+    """Consecutive readings at the same distance to the monotonic clock; the first one is the measure."""
+
+    offset: Micros
+    first_tick: Micros
+    last_tick: Micros
+    readings: int = 1
+
+    def fits(self, offset: Micros) -> bool:
+        return abs(offset - self.offset) <= AGREE_WITHIN
+
+    @property
+    def is_steady(self) -> bool:
+        return self.readings >= STEADY_READINGS and self.last_tick - self.first_tick >= STEADY_FOR
+
+
+class UpstreamClock:
+    """Upstream's clock as the answers of one account show it. Pure: the present moment comes with every call."""
+
+    def __init__(self) -> None:
+        self._steady: _Run | None = None
+        self._latest: _Run | None = None
+        self._contradictions = 0
+
+    def note(self, timing: Timing) -> None:
+        """Learn from one answer; one without a `Date` says nothing."""
+        if timing.date is None:
+            return
+        tick = timing.answered.tick
+        # `Date` has whole seconds, cut off: half of one is the expected remainder.
+        offset = timing.date + SECOND // 2 - tick
+        if self._steady is not None and self._steady.fits(offset):
+            self._contradictions = 0
+            self._latest = None
+            return
+        self._contradictions += 1
+        self._latest = _extended(self._latest, offset, tick)
+        if self._latest.is_steady:
+            self._steady, self._latest, self._contradictions = self._latest, None, 0
+
+    def read(self, now: Moment) -> ClockReading:
+        """The present by both clocks."""
+        run = self._steady if self._is_steady or self._latest is None else self._latest
+        return ClockReading(
+            machine_at=now.at,
+            upstream_at=None if run is None else now.tick + run.offset,
+            is_steady=self._is_steady,
+        )
+
+    @property
+    def _is_steady(self) -> bool:
+        return self._steady is not None and self._contradictions < STEADY_READINGS
+
+
+def _extended(run: _Run | None, offset: Micros, tick: Micros) -> _Run:
+    """The run with one more reading, or a new one where the reading does not fit."""
+    if run is None or not run.fits(offset):
+        return _Run(offset, tick, tick)
+    # Answers arrive in any order; a run never shrinks.
+    run.last_tick = max(run.last_tick, tick)
+    run.first_tick = min(run.first_tick, tick)
+    run.readings += 1
+    return run
