@@ -39,7 +39,7 @@ def run(capfd: pytest.CaptureFixture[str], interrupt: bool = False, **given: obj
                 out += capfd.readouterr().out
             if interrupt:
                 for address in addresses(out)[:2]:
-                    async with httpx.AsyncClient(trust_env=False, verify=False) as client:  # noqa: S501 -- plain HTTP
+                    async with httpx.AsyncClient(trust_env=False, verify=False) as client:
                         assert (await client.get(address)).status_code == httpx.codes.OK
                 signal.raise_signal(signal.SIGINT)
             return await showing
@@ -105,7 +105,7 @@ async def quiet() -> AsyncIterator[Running]:
 def caller(api: Running) -> httpx.AsyncClient:
     account = api.upstream.accounts[0]
     auth = httpx.BasicAuth(account.account_id, account.auth_token)
-    return httpx.AsyncClient(auth=auth, trust_env=False, verify=False)  # noqa: S501 -- plain HTTP
+    return httpx.AsyncClient(auth=auth, trust_env=False, verify=False)
 
 
 def test_the_app_goes_on_when_the_watcher_is_not_there_or_the_api_refuses():

@@ -326,7 +326,9 @@ def test_no_attempt_begins_during_a_hold_and_never_more_than_allowed_are_under_w
         upstream = Upstream(scenario, clock.now().at)
         account = scenario.accounts[0]
         gate = Gate(Governor(Share(per_second=50, concurrency=4), clock.now().tick), clock.now, random.Random(3).random)
-        async with httpx.AsyncClient(transport=SimulatedTransport(upstream, lambda: clock.now().at)) as http:
+        async with httpx.AsyncClient(
+            transport=SimulatedTransport(upstream, lambda: clock.now().at), verify=False
+        ) as http:
             client = Client(
                 http=http,
                 base_url=BASE_URL,

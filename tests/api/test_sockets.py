@@ -35,7 +35,10 @@ async def connected(
 ) -> AsyncIterator[Connected]:
     """A client of a simulated API with such faults and one operation."""
     text = f"operations: [{{id: {ONE}, created: -5s}}]\nfaults: [{', '.join(faults)}]"
-    async with serving(parse_scenario(text)) as api, httpx.AsyncClient(timeout=None, trust_env=False) as http:  # noqa: S113
+    async with (
+        serving(parse_scenario(text)) as api,
+        httpx.AsyncClient(timeout=None, trust_env=False, verify=False) as http,  # noqa: S113
+    ):
         clock = Clock()
         account = api.upstream.accounts[0]
         attempts: list[Attempt] = []

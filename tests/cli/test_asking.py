@@ -206,7 +206,7 @@ def test_list_filters_and_stops_at_its_limit(watcher: Command, office: Office):
 def test_list_answers_programs_with_the_json_of_the_api(watcher: Command, office: Office, admin: Listener):
     register(office, *range(5), team="blue")
     look(office, 2, "PROCESSING", total=10, sent=4)
-    answer = httpx.get(f"{admin.addresses[0]}/api/v1/operations", params={"limit": 3}, trust_env=False)
+    answer = httpx.get(f"{admin.addresses[0]}/api/v1/operations", params={"limit": 3}, trust_env=False, verify=False)
     assert watcher("list", "--json", "--limit", "3").out == answer.text + "\n"
 
 
@@ -285,7 +285,7 @@ def test_show_knows_every_stage(watcher: Command, office: Office):
 
 def test_show_answers_programs_with_the_json_of_the_api(watcher: Command, office: Office, admin: Listener):
     register(office, 1)
-    answer = httpx.get(f"{admin.addresses[0]}/api/v1/operations/{an_id(1)}", trust_env=False)
+    answer = httpx.get(f"{admin.addresses[0]}/api/v1/operations/{an_id(1)}", trust_env=False, verify=False)
     assert watcher("show", an_id(1), "--json").out == answer.text + "\n"
 
 

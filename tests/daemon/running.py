@@ -115,7 +115,7 @@ class Running:
         self.task = task
         self.web = self.admin = ""
         # Without verification no certificates are read, which takes longer than most tests.
-        self.client = httpx.AsyncClient(trust_env=False, timeout=WITHIN, verify=False)  # noqa: S501 -- plain HTTP
+        self.client = httpx.AsyncClient(trust_env=False, timeout=WITHIN, verify=False)
 
     async def until(self, holds: Callable[[], Any]) -> Any:
         """The first true value."""

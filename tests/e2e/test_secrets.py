@@ -154,7 +154,7 @@ def drive_pages(daemon: Daemon, those: Secrets) -> dict[str, bytes]:
         ("admin, host wrong", daemon.admin, {"headers": {"Host": "elsewhere"}}),
     ]
     for name, base, more in ways:
-        with httpx.Client(verify=False, trust_env=False, timeout=30) as client:  # noqa: S501 -- made for another name
+        with httpx.Client(verify=False, trust_env=False, timeout=30) as client:
             for page in PAGES:
                 answer = client.get(base + page, **more)
                 heard[f"{name}: {page}"] = str(answer.headers).encode() + answer.content

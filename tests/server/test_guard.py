@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.server.serving import AN_ID, Office, client_of, listening
+from tests.server.serving import AN_ID, Office, client_of, listening, plain_client
 from watcher.server.guard import is_allowed_host, is_same_origin
 
 OPERATIONS = "/api/v1/operations"
@@ -122,7 +122,7 @@ async def test_over_a_unix_socket_the_host_says_nothing(office: Office, tmp_path
     path = tmp_path / "admin.sock"
     async with (
         listening(office.admin(is_unix=True), f"unix:{path}"),
-        httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path)), base_url="http://any.example") as admin,
+        plain_client(transport=httpx.AsyncHTTPTransport(uds=str(path)), base_url="http://any.example") as admin,
     ):
         assert (await admin.post(OPERATIONS, json={"id": AN_ID})).status_code == 201
         assert (await admin.get("/", headers={"Origin": "http://evil.example"})).status_code == 403

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server.serving import Office, client_of, listening, until
+from tests.server.serving import Office, client_of, listening, plain_client, until
 from watcher.core.errors import OperatorError
 from watcher.server import Listener
 from watcher.server.sockets import let_go, on_one_port, tcp_sockets
@@ -44,7 +44,7 @@ def refusal(listen: str) -> str:
 
 
 async def test_without_a_host_all_addresses_of_both_families_answer(office: Office):
-    async with listening(office.web(), ":0") as listener, httpx.AsyncClient(trust_env=False) as client:
+    async with listening(office.web(), ":0") as listener, plain_client() as client:
         port = listener.addresses[0].rpartition(":")[2]
         assert tuple(listener.addresses) == (f"http://0.0.0.0:{port}", f"http://[::]:{port}")
         assert listener.url == f"http://localhost:{port}"
@@ -53,7 +53,7 @@ async def test_without_a_host_all_addresses_of_both_families_answer(office: Offi
 
 
 async def test_localhost_is_both_loopback_addresses(office: Office):
-    async with listening(office.web(), "localhost:0") as listener, httpx.AsyncClient(trust_env=False) as client:
+    async with listening(office.web(), "localhost:0") as listener, plain_client() as client:
         port = listener.addresses[0].rpartition(":")[2]
         assert tuple(listener.addresses) == (f"http://127.0.0.1:{port}", f"http://[::1]:{port}")
         for address in listener.addresses:
@@ -61,7 +61,7 @@ async def test_localhost_is_both_loopback_addresses(office: Office):
 
 
 async def test_one_address_is_only_that(office: Office):
-    async with listening(office.web(), "[::1]:0") as listener, httpx.AsyncClient(trust_env=False) as client:
+    async with listening(office.web(), "[::1]:0") as listener, plain_client() as client:
         (address,) = listener.addresses
         assert address.startswith("http://[::1]:")
         assert (await client.get(f"{address}/-/ready")).status_code == 200
@@ -104,7 +104,7 @@ async def test_a_unix_socket_is_for_user_and_group_and_leaves_with_the_listener(
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         assert (tuple(listener.addresses), listener.url) == ((f"unix:{path}",), f"unix:{path}")
         transport = httpx.AsyncHTTPTransport(uds=str(path))
-        async with httpx.AsyncClient(transport=transport, base_url="http://watcher") as client:
+        async with plain_client(transport=transport, base_url="http://watcher") as client:
             assert (await client.get("/-/ready")).status_code == 200
     assert not path.exists()
 
@@ -155,7 +155,7 @@ async def test_a_stop_lets_an_answer_under_way_end(office: Office):
         return b"whole\n", {}, None
 
     office.metrics = slow
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with plain_client() as client:
         async with listening(office.web()) as listener:
             request = asyncio.create_task(client.get(f"{listener.addresses[0]}/metrics"))
             await asked.wait()
@@ -172,7 +172,7 @@ async def test_a_stop_does_not_wait_for_what_never_ends(office: Office):
         await asyncio.Event().wait()
 
     office.metrics = endless
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with plain_client() as client:
         async with asyncio.timeout(2), listening(office.web(), grace=0) as listener:
             _, writer = await open_raw(listener.addresses[0])
             writer.write(b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
@@ -255,7 +255,7 @@ async def test_nonsense_after_the_answer_began_only_closes(office: Office):
 
 
 async def test_above_the_limit_of_connections_those_that_wait_longest_make_room(office: Office):
-    async with listening(office.web(), connections=4) as listener, httpx.AsyncClient(trust_env=False) as client:
+    async with listening(office.web(), connections=4) as listener, plain_client() as client:
         assert (await client.get(f"{listener.addresses[0]}/-/ready")).status_code == 200
         idle = [await open_raw(listener.addresses[0]) for _ in range(5)]
         reader, _ = idle[0]
@@ -279,7 +279,7 @@ async def test_where_all_connections_are_busy_clients_are_sent_away(office: Offi
         return b"whole\n", {}, None
 
     office.metrics = slow
-    async with listening(office.web(), connections=3) as listener, httpx.AsyncClient(trust_env=False) as client:
+    async with listening(office.web(), connections=3) as listener, plain_client() as client:
         busy = [asyncio.create_task(client.get(f"{listener.addresses[0]}/metrics")) for _ in range(2)]
         await until(lambda: len(asked) == 2)
         assert (await client.get(f"{listener.addresses[0]}/-/ready")).status_code == 503
@@ -289,7 +289,7 @@ async def test_where_all_connections_are_busy_clients_are_sent_away(office: Offi
 
 
 async def test_five_hundred_slow_connections_do_not_keep_a_scrape_away(office: Office):
-    async with listening(office.web(), connections=100) as listener, httpx.AsyncClient(trust_env=False) as client:
+    async with listening(office.web(), connections=100) as listener, plain_client() as client:
         slow = [await open_raw(listener.addresses[0]) for _ in range(500)]
         for _, writer in slow:
             writer.write(b"GET / HT")
@@ -340,7 +340,7 @@ async def test_a_hundred_slow_connections_do_not_delay_a_scrape(office: Office, 
                 writer.write(b"x" if begun else b"")
             await asyncio.sleep(0.5)
 
-    async with listening(office.web()) as listener, httpx.AsyncClient(trust_env=False) as client:
+    async with listening(office.web()) as listener, plain_client() as client:
         url = f"{listener.addresses[0]}/metrics"
         await scrape()
         # Other tests run beside this one, so the slower ones say nothing.

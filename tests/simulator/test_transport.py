@@ -21,6 +21,7 @@ def client_of(upstream: Upstream, clock: Callable[[], int] = lambda: START, **mo
     return httpx.AsyncClient(
         transport=SimulatedTransport(upstream, clock),
         base_url="https://comms.example/v1",
+        verify=False,
         auth=(account.account_id, account.auth_token),
         **more,
     )

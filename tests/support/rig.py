@@ -137,7 +137,7 @@ async def running(
     share = share or Share()
     gate = Gate(Governor(share, clock.now().tick), clock.now)
     heard = Heard()
-    http = httpx.AsyncClient(transport=SimulatedTransport(upstream, lambda: clock.now().at), timeout=None)  # noqa: S113 -- the client has its own
+    http = httpx.AsyncClient(transport=SimulatedTransport(upstream, lambda: clock.now().at), timeout=None, verify=False)  # noqa: S113 -- the client has its own
 
     def connect(hear: Callable[[Attempt], None]) -> Client:
         return Client(
