@@ -73,6 +73,7 @@ def test_a_file_over_a_mebibyte_is_refused(loader: Loader) -> None:
     assert loader.problems("#" * (1024 * 1024 + 1)) == ["config.yaml: is larger than 1 MiB"]
 
 
+@pytest.mark.unmeasured
 def test_aliases_cannot_make_a_small_file_a_huge_one(loader: Loader) -> None:
     ids = ", ".join(["comms_operation_01h9krwprkeee8fzqspvwy6nq8"] * 1000)
     bomb = f"accounts:\n- &a {{name: a, operations: [{ids}]}}\n" + "- *a\n" * 1000

@@ -23,7 +23,7 @@ from watcher.core.observation import Missing, Observation, Page, Record, Refused
 from watcher.core.planner import Planner, Promise
 from watcher.simulator.ids import make_id
 
-pytestmark = pytest.mark.usefixtures("untraced")
+pytestmark = pytest.mark.unmeasured
 
 HISTORIES, CHUNKS = 10_000, 16
 START = Moment(1_790_000_000 * SECOND, 1000 * SECOND)

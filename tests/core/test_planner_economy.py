@@ -11,7 +11,7 @@ from benchmarks.planner.policies import Polling, every
 from benchmarks.planner.tomorrow import Lone, Tomorrow
 from benchmarks.planner.world import World
 
-pytestmark = pytest.mark.usefixtures("untraced")
+pytestmark = pytest.mark.unmeasured
 
 
 def test_many_cost_less_than_a_request_each_and_are_known_in_time():

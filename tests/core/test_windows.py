@@ -106,6 +106,7 @@ def test_who_has_left_the_list_is_asked_for_by_its_id_unless_others_have_left_ne
     assert {one.id for one in looks[200:206]} <= {one.id for one in window.members}
 
 
+@pytest.mark.unmeasured
 def test_foreign_rows_make_windows_small_and_then_not_worth_it(account: Account):
     looks = account.put(100, NOW - HOUR, 30 * SECOND)
     assert len(account.best(looks[50]).members) == 100

@@ -69,6 +69,7 @@ operations = st.builds(
 crowds = st.lists(operations, max_size=5, unique_by=lambda operation: operation.id)
 
 
+@pytest.mark.unmeasured
 @unhurried
 @given(
     turns=st.lists(crowds, min_size=1, max_size=3),

@@ -71,6 +71,7 @@ async def test_however_large_a_head_is_the_client_reads_what_is_wrong(office: Of
     assert b"request line and headers may have 16384 bytes together" in answer
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("size", [LEAST_BYTES, 52, 1000, 100_000])
 async def test_a_body_in_chunks_is_a_body(office: Office, size: int):
     body = json.dumps([{"id": an_id(number)} for number in range(10_000)]).encode() + b" " * 3_000_000

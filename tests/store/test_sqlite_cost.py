@@ -7,6 +7,8 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, final, finish, finished, follow, prune_all, tell_all
 from watcher.core.model import DAY, MINUTE, Source
 from watcher.store import Change
@@ -37,6 +39,7 @@ async def test_operations_that_come_and_go_leave_the_file_as_it_was(path: Path) 
     assert max(sizes[20:]) <= 1.1 * max(sizes[10:20])
 
 
+@pytest.mark.unmeasured
 async def test_room_that_a_peak_took_is_given_back(path: Path) -> None:
     store = await SqliteStore.open(path)
     names = [f"{number:05}" for number in range(15_000)]

@@ -45,6 +45,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.unmeasured
 async def test_what_was_acknowledged_is_there_and_counters_equal_the_ends(path: Path) -> None:
     acknowledged = 0
     for turns in (1, 2, 7, 30, 90):

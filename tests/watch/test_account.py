@@ -140,6 +140,7 @@ def test_stats_that_move_after_the_end_are_corrected_and_counted_as_corrected() 
     run_virtually(main())
 
 
+@pytest.mark.unmeasured
 def test_a_thousand_operations_reach_their_end_through_every_kind_of_trouble() -> None:
     async def main() -> None:
         chance = random.Random(7)
@@ -395,6 +396,7 @@ def test_settling_goes_on_where_it_was_after_a_restart() -> None:
     run_virtually(main())
 
 
+@pytest.mark.unmeasured
 def test_too_small_a_share_makes_all_late_evenly_and_says_by_how_much() -> None:
     async def main() -> None:
         # Without lists, each must be asked for by its id.
@@ -465,6 +467,7 @@ def test_series_leave_a_hold_after_the_first_completed_scrape_of_the_final_stats
     run_virtually(main())
 
 
+@pytest.mark.unmeasured
 def test_series_leave_without_any_scrape_after_hold_at_most() -> None:
     async def main() -> None:
         scenario = scripted("created: 0s, completed: 10s, stats: {recipients: 5}")

@@ -43,6 +43,7 @@ TROUBLES = (
 )
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("trouble", ["", *TROUBLES, "all"], ids=lambda trouble: trouble.partition(",")[0] or "none")
 def test_a_campaign_is_followed_to_its_end_through_lists_that(trouble: str) -> None:
     kinds = TROUBLES if trouble == "all" else (trouble,) if trouble else ()
