@@ -104,6 +104,15 @@ faults: .venv-dev/.ready ## what can go wrong, with real processes and sockets, 
 soak: .venv-dev/.ready ## a month and a million operations in virtual time (SOAK_OPERATIONS for another number)
 	$(DEV_PY) -m pytest tests/soak -s $(SOAK_ARGS)
 
+# The long test of make e2e, which the gate leaves out.
+.PHONY: flat
+flat: .venv-dev/.ready ## memory and file stay flat over 200,000 operations (FLAT_OPERATIONS for another number)
+	$(DEV_PY) -m pytest tests/e2e/test_operating.py -k test_memory_and_file_stay_flat -s $(FLAT_ARGS)
+
+.PHONY: nightly
+nightly: .venv-dev/.ready ## faults, soak and flat memory in one go, with one verdict at the end
+	.ci/nightly
+
 .PHONY: bench
 bench: .venv-dev/.ready ## measure: CPU, memory, requests per operation
 	$(DEV_PY) -m benchmarks $(BENCH_ARGS)
