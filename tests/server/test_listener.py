@@ -19,6 +19,7 @@ import pytest
 from tests.server.serving import Office, client_of, listening, plain_client, until
 from watcher.core.errors import OperatorError
 from watcher.server import Listener
+from watcher.server.protocol import Protocol
 from watcher.server.sockets import let_go, on_one_port, tcp_sockets
 from watcher.server.sockets import listening as sockets_listening
 
@@ -355,6 +356,19 @@ async def test_a_hundred_slow_connections_do_not_delay_a_scrape(office: Office, 
         for _, writer in slow:
             writer.transport.abort()
     assert beside - alone < 0.1
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:0"])
+async def test_an_answer_never_waits_for_the_client_to_confirm_its_head(office: Office, listen: str):
+    async with listening(office.web(), listen) as listener:
+        _, writer = await open_raw(listener.addresses[0])
+        await until(lambda: listener.connections == 1)
+        (connection,) = listener._server.server_state.connections
+        assert isinstance(connection, Protocol)
+        sock = connection.transport.get_extra_info("socket")
+        # Otherwise the system holds the body back until the head is confirmed, which takes clients 40 ms.
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        writer.close()
 
 
 def test_a_family_that_the_machine_does_not_have_is_left_out():
