@@ -75,7 +75,7 @@ class Telling:
         entries = [Entry(account="main", id=name, source=Source.API, labels={"n": name}) for name in names]
         await self.store.register(entries, 0)
         self.teller.wake()
-        return [f"main:{name}:1" for name in names]
+        return [(await self.store.history("main", name))[0].event_id for name in names]
 
     async def stopped(self, task: asyncio.Task[None]) -> None:
         self.teller.stop()
@@ -125,7 +125,7 @@ def test_a_line_says_what_happened_to_whom():
         "account": "main",
         "operation_id": "a",
         "labels": {"n": "a"},
-        "event_id": "main:a:1",
+        "event_id": line["event_id"],
         "seq": 1,
         "occurred_at": "1970-01-01T00:00:00.000Z",
         "replayed": False,

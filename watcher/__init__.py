@@ -17,6 +17,7 @@ The core decides, the shell does, the store compares. The map of the package; ea
     logs           lines on standard output
     config         YAML and environment to frozen settings
     clock          wall time and a clock that never jumps
+    event_ids      ids of events, never the same twice
     core           values in, values out; no clock, chance, network, file or log
 
 The core is layered too:

@@ -228,6 +228,7 @@ def told_wrongly(folder: Path) -> list[str]:
     told: dict[str, dict[str, Any]] = {}
     found = []
     newest: Counter[str] = Counter()
+    numbers: dict[tuple[str, int], str] = {}
     for line in (folder / "stdout.jsonl").read_bytes().split(b"\n"):
         try:
             event = json.loads(line)
@@ -237,6 +238,8 @@ def told_wrongly(folder: Path) -> list[str]:
         bare = {key: value for key, value in event.items() if key not in ("timestamp", "replayed")}
         if told.setdefault(event["event_id"], bare) != bare:
             found.append(f"two events with the id {event['event_id']}: {bare} and {told[event['event_id']]}")
+        elif numbers.setdefault((one, event["seq"]), event["event_id"]) != event["event_id"]:
+            found.append(f"{one}: event {event['seq']} was told under two ids")
         elif event["seq"] > newest[one] + 1:
             found.append(f"{one}: event {event['seq']} was told before event {newest[one] + 1}")
         newest[one] = max(newest[one], event["seq"])

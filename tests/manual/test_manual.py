@@ -6,8 +6,10 @@ import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -254,7 +256,9 @@ def test_an_example_of_an_event_is_a_line_of_the_log(line: str):
     own = [key for key in fields_of(event) if key != "event"]  # type: ignore[arg-type]  # one of the union
     assert list(shown) == first + OF_EVERY_OPERATION + own
     assert shown["level"] == level_of(event)  # type: ignore[arg-type]  # as above
-    assert shown["event_id"] == f"{shown['account']}:{shown['operation_id']}:{shown['seq']}"
+    event_id = UUID(shown["event_id"])
+    assert (event_id.version, str(event_id)) == (7, shown["event_id"])
+    assert (event_id.int >> 80) * 1000 == round(datetime.fromisoformat(shown["occurred_at"]).timestamp() * 1000) * 1000
 
 
 # ── exit codes, anomalies ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
+from tests.support.event_ids import numbered
 from watcher.core.model import SECOND, Moment, Operation, Source, Stats, Status
 from watcher.core.snapshot import AccountSnapshot, NextLook
 from watcher.intake import Intake
@@ -44,7 +45,7 @@ class Office:
 
     def __init__(self, *accounts: str, store: MemoryStore | None = None) -> None:
         self.accounts = list(accounts or ("main",))
-        self.store = store or MemoryStore()
+        self.store = store or MemoryStore(numbered())
         self.snapshots: Sequence[AccountSnapshot] = ()
         self.exposition: bytes = b"up 1\n"
         self.exposition_headers: Mapping[str, str] = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}

@@ -15,6 +15,7 @@ from tests.server.serving import (
     an_id,
     client_of,
 )
+from tests.support.event_ids import foretold
 from watcher.core.errors import StoreUnusable
 from watcher.core.model import SECOND, Failing, Finished, Outcome, Stats, Status
 from watcher.core.settings import Account
@@ -279,21 +280,21 @@ async def test_one_operation_comes_with_its_history_and_its_next_look(office: Of
     assert operation["history"] == [
         {
             "event": "operation.tracked",
-            "event_id": f"main:{AN_ID}:1",
+            "event_id": foretold(NOW.at, 1),
             "seq": 1,
             "occurred_at": "2027-01-15T08:00:00.000Z",
             "source": "api",
         },
         {
             "event": "operation.failing",
-            "event_id": f"main:{AN_ID}:2",
+            "event_id": foretold(NOW.at, 2),
             "seq": 2,
             "occurred_at": "2027-01-15T08:00:00.000Z",
             "stats": {"sent": 1, "failed": 2},
         },
         {
             "event": "operation.finished",
-            "event_id": f"main:{AN_ID}:3",
+            "event_id": foretold(NOW.at, 3),
             "seq": 3,
             "occurred_at": "2027-01-15T08:00:00.000Z",
             "outcome": "completed",

@@ -42,7 +42,6 @@ async def test_an_unknown_id_is_new_and_told(store: Store) -> None:
     (event,) = await store.history(ACCOUNT, ID)
     assert event.event == Tracked(source=Source.CONFIG)
     assert (event.position, event.seq, event.occurred_at, event.labels) == (1, 1, NOW, {"a": "1"})
-    assert event.event_id == f"{ACCOUNT}:{ID}:1"
 
 
 async def test_a_hint_of_creation_is_not_taken_for_upstreams_word(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, final, finish, follow, operation, prune_all, tell_all
 from watcher.core.model import DAY, TOMBSTONE_LIFE, Outcome, Source, Status
@@ -146,6 +147,28 @@ async def test_a_tombstone_stays_as_long_as_events_so_that_no_event_id_is_given_
     assert await store.outcome_of(ACCOUNT, ID) is Outcome.COMPLETED
     await prune_all(store, keep_since=NOW + DAY + 1)
     assert await store.outcome_of(ACCOUNT, ID) is None
+
+
+async def test_an_event_keeps_its_id_however_often_it_is_read(store: Store) -> None:
+    await follow(store, ID, OTHER)
+    await finish(store)
+    await store.withdraw(ACCOUNT, OTHER, NOW + 20, Source.API)
+    read = [[event.event_id for event in await store.untold(0, 9)] for _ in range(2)]
+    assert read[0] == read[1]
+    assert len(set(read[0])) == 4
+    assert [UUID(event_id).version for event_id in read[0]] == [7] * 4
+    histories = [*await store.history(ACCOUNT, ID), *await store.history(ACCOUNT, OTHER)]
+    assert {event.event_id for event in histories} == set(read[0])
+
+
+async def test_an_event_id_is_never_used_again_though_the_sequence_begins_anew(store: Store) -> None:
+    await follow(store)
+    await finish(store)
+    before = await store.history(ACCOUNT, ID)
+    assert await _result_after_all_has_left(store, NOW + 99 * DAY) is Result.NEW
+    again = await store.history(ACCOUNT, ID)
+    assert [event.seq for event in again] == [before[0].seq]
+    assert not {event.event_id for event in again} & {event.event_id for event in before}
 
 
 async def test_outcomes_outlive_details(store: Store) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from uuid import RFC_4122, UUID
 
 import pytest
 
 from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, follow
 from watcher.core.errors import StoreRefused, StoreUnusable
 from watcher.core.model import Outcome
-from watcher.store import Result
+from watcher.store import Result, StoredEvent
 from watcher.store.sqlite import SqliteStore
 from watcher.store.sqlite.migrations import released
 
@@ -64,6 +66,31 @@ async def test_an_upgraded_store_has_the_schema_of_a_fresh_one(dump: Path, path:
         await (await SqliteStore.open(name)).close()
     assert schema(path) == schema(fresh)
     assert version(path) == version(fresh) == len(released())
+
+
+async def test_an_event_of_version_1_gets_its_id_once(path: Path) -> None:
+    restore(OLD[0], path)
+    seen: list[Sequence[StoredEvent]] = []
+    for _ in range(2):
+        store = await SqliteStore.open(path)
+        seen.append(await store.history(ACCOUNT, ID))
+        assert await store.untold(0, 9) == seen[-1][1:]
+        await store.close()
+    assert seen[0] == seen[1]
+    assert len({event.event_id for event in seen[0]}) == 2
+    for event in seen[0]:
+        event_id = UUID(event.event_id)
+        assert (event_id.version, event_id.variant, str(event_id)) == (7, RFC_4122, event.event_id)
+        assert event_id.int >> 80 == event.occurred_at // 1000
+
+
+async def test_positions_go_on_after_an_upgrade_though_all_events_had_left(path: Path) -> None:
+    restore(OLD[0], path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("DELETE FROM events")
+    store = await SqliteStore.open(path)
+    assert await store.last_position() == 4
+    await store.close()
 
 
 async def test_a_further_step_is_taken_once(path: Path) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from watcher.event_ids import new_event_id
 from watcher.store.sqlite import SqliteStore
 from watcher.store.sqlite.database import Database
 from watcher.store.sqlite.migrations import released
@@ -32,7 +33,7 @@ class InlineExecutor(ThreadPoolExecutor):
 
 async def open_inline(path: Path) -> SqliteStore:
     """The store in the file, ready for virtual time."""
-    store = SqliteStore(Database(path, steps=released(), patience=PATIENCE))
+    store = SqliteStore(Database(path, steps=released(), patience=PATIENCE), new_event_id)
     store._thread = InlineExecutor()
     await store._do(store._database.open)
     return store

@@ -8,7 +8,7 @@ between the loop's look and its write wins. Every method either takes effect who
     StoreRefused    not ours to use: from a newer version, of another account, held by another daemon
 
 `sqlite` is for the daemon, `memory` for tests, `wait` and whatever needs no durability; both pass the same contract
-tests.
+tests. Both are handed the source of event ids (`watcher.event_ids`).
 """
 
 from __future__ import annotations
@@ -68,20 +68,20 @@ class Change(Value, frozen=True, kw_only=True):
 
 
 class StoredEvent(Value, frozen=True, kw_only=True):
-    """An event as it was committed: `position` orders all events, `seq` those of one operation (from 1)."""
+    """An event as it was committed: `position` orders all events, `seq` those of one operation (from 1).
+
+    `event_id` is stored with it: the same however often it is published, and never that of another event. Positions and
+    `seq` can come again: after a backup was restored, or when an id is registered long after its end.
+    """
 
     position: int
+    event_id: str
     account: str
     operation_id: str
     seq: int
     occurred_at: Instant
     labels: Mapping[str, str]
     event: OperationEvent
-
-    @property
-    def event_id(self) -> str:
-        """The same however often it is told."""
-        return f"{self.account}:{self.operation_id}:{self.seq}"
 
 
 class Loaded(Value, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from watcher.core.model import (
     Value,
 )
 from watcher.core.totals import added_up
+from watcher.event_ids import EventIds, new_event_id
 from watcher.store import (
     Change,
     Entry,
@@ -80,7 +81,8 @@ class _Account(Value, frozen=True, kw_only=True):
 class MemoryStore:
     """The `Store` in dictionaries."""
 
-    def __init__(self) -> None:
+    def __init__(self, event_ids: EventIds = new_event_id) -> None:
+        self._event_ids = event_ids
         self._accounts: dict[str, _Account] = {}
         self._rows: dict[_Key, _Row] = {}
         self._done = _Calendar()
@@ -314,6 +316,7 @@ class MemoryStore:
         self._position += 1
         stored = StoredEvent(
             position=self._position,
+            event_id=self._event_ids(occurred_at),
             account=operation.account,
             operation_id=operation.id,
             seq=row.seq + 1,

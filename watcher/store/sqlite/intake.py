@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping, Sequence
 
-    from watcher.store.sqlite.rows import EventRow
+    from watcher.event_ids import EventIds
+    from watcher.store.sqlite.rows import NewEventRow
 
 
 def bind(connection: sqlite3.Connection, accounts: Mapping[str, str]) -> None:
@@ -63,7 +64,9 @@ def intake(connection: sqlite3.Connection, account: str, since: int) -> Intake:
     )
 
 
-def register(connection: sqlite3.Connection, entries: Sequence[Entry], now: Instant) -> Sequence[Registration]:
+def register(
+    connection: sqlite3.Connection, entries: Sequence[Entry], now: Instant, event_ids: EventIds
+) -> Sequence[Registration]:
     """Take the entries in, in order."""
     by_account: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -80,11 +83,19 @@ def register(connection: sqlite3.Connection, entries: Sequence[Entry], now: Inst
         registrations.append(desk.take(entry, position + 1))
         position += registrations[-1].result is Result.NEW
     for account, desk in desks.items():
-        desk.write(connection, account)
+        desk.write(connection, account, event_ids)
     return tuple(registrations)
 
 
-def withdraw(connection: sqlite3.Connection, account: str, operation_id: str, *, now: Instant, source: Source) -> bool:
+def withdraw(
+    connection: sqlite3.Connection,
+    account: str,
+    operation_id: str,
+    *,
+    now: Instant,
+    source: Source,
+    event_ids: EventIds,
+) -> bool:
     """Mark the row as untracked, with its event and tombstone."""
     standing = standings(connection, account, [operation_id]).get(operation_id)
     if standing is None or standing.untracked_at is not None:
@@ -99,7 +110,7 @@ def withdraw(connection: sqlite3.Connection, account: str, operation_id: str, *,
         (now, revision, gone.seq, gone.position, account, operation_id),
     )
     event = event_text(Untracked(source=source))
-    outbox.append(connection, [(position, account, operation_id, gone.seq, now, gone.labels, event)])
+    outbox.append(connection, [(position, account, operation_id, gone.seq, now, gone.labels, event)], event_ids)
     bury(connection, account, {operation_id: gone.trace})
     return True
 
@@ -136,7 +147,7 @@ class _Desk:
         outcome = trace.outcome if trace is not None and result is Result.FINISHED else None
         return Registration(account=entry.account, id=entry.id, result=result, outcome=outcome)
 
-    def write(self, connection: sqlite3.Connection, account: str) -> None:
+    def write(self, connection: sqlite3.Connection, account: str, event_ids: EventIds) -> None:
         """Write what is new and what changed; nothing where neither is."""
         if not self._fresh and not self._relabelled:
             return
@@ -161,9 +172,8 @@ class _Desk:
                 for operation_id in self._relabelled - self._fresh.keys()
             ],
         )
-        outbox.append(
-            connection, [self._event(account, operation_id, fresh) for operation_id, fresh in self._fresh.items()]
-        )
+        events = [self._event(account, operation_id, fresh) for operation_id, fresh in self._fresh.items()]
+        outbox.append(connection, events, event_ids)
 
     def _take_in(self, entry: Entry, trace: Trace, position: int) -> None:
         hint = first_known(entry.created_at, trace.created_at)
@@ -194,7 +204,7 @@ class _Desk:
             fresh.position,
         )
 
-    def _event(self, account: str, operation_id: str, fresh: _Fresh) -> EventRow:
+    def _event(self, account: str, operation_id: str, fresh: _Fresh) -> NewEventRow:
         event = event_text(Tracked(source=fresh.entry.source))
         return fresh.position, account, operation_id, fresh.seq, self._now, fresh.labels, event
 

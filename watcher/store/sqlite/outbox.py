@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from watcher.store.sqlite.rows import EVENT, event_of
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from watcher.core.model import Instant
+    from watcher.event_ids import EventIds
     from watcher.store import StoredEvent
-    from watcher.store.sqlite.rows import EventRow
+    from watcher.store.sqlite.rows import NewEventRow
+
+_OCCURRED_AT: Final = 4
+"""The column of `NewEventRow`."""
 
 
-def append(connection: sqlite3.Connection, rows: Sequence[EventRow]) -> None:
-    """Write events at the positions they were given, counted on from `last_position` in the same transaction."""
+def append(connection: sqlite3.Connection, rows: Iterable[NewEventRow], event_ids: EventIds) -> None:
+    """Write events, each with an id of its own.
+
+    They keep the positions they were given, counted on from `last_position` in the same transaction.
+    """
     connection.executemany(
         """
-        INSERT INTO events (position, account, operation_id, seq, occurred_at, labels, event)
-        VALUES (?, ?, ?, ?, ?, ?, ?)
+        INSERT INTO events (position, account, operation_id, seq, occurred_at, labels, event, event_id)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?)
         """,
-        rows,
+        [(*row, event_ids(row[_OCCURRED_AT])) for row in rows],
     )
 
 

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from watcher.core.model import Instant, Operation, OperationEvent
+    from watcher.event_ids import EventIds
     from watcher.store import Change, Totals
     from watcher.store.rules import Trace
-    from watcher.store.sqlite.rows import EventRow
+    from watcher.store.sqlite.rows import NewEventRow
 
 
 def load(connection: sqlite3.Connection, account: str, final_since: Instant) -> Loaded:
@@ -55,7 +56,12 @@ def totals(connection: sqlite3.Connection, account: str) -> Totals:
 
 
 def commit(
-    connection: sqlite3.Connection, account: str, changes: Sequence[Change], *, cursor: Instant | None
+    connection: sqlite3.Connection,
+    account: str,
+    changes: Sequence[Change],
+    *,
+    cursor: Instant | None,
+    event_ids: EventIds,
 ) -> frozenset[str]:
     """Write what of the changes still applies; the ids of those."""
     if cursor is not None:
@@ -68,7 +74,7 @@ def commit(
     rows = standings(connection, account, (change.operation.id for change in changes))
     batch = _Batch(account, rows, outbox.last_position(connection))
     applied = frozenset(change.operation.id for change in changes if batch.take(change))
-    batch.write(connection)
+    batch.write(connection, event_ids)
     return applied
 
 
@@ -81,7 +87,7 @@ class _Batch:
         self._position = position
         self._states: dict[str, Operation] = {}
         self._scrapes: dict[str, Instant] = {}
-        self._events: list[EventRow] = []
+        self._events: list[NewEventRow] = []
         self._stones: dict[str, Trace] = {}
         self._increments: dict[tuple[str, ...], float] = {}
 
@@ -100,7 +106,7 @@ class _Batch:
             self._scrapes[operation.id] = operation.scraped_at
         return reach is not Reach.NOTHING
 
-    def write(self, connection: sqlite3.Connection) -> None:
+    def write(self, connection: sqlite3.Connection, event_ids: EventIds) -> None:
         """Write everything that was taken."""
         connection.executemany(
             """
@@ -114,7 +120,7 @@ class _Batch:
             "UPDATE operations SET scraped_at = ? WHERE account = ? AND id = ?",
             [(scraped_at, self._account, operation_id) for operation_id, scraped_at in self._scrapes.items()],
         )
-        outbox.append(connection, self._events)
+        outbox.append(connection, self._events, event_ids)
         bury(connection, self._account, self._stones)
         connection.executemany(
             """

@@ -27,12 +27,14 @@ OPERATION = """
 """The columns that `operation_of` expects; to be followed by WHERE."""
 
 EVENT = """
-    SELECT position, account, operation_id, seq, occurred_at, labels, event
+    SELECT position, event_id, account, operation_id, seq, occurred_at, labels, event
     FROM events """
 """The columns that `event_of` expects; to be followed by WHERE."""
 
 OperationRow: TypeAlias = tuple[str, str, str, int, str, str, int | None, int | None, int | None, str, int | None]
-EventRow: TypeAlias = tuple[int, str, str, int, int, str, str]
+EventRow: TypeAlias = tuple[int, str, str, str, int, int, str, str]
+NewEventRow: TypeAlias = tuple[int, str, str, int, int, str, str]
+"""An event that has no id yet: position, account, operation_id, seq, occurred_at, labels, event."""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -147,10 +149,11 @@ def event_text(event: OperationEvent) -> str:
 
 def event_of(row: EventRow) -> StoredEvent:
     """The event in a row of `EVENT`."""
-    position, account, operation_id, seq, occurred_at, labels, text = row
+    position, event_id, account, operation_id, seq, occurred_at, labels, text = row
     try:
         return StoredEvent(
             position=position,
+            event_id=event_id,
             account=account,
             operation_id=operation_id,
             seq=seq,

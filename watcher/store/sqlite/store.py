@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from watcher.core.errors import StoreUnusable
+from watcher.event_ids import EventIds, new_event_id
 from watcher.store.sqlite import intake, outbox, progress, pruning, reading
 from watcher.store.sqlite.database import Database
 from watcher.store.sqlite.migrations import released
@@ -34,20 +35,28 @@ PATIENCE = timedelta(seconds=5)
 class SqliteStore:
     """The `Store` in a file, for one process at a time."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, event_ids: EventIds) -> None:
         self._database = database
+        self._event_ids = event_ids
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._closed: Future[None] | None = None
 
     @classmethod
     async def open(
-        cls, path: Path, *, patience: timedelta = PATIENCE, steps: Sequence[str] | None = None
+        cls,
+        path: Path,
+        *,
+        patience: timedelta = PATIENCE,
+        steps: Sequence[str] | None = None,
+        event_ids: EventIds = new_event_id,
     ) -> SqliteStore:
-        """The store in the file, made or brought up to date where needed; `steps` are the schema's migrations.
+        """The store in the file, made or brought up to date where needed.
+
+        `steps` are the schema's migrations, `event_ids` makes an id for each event.
 
         Raises StoreRefused where the file is not ours to use, StoreUnusable where it cannot be used now.
         """
-        store = cls(Database(path, steps=released() if steps is None else steps, patience=patience))
+        store = cls(Database(path, steps=released() if steps is None else steps, patience=patience), event_ids)
         try:
             await store._do(store._database.open)
         except BaseException:
@@ -65,12 +74,19 @@ class SqliteStore:
 
     async def register(self, entries: Sequence[Entry], now: Instant) -> Sequence[Registration]:
         """See `Store`."""
-        return await self._write(partial(intake.register, entries=entries, now=now))
+        return await self._write(partial(intake.register, entries=entries, now=now, event_ids=self._event_ids))
 
     async def withdraw(self, account: str, operation_id: str, now: Instant, source: Source) -> bool:
         """See `Store`."""
         return await self._write(
-            partial(intake.withdraw, account=account, operation_id=operation_id, now=now, source=source)
+            partial(
+                intake.withdraw,
+                account=account,
+                operation_id=operation_id,
+                now=now,
+                source=source,
+                event_ids=self._event_ids,
+            )
         )
 
     async def intake(self, account: str, since: int) -> Intake:
@@ -79,7 +95,9 @@ class SqliteStore:
 
     async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> frozenset[str]:
         """See `Store`."""
-        return await self._write(partial(progress.commit, account=account, changes=changes, cursor=cursor))
+        return await self._write(
+            partial(progress.commit, account=account, changes=changes, cursor=cursor, event_ids=self._event_ids)
+        )
 
     async def totals(self, account: str) -> Totals:
         """See `Store`."""
