@@ -396,7 +396,6 @@ def test_settling_goes_on_where_it_was_after_a_restart() -> None:
     run_virtually(main())
 
 
-@pytest.mark.unmeasured
 def test_too_small_a_share_makes_all_late_evenly_and_says_by_how_much() -> None:
     async def main() -> None:
         # Without lists, each must be asked for by its id.
