@@ -106,10 +106,10 @@ async def test_a_store_that_takes_no_registration_is_heard_of_and_so_is_that_it_
     class Filling(MemoryStore):
         trouble: StoreUnusable | None = full
 
-        async def register(self, entries: Any, now: int) -> Any:
+        async def register(self, entries: Any, now: int, **more: Any) -> Any:
             if self.trouble is not None:
                 raise self.trouble
-            return await super().register(entries, now)
+            return await super().register(entries, now, **more)
 
     store = Filling()
     intake = Intake(store, lambda: ["main"], lambda _: None, lambda: NOW, store_trouble=heard.append)
@@ -125,7 +125,7 @@ async def test_the_creation_that_the_id_tells_of_is_kept(desk: Desk):
     register = desk.store.register
 
     class Listening(MemoryStore):
-        async def register(self, entries: Any, now: int) -> Any:
+        async def register(self, entries: Any, now: int, **more: Any) -> Any:
             seen.extend(entries)
             return await register(entries, now)
 
@@ -293,6 +293,21 @@ async def test_the_configuration_does_not_bring_back_what_was_untracked_but_the_
     assert registration.result is Result.PASSED_OVER
     assert desk.woken == []
     assert await desk.take({"id": AN_ID}) == [("main", "new")]
+
+
+async def test_what_the_configuration_names_is_remembered_and_what_others_register_is_not(desk: Desk):
+    named: list[Any] = []
+
+    class Listening(MemoryStore):
+        async def register(self, entries: Any, now: int, **more: Any) -> Any:
+            named.append((sorted(entry.id for entry in entries), *more["configured"]))
+            return await super().register(entries, now, **more)
+
+    intake = Intake(Listening(), lambda: ["main"], desk.woken.append, lambda: NOW)
+    await intake.from_configuration([Account(name="main", operations=(AN_ID,)), Account(name="idle")])
+    await intake.register([Handed(id=ANOTHER_ID)], Source.API)
+    await intake.register([Handed(id=ANOTHER_ID)], Source.DISCOVERY)
+    assert named == [([AN_ID], "main", "idle"), ([ANOTHER_ID],), ([ANOTHER_ID],)]
 
 
 async def test_withdrawing_ends_the_following_and_wakes_the_loop(desk: Desk):

@@ -195,7 +195,9 @@ class Intake:
             if source is not Source.CONFIG:
                 await self._refuse_conflicts(entries, accounts)
             try:
-                registrations = await self._store.register(entries, now)
+                registrations = await self._store.register(
+                    entries, now, configured=accounts if source is Source.CONFIG else ()
+                )
             except StoreUnusable as exc:
                 self._store_trouble(exc)
                 raise

@@ -364,7 +364,7 @@ async def test_a_deleted_operation_is_gone_until_it_is_posted_again(office: Offi
 
 async def test_while_the_store_is_unusable_clients_are_asked_to_come_again():
     class Full(MemoryStore):
-        async def register(self, *_: Any) -> Any:
+        async def register(self, *_: Any, **__: Any) -> Any:
             raise StoreUnusable("disk full at /var/lib/watcher.db")
 
         async def page(self, **_: Any) -> Any:

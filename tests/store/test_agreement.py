@@ -70,6 +70,10 @@ class Agreement(RuleBasedStateMachine):
     def registers(self, given: list[Entry]) -> None:
         self.both("register", given, self.now)
 
+    @rule(given=st.lists(entries, max_size=3), configured=st.sets(accounts).map(sorted))
+    def configures(self, given: list[Entry], configured: list[str]) -> None:
+        self.both("register", given, self.now, configured=configured)
+
     @rule(account=accounts, name=ids, source=st.sampled_from(Source))
     def withdraws(self, account: str, name: str, source: Source) -> None:
         self.both("withdraw", account, name, self.now, source)

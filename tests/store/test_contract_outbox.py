@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from uuid import UUID
+
+import pytest
 
 from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, final, finish, follow, operation, prune_all, tell_all
 from watcher.core.model import DAY, TOMBSTONE_LIFE, Outcome, Source, Status
 from watcher.store import Change, Result, Store
+from watcher.store.sqlite import SqliteStore
 
 
 def positions(events) -> list[int]:
@@ -113,39 +117,111 @@ async def _result_after_all_has_left(store: Store, now: int) -> Result:
     return answer.result
 
 
-async def test_a_tombstone_stays_until_eight_days_after_creation(store: Store) -> None:
+@pytest.mark.parametrize("created_at", [None, NOW - DAY, 0], ids=["unknown", "a day before", "in 1970"])
+async def test_a_tombstone_stays_until_eight_days_after_the_end_whatever_creation_was_shown(
+    store: Store, created_at: int | None
+) -> None:
     await follow(store, created_at=NOW - 5)
-    await finish(store, created_at=NOW - DAY)
-    assert await _result_after_all_has_left(store, NOW - DAY + TOMBSTONE_LIFE) is Result.FINISHED
-    assert await _result_after_all_has_left(store, NOW - DAY + TOMBSTONE_LIFE + 1) is Result.NEW
+    await finish(store, at=NOW + 10, created_at=created_at)
+    assert await _result_after_all_has_left(store, NOW + 10 + TOMBSTONE_LIFE) is Result.FINISHED
+    assert await _result_after_all_has_left(store, NOW + 10 + TOMBSTONE_LIFE + 1) is Result.NEW
 
 
-async def test_a_tombstone_goes_by_the_hint_where_upstream_did_not_say(store: Store) -> None:
-    await follow(store, created_at=NOW - 5)
+async def test_a_tombstone_of_what_was_untracked_stays_until_eight_days_after_that(store: Store) -> None:
+    await follow(store, created_at=NOW - DAY)
     await store.withdraw(ACCOUNT, ID, NOW + 10, Source.API)
     await tell_all(store)
-    await prune_all(store, now=NOW - 5 + TOMBSTONE_LIFE, keep_since=NOW + DAY)
+    await prune_all(store, now=NOW + 10 + TOMBSTONE_LIFE, keep_since=NOW + DAY)
     (answer,) = await store.register([entry(source=Source.CONFIG)], NOW)
     assert answer.result is Result.PASSED_OVER
-    assert await _result_after_all_has_left(store, NOW - 5 + TOMBSTONE_LIFE + 1) is Result.NEW
+    assert await _result_after_all_has_left(store, NOW + 10 + TOMBSTONE_LIFE + 1) is Result.NEW
 
 
-async def test_a_tombstone_goes_by_its_registration_where_nothing_else_is_known(store: Store) -> None:
-    await follow(store)
+async def test_a_tombstone_stays_until_eight_days_after_a_creation_that_our_clock_was_behind_of(store: Store) -> None:
+    await follow(store, created_at=NOW + DAY)
     await finish(store)
+    assert await _result_after_all_has_left(store, NOW + DAY + TOMBSTONE_LIFE) is Result.FINISHED
+    assert await _result_after_all_has_left(store, NOW + DAY + TOMBSTONE_LIFE + 1) is Result.NEW
+
+
+async def test_a_tombstone_stays_eight_days_after_a_registration_that_the_clock_was_set_back_from(store: Store) -> None:
+    await follow(store)
+    await finish(store, at=NOW - 99 * DAY)
     assert await _result_after_all_has_left(store, NOW + TOMBSTONE_LIFE) is Result.FINISHED
-    assert await _result_after_all_has_left(store, NOW + TOMBSTONE_LIFE + 1) is Result.NEW
 
 
-async def test_a_tombstone_stays_as_long_as_events_so_that_no_event_id_is_given_twice(store: Store) -> None:
+async def test_a_creation_far_ahead_keeps_no_tombstone_for_ever(store: Store) -> None:
+    await follow(store)
+    await finish(store, created_at=NOW + 999 * DAY)
+    assert await _result_after_all_has_left(store, NOW + 10 + TOMBSTONE_LIFE) is Result.FINISHED
+    assert await _result_after_all_has_left(store, NOW + 10 + TOMBSTONE_LIFE + 1) is Result.NEW
+
+
+async def _named(store: Store, *ids: str, account: str = ACCOUNT, now: int = NOW) -> list[Result]:
+    entries = [entry(account=account, id=name, source=Source.CONFIG) for name in ids]
+    return [answer.result for answer in await store.register(entries, now, configured=[account])]
+
+
+async def test_a_tombstone_stays_as_long_as_the_configuration_names_its_id(store: Store) -> None:
+    await _named(store, ID, OTHER)
+    await finish(store)
+    await store.withdraw(ACCOUNT, OTHER, NOW, Source.API)
+    for day in (9, 99, 999):
+        await tell_all(store)
+        await prune_all(store, now=NOW + day * DAY, keep_since=NOW + day * DAY)
+        assert await store.find(ID) == ()
+        assert await _named(store, ID, OTHER, now=NOW + day * DAY) == [Result.FINISHED, Result.PASSED_OVER]
+    assert await _named(store, OTHER, now=NOW + 999 * DAY) == [Result.PASSED_OVER]
+    await prune_all(store, now=NOW + 999 * DAY, keep_since=NOW + 999 * DAY)
+    assert await store.outcome_of(ACCOUNT, ID) is None
+    assert await _named(store, OTHER, now=NOW + 999 * DAY) == [Result.PASSED_OVER]
+
+
+async def test_what_the_configuration_names_is_remembered_over_a_restart(path: Path) -> None:
+    before = await SqliteStore.open(path)
+    await _named(before, ID)
+    await finish(before)
+    await tell_all(before)
+    await before.close()
+    store = await SqliteStore.open(path)
+    # The first pruning may come before the configuration is registered.
+    await prune_all(store, now=NOW + 99 * DAY, keep_since=NOW + 99 * DAY)
+    assert await _named(store, ID, now=NOW + 99 * DAY) == [Result.FINISHED]
+    assert await store.totals(ACCOUNT) == {("operations", "completed"): 1}
+    await store.close()
+
+
+async def test_tombstones_of_an_account_that_is_configured_no_longer_stay_as_it_named_them_last(store: Store) -> None:
+    await _named(store, ID)
+    await finish(store)
+    await tell_all(store)
+    await _named(store, ID, account="another", now=NOW + DAY)
+    await prune_all(store, now=NOW + 99 * DAY, keep_since=NOW + 99 * DAY)
+    assert await _named(store, ID, now=NOW + 99 * DAY) == [Result.FINISHED]
+    assert await _named(store, now=NOW + 99 * DAY) == []
+    await prune_all(store, now=NOW + 99 * DAY, keep_since=NOW + 99 * DAY)
+    assert await _named(store, ID, now=NOW + 99 * DAY) == [Result.NEW]
+
+
+async def test_a_registration_by_the_api_or_discovery_changes_nothing_about_what_is_configured(store: Store) -> None:
+    await _named(store, ID)
+    await finish(store)
+    await tell_all(store)
+    await follow(store, OTHER)
+    await prune_all(store, now=NOW + 99 * DAY, keep_since=NOW + 20)
+    assert await store.outcome_of(ACCOUNT, ID) is Outcome.COMPLETED
+
+
+async def test_a_tombstone_stays_as_long_as_events_so_that_their_sequence_goes_on(store: Store) -> None:
     await follow(store)
     await store.commit(ACCOUNT, [Change(operation=final(created_at=NOW - 99 * DAY))])
     await store.mark_told(1, NOW + DAY)
     await prune_all(store, keep_since=NOW + DAY)
     assert await store.find(ID) == ()
     assert len(await store.history(ACCOUNT, ID)) == 1
+    await prune_all(store, now=NOW + 99 * DAY, keep_since=NOW + DAY)
     assert await store.outcome_of(ACCOUNT, ID) is Outcome.COMPLETED
-    await prune_all(store, keep_since=NOW + DAY + 1)
+    await prune_all(store, now=NOW + 99 * DAY, keep_since=NOW + DAY + 1)
     assert await store.outcome_of(ACCOUNT, ID) is None
 
 

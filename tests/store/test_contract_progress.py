@@ -120,6 +120,16 @@ async def test_a_write_of_an_earlier_life_is_dropped(store: Store) -> None:
     assert await store.commit(ACCOUNT, [Change(operation=operation(missed=1, registered_at=NOW + 2))]) == {ID}
 
 
+async def test_two_lives_of_an_id_never_share_an_instant_though_the_clock_was_set_back(store: Store) -> None:
+    await follow(store)
+    await store.withdraw(ACCOUNT, ID, NOW, Source.API)
+    await follow(store)
+    assert await store.commit(ACCOUNT, [Change(operation=operation(missed=1))]) == frozenset()
+    (found,) = await store.find(ID)
+    again = found.operation.with_(missed=1)
+    assert await store.commit(ACCOUNT, [Change(operation=again)]) == {ID}
+
+
 async def test_what_was_never_taken_in_is_dropped(store: Store) -> None:
     change = Change(operation=final(), events=((NOW, finished()),), increments={("operations", "completed"): 1})
     assert await store.commit(ACCOUNT, [change]) == frozenset()

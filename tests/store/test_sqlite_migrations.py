@@ -10,9 +10,9 @@ from uuid import RFC_4122, UUID
 
 import pytest
 
-from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, follow
+from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, follow, prune_all
 from watcher.core.errors import StoreRefused, StoreUnusable
-from watcher.core.model import Outcome
+from watcher.core.model import TOMBSTONE_LIFE, Outcome
 from watcher.store import Result, StoredEvent
 from watcher.store.sqlite import SqliteStore
 from watcher.store.sqlite.migrations import released
@@ -90,6 +90,19 @@ async def test_positions_go_on_after_an_upgrade_though_all_events_had_left(path:
         connection.executescript("DELETE FROM events")
     store = await SqliteStore.open(path)
     assert await store.last_position() == 4
+    await store.close()
+
+
+async def test_a_tombstone_of_version_1_stays_eight_days_after_the_last_time_that_its_store_knew(path: Path) -> None:
+    restore(OLD[0], path)
+    last_known = 1768469400000030
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE tombstones SET created_at = 0")
+    store = await SqliteStore.open(path)
+    await prune_all(store, now=last_known + TOMBSTONE_LIFE, keep_since=0)
+    assert await store.outcome_of(ACCOUNT, OTHER) is Outcome.COMPLETED
+    await prune_all(store, now=last_known + TOMBSTONE_LIFE + 1, keep_since=0)
+    assert await store.outcome_of(ACCOUNT, OTHER) is None
     await store.close()
 
 

@@ -27,9 +27,11 @@ class FailingStore(MemoryStore):
     async def touch(self) -> None:
         self._check()
 
-    async def register(self, entries: Sequence[Entry], now: Instant) -> Sequence[Registration]:
+    async def register(
+        self, entries: Sequence[Entry], now: Instant, *, configured: Sequence[str] = ()
+    ) -> Sequence[Registration]:
         self._check()
-        return await super().register(entries, now)
+        return await super().register(entries, now, configured=configured)
 
     async def intake(self, account: str, since: int) -> Intake:
         self._check()

@@ -120,10 +120,14 @@ class Store(Protocol):
     async def load(self, account: str, *, final_since: Instant) -> Loaded:
         """What the account's loop begins with; final ones only if they became final at or after `final_since`."""
 
-    async def register(self, entries: Sequence[Entry], now: Instant) -> Sequence[Registration]:
+    async def register(
+        self, entries: Sequence[Entry], now: Instant, *, configured: Sequence[str] = ()
+    ) -> Sequence[Registration]:
         """Take entries in, all or none, with a `Tracked` event for each new one; durable when it returns.
 
-        Ids that are finished or untracked (tombstones included) are answered as `Result` says.
+        Ids that are finished or untracked (tombstones included) are answered as `Result` says. `configured` are the
+        accounts of which the entries are everything that the configuration names: their tombstones stay as long as that
+        is so. Of an account that is not among them, what was named last counts on.
         """
 
     async def withdraw(self, account: str, operation_id: str, now: Instant, source: Source) -> bool:
@@ -173,6 +177,9 @@ class Store(Protocol):
 
     async def prune(self, now: Instant, *, keep_since: Instant, limit: int) -> int:
         """Drop one small batch: finished details and told events older than `keep_since`, tombstones past their time.
+
+        A tombstone stays until 8 days after the operation was done and 8 days after its creation, as long as events of
+        it are kept, and as long as the configuration names its id.
 
         Returns how many rows left; 0 means nothing is left to drop. Untold events never leave.
         """

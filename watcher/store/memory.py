@@ -36,7 +36,16 @@ from watcher.store import (
     StoredEvent,
     Totals,
 )
-from watcher.store.rules import Reach, Trace, first_known, other_identity, reach_of, result_for
+from watcher.store.rules import (
+    Reach,
+    Trace,
+    first_known,
+    other_identity,
+    reach_of,
+    registration_time,
+    result_for,
+    youngest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,18 +64,14 @@ class _Row(Value, frozen=True, kw_only=True):
     untracked_at: Instant | None = None
 
     @property
-    def created_at(self) -> Instant:
-        operation = self.operation
-        return first_known(operation.created_at, self.hint) or operation.registered_at
-
-    @property
     def trace(self) -> Trace:
         operation = self.operation
         is_final = operation.final_at is not None
         return Trace(
             followed=self.untracked_at is None and not is_final,
             outcome=operation.outcome if is_final else None,
-            created_at=self.created_at,
+            created_at=youngest(operation.created_at, self.hint, operation.registered_at),
+            done_at=youngest(self.untracked_at, operation.final_at) or 0,
             seq=self.seq,
         )
 
@@ -88,6 +93,7 @@ class MemoryStore:
         self._done = _Calendar()
         self._tombstones: dict[_Key, Trace] = {}
         self._dead = _Calendar()
+        self._configured: set[_Key] = set()
         self._events: dict[int, StoredEvent] = {}
         self._histories: dict[_Key, list[StoredEvent]] = {}
         self._position = 0
@@ -112,8 +118,12 @@ class MemoryStore:
         )
         return Loaded(operations=operations, totals=stored.totals, revision=stored.revision, cursor=stored.cursor)
 
-    async def register(self, entries: Sequence[Entry], now: Instant) -> Sequence[Registration]:
+    async def register(
+        self, entries: Sequence[Entry], now: Instant, *, configured: Sequence[str] = ()
+    ) -> Sequence[Registration]:
         """See `Store`."""
+        self._configured = {key for key in self._configured if key[0] not in configured}
+        self._configured |= {(entry.account, entry.id) for entry in entries if entry.account in configured}
         revisions = {entry.account: self._account(entry.account).revision + 1 for entry in entries}
         return tuple(self._register(entry, now, revisions[entry.account]) for entry in entries)
 
@@ -216,7 +226,7 @@ class MemoryStore:
         left = len(details) + len(events)
         if left < limit:
             self._told = [(0, 0), *((up_to, told_at) for up_to, told_at in self._told[1:] if up_to >= told)]
-        tombstones = self._dead.take(now - TOMBSTONE_LIFE, limit - left, stays=self._histories.__contains__)
+        tombstones = self._dead.take(now - TOMBSTONE_LIFE, limit - left, stays=lambda key: self._stays(key, now))
         for key in tombstones:
             del self._tombstones[key]
         return left + len(tombstones)
@@ -255,10 +265,15 @@ class MemoryStore:
 
     def _take_in(self, entry: Entry, now: Instant, trace: Trace, revision: int) -> None:
         key = entry.account, entry.id
+        earlier = self._rows.get(key)
         operation = Operation(
-            account=entry.account, id=entry.id, source=entry.source, registered_at=now, labels=dict(entry.labels)
+            account=entry.account,
+            id=entry.id,
+            source=entry.source,
+            registered_at=registration_time(now, None if earlier is None else earlier.operation.registered_at),
+            labels=dict(entry.labels),
         )
-        hint = first_known(entry.created_at, trace.created_at)
+        hint = youngest(entry.created_at, trace.created_at)
         row = _Row(operation=operation, hint=hint, revision=revision, seq=trace.seq)
         self._keep(self._tell(row, now, Tracked(source=entry.source)))
         self._tombstones.pop(key, None)
@@ -309,7 +324,7 @@ class MemoryStore:
     def _bury(self, key: _Key, row: _Row) -> None:
         trace = row.trace
         self._tombstones[key] = trace
-        self._dead.set(key, trace.created_at)
+        self._dead.set(key, trace.done_at)
 
     def _tell(self, row: _Row, occurred_at: Instant, event: OperationEvent) -> _Row:
         operation = row.operation
@@ -327,6 +342,10 @@ class MemoryStore:
         self._events[stored.position] = stored
         self._histories.setdefault((operation.account, operation.id), []).append(stored)
         return replace(row, seq=stored.seq, position=stored.position)
+
+    def _stays(self, key: _Key, now: Instant) -> bool:
+        """Whether a tombstone must stay; with events beside it, it alone knows their last `seq`."""
+        return key in self._histories or key in self._configured or not self._tombstones[key].is_over(now)
 
     def _forget(self, position: int) -> None:
         event = self._events.pop(position)

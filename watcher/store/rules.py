@@ -8,17 +8,32 @@ from __future__ import annotations
 import enum
 
 from watcher.core.errors import StoreRefused
-from watcher.core.model import Instant, Operation, Outcome, Source, Value
+from watcher.core.model import TOMBSTONE_LIFE, Instant, Operation, Outcome, Source, Value
 from watcher.store import Entry, Result
 
 
 class Trace(Value, frozen=True, kw_only=True):
-    """What is remembered of an id: `outcome` once it was final, `created_at` as well as it is known, the last `seq`."""
+    """What is remembered of an id: `outcome` once it was final, `created_at`, the last `seq`.
+
+    `created_at` is the youngest of what upstream, the id and the registration say: any one of them may be wrong, and an
+    operation was never created after all of them. `done_at`: when it became final or was untracked, by our clock.
+    """
 
     followed: bool = False
     outcome: Outcome | None = None
     created_at: Instant | None = None
+    done_at: Instant = 0
     seq: int = 0
+
+    def is_over(self, now: Instant) -> bool:
+        """Whether a tombstone of this has outlived whatever upstream may still show.
+
+        It stays 8 days after the operation was done, by our clock, and 8 days after its creation. A creation further
+        ahead than that is a wrong one, and must not keep it for ever. `sqlite.pruning` says the same in SQL.
+        """
+        before = now - TOMBSTONE_LIFE
+        is_old = self.created_at is None or not before <= self.created_at <= now + TOMBSTONE_LIFE
+        return self.done_at < before and is_old
 
 
 class Reach(enum.Enum):
@@ -55,9 +70,22 @@ def reach_of(
     return Reach.NOTHING if operation.final_at is None else Reach.SCRAPE
 
 
+def registration_time(now: Instant, earlier: Instant | None) -> Instant:
+    """When an id is registered, `earlier` being the time of the row that it replaces.
+
+    Two lives of an id are told apart by these times, and a clock that was set back may show one instant twice.
+    """
+    return now if now != earlier else now + 1
+
+
 def first_known(*instants: Instant | None) -> Instant | None:
     """The first instant that is known."""
     return next((instant for instant in instants if instant is not None), None)
+
+
+def youngest(*instants: Instant | None) -> Instant | None:
+    """The latest instant that is known."""
+    return max((instant for instant in instants if instant is not None), default=None)
 
 
 def other_identity(name: str) -> StoreRefused:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from watcher.core.model import Instant, Source, Status, Tracked, Untracked, Value
 from watcher.store import Entry, Intake, Registration, Result
-from watcher.store.rules import Trace, first_known, other_identity, result_for
+from watcher.store.rules import Trace, other_identity, registration_time, result_for, youngest
 from watcher.store.sqlite import outbox
 from watcher.store.sqlite.rows import (
     OPERATION,
@@ -65,9 +65,16 @@ def intake(connection: sqlite3.Connection, account: str, since: int) -> Intake:
 
 
 def register(
-    connection: sqlite3.Connection, entries: Sequence[Entry], now: Instant, event_ids: EventIds
+    connection: sqlite3.Connection,
+    entries: Sequence[Entry],
+    now: Instant,
+    *,
+    configured: Sequence[str],
+    event_ids: EventIds,
 ) -> Sequence[Registration]:
-    """Take the entries in, in order."""
+    """Take the entries in, in order, and remember those of the configured accounts as named."""
+    for account in configured:
+        _remember_configured(connection, account, {entry.id for entry in entries if entry.account == account})
     by_account: dict[str, list[Entry]] = {}
     for entry in entries:
         by_account.setdefault(entry.account, []).append(entry)
@@ -85,6 +92,17 @@ def register(
     for account, desk in desks.items():
         desk.write(connection, account, event_ids)
     return tuple(registrations)
+
+
+def _remember_configured(connection: sqlite3.Connection, account: str, ids: set[str]) -> None:
+    """What the configuration names of the account from now on; nothing is written where that has not changed."""
+    known = {name for (name,) in connection.execute("SELECT id FROM configured WHERE account = ?", (account,))}
+    connection.executemany(
+        "DELETE FROM configured WHERE account = ? AND id = ?", [(account, name) for name in sorted(known - ids)]
+    )
+    connection.executemany(
+        "INSERT INTO configured (account, id) VALUES (?, ?)", [(account, name) for name in sorted(ids - known)]
+    )
 
 
 def withdraw(
@@ -130,6 +148,7 @@ class _Desk:
 
     def __init__(self, now: Instant, rows: Mapping[str, Standing], stones: Mapping[str, Trace]) -> None:
         self._now = now
+        self._rows = rows
         self._labels = {operation_id: row.labels for operation_id, row in rows.items()}
         self._traces = {**stones, **{operation_id: row.trace for operation_id, row in rows.items()}}
         self._stones = stones
@@ -176,7 +195,7 @@ class _Desk:
         outbox.append(connection, events, event_ids)
 
     def _take_in(self, entry: Entry, trace: Trace, position: int) -> None:
-        hint = first_known(entry.created_at, trace.created_at)
+        hint = youngest(entry.created_at, trace.created_at)
         labels = labels_text(entry.labels)
         self._labels[entry.id] = labels
         self._traces[entry.id] = Trace(followed=True)
@@ -190,11 +209,12 @@ class _Desk:
             self._relabelled.add(entry.id)
 
     def _row(self, account: str, operation_id: str, fresh: _Fresh, revision: int) -> tuple[object, ...]:
+        earlier = self._rows.get(operation_id)
         return (
             account,
             operation_id,
             fresh.entry.source,
-            self._now,
+            registration_time(self._now, None if earlier is None else earlier.registered_at),
             fresh.hint,
             self._labels[operation_id],
             Status.UNSEEN,

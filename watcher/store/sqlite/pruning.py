@@ -22,7 +22,7 @@ def prune(connection: sqlite3.Connection, now: Instant, *, keep_since: Instant, 
     """Drop one batch; how many rows."""
     details = _details(connection, keep_since, limit)
     events = _events(connection, keep_since, limit - details)
-    return details + events + _tombstones(connection, now - TOMBSTONE_LIFE, limit - details - events)
+    return details + events + _tombstones(connection, now, limit - details - events)
 
 
 def give_back(connection: sqlite3.Connection) -> None:
@@ -62,17 +62,24 @@ def _events(connection: sqlite3.Connection, keep_since: Instant, limit: int) -> 
     return count
 
 
-def _tombstones(connection: sqlite3.Connection, before: Instant, limit: int) -> int:
-    # One with events beside it stays, however old, because it alone knows their last seq: event ids are never reused.
+def _tombstones(connection: sqlite3.Connection, now: Instant, limit: int) -> int:
+    """Those that `Trace.is_over` says are over, unless the configuration names their ids.
+
+    One with events beside it stays, however old, because it alone knows their last `seq`.
+    """
     return connection.execute(
         """
         DELETE FROM tombstones WHERE (account, id) IN (
             SELECT account, id FROM tombstones AS stone
-            WHERE created_at < ? AND NOT EXISTS (
-                SELECT 1 FROM events WHERE events.account = stone.account AND operation_id = stone.id
-            )
-            ORDER BY created_at LIMIT ?
+            WHERE done_at < :before AND created_at NOT BETWEEN :before AND :ahead
+                AND NOT EXISTS (
+                    SELECT 1 FROM events WHERE events.account = stone.account AND operation_id = stone.id
+                )
+                AND NOT EXISTS (
+                    SELECT 1 FROM configured WHERE configured.account = stone.account AND configured.id = stone.id
+                )
+            ORDER BY done_at LIMIT :limit
         )
         """,
-        (before, limit),
+        {"before": now - TOMBSTONE_LIFE, "ahead": now + TOMBSTONE_LIFE, "limit": limit},
     ).rowcount

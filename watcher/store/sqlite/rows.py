@@ -13,7 +13,7 @@ import msgspec
 
 from watcher.core.model import OUTCOME_OF, Instant, Operation, OperationEvent, Outcome, Source, Stats, Status, Value
 from watcher.store import StoredEvent
-from watcher.store.rules import Trace, first_known
+from watcher.store.rules import Trace, youngest
 from watcher.store.sqlite.database import damage
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ class Standing(Value, frozen=True, kw_only=True):
         return Trace(
             followed=self.final_at is None and self.untracked_at is None,
             outcome=outcome,
-            created_at=first_known(self.created_at, self.hint, self.registered_at),
+            created_at=youngest(self.created_at, self.hint, self.registered_at),
+            done_at=youngest(self.untracked_at, self.final_at) or 0,
             seq=self.seq,
         )
 
@@ -201,20 +202,25 @@ def tombstones(connection: sqlite3.Connection, account: str, ids: Iterable[str])
     """The tombstones of these ids that there are."""
     found = connection.execute(
         """
-        SELECT id, outcome, created_at, seq
+        SELECT id, outcome, created_at, done_at, seq
         FROM tombstones WHERE account = ? AND id IN (SELECT value FROM json_each(?))
         """,
         (account, json.dumps(list(ids))),
     )
     return {
-        operation_id: Trace(outcome=Outcome(outcome) if outcome else None, created_at=created_at, seq=seq)
-        for operation_id, outcome, created_at, seq in found
+        operation_id: Trace(
+            outcome=Outcome(outcome) if outcome else None, created_at=created_at, done_at=done_at, seq=seq
+        )
+        for operation_id, outcome, created_at, done_at, seq in found
     }
 
 
 def bury(connection: sqlite3.Connection, account: str, traces: Mapping[str, Trace]) -> None:
     """Leave tombstones."""
     connection.executemany(
-        "INSERT OR REPLACE INTO tombstones (account, id, outcome, created_at, seq) VALUES (?, ?, ?, ?, ?)",
-        [(account, operation_id, trace.outcome, trace.created_at, trace.seq) for operation_id, trace in traces.items()],
+        "INSERT OR REPLACE INTO tombstones (account, id, outcome, created_at, done_at, seq) VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (account, operation_id, trace.outcome, trace.created_at, trace.done_at, trace.seq)
+            for operation_id, trace in traces.items()
+        ],
     )

@@ -72,9 +72,13 @@ class SqliteStore:
         """See `Store`."""
         return await self._read(partial(progress.load, account=account, final_since=final_since))
 
-    async def register(self, entries: Sequence[Entry], now: Instant) -> Sequence[Registration]:
+    async def register(
+        self, entries: Sequence[Entry], now: Instant, *, configured: Sequence[str] = ()
+    ) -> Sequence[Registration]:
         """See `Store`."""
-        return await self._write(partial(intake.register, entries=entries, now=now, event_ids=self._event_ids))
+        return await self._write(
+            partial(intake.register, entries=entries, now=now, configured=configured, event_ids=self._event_ids)
+        )
 
     async def withdraw(self, account: str, operation_id: str, now: Instant, source: Source) -> bool:
         """See `Store`."""
