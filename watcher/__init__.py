@@ -24,13 +24,11 @@ The core is layered too:
 
     condition      how an account is doing, told on the edges
     attempt        one attempt at upstream as it ended
-    labelling      which label values the counters carry
     planner        what to ask next, and when to wake
     governor       the account's share: rate, concurrency, holds
     lifecycle      what an observation does to an operation
     wire           bytes and headers to observations
     census         which operations are shown, and until when
-    totals         what a finished operation adds to the counters
     discovery      what to read of an account's lists so that every operation is found
     tours          sweeps under way, page after page
     steps          what an observation leads to, and the pieces that rules make it of
@@ -46,6 +44,8 @@ The core is layered too:
     clocks         what time it is, from two clocks that may both be wrong
     snapshot       what the listeners and the collector see
     observation    what one question brought back
+    labelling      which combinations of labels the counters carry, and from when they are shown
+    totals         what a finished operation adds to the counters
     model          operations, stats, events
     settings       what the operator can set
     errors         by whose turn it is

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.factories import a_tally
-from watcher.core.model import Outcome
-from watcher.core.totals import DURATION_BUCKETS, Key, added_up, duration_bucket, increments, starting_totals
+from watcher.core.model import SECOND, Outcome, Tally
+from watcher.core.totals import DURATION_BUCKETS, Key, added_up, duration_bucket, increments, keys_of, starting_totals
 
+tallies = st.builds(
+    a_tally,
+    outcome=st.sampled_from(Outcome),
+    duration_seconds=st.none() | st.floats(0, 10**7),
+    sent=st.integers(0, 9),
+)
 totals = st.dictionaries(st.tuples(st.sampled_from("abc")), st.integers(0, 100), max_size=3)
 
 
@@ -38,7 +46,7 @@ def test_a_tally_adds_what_it_says_and_nothing_for_zeros():
         ("notifications", "failed"): 1,
         ("recipients",): 10,
         ("duration_bucket", "30"): 1,
-        ("duration_sum",): 30.0,
+        ("duration_micros",): 30 * SECOND,
     }
 
 
@@ -53,13 +61,26 @@ def test_an_outcome_without_a_duration_adds_none():
     }
 
 
-def test_counter_labels_stand_in_every_key_by_name_and_in_order():
+def test_the_combination_stands_at_the_end_of_every_key():
     tally = a_tally(sent=0, failed=0, recipients=0)
-    assert increments(tally, {"team": "a", "env": "x=y"}) == {
+    assert increments(tally, ("env=x=y", "team=a")) == {
         ("operations", "completed", "env=x=y", "team=a"): 1,
         ("duration_bucket", "30", "env=x=y", "team=a"): 1,
-        ("duration_sum", "env=x=y", "team=a"): 30.0,
+        ("duration_micros", "env=x=y", "team=a"): 30 * SECOND,
     }
+
+
+@given(st.lists(st.floats(0, 10**6), max_size=20), st.randoms())
+def test_sums_of_durations_are_the_same_in_any_order(seconds: list[float], order: Random):
+    added = [increments(a_tally(duration_seconds=one)).get(("duration_micros",), 0) for one in seconds]
+    total = sum(added)
+    order.shuffle(added)
+    assert sum(added) == total
+
+
+@given(tallies, st.lists(st.text(max_size=5).map("x=".__add__), max_size=2).map(tuple))
+def test_every_key_that_is_counted_is_among_the_keys_of_the_combination(tally: Tally, combination: Key):
+    assert increments(tally, combination).keys() <= {*keys_of(combination)}
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request, async_playwright
 
 from tests.server.serving import NOW, Office, a_snapshot
+from tests.support.factories import counters_with
 from watcher.core.model import (
     MINUTE,
     OUTCOME_OF,
@@ -34,7 +35,6 @@ from watcher.core.model import (
     rfc3339,
 )
 from watcher.core.snapshot import AccountSnapshot, NextLook
-from watcher.core.totals import starting_totals
 from watcher.store import Change, Entry
 
 WIDE, NARROW = (1200, 760), (360, 740)
@@ -179,7 +179,7 @@ def _health(account: str, operations: Sequence[Operation]) -> dict[str, Any]:
     statuses = {status.value: sum(one.status is status for one in mine) for status in Status}
     return {
         "statuses": statuses,
-        "totals": starting_totals() | {("operations", "completed"): 1204, ("notifications", "sent"): 618_340},
+        "counters": counters_with({("operations", "completed"): 1204, ("notifications", "sent"): 618_340}),
         "last_success_at": NOW.at,
         "limit_per_second": 5.0,
         "freshness": 5 * SECOND,

@@ -12,6 +12,7 @@ import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.factories import counters_with
 from watcher.core.model import OUTCOME_OF, SECOND, Moment, Operation, Source, Stats, Status
 from watcher.core.snapshot import AccountSnapshot
 from watcher.metrics import Instruments
@@ -202,6 +203,7 @@ def rendered() -> str:
     )
     snapshot = AccountSnapshot(
         account="main",
+        counters=counters_with(),
         taken=Moment(at, 0),
         shown=(operation,),
         statuses={"COMPLETED": 1},

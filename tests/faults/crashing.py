@@ -30,7 +30,7 @@ from tests.support.inline import open_inline
 from tests.support.rig import ACCOUNT, Rig, following, running
 from tests.support.virtual import EPOCH, VirtualLoop, run_virtually
 from watcher.core.model import SECOND, Micros, Source
-from watcher.core.totals import DURATION_SUM, OPERATIONS
+from watcher.core.totals import DURATION_MICROS, OPERATIONS
 from watcher.logs import LineWriter, Log
 from watcher.simulator import Upstream
 from watcher.simulator.ids import make_id
@@ -42,6 +42,9 @@ from watcher.telling import Teller
 KEEP: Micros = 20 * SECOND
 RESTARTS_AFTER = 3.0
 PRUNED_EVERY = 15
+SCRAPED_EVERY = 7
+SCRAPED_FROM: Micros = 40 * SECOND
+"""Late enough that something was counted before the first scrape."""
 CURSOR: Micros = round(EPOCH * SECOND) - SECOND
 STARTED = round(EPOCH * SECOND)
 NAMES = ("completed", "canceled", "corrected", "missing", "withdrawn", "returned", "relabelled", "one", "two", "three")
@@ -129,6 +132,8 @@ class Life:
                 await asyncio.sleep(1)
                 teller.wake()
                 now = rig.clock.now().at
+                if round(loop.time()) % SCRAPED_EVERY == 0 and now >= STARTED + SCRAPED_FROM:
+                    self.scrape(rig)
                 if round(loop.time()) % PRUNED_EVERY == 0:
                     await store.prune(now, keep_since=now - KEEP, limit=7)
             teller.stop()
@@ -137,12 +142,23 @@ class Life:
             while await store.prune(now, keep_since=now, limit=500):
                 pass
             await store.commit(ACCOUNT, (), cursor=CURSOR)
+            shown = (await store.counters(ACCOUNT)).combinations
+            await store.retire_combinations(ACCOUNT, [*shown], tracked_before=now)
             cursor = (await store.load(ACCOUNT, final_since=now)).cursor
             totals = {"/".join(key): value for key, value in (await store.totals(ACCOUNT)).items()}
             stones = {name: await store.outcome_of(ACCOUNT, operation_id) for name, operation_id in IDS.items()}
             again = await store.register([Entry(account=ACCOUNT, id=IDS["one"], source=Source.API)], now)
         await store.close()
         return {"totals": totals, "stones": stones, "again": again[0].result, "cursor": cursor}
+
+    def scrape(self, rig: Rig) -> None:
+        """A completed scrape. What is written of it outlives the process, as it does in Prometheus."""
+        snapshot = rig.watch.snapshot((), suppressed=0)
+        for combination in snapshot.counters.combinations:
+            name = (OPERATIONS, "completed", *combination)
+            with (self.folder / "scrapes").open("a") as out:
+                out.write(f"{combination[0]} {snapshot.totals.get(name, 0):g}\n")
+        rig.watch.scraped(snapshot)
 
     async def act(self, rig: Rig, what: str, names: Sequence[str], labels: dict[str, str]) -> None:
         if what == "track":
@@ -207,7 +223,7 @@ def findings(folder: Path, reference: dict[str, Any]) -> list[str]:
     found = []
     totals, expected = result["totals"], reference["totals"]
     for key in sorted(totals.keys() | expected.keys()):
-        slack = 10.0 if key.startswith(DURATION_SUM) else 0.0
+        slack = 10.0 * SECOND if key.startswith(DURATION_MICROS) else 0.0
         if abs(totals.get(key, 0) - expected.get(key, 0)) > slack:
             found.append(f"counter {key}: {totals.get(key)} instead of {expected.get(key)}")
     for outcome, number in OUTCOMES.items():
@@ -220,7 +236,17 @@ def findings(folder: Path, reference: dict[str, Any]) -> list[str]:
         found.append(f"the cursor of discovery stands at {result['cursor']}")
     if result["again"] != "finished":
         found.append(f"a finished operation that is registered again is {result['again']}")
-    return found + told_wrongly(folder)
+    return found + told_wrongly(folder) + scraped_wrongly(folder)
+
+
+def scraped_wrongly(folder: Path) -> list[str]:
+    """What is wrong with the counters that were scraped: each begins at 0 and never falls."""
+    values: dict[str, list[float]] = {}
+    for line in (folder / "scrapes").read_text().splitlines():
+        combination, _, value = line.rpartition(" ")
+        values.setdefault(combination, []).append(float(value))
+    found = [f"{one} began at {those[0]:g}" for one, those in values.items() if those[0] and one != "campaign="]
+    return found + [f"{one} fell: {those}" for one, those in values.items() if those != sorted(those)]
 
 
 def told_wrongly(folder: Path) -> list[str]:

@@ -15,12 +15,12 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, Metric
 
+from tests.support.factories import counters_with
 from watcher.cli.exits import Exit
 from watcher.core import model
 from watcher.core.condition import Trouble
 from watcher.core.model import Moment, Operation, Source, Stats, Status
 from watcher.core.snapshot import AccountSnapshot
-from watcher.core.totals import starting_totals
 from watcher.logs.words import fields_of, level_of, operation_fields
 from watcher.metrics.census import CensusCollector
 from watcher.metrics.instruments import KINDS, Instruments
@@ -86,7 +86,7 @@ def everything() -> Sequence[Metric]:
         taken=Moment(1, 1),
         shown=(operation,),
         statuses={status.value: 0 for status in Status},
-        totals=starting_totals(),
+        counters=counters_with(),
         discovered_at=1,
     )
     instruments = Instruments()

@@ -10,10 +10,9 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
-from tests.support.factories import NOW, at
+from tests.support.factories import NOW, at, counters_with
 from watcher.core.model import SECOND, Operation, Status
 from watcher.core.snapshot import AccountSnapshot
-from watcher.core.totals import starting_totals
 from watcher.metrics import Exposition, Instruments
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -30,7 +29,7 @@ def a_snapshot(*operations: Operation, **changes: Any) -> AccountSnapshot:
         "is_loaded": True,
         "shown": operations,
         "statuses": {status.value: 0 for status in Status},
-        "totals": starting_totals(),
+        "counters": counters_with(),
         "up": True,
         "last_success_at": NOW,
         "limit_per_second": 5.0,

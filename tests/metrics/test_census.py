@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import given, settings
@@ -20,10 +21,12 @@ from tests.support.factories import (
     a_tally,
     an_id,
     an_operation,
+    counters_with,
 )
 from tests.support.strategies import stats, unhurried
+from watcher.core.labelling import Counters, combination_of
 from watcher.core.model import SECOND, Outcome, Source, Stats, Status
-from watcher.core.totals import added_up, increments, starting_totals
+from watcher.core.totals import Key, added_up, increments
 
 KEY = {("account", "main"), ("operation_id", PLAIN_ID)}
 
@@ -144,10 +147,8 @@ async def test_counters_that_are_not_yet_known_are_absent_rather_than_zero():
 
 
 def test_what_finished_is_counted_under_its_outcome_and_states():
-    totals = added_up(
-        starting_totals(), increments(a_tally(sent=9, failed=1, canceled=2, recipients=14, unaddressable=2))
-    )
-    samples = asyncio.run(Scraper(a_snapshot(totals=totals)).samples())
+    counters = counted(({}, {"sent": 9, "failed": 1, "canceled": 2, "recipients": 14, "unaddressable": 2}))
+    samples = asyncio.run(Scraper(a_snapshot(counters=counters)).samples())
     account = ("account", "main")
     assert {
         (name, labels): value for (name, labels), value in samples.items() if name.endswith("_finished_total") and value
@@ -161,23 +162,25 @@ def test_what_finished_is_counted_under_its_outcome_and_states():
     }
 
 
-def counted(*tallies: tuple[dict[str, str], dict[str, Any]]) -> dict[tuple[str, ...], float]:
-    """Totals of tallies, each with its counter labels."""
-    totals = starting_totals()
+def counted(*tallies: tuple[dict[str, str], dict[str, Any]], names: Sequence[str] = ()) -> Counters:
+    """Counters of tallies, each with its labels, under these counter labels."""
+    totals: dict[Key, float] = {}
     for labels, changes in tallies:
-        totals = added_up(totals, increments(a_tally(**changes), labels))
-    return totals
+        totals = added_up(totals, increments(a_tally(**changes), combination_of(sorted(labels), labels)))
+    return counters_with(totals, names)
 
 
 async def test_counter_labels_tell_apart_and_a_change_of_the_setting_keeps_every_sum():
-    totals = counted(
+    tallies: Sequence[tuple[dict[str, str], dict[str, Any]]] = (
         ({}, {}),
         ({"campaign": "a=b", "team": "x"}, {"duration_seconds": 3.0}),
         ({"campaign": "a=b", "team": "y"}, {"outcome": Outcome.CANCELED}),
         ({"team": "y"}, {}),
     )
     name = "twilio_push_operations_finished_total"
-    by_campaign = await Scraper(a_snapshot(totals=totals), counter_labels=["campaign"]).series(name)
+    by_campaign = await Scraper(
+        a_snapshot(counters=counted(*tallies, names=["campaign"])), counter_labels=["campaign"]
+    ).series(name)
     assert {labels: value for labels, value in by_campaign.items() if value} == {
         labelled(outcome="completed", campaign=""): 2,
         labelled(outcome="completed", campaign="a=b"): 1,
@@ -185,7 +188,7 @@ async def test_counter_labels_tell_apart_and_a_change_of_the_setting_keeps_every
     }
     sums = {}
     for setting in ([], ["campaign"], ["team"], ["campaign", "team"], ["region"]):
-        scraper = Scraper(a_snapshot(totals=totals), counter_labels=setting)
+        scraper = Scraper(a_snapshot(counters=counted(*tallies, names=setting)), counter_labels=setting)
         samples = await scraper.samples()
         sums[tuple(setting)] = {
             outcome.value: sum(
@@ -204,8 +207,8 @@ async def test_counter_labels_tell_apart_and_a_change_of_the_setting_keeps_every
 
 
 async def test_a_value_of_a_counter_label_that_was_counted_once_has_every_outcome_and_state():
-    totals = counted(({"campaign": "a"}, {"outcome": Outcome.EXPIRED, "duration_seconds": None}))
-    scraper = Scraper(a_snapshot(totals=totals), counter_labels=["campaign"])
+    expired = {"campaign": "a"}, {"outcome": Outcome.EXPIRED, "duration_seconds": None}
+    scraper = Scraper(a_snapshot(counters=counted(expired, names=["campaign"])), counter_labels=["campaign"])
     outcomes = await scraper.series("twilio_push_operations_finished_total")
     assert outcomes == {
         labelled(outcome=outcome.value, campaign=campaign): float((outcome, campaign) == (Outcome.EXPIRED, "a"))
@@ -224,8 +227,8 @@ async def test_a_value_of_a_counter_label_that_was_counted_once_has_every_outcom
 
 async def test_durations_fall_into_cumulative_buckets():
     durations = (0.0, 5.0, 5.1, 100.0, 10**7)
-    totals = counted(*(({}, {"duration_seconds": seconds}) for seconds in durations))
-    scraper = Scraper(a_snapshot(totals=totals))
+    counters = counted(*(({}, {"duration_seconds": seconds}) for seconds in durations))
+    scraper = Scraper(a_snapshot(counters=counters))
     buckets = await scraper.series("twilio_push_operation_duration_seconds_bucket")
     assert {dict(labels)["le"]: value for labels, value in buckets.items()} == {
         "5.0": 2,

@@ -12,9 +12,19 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from tests.support.factories import a_final_operation, a_running_operation, an_id, an_operation, at
+from tests.support.factories import (
+    a_final_operation,
+    a_running_operation,
+    a_tally,
+    an_id,
+    an_operation,
+    at,
+    counters_with,
+)
+from watcher.core.labelling import Counters
+from watcher.core.model import Operation
 from watcher.core.snapshot import AccountSnapshot
-from watcher.core.totals import starting_totals
+from watcher.core.totals import Key, added_up, increments
 from watcher.metrics import Exposition
 from watcher.metrics.census import CensusCollector
 
@@ -26,21 +36,28 @@ SHOWN = (
 )
 
 
-def a_snapshot(*shown: object) -> AccountSnapshot:
-    return AccountSnapshot(account="main", taken=at(), shown=shown, totals=starting_totals())  # type: ignore[arg-type]
+COUNTED: dict[Key, float] = increments(a_tally(sent=1_234_567_890), ('campaign=a "b"\n\\=é',))
+
+
+def a_snapshot(*shown: Operation, counters: Counters | None = None) -> AccountSnapshot:
+    return AccountSnapshot(account="main", taken=at(), shown=shown, counters=counters or counters_with())
 
 
 class Reference(Collector):
     """The same families in the same order, all for prometheus-client to write."""
 
-    def __init__(self, registry: CollectorRegistry, census: CensusCollector) -> None:
+    def __init__(self, registry: CollectorRegistry, census: CensusCollector, *, created: bool) -> None:
         self._registry = registry
+        self._created = created
         self._census = census
 
     def collect(self) -> Iterator[Metric]:
         yield from self._census.operations()
-        yield from self._registry.collect()
         yield from self._census.finished()
+        for family in self._registry.collect():
+            if not self._created:
+                family.samples = [one for one in family.samples if not one.name.endswith("_created")]
+            yield family
         yield from self._census.accounts()
 
 
@@ -54,12 +71,46 @@ def a_registry() -> CollectorRegistry:
 @pytest.mark.parametrize("accept", ["", "text/plain", "text/plain;version=1.0.0;escaping=underscores", OPENMETRICS])
 async def test_a_scrape_is_what_prometheus_client_writes(accept: str, labels: tuple[str, ...]):
     registry = a_registry()
-    exposition = Exposition(registry, lambda: [a_snapshot(*SHOWN)])
-    exposition.labels = labels
+    snapshots = [a_snapshot(*SHOWN, counters=counters_with(COUNTED, labels))]
+    exposition = Exposition(registry, lambda: snapshots)
+    exposition.labels = exposition.counter_labels = labels
     encode, content_type = choose_encoder(accept)
     body, headers, _ = await exposition.render(accept, "")
-    assert body == encode(Reference(registry, CensusCollector([a_snapshot(*SHOWN)], labels=labels)))
+    created = content_type.startswith("application/openmetrics")
+    census = CensusCollector(snapshots, labels=labels, counter_labels=labels, created=created)
+    assert body == encode(Reference(registry, census, created=created))
+    assert (b"_created{" in body) is created
     assert headers["Content-Type"] == content_type
+
+
+async def test_the_lines_of_counters_are_written_anew_only_where_they_changed():
+    names = ("campaign",)
+    values: dict[Key, float] = {}
+    scrapes = []
+
+    def snapshots() -> Sequence[AccountSnapshot]:
+        return [a_snapshot(counters=counters_with(values, names))]
+
+    exposition = Exposition(a_registry(), snapshots)
+    exposition.counter_labels = names
+    for campaign in ("spring", "autumn", "spring"):
+        values = added_up(values, increments(a_tally(), (f"campaign={campaign}",)))
+        body, _, _ = await exposition.render("", "")
+        scrapes.append(body)
+        fresh = Exposition(a_registry(), snapshots)
+        fresh.counter_labels = names
+        assert (await fresh.render("", ""))[0] == body
+    assert len(exposition._counter_text(created=False)) == 3
+    assert b'{account="main",campaign="spring",outcome="completed"} 2.0' in scrapes[-1]
+
+
+async def test_an_account_that_still_counts_under_other_labels_shows_no_counters():
+    exposition = Exposition(a_registry(), lambda: [a_snapshot(counters=counters_with(COUNTED, ("campaign",)))])
+    body, _, _ = await exposition.render("", "")
+    assert b"_finished_total{" not in body
+    exposition.counter_labels = ("campaign",)
+    body, _, _ = await exposition.render("", "")
+    assert b'_finished_total{account="main",campaign=' in body
 
 
 @pytest.mark.parametrize("scheme", ["dots", "values"])

@@ -10,8 +10,10 @@ import httpx
 import pytest
 
 from tests.server.serving import NOW, Office, a_running_operation, a_snapshot, an_id, an_operation, client_of
+from watcher.core.labelling import CombinationState, counters_of
 from watcher.core.model import SECOND, Stats, Status
 from watcher.core.snapshot import AccountSnapshot
+from watcher.core.totals import Key
 from watcher.server.page.render import SCRIPT
 
 HOSTILE = "</td><script>alert(1)</script>\"'&\x00\u202e"
@@ -236,12 +238,16 @@ async def test_however_many_ask_the_accounts_are_looked_at_once_in_a_while(offic
 
 
 async def test_counters_are_summed_over_their_labels(office: Office, web: httpx.AsyncClient):
-    totals = {
+    values: dict[Key, float] = {
         ("operations", "completed"): 2.0,
         ("operations", "completed", "campaign=spring"): 3.0,
         ("notifications", "sent", "campaign=spring"): 40.0,
+        ("notifications", "sent", "campaign=no longer shown"): 2.0,
     }
-    office.snapshots = [a_snapshot(totals=totals)]
+    shown = [("campaign=",), ("campaign=spring",)]
+    state = CombinationState(created_at=NOW.at, tracked_at=NOW.at, shown_at=NOW.at, is_open=True)
+    counters = counters_of(["campaign"], dict.fromkeys(shown, state), values.items())
+    office.snapshots = [a_snapshot(counters=counters)]
     (account,) = (await web.get(OVERVIEW)).json()["accounts"]
     assert account["finished"]["completed"] == 5
-    assert account["notifications"] == {"sent": 40, "failed": 0, "canceled": 0}
+    assert account["notifications"] == {"sent": 42, "failed": 0, "canceled": 0}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from watcher.core.model import Finished, Operation, OperationEvent, Outcome, Source, Stats, Status
+from watcher.core.model import Finished, Operation, OperationEvent, Outcome, Source, Stats, Status, Tally
 from watcher.store import Change, Entry, Store
 
 ACCOUNT = "main"
 ID = "comms_operation_01h9krwprkeee8fzqspvwy6nq8"
 OTHER = "comms_operation_01h9krwprkeee8fzqspvwy6nq9"
 NOW = 1_768_469_400_000_000
+COMPLETED = Tally(outcome=Outcome.COMPLETED)
 
 
 def entry(**overrides: Any) -> Entry:
@@ -38,9 +39,9 @@ async def finish(store: Store, name: str = ID, at: int = NOW + 10, **overrides: 
     change = Change(
         operation=final(at, id=name, **overrides),
         events=((at, finished()),),
-        increments={("operations", "completed"): 1},
+        tally=COMPLETED,
     )
-    assert await store.commit(ACCOUNT, [change]) == {name}
+    assert (await store.commit(ACCOUNT, [change])).applied == {name}
 
 
 async def tell_all(store: Store, now: int = NOW + 20) -> None:

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.store.factories import entry, finished, operation
 from tests.support.event_ids import foretold
-from watcher.core.model import DAY, Instant, Odd, Source, Stats, Status
+from watcher.core.model import DAY, OUTCOME_OF, Instant, Odd, Source, Stats, Status, Tally
 from watcher.store import Change, Entry, Store
 from watcher.store.memory import MemoryStore
 from watcher.store.sqlite import SqliteStore
@@ -104,8 +104,20 @@ class Agreement(RuleBasedStateMachine):
         return Change(
             operation=state,
             events=tuple((self.now, event) for event in events),
-            increments={} if final_at is None else {("operations", state.status.value): 1},
+            tally=None if final_at is None else Tally(outcome=OUTCOME_OF[state.status]),
         )
+
+    @rule(account=accounts, names=st.sampled_from(["", "x", "xy"]))
+    def adopts(self, account: str, names: str) -> None:
+        self.both("adopt_counter_labels", account, tuple(names), self.now)
+
+    @rule(account=accounts, data=st.data(), does=st.sampled_from(["open", "retire"]))
+    def opens_or_retires(self, account: str, data: st.DataObject, does: str) -> None:
+        shown = sorted(self.both("counters", account).combinations)
+        if shown and does == "open":
+            self.both("open_combinations", account, [data.draw(st.sampled_from(shown))])
+        elif shown:
+            self.both("retire_combinations", account, shown, tracked_before=self.now - DAY)
 
     @rule(share=st.sampled_from([0.3, 1.0, 2.0]))
     def tells(self, share: float) -> None:
@@ -135,6 +147,8 @@ class Agreement(RuleBasedStateMachine):
         await ask("page", account="a", statuses=["COMPLETED", "UNSEEN"], after=("a", "1"), limit=1)
         for account in ACCOUNTS:
             await ask("load", account, final_since=self.now - DAY)
+            await ask("totals", account)
+            await ask("counters", account)
             revision = (await ask("intake", account, 0))["revision"]
             await ask("intake", account, revision // 2)
             for name in IDS:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, final, finish, finished, follow, operation
+from tests.store.factories import ACCOUNT, COMPLETED, ID, NOW, OTHER, entry, final, finish, finished, follow, operation
+from watcher.core.labelling import Counters
 from watcher.core.model import (
     Corrected,
     Failing,
@@ -15,6 +16,7 @@ from watcher.core.model import (
     Source,
     Stats,
     Status,
+    Tally,
     Tracked,
     Untracked,
 )
@@ -58,13 +60,14 @@ EVENTS = (
 
 async def test_an_unheard_account_begins_with_nothing(store: Store) -> None:
     loaded = await store.load("unheard", final_since=0)
-    assert (loaded.operations, loaded.totals, loaded.revision, loaded.cursor) == ((), {}, 0, None)
+    assert (loaded.operations, loaded.revision, loaded.cursor) == ((), 0, None)
+    assert (await store.totals("unheard"), await store.counters("unheard")) == ({}, Counters())
 
 
 @pytest.mark.parametrize("state", [FULL, FULL.with_(final_at=NOW + 5), operation()], ids=["full", "final", "bare"])
 async def test_every_field_comes_back_as_it_was_written(store: Store, state: Operation) -> None:
     await follow(store, labels=state.labels)
-    assert await store.commit(ACCOUNT, [Change(operation=state.with_(asked_tick=77))]) == {ID}
+    assert (await store.commit(ACCOUNT, [Change(operation=state.with_(asked_tick=77))])).applied == {ID}
     assert list((await store.load(ACCOUNT, final_since=0)).operations) == [state]
     assert [found.operation for found in await store.find(ID)] == [state]
 
@@ -104,9 +107,9 @@ async def test_an_event_carries_the_labels_of_its_commit(store: Store) -> None:
 async def test_an_untracking_wins_over_a_late_write(store: Store) -> None:
     await follow(store, ID, OTHER)
     await store.withdraw(ACCOUNT, ID, NOW + 1, Source.API)
-    late = Change(operation=final(), events=((NOW, finished()),), increments={("operations", "completed"): 1})
+    late = Change(operation=final(), events=((NOW, finished()),), tally=COMPLETED)
     fine = Change(operation=operation(id=OTHER, missed=1))
-    assert await store.commit(ACCOUNT, [late, fine]) == {OTHER}
+    assert (await store.commit(ACCOUNT, [late, fine])).applied == {OTHER}
     assert await store.totals(ACCOUNT) == {}
     assert len(await store.history(ACCOUNT, ID)) == 2
     assert (await store.find(ID))[0].operation == operation()
@@ -116,24 +119,24 @@ async def test_a_write_of_an_earlier_life_is_dropped(store: Store) -> None:
     await follow(store)
     await store.withdraw(ACCOUNT, ID, NOW + 1, Source.API)
     await follow(store, now=NOW + 2)
-    assert await store.commit(ACCOUNT, [Change(operation=operation(missed=1))]) == frozenset()
-    assert await store.commit(ACCOUNT, [Change(operation=operation(missed=1, registered_at=NOW + 2))]) == {ID}
+    assert (await store.commit(ACCOUNT, [Change(operation=operation(missed=1))])).applied == frozenset()
+    assert (await store.commit(ACCOUNT, [Change(operation=operation(missed=1, registered_at=NOW + 2))])).applied == {ID}
 
 
 async def test_two_lives_of_an_id_never_share_an_instant_though_the_clock_was_set_back(store: Store) -> None:
     await follow(store)
     await store.withdraw(ACCOUNT, ID, NOW, Source.API)
     await follow(store)
-    assert await store.commit(ACCOUNT, [Change(operation=operation(missed=1))]) == frozenset()
+    assert (await store.commit(ACCOUNT, [Change(operation=operation(missed=1))])).applied == frozenset()
     (found,) = await store.find(ID)
     again = found.operation.with_(missed=1)
-    assert await store.commit(ACCOUNT, [Change(operation=again)]) == {ID}
+    assert (await store.commit(ACCOUNT, [Change(operation=again)])).applied == {ID}
 
 
 async def test_what_was_never_taken_in_is_dropped(store: Store) -> None:
-    change = Change(operation=final(), events=((NOW, finished()),), increments={("operations", "completed"): 1})
-    assert await store.commit(ACCOUNT, [change]) == frozenset()
-    assert await store.commit(ACCOUNT, []) == frozenset()
+    change = Change(operation=final(), events=((NOW, finished()),), tally=COMPLETED)
+    assert (await store.commit(ACCOUNT, [change])).applied == frozenset()
+    assert (await store.commit(ACCOUNT, [])).applied == frozenset()
     assert (await store.totals(ACCOUNT), await store.last_position()) == ({}, 0)
 
 
@@ -143,9 +146,9 @@ async def test_a_final_one_is_counted_once(store: Store) -> None:
     again = Change(
         operation=final(status=Status.CANCELED),
         events=((NOW, finished()),),
-        increments={("operations", "canceled"): 1},
+        tally=Tally(outcome=Outcome.CANCELED),
     )
-    assert await store.commit(ACCOUNT, [again]) == {ID}
+    assert (await store.commit(ACCOUNT, [again])).applied == {ID}
     assert await store.totals(ACCOUNT) == {("operations", "completed"): 1}
     assert await store.last_position() == 2
     assert await store.outcome_of(ACCOUNT, ID) is Outcome.COMPLETED
@@ -153,8 +156,8 @@ async def test_a_final_one_is_counted_once(store: Store) -> None:
 
 async def test_a_final_one_counts_once_within_one_commit_too(store: Store) -> None:
     await follow(store)
-    change = Change(operation=final(), events=((NOW, finished()),), increments={("operations", "completed"): 1})
-    assert await store.commit(ACCOUNT, [change, change]) == {ID}
+    change = Change(operation=final(), events=((NOW, finished()),), tally=COMPLETED)
+    assert (await store.commit(ACCOUNT, [change, change])).applied == {ID}
     assert await store.totals(ACCOUNT) == {("operations", "completed"): 1}
     assert await store.last_position() == 2
 
@@ -162,36 +165,46 @@ async def test_a_final_one_counts_once_within_one_commit_too(store: Store) -> No
 async def test_a_final_one_changes_only_in_its_scrape(store: Store) -> None:
     await follow(store)
     await finish(store)
-    assert await store.commit(ACCOUNT, [Change(operation=operation(status=Status.PROCESSING))]) == frozenset()
-    assert await store.commit(ACCOUNT, [Change(operation=final(missed=7, scraped_at=NOW + 30))]) == {ID}
-    assert await store.commit(ACCOUNT, [Change(operation=final(missed=8))]) == {ID}
+    assert (await store.commit(ACCOUNT, [Change(operation=operation(status=Status.PROCESSING))])).applied == frozenset()
+    assert (await store.commit(ACCOUNT, [Change(operation=final(missed=7, scraped_at=NOW + 30))])).applied == {ID}
+    assert (await store.commit(ACCOUNT, [Change(operation=final(missed=8))])).applied == {ID}
     assert (await store.find(ID))[0].operation == final(scraped_at=NOW + 30)
     await store.withdraw(ACCOUNT, ID, NOW + 40, Source.API)
-    assert await store.commit(ACCOUNT, [Change(operation=final(scraped_at=NOW + 50))]) == frozenset()
+    assert (await store.commit(ACCOUNT, [Change(operation=final(scraped_at=NOW + 50))])).applied == frozenset()
     assert (await store.find(ID))[0].operation == final(scraped_at=NOW + 30)
 
 
 async def test_changes_of_one_operation_apply_in_order(store: Store) -> None:
     await follow(store)
     changes = [Change(operation=operation(missed=number), events=((number, finished()),)) for number in (1, 2)]
-    assert await store.commit(ACCOUNT, changes) == {ID}
+    assert (await store.commit(ACCOUNT, changes)).applied == {ID}
     assert (await store.find(ID))[0].operation.missed == 2
     assert [event.occurred_at for event in await store.untold(1, 9)] == [1, 2]
 
 
 async def test_counters_add_up_under_whatever_key(store: Store) -> None:
     await follow(store, ID, OTHER)
-    key = "operations", 'quo"te', "größe\n"
-    await store.commit(ACCOUNT, [Change(operation=final(), increments={key: 1, ("duration_sum",): 0.25})])
-    await store.commit(ACCOUNT, [Change(operation=final(id=OTHER), increments={key: 2, ("recipients",): 5})])
-    expected = {key: 3, ("duration_sum",): 0.25, ("recipients",): 5}
-    assert await store.totals(ACCOUNT) == expected
-    assert (await store.load(ACCOUNT, final_since=0)).totals == expected
+    await store.adopt_counter_labels(ACCOUNT, ["größe"], NOW)
+    labels = {"größe": 'quo"te\n'}
+    await store.register([entry(labels=labels), entry(id=OTHER, labels=labels)], NOW)
+    await store.commit(
+        ACCOUNT, [Change(operation=final(), tally=Tally(outcome=Outcome.COMPLETED, duration_seconds=0.25))]
+    )
+    await store.commit(
+        ACCOUNT, [Change(operation=final(id=OTHER), tally=Tally(outcome=Outcome.COMPLETED, recipients=5))]
+    )
+    part = 'größe=quo"te\n'
+    assert await store.totals(ACCOUNT) == {
+        ("operations", "completed", part): 2,
+        ("duration_bucket", "5", part): 1,
+        ("duration_micros", part): 250_000,
+        ("recipients", part): 5,
+    }
     assert await store.totals("other") == {}
 
 
 async def test_the_cursor_is_kept_and_moves_only_when_given(store: Store) -> None:
-    assert await store.commit(ACCOUNT, [], cursor=5) == frozenset()
+    assert (await store.commit(ACCOUNT, [], cursor=5)).applied == frozenset()
     await follow(store)
     await store.commit(ACCOUNT, [Change(operation=operation(missed=1))])
     loaded = await store.load(ACCOUNT, final_since=0)

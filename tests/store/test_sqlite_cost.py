@@ -17,7 +17,7 @@ from watcher.store.sqlite import SqliteStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCAN = re.compile(r"SCAN (operations|events|tombstones|stone|told|counters)\b(?!.* USING )")
+SCAN = re.compile(r"SCAN (operations|events|tombstones|stone|told|counters|combinations)\b(?!.* USING )")
 
 
 async def test_operations_that_come_and_go_leave_the_file_as_it_was(path: Path) -> None:
@@ -67,6 +67,11 @@ async def test_no_statement_reads_a_whole_table(path: Path) -> None:
     await store.commit(ACCOUNT, [Change(operation=final(scraped_at=NOW))], cursor=1)
     await store.withdraw(ACCOUNT, OTHER, NOW, Source.API)
     await store.intake(ACCOUNT, 0)
+    await store.adopt_counter_labels(ACCOUNT, ["a"], NOW)
+    await store.open_combinations(ACCOUNT, [("a=2",)])
+    await store.retire_combinations(ACCOUNT, [("a=2",)], tracked_before=NOW)
+    await store.counters(ACCOUNT)
+    await store.totals(ACCOUNT)
     await store.page(account=None, statuses=["COMPLETED"], after=(ACCOUNT, ID), limit=5)
     await store.find(ID)
     await store.history(ACCOUNT, ID)

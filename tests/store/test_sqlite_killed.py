@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BATCH = 20
 WORK = f"""
 import asyncio, itertools, pathlib, sys
-from tests.store.factories import ACCOUNT, entry, final, finished
+from tests.store.factories import ACCOUNT, COMPLETED, entry, final, finished
 from watcher.store import Change
 from watcher.store.sqlite import SqliteStore
 
@@ -32,7 +32,7 @@ async def main():
             Change(
                 operation=final(id=name, registered_at=1),
                 events=((1, finished()),),
-                increments={{("operations", "completed"): 1}},
+                tally=COMPLETED,
             )
             for name in names
         ]
@@ -59,7 +59,7 @@ async def test_what_was_acknowledged_is_there_and_counters_equal_the_ends(path: 
         loaded = await store.load(ACCOUNT, final_since=0)
         told = await store.untold(0, 100_000)
         newest = [event for event in told if isinstance(event.event, Finished)]
-        counted = loaded.totals["operations", "completed"]
+        counted = (await store.totals(ACCOUNT))["operations", "completed"]
         registered = await store.last_position() - counted
         await store.close()
 

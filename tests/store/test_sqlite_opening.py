@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 HOLD = """
 import asyncio, pathlib, sys
 from watcher.store.sqlite import SqliteStore
+from watcher.store.sqlite.migrations import released
 
 async def hold():
     store = await SqliteStore.open(pathlib.Path(sys.argv[1]))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, final, finish, finished, follow
+from tests.store.factories import ACCOUNT, COMPLETED, ID, NOW, OTHER, entry, final, finish, finished, follow
 from watcher.core.errors import StoreRefused, StoreUnusable
 from watcher.store import Change
 from watcher.store.sqlite import SqliteStore
@@ -41,11 +41,8 @@ async def pragma(store: SqliteStore, text: str) -> int:
 async def end_of(store: SqliteStore, count: int = 500) -> None:
     """Ends many at once, in one commit."""
     names = [f"{number:04}" for number in range(count)]
-    change = [
-        Change(operation=final(id=name), events=((NOW, finished()),), increments={("operations", "completed"): 1})
-        for name in names
-    ]
-    assert len(await store.commit(ACCOUNT, change)) == count
+    change = [Change(operation=final(id=name), events=((NOW, finished()),), tally=COMPLETED) for name in names]
+    assert len((await store.commit(ACCOUNT, change)).applied) == count
 
 
 @contextmanager
@@ -73,7 +70,7 @@ async def test_a_full_disk_leaves_all_as_it_was_and_the_same_commit_succeeds_lat
 
 FILL = """
 import asyncio, pathlib, resource, sys
-from tests.store.factories import ACCOUNT, entry, final, finished
+from tests.store.factories import ACCOUNT, COMPLETED, entry, final, finished
 from watcher.core.errors import StoreUnusable
 from watcher.store import Change
 from watcher.store.sqlite import SqliteStore
@@ -89,7 +86,7 @@ async def main():
         Change(
             operation=final(id=name, registered_at=1),
             events=((1, finished()),),
-            increments={("operations", "completed"): 1},
+            tally=COMPLETED,
         )
         for name in names
     ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from watcher.core.labelling import Combination, CombinationState, Counters, adopted, combination_in, counters_of
 from watcher.core.model import DAY, SECOND, Instant, Micros, Moment, Operation, Outcome, Source, Stats, Status, Tally
 from watcher.core.observation import Missing, Record, Refused, Reply, Seen, Timing, Trouble, Unanswered
+from watcher.core.totals import Key
 
 NOW: Instant = 1_790_000_000 * SECOND
 """The wall time at which the core's tests play, and the tick that goes with it."""
@@ -131,3 +133,13 @@ def a_tally(**changes: Any) -> Tally:
 def days(count: float) -> Micros:
     """So many days in microseconds."""
     return round(count * DAY)
+
+
+def counters_with(
+    values: Mapping[Key, float] | None = None, names: Sequence[str] = (), combinations: Sequence[Combination] = ()
+) -> Counters:
+    """Counters with these values under counter labels; their combinations are shown, and others at 0."""
+    values = values or {}
+    state = CombinationState(created_at=NOW, tracked_at=NOW, shown_at=NOW, is_open=True)
+    shown = dict.fromkeys([*combinations, *(combination_in(key) for key in values)], state)
+    return counters_of(names, {**shown, **adopted(names, shown, [], NOW)}, values.items())

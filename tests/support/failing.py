@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from watcher.core.errors import StoreUnusable
+from watcher.core.labelling import Combination, Counters
 from watcher.core.model import Instant
-from watcher.store import Change, Entry, Intake, Loaded, Registration
+from watcher.store import Change, Committed, Entry, Intake, Loaded, Registration
 from watcher.store.memory import MemoryStore
 
 
@@ -37,6 +38,18 @@ class FailingStore(MemoryStore):
         self._check()
         return await super().intake(account, since)
 
-    async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> frozenset[str]:
+    async def adopt_counter_labels(self, account: str, names: Sequence[str], now: Instant) -> None:
+        self._check()
+        await super().adopt_counter_labels(account, names, now)
+
+    async def counters(self, account: str) -> Counters:
+        self._check()
+        return await super().counters(account)
+
+    async def open_combinations(self, account: str, combinations: Collection[Combination]) -> None:
+        self._check()
+        await super().open_combinations(account, combinations)
+
+    async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> Committed:
         self._check()
         return await super().commit(account, changes, cursor=cursor)

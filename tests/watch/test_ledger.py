@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 from tests.support.factories import NOW, a_final_operation, a_running_operation, an_id, an_operation
 from tests.support.failing import FailingStore
-from tests.support.virtual import run_virtually
+from tests.support.virtual import run_virtually, virtual_clock
+from watcher.clock import Clock
 from watcher.core.errors import StoreUnusable
-from watcher.core.model import Instant, Moved, Odd, Operation, Source, Stats, Status
-from watcher.store import Change, Entry
+from watcher.core.model import Instant, Moved, Odd, Operation, Outcome, Source, Stats, Status, Tally
+from watcher.store import Change, Committed, Entry
 from watcher.watch import ledger as ledger_module
+from watcher.watch.counters import CounterSync
 from watcher.watch.ledger import BATCH, Ledger
 
 
@@ -25,7 +27,7 @@ class SlowStore(FailingStore):
         super().__init__()
         self.batches = []
 
-    async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> frozenset[str]:
+    async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> Committed:
         await asyncio.sleep(1)
         self.batches.append(len(changes))
         return await super().commit(account, changes, cursor=cursor)
@@ -39,12 +41,18 @@ class Kept:
     heard: list[StoreUnusable | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.ledger = Ledger("main", self.store, self.heard.append)
+        self.counters = CounterSync("main", self.store, (), virtual_clock().now)
+        self.ledger = Ledger("main", self.store, self.heard.append, self.counters)
 
     async def follow(self, count: int = 1) -> list[Operation]:
         ids = [an_id(number) for number in range(count)]
         await self.store.register([Entry(account="main", id=one, source=Source.API) for one in ids], NOW)
         return [an_operation(id=one) for one in ids]
+
+    @property
+    def counted(self) -> dict[tuple[str, ...], float]:
+        """The counters that are shown and not 0."""
+        return {key: value for key, value in self.counters.shown.totals.items() if value}
 
     async def stored(self, operation_id: str) -> Operation:
         (found,) = await self.store.find(operation_id)
@@ -56,6 +64,7 @@ class Kept:
 
 
 ODD, ODDER = Odd(kind="stale_answer"), Odd(kind="stats_fell")
+TALLY = Tally(outcome=Outcome.COMPLETED)
 COUNTED: dict[tuple[str, ...], float] = {("operations", "completed"): 1.0}
 
 
@@ -64,13 +73,13 @@ def test_state_events_and_counters_are_written_together():
         kept = Kept()
         (operation,) = await kept.follow()
         final = a_final_operation(id=operation.id)
-        kept.ledger.enter(final, [ODD, ODDER], NOW + 5, COUNTED)
-        assert (len(kept.ledger), kept.ledger.has(final.id), kept.ledger.totals) == (1, True, {})
+        kept.ledger.enter(final, [ODD, ODDER], NOW + 5, TALLY)
+        assert (len(kept.ledger), kept.ledger.has(final.id), kept.counted) == (1, True, {})
         assert await kept.ledger.flush()
         assert (len(kept.ledger), kept.ledger.has(final.id)) == (0, False)
         assert (await kept.stored(final.id)).final_at == NOW
         assert await kept.told() == [ODD, ODDER]
-        assert await kept.store.totals("main") == kept.ledger.totals == COUNTED
+        assert await kept.store.totals("main") == kept.counted == COUNTED
         assert kept.heard == [None]
 
     run_virtually(main())
@@ -80,8 +89,8 @@ def test_what_comes_in_before_it_is_written_adds_up_and_the_newest_state_wins():
     async def main() -> None:
         kept = Kept()
         (operation,) = await kept.follow()
-        kept.ledger.enter(a_running_operation(id=operation.id), [ODD], NOW, {})
-        kept.ledger.enter(a_final_operation(id=operation.id), [ODDER], NOW, COUNTED)
+        kept.ledger.enter(a_running_operation(id=operation.id), [ODD], NOW)
+        kept.ledger.enter(a_final_operation(id=operation.id), [ODDER], NOW, TALLY)
         assert await kept.ledger.flush()
         assert kept.store.batches == [1]
         assert (await kept.stored(operation.id)).status is Status.COMPLETED
@@ -100,7 +109,7 @@ def test_stats_alone_are_written_when_asked_for_or_with_whatever_else_is():
         assert (await kept.stored(one.id)).status is Status.UNSEEN
         assert await kept.ledger.flush(with_stats=True)
         assert (await kept.stored(one.id)).status is Status.PROCESSING
-        kept.ledger.enter(a_running_operation(id=two.id), [ODD], NOW, {})
+        kept.ledger.enter(a_running_operation(id=two.id), [ODD], NOW)
         kept.ledger.enter_stats(a_running_operation(id=two.id, stats=Stats(sent=7)))
         assert await kept.ledger.flush()
         assert (await kept.stored(two.id)).stats.sent == 7
@@ -113,7 +122,7 @@ def test_stats_are_passed_over_once_something_newer_must_be_written():
         kept = Kept()
         (operation,) = await kept.follow()
         kept.ledger.enter_stats(a_running_operation(id=operation.id, stats=Stats(sent=1)))
-        kept.ledger.enter(a_running_operation(id=operation.id, stats=Stats(sent=2)), [ODD], NOW, {})
+        kept.ledger.enter(a_running_operation(id=operation.id, stats=Stats(sent=2)), [ODD], NOW)
         assert await kept.ledger.flush(with_stats=True)
         assert (await kept.stored(operation.id)).stats.sent == 2
 
@@ -124,7 +133,7 @@ def test_much_is_written_in_batches():
     async def main() -> None:
         kept = Kept()
         for operation in await kept.follow(2 * BATCH + 1):
-            kept.ledger.enter(operation, [ODD], NOW, {})
+            kept.ledger.enter(operation, [ODD], NOW)
         assert await kept.ledger.flush()
         assert kept.store.batches == [BATCH, BATCH, 1]
         assert kept.heard == [None] * 3
@@ -137,22 +146,22 @@ def test_what_could_not_be_written_stays_in_order_before_what_came_meanwhile():
         kept = Kept()
         one, two, three = await kept.follow(3)
         kept.store.fails = True
-        kept.ledger.enter(a_running_operation(id=one.id), [ODD], NOW, {})
-        kept.ledger.enter(a_running_operation(id=two.id), [ODD], NOW, {})
+        kept.ledger.enter(a_running_operation(id=one.id), [ODD], NOW)
+        kept.ledger.enter(a_running_operation(id=two.id), [ODD], NOW)
         writing = asyncio.create_task(kept.ledger.flush())
         await asyncio.sleep(0.5)
-        kept.ledger.enter(three, [ODD], NOW, {})
-        kept.ledger.enter(a_final_operation(id=two.id), [ODDER], NOW, COUNTED)
+        kept.ledger.enter(three, [ODD], NOW)
+        kept.ledger.enter(a_final_operation(id=two.id), [ODDER], NOW, TALLY)
         assert not await writing
         assert [str(trouble) for trouble in kept.heard] == ["database or disk is full"]
-        assert (len(kept.ledger), kept.ledger.totals) == (3, {})
+        assert (len(kept.ledger), kept.counted) == (3, {})
         kept.store.fails = False
         assert await kept.ledger.flush()
         assert kept.store.batches == [2, 3]
         told = [(event.operation_id, event.event) for event in await kept.store.untold(3, 10)]
         assert told == [(one.id, ODD), (two.id, ODD), (two.id, ODDER), (three.id, ODD)]
         assert (await kept.stored(two.id)).status is Status.COMPLETED
-        assert kept.ledger.totals == COUNTED
+        assert kept.counted == COUNTED
 
     run_virtually(main())
 
@@ -162,7 +171,7 @@ def test_stats_that_came_while_a_write_failed_are_not_forgotten():
         kept = Kept()
         (operation,) = await kept.follow()
         kept.store.fails = True
-        kept.ledger.enter(a_running_operation(id=operation.id, stats=Stats(sent=1)), [ODD], NOW, {})
+        kept.ledger.enter(a_running_operation(id=operation.id, stats=Stats(sent=1)), [ODD], NOW)
         writing = asyncio.create_task(kept.ledger.flush())
         await asyncio.sleep(0.5)
         kept.ledger.enter_stats(a_running_operation(id=operation.id, stats=Stats(sent=2)))
@@ -178,7 +187,7 @@ def test_a_write_that_is_cancelled_is_put_back():
     async def main() -> None:
         kept = Kept()
         (operation,) = await kept.follow()
-        kept.ledger.enter(operation, [ODD], NOW, {})
+        kept.ledger.enter(operation, [ODD], NOW)
         writing = asyncio.create_task(kept.ledger.flush())
         await asyncio.sleep(0.5)
         assert len(kept.ledger) == 0
@@ -196,24 +205,24 @@ def test_what_was_untracked_is_neither_written_nor_counted():
     async def main() -> None:
         kept = Kept()
         one, two = await kept.follow(2)
-        kept.ledger.enter(one, [ODD], NOW, {})
+        kept.ledger.enter(one, [ODD], NOW)
         kept.ledger.enter_stats(two)
         kept.ledger.drop(one.id)
         kept.ledger.drop(two.id)
         assert not kept.ledger.has(one.id)
         assert not kept.ledger.has(two.id)
-        kept.ledger.enter(a_final_operation(id=one.id), [ODD], NOW, COUNTED)
+        kept.ledger.enter(a_final_operation(id=one.id), [ODD], NOW, TALLY)
         await kept.store.withdraw("main", one.id, NOW, Source.API)
         assert await kept.ledger.flush(with_stats=True)
-        assert kept.ledger.totals == await kept.store.totals("main") == {}
+        assert kept.counted == await kept.store.totals("main") == {}
 
     run_virtually(main())
 
 
 def test_a_ledger_that_waits_with_too_much_says_so():
-    kept = Kept()
+    ledger = Ledger("main", FailingStore(), print, CounterSync("main", FailingStore(), (), Clock().now))
     moved = Moved(from_status=None, to_status=Status.PROCESSING, stats=Stats(), updated_at=None, delay_seconds=None)
     for number in range(ledger_module.MANY):
-        assert not kept.ledger.is_full
-        kept.ledger.enter(an_operation(id=an_id(number)), [moved], NOW, {})
-    assert kept.ledger.is_full
+        assert not ledger.is_full
+        ledger.enter(an_operation(id=an_id(number)), [moved], NOW)
+    assert ledger.is_full

@@ -1,35 +1,242 @@
-"""Which values of user labels the counters carry: at most a hundred of each.
+"""Which combination of label values an operation counts under, and from when what was counted is shown.
 
-A label must never become a flood of series.
+A combination has one value for each name in `metrics.counter_labels`. It is shown, with all its series, from the
+transaction in which an operation with it is tracked. At that moment it is closed: what is counted is stored but held
+back, so that the values it came with are seen before the first increase.
+
+    operation tracked        values scraped, or 2 min passed        idle for 24 h, last values scraped
+    ─────────────────► closed ──────────────────────────────► open ─────────────────────────────────► not shown
+                         ▲                                                                              │
+                         └──────────────── tracked again: back with its number ─────────────────────────┘
+
+The base (all values empty) belongs to the account: it is shown and open from the start, and never leaves. Numbers are
+stored by name and value of each label, so a change of the setting loses none: `counters_of` adds them up anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
-from watcher.core.totals import Key
+from msgspec.structs import replace
 
-VALUES_AT_MOST = 100
+from watcher.core.model import DAY, MINUTE, Instant, Micros, Tally, Value
+from watcher.core.totals import OWN_LABELS, Key, increments, starting_totals
+
+COMBINATIONS_AT_MOST = 200
+"""Shown for one account, the base included and `other` not."""
+
 OTHER = "other"
+LEAVES_AFTER: Micros = DAY
+OPENS_AFTER: Micros = 2 * MINUTE
+
+Combination: TypeAlias = tuple[str, ...]
+"""`name=value` for each counter label, ordered by name: the end of a counter's key."""
 
 
-class CounterLabels:
-    """The values in use; those that were counted before are known from the totals."""
+class CombinationState(Value, frozen=True, kw_only=True):
+    """What is stored of a combination.
 
-    def __init__(self, names: Sequence[str], totals: Iterable[Key] = ()) -> None:
-        self._values: dict[str, set[str]] = {name: set() for name in names}
-        for key in totals:
-            for part in key[1:]:
-                name, separator, value = part.partition("=")
-                if separator and name in self._values:
-                    self._values[name].add(value)
+    `created_at`: when it was first tracked, and so counted from 0. `tracked_at`: when an operation with it was last
+    taken in or ended. `shown_at`: when it was last tracked while it was not shown; None while it is not.
+    """
 
-    def of(self, labels: Mapping[str, str]) -> dict[str, str]:
-        """The values to count under: the operation's own, `other` where there are too many already."""
-        return {name: self._admitted(known, labels.get(name, "")) for name, known in self._values.items()}
+    created_at: Instant
+    tracked_at: Instant
+    shown_at: Instant | None = None
+    is_open: bool = False
+    revision: int = 0
 
-    def _admitted(self, known: set[str], value: str) -> str:
-        if value in known or len(known - {OTHER}) < VALUES_AT_MOST:
-            known.add(value)
-            return value
-        return OTHER
+
+class Counters(Value, frozen=True, kw_only=True):
+    """An account's counters as they are shown.
+
+    `totals`: of every shown combination. `rest`: what was counted under others, by series and their own labels, so that
+    sums over everything stay true. `version` rises with each change.
+    """
+
+    names: tuple[str, ...] = ()
+    totals: Mapping[Key, float] = {}
+    rest: Mapping[Key, float] = {}
+    combinations: Mapping[Combination, CombinationState] = {}
+    version: int = 0
+
+
+def combination_of(names: Iterable[str], labels: Mapping[str, str]) -> Combination:
+    """The combination of an operation with these labels. A missing label has the value ""."""
+    return tuple(f"{name}={labels.get(name, '')}" for name in names)
+
+
+def base_of(names: Iterable[str]) -> Combination:
+    """The combination of an operation without any of the labels."""
+    return combination_of(names, {})
+
+
+def names_of(combination: Combination) -> tuple[str, ...]:
+    """The counter labels that the combination has values for."""
+    return tuple(part.partition("=")[0] for part in combination)
+
+
+def projected(combination: Combination, names: Iterable[str]) -> Combination:
+    """The combination under another setting: names that it lacks are empty, names that are gone are dropped."""
+    return combination_of(names, dict(part.split("=", 1) for part in combination))
+
+
+def combination_in(key: Key) -> Combination:
+    """The combination at the end of a counter's key."""
+    return key[1 + OWN_LABELS.get(key[0], 0) :]
+
+
+def other_than(combination: Combination) -> Combination:
+    """What counts instead of a combination for which there is no room."""
+    return tuple(f"{name}={OTHER}" for name in names_of(combination))
+
+
+class CounterBook:
+    """Decides what one transaction does to an account's counters.
+
+    Both stores report to it what happens to operations, and then write `changed`, `counted` and `held`. `stored` gives
+    the stored state of a combination, `shown_count` how many are shown besides `other`; each is asked only when needed.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        *,
+        stored: Callable[[Combination], CombinationState | None],
+        shown_count: Callable[[], int],
+        revision: int = 0,
+    ) -> None:
+        self._names = tuple(names)
+        self._base = base_of(self._names)
+        self._stored = stored
+        self._shown_count = shown_count
+        self._added = 0
+        self._revision = revision
+        self._known: dict[Combination, CombinationState | None] = {}
+        self.changed: dict[Combination, CombinationState] = {}
+        self.counted: dict[Key, float] = {}
+        """Increments of open combinations, which show at once."""
+        self.held: dict[Key, float] = {}
+        """Increments of closed combinations, which show when they open."""
+        self.shows_more = False
+
+    def track(self, labels: Mapping[str, str], at: Instant) -> None:
+        """An operation is taken in with these labels, or gets them."""
+        self._show(self._place(labels), at)
+
+    def leave(self, labels: Mapping[str, str], at: Instant) -> None:
+        """An operation loses these labels, or ends uncounted: its combination was tracked until now."""
+        combination = combination_of(self._names, labels)
+        for one in (combination, other_than(combination)):
+            if self._is_shown(one):
+                self._show(one, at)
+                return
+
+    def count(self, labels: Mapping[str, str], tally: Tally, at: Instant) -> None:
+        """The stats of an operation with these labels became final."""
+        combination = self._place(labels)
+        added = self.counted if self._show(combination, at).is_open else self.held
+        for key, value in increments(tally, combination).items():
+            added[key] = added.get(key, 0) + value
+
+    def _place(self, labels: Mapping[str, str]) -> Combination:
+        """The combination of the labels if it is shown or there is room for it, else `other`."""
+        combination = combination_of(self._names, labels)
+        if self._is_shown(combination) or self._shown_count() + self._added < COMBINATIONS_AT_MOST:
+            return combination
+        return other_than(combination)
+
+    def _is_shown(self, combination: Combination) -> bool:
+        state = self._state(combination)
+        return state is not None and state.shown_at is not None
+
+    def _state(self, combination: Combination) -> CombinationState | None:
+        if combination not in self._known:
+            self._known[combination] = self._stored(combination)
+        return self._known[combination]
+
+    def _show(self, combination: Combination, at: Instant) -> CombinationState:
+        state = self._state(combination) or CombinationState(created_at=at, tracked_at=at)
+        if state.shown_at is not None and combination == self._base:
+            return state  # it never leaves, so nothing needs to be written each time
+        if state.shown_at is None:
+            state = replace(state, shown_at=at, is_open=combination == self._base, revision=self._revision)
+            self._added += combination != other_than(combination)
+            self.shows_more = True
+        state = self._known[combination] = self.changed[combination] = replace(state, tracked_at=at)
+        return state
+
+
+def adopted(
+    names: Sequence[str],
+    states: Mapping[Combination, CombinationState],
+    unfinished: Iterable[Mapping[str, str]],
+    now: Instant,
+) -> Mapping[Combination, CombinationState]:
+    """The states that change when these counter labels come into force.
+
+    Shown from then on are the base, the combinations of `unfinished` operations, and those that the old setting showed
+    or that were tracked lately, the newest first as far as there is room.
+    """
+    changed = {
+        combination: replace(state, shown_at=None, is_open=False)
+        for combination, state in states.items()
+        if state.shown_at is not None and names_of(combination) != tuple(names)
+    }
+    tracked: dict[Combination, Instant] = {}
+    created: dict[Combination, Instant] = {}
+    for combination, state in states.items():
+        target = projected(combination, names)
+        created[target] = min(state.created_at, created.get(target, now))
+        if state.shown_at is not None or state.tracked_at > now - LEAVES_AFTER:
+            tracked[target] = max(state.tracked_at, tracked.get(target, 0))
+    tracked |= {combination_of(names, labels): now for labels in unfinished}
+    base = base_of(names)
+    tracked.setdefault(base, now)
+    own = {combination: state for combination, state in states.items() if combination not in changed}
+    shown = {combination for combination, state in own.items() if state.shown_at is not None}
+    for combination in sorted(tracked, key=lambda one: (one != base, -tracked[one], one)):
+        has_room = count_shown(shown) < COMBINATIONS_AT_MOST
+        target = combination if combination in shown or has_room else other_than(combination)
+        if target not in shown:
+            shown.add(target)
+            changed[target] = CombinationState(
+                created_at=created.get(target, now),
+                tracked_at=tracked[combination],
+                shown_at=now,
+                is_open=target == base,
+            )
+    return changed
+
+
+def count_shown(shown: Collection[Combination]) -> int:
+    """How many combinations are shown, `other` left out."""
+    return len(shown) - sum(one == other_than(one) for one in shown if one)
+
+
+def counters_of(
+    names: Iterable[str], states: Mapping[Combination, CombinationState], stored: Iterable[tuple[Key, float]]
+) -> Counters:
+    """The counters to show: every series of the shown combinations, with all that was stored for them.
+
+    What was counted under another setting is added up under the names in force.
+    """
+    names = tuple(names)
+    shown = {combination: state for combination, state in states.items() if state.shown_at is not None}
+    totals: dict[Key, float] = {}
+    for combination in shown:
+        totals |= starting_totals(combination)
+    rest: dict[Key, float] = {}
+    targets: dict[Combination, Combination] = {}
+    for key, value in stored:
+        combination = combination_in(key)
+        target = targets.get(combination)
+        if target is None:
+            target = targets[combination] = projected(combination, names)
+        own = key[: len(key) - len(combination)]
+        if target in shown:
+            totals[(*own, *target)] = totals.get((*own, *target), 0) + value
+        else:
+            rest[own] = rest.get(own, 0) + value
+    return Counters(names=names, totals=totals, rest=rest, combinations=shown)

@@ -299,4 +299,3 @@ class Tally(Value, frozen=True, kw_only=True):
     recipients: int = 0
     unaddressable: int = 0
     duration_seconds: float | None = None
-    labels: Mapping[str, str] = {}

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from watcher.core.labelling import Counters
 from watcher.core.model import Instant, Micros, Moment, Operation, Value
+from watcher.core.totals import Key
 
 
 class NextLook(Value, frozen=True, kw_only=True):
@@ -21,18 +23,19 @@ class NextLook(Value, frozen=True, kw_only=True):
 class AccountSnapshot(Value, frozen=True, kw_only=True):
     """One account at one moment.
 
-    `shown`: the operations with series of their own, in the order in which they came. `statuses`: how many are followed
-    or settling, by status. `throttled`: how long upstream held us in all; `lag`: time past the look that `freshness`
-    promised; `skew`: upstream's clock less ours.
+    `started_at`: when its loop began. `shown`: the operations with series of their own, in the order in which they
+    came. `statuses`: how many are followed or settling, by status. `throttled`: how long upstream held us in all;
+    `lag`: time past the look that `freshness` promised; `skew`: upstream's clock less ours.
     """
 
     account: str
     taken: Moment
+    started_at: Instant = 0
     is_loaded: bool = True
     shown: Sequence[Operation] = ()
     suppressed: int = 0
     statuses: Mapping[str, int] = {}
-    totals: Mapping[tuple[str, ...], float] = {}
+    counters: Counters = Counters()
     up: bool = False
     unauthorized: bool = False
     last_success_at: Instant = 0
@@ -42,3 +45,8 @@ class AccountSnapshot(Value, frozen=True, kw_only=True):
     lag: Micros = 0
     skew: Micros = 0
     discovered_at: Instant | None = None
+
+    @property
+    def totals(self) -> Mapping[Key, float]:
+        """The counters that are shown."""
+        return self.counters.totals

@@ -199,7 +199,6 @@ def _tally(operation: Operation) -> Tally:
         recipients=stats.recipients or 0,
         unaddressable=stats.unaddressable or 0,
         duration_seconds=duration_seconds(operation),
-        labels=operation.labels,
     )
 
 

@@ -7,10 +7,9 @@ without understanding them. Every series that needs no user label is there at 0 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TypeAlias
 
-from watcher.core.model import Outcome, Tally
+from watcher.core.model import SECOND, Outcome, Tally
 
 Key: TypeAlias = tuple[str, ...]
 
@@ -19,7 +18,12 @@ NOTIFICATIONS = "notifications"
 RECIPIENTS = "recipients"
 UNADDRESSABLE = "unaddressable"
 DURATION_BUCKET = "duration_bucket"
-DURATION_SUM = "duration_sum"
+DURATION_MICROS = "duration_micros"
+"""The sum of durations. Whole microseconds add up exactly in any order: a sum that were a trifle lower after a restart
+would look like a counter that began anew."""
+
+OWN_LABELS: Mapping[str, int] = {OPERATIONS: 1, NOTIFICATIONS: 1, DURATION_BUCKET: 1}
+"""How many labels of its own a series has in the key; the others have none. The counter labels follow."""
 
 DURATION_BUCKETS: tuple[float, ...] = (5, 30, 60, 300, 900, 3600, 14400, 86400, 259200, 604800, float("inf"))
 """Upper bounds in seconds; each bucket counts what lies between the bound before and its own."""
@@ -32,29 +36,30 @@ def duration_bucket(seconds: float) -> str:
     return next(str(bound) for bound in DURATION_BUCKETS if seconds <= bound)
 
 
-def starting_totals() -> dict[Key, float]:
-    """All series without user labels at 0."""
-    return (
-        {(OPERATIONS, outcome.value): 0 for outcome in Outcome}
-        | {(NOTIFICATIONS, state): 0 for state in NOTIFICATION_STATES}
-        | {(RECIPIENTS,): 0, (UNADDRESSABLE,): 0}
-    )
+def starting_totals(combination: Key = ()) -> dict[Key, float]:
+    """All series of a combination of counter labels at 0; without one, those of an account without counter labels."""
+    series: list[Key] = [(OPERATIONS, outcome.value) for outcome in Outcome]
+    series += [(NOTIFICATIONS, state) for state in NOTIFICATION_STATES]
+    series += [(RECIPIENTS,), (UNADDRESSABLE,)]
+    return {(*key, *combination): 0 for key in series}
 
 
-def increments(tally: Tally, counter_labels: Mapping[str, str] = MappingProxyType({})) -> dict[Key, float]:
-    """What the tally adds.
+def keys_of(combination: Key) -> list[Key]:
+    """Every key that `increments` may give for the combination."""
+    buckets = [(DURATION_BUCKET, str(bound), *combination) for bound in DURATION_BUCKETS]
+    return [*starting_totals(combination), *buckets, (DURATION_MICROS, *combination)]
 
-    `counter_labels` stand in the key by name, so that a later change of the setting loses nothing.
-    """
-    user = tuple(f"{name}={value}" for name, value in sorted(counter_labels.items()))
-    added: dict[Key, float] = {(OPERATIONS, tally.outcome.value, *user): 1}
+
+def increments(tally: Tally, combination: Key = ()) -> dict[Key, float]:
+    """What the tally adds under the combination of counter labels, given as `name=value` in order of the names."""
+    added: dict[Key, float] = {(OPERATIONS, tally.outcome.value, *combination): 1}
     for state in NOTIFICATION_STATES:
-        added[NOTIFICATIONS, state, *user] = getattr(tally, state)
-    added[RECIPIENTS, *user] = tally.recipients
-    added[UNADDRESSABLE, *user] = tally.unaddressable
+        added[NOTIFICATIONS, state, *combination] = getattr(tally, state)
+    added[RECIPIENTS, *combination] = tally.recipients
+    added[UNADDRESSABLE, *combination] = tally.unaddressable
     if tally.duration_seconds is not None:
-        added[DURATION_BUCKET, duration_bucket(tally.duration_seconds), *user] = 1
-        added[DURATION_SUM, *user] = tally.duration_seconds
+        added[DURATION_BUCKET, duration_bucket(tally.duration_seconds), *combination] = 1
+        added[DURATION_MICROS, *combination] = round(tally.duration_seconds * SECOND)
     return {key: value for key, value in added.items() if value}
 
 

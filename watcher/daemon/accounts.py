@@ -63,7 +63,7 @@ def following(configuration: Configuration, account: Account) -> Following:
             hold_at_most=micros(metrics.hold_at_most),
             max_operations=metrics.max_operations,
         ),
-        counter_labels=metrics.counter_labels,
+        counter_labels=tuple(sorted(metrics.counter_labels)),
         discovers=Scope(every=micros(polling.freshness), since=micros(account.discover_since))
         if account.discover
         else None,

@@ -7,15 +7,15 @@ A stat or instant that was never received has no series. Counters come from the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 
 from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from watcher.core import totals
-from watcher.core.model import SECOND, Instant, Operation, Outcome
+from watcher.core.model import SECOND, Instant, Operation
 from watcher.core.snapshot import AccountSnapshot
+from watcher.metrics.finished import finished_families
 
 PER_OPERATION = ("account", "operation_id")
 STATES = ("scheduled", "queued", "sent", "failed", "canceled")
@@ -68,14 +68,23 @@ INSTANTS: Sequence[tuple[str, str, str]] = (
 
 
 class CensusCollector:
-    """Families for prometheus-client out of snapshots. Reads nothing else, so it may run in any thread."""
+    """Families for prometheus-client out of snapshots. Reads nothing else, so it may run in any thread.
+
+    `created`: whether counters say since when they count (`_created`), as OpenMetrics wants it.
+    """
 
     def __init__(
-        self, snapshots: Sequence[AccountSnapshot], *, labels: Sequence[str] = (), counter_labels: Sequence[str] = ()
+        self,
+        snapshots: Sequence[AccountSnapshot],
+        *,
+        labels: Sequence[str] = (),
+        counter_labels: Sequence[str] = (),
+        created: bool = False,
     ) -> None:
         self._snapshots = snapshots
         self._labels = labels
         self._counter_labels = counter_labels
+        self._created = created
 
     def collect(self) -> Iterator[Metric]:
         """Every family, each once and contiguous."""
@@ -130,91 +139,9 @@ class CensusCollector:
 
     # ── counters of the finished ──────────────────────────────────────────────────────────────────────────────────────
 
-    @property
-    def _counted(self) -> Sequence[AccountSnapshot]:
-        """The accounts whose counters are known: a counter that showed 0 before its true value would be an increase."""
-        return [snapshot for snapshot in self._snapshots if snapshot.is_loaded]
-
     def finished(self) -> Iterator[Metric]:
-        """What stays of operations for good."""
-        yield self._counter(
-            "twilio_push_operations_finished",
-            "Operations whose stats became final, by outcome.",
-            series=totals.OPERATIONS,
-            label_names=("outcome",),
-            known=[(outcome.value,) for outcome in Outcome],
-        )
-        yield self._counter(
-            "twilio_push_notifications_finished",
-            "Push notifications of operations whose stats became final, by state.",
-            series=totals.NOTIFICATIONS,
-            label_names=("state",),
-            known=[(state,) for state in totals.NOTIFICATION_STATES],
-        )
-        yield self._counter(
-            "twilio_push_recipients_finished",
-            "Recipients targeted by operations whose stats became final.",
-            series=totals.RECIPIENTS,
-            label_names=(),
-            known=[()],
-        )
-        yield self._counter(
-            "twilio_push_unaddressable_recipients_finished",
-            "Recipients without a valid device token, of operations whose stats became final.",
-            series=totals.UNADDRESSABLE,
-            label_names=(),
-            known=[()],
-        )
-        yield self._durations()
-
-    def _counter(
-        self, name: str, help_text: str, *, series: str, label_names: _Labels, known: Sequence[_Labels]
-    ) -> CounterMetricFamily:
-        family = CounterMetricFamily(name, help_text, labels=("account", *label_names, *self._counter_labels))
-        for snapshot in self._counted:
-            values = {(*key, *user): 0.0 for key in known for user in self._users(snapshot)}
-            values |= self._by_counter_labels(snapshot.totals, series, len(label_names))
-            for key, value in sorted(values.items()):
-                family.add_metric((snapshot.account, *key), value)
-        return family
-
-    def _durations(self) -> HistogramMetricFamily:
-        family = HistogramMetricFamily(
-            "twilio_push_operation_duration_seconds",
-            "From creation to end by upstream's clock, of completed and canceled operations, in seconds.",
-            labels=("account", *self._counter_labels),
-        )
-        for snapshot in self._counted:
-            buckets = self._by_counter_labels(snapshot.totals, totals.DURATION_BUCKET, 1)
-            sums = self._by_counter_labels(snapshot.totals, totals.DURATION_SUM, 0)
-            for user in sorted(self._users(snapshot)):
-                count, cumulated = 0.0, []
-                for bound in totals.DURATION_BUCKETS:
-                    count += buckets.get((str(bound), *user), 0.0)
-                    cumulated.append((_bound(bound), count))
-                family.add_metric((snapshot.account, *user), cumulated, sums.get(user, 0.0))
-        return family
-
-    def _users(self, snapshot: AccountSnapshot) -> set[_Labels]:
-        """The values of the counter labels that were counted so far; the empty ones are there from the start."""
-        counted = self._by_counter_labels(snapshot.totals, totals.OPERATIONS, 1)
-        return {("",) * len(self._counter_labels)} | {key[1:] for key in counted}
-
-    def _by_counter_labels(
-        self, values: Mapping[tuple[str, ...], float], series: str, fixed: int
-    ) -> dict[_Labels, float]:
-        """The totals of one series by its own labels and the counter labels in force.
-
-        What differs only in labels no longer in force is added up.
-        """
-        found: dict[_Labels, float] = {}
-        for key, value in values.items():
-            if key[0] != series:
-                continue
-            user = dict(part.split("=", 1) for part in key[1 + fixed :])
-            labels = (*key[1 : 1 + fixed], *(user.get(name, "") for name in self._counter_labels))
-            found[labels] = found.get(labels, 0.0) + value
-        return found
+        """The reference for `counter_text`, which writes the same families for the scrape."""
+        yield from finished_families(self._snapshots, self._counter_labels, created=self._created)
 
     # ── accounts ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -226,7 +153,8 @@ class CensusCollector:
             ("account", "status"),
             (
                 ((snapshot.account, status), count)
-                for snapshot in self._counted
+                for snapshot in self._snapshots
+                if snapshot.is_loaded
                 for status, count in snapshot.statuses.items()
             ),
         )
@@ -243,7 +171,8 @@ class CensusCollector:
             labels=("account",),
         )
         for snapshot in self._snapshots:
-            throttled.add_metric((snapshot.account,), snapshot.throttled / SECOND)
+            created = snapshot.started_at / SECOND if self._created else None
+            throttled.add_metric((snapshot.account,), snapshot.throttled / SECOND, created)
         yield throttled
         suppressed = sum(snapshot.suppressed for snapshot in self._snapshots)
         yield _gauge(
@@ -316,7 +245,3 @@ def _gauge(
     for key, value in samples:
         family.add_metric(key, value)
     return family
-
-
-def _bound(bound: float) -> str:
-    return "+Inf" if bound == float("inf") else f"{float(bound)}"

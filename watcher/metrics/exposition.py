@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
@@ -17,6 +18,8 @@ from prometheus_client.registry import Collector
 from watcher.core.snapshot import AccountSnapshot
 from watcher.metrics.accept import accepted_format, accepts_gzip
 from watcher.metrics.census import CensusCollector
+from watcher.metrics.counter_text import CounterText
+from watcher.metrics.finished import finished_families
 from watcher.metrics.text import OperationText, Pace
 
 GZIP_LEVEL = 1
@@ -33,6 +36,7 @@ class Exposition:
         self._registry = registry
         self._snapshots = snapshots
         self._text = OperationText()
+        self._counter_texts: dict[bool, CounterText] = {}
         self.labels: tuple[str, ...] = ()
         self.counter_labels: tuple[str, ...] = ()
 
@@ -41,11 +45,13 @@ class Exposition:
     ) -> tuple[bytes, Mapping[str, str], Sequence[AccountSnapshot]]:
         """The body, its headers, and the snapshots that it carries."""
         snapshots = self._snapshots()
-        census = CensusCollector(snapshots, labels=self.labels, counter_labels=self.counter_labels)
         if self._text.labels != self.labels:
             self._text = OperationText(self.labels)
         text = self._text
         encode, content_type = choose_encoder(accepted_format(accept))
+        created = content_type.startswith("application/openmetrics-text")
+        counter_text = self._counter_text(created=created)
+        census = CensusCollector(snapshots, labels=self.labels, created=created)
         pack = _gzipped if accepts_gzip(accept_encoding) else b"".join
         headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
         if pack is _gzipped:
@@ -54,23 +60,34 @@ class Exposition:
         def write() -> bytes:
             pace = Pace()
             shown = (operation for snapshot in snapshots for operation in snapshot.shown)
-            rest = _Families(self._registry, census)
-            return pack(_whole(text.pieces(shown, heads_of(encode, text.labels), pace), lambda: encode(rest)))
+            operations = heads_of(encode, text.labels)
+            finished = _heads(encode, finished_families((), counter_text.names))
+            kept = chain(text.pieces(shown, operations, pace), counter_text.pieces(snapshots, finished, pace))
+            rest = _Families(self._registry, census, created=created)
+            return pack(_whole(kept, lambda: encode(rest)))
 
         return await asyncio.to_thread(write), headers, snapshots
 
+    def _counter_text(self, *, created: bool) -> CounterText:
+        kept = self._counter_texts.get(created)
+        if kept is None or kept.names != self.counter_labels:
+            kept = self._counter_texts[created] = CounterText(self.counter_labels, created=created)
+        return kept
 
-def _whole(operations: Iterator[bytes], rest: Callable[[], bytes]) -> Iterator[bytes]:
+
+def _whole(kept: Iterator[bytes], rest: Callable[[], bytes]) -> Iterator[bytes]:
     """The rest comes last, because the encoder ends it as the format wants."""
-    yield from operations
+    yield from kept
     yield rest()
 
 
 def heads_of(encode: _Encode, labels: Sequence[str]) -> Sequence[bytes]:
     """What stands above the series of each family of operations."""
-    return [
-        encode(_Only(family)).removesuffix(b"# EOF\n") for family in CensusCollector((), labels=labels).operations()
-    ]
+    return _heads(encode, CensusCollector((), labels=labels).operations())
+
+
+def _heads(encode: _Encode, families: Iterable[Metric]) -> Sequence[bytes]:
+    return [encode(_Only(family)).removesuffix(b"# EOF\n") for family in families]
 
 
 class _Only(Collector):
@@ -82,15 +99,21 @@ class _Only(Collector):
 
 
 class _Families(Collector):
-    """What prometheus-client writes: the registry's families, and of the census what is not of single operations."""
+    """What prometheus-client writes: the registry's families, and of the census those of accounts.
 
-    def __init__(self, registry: CollectorRegistry, census: CensusCollector) -> None:
+    The plain text format has no `_created`: as families of their own they would nearly double what is scraped.
+    """
+
+    def __init__(self, registry: CollectorRegistry, census: CensusCollector, *, created: bool) -> None:
         self._own = registry
         self._census = census
+        self._created = created
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._own.collect()
-        yield from self._census.finished()
+        for family in self._own.collect():
+            if not self._created:
+                family.samples = [one for one in family.samples if one.name != f"{family.name}_created"]
+            yield family
         yield from self._census.accounts()
 
 

@@ -16,7 +16,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
-    disable_created_metrics,
+    enable_created_metrics,
 )
 
 from watcher import __version__
@@ -50,8 +50,8 @@ class Instruments:
     """The metrics that only grow or are set by whoever knows; the rest is collected from snapshots."""
 
     def __init__(self) -> None:
-        # A `_created` series beside every counter would double what is scraped, and tell nothing that we do not.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
+        # OpenMetrics carries `_created`; the exposition leaves it out of the plain text format.
+        enable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)

@@ -252,6 +252,11 @@ _TEN_DIGITS_UNTIL: Instant = 4_000_000_000 * SECOND
 """2001 to 2096: here microseconds are told apart as floating-point seconds, so their digits are the shortest text."""
 
 
+def sample_value(value: float) -> str:
+    """The value as prometheus-client writes it."""
+    return f"{float(value)}" if 0 <= value < _PLAIN_BELOW else _go_float(value)
+
+
 def _number(value: int) -> str:
     return f"{value}.0" if 0 <= value < _PLAIN_BELOW else _go_float(value)
 

@@ -226,8 +226,9 @@ def visible_labels(labels: Mapping[str, str], visible: Sequence[str] | None) -> 
 
 
 def _total(snapshot: AccountSnapshot, series: str, word: str) -> int:
-    """The counter over all user labels."""
-    return round(sum(value for key, value in snapshot.totals.items() if key[:2] == (series, word)))
+    """The counter over all user labels, shown or not."""
+    shown = sum(value for key, value in snapshot.totals.items() if key[:2] == (series, word))
+    return round(shown + snapshot.counters.rest.get((series, word), 0))
 
 
 def _shown(operation: Operation, visible: Sequence[str] | None) -> dict[str, Any]:

@@ -14,10 +14,12 @@ tests. Both are handed the source of event ids (`watcher.event_ids`).
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
-from watcher.core.model import Instant, Operation, OperationEvent, Outcome, Source, Value
+from watcher.core.labelling import Combination, Counters
+from watcher.core.model import Instant, Operation, OperationEvent, Outcome, Source, Tally, Value
+from watcher.core.totals import Key
 
 
 class Entry(Value, frozen=True, kw_only=True):
@@ -52,19 +54,31 @@ class Registration(Value, frozen=True, kw_only=True):
     outcome: Outcome | None = None
 
 
-Totals: TypeAlias = Mapping[tuple[str, ...], float]
+Totals: TypeAlias = Mapping[Key, float]
 """The counters of an account since its beginning: (series, label values…) to value; see `watcher.core.totals`."""
 
 
 class Change(Value, frozen=True, kw_only=True):
     """The new state of an operation, the events that tell of it (and when each occurred), and what it adds to counters.
 
-    `increments` are given only in the one change that makes the stats final.
+    A `tally` is given only in the one change that makes the stats final. It counts under the labels that the row has
+    then, whatever the loop knows of them.
     """
 
     operation: Operation
     events: tuple[tuple[Instant, OperationEvent], ...] = ()
-    increments: Mapping[tuple[str, ...], float] = {}
+    tally: Tally | None = None
+
+
+class Committed(Value, frozen=True, kw_only=True):
+    """What a commit did: the ids it applied to, and what it added to counters that are shown.
+
+    `shows_more`: a combination of counter labels is shown from now on that was not before.
+    """
+
+    applied: frozenset[str] = frozenset()
+    counted: Mapping[Key, float] = {}
+    shows_more: bool = False
 
 
 class StoredEvent(Value, frozen=True, kw_only=True):
@@ -88,17 +102,20 @@ class Loaded(Value, frozen=True, kw_only=True):
     """What an account's loop begins with: operations that are followed, settling, or final and perhaps still shown."""
 
     operations: Sequence[Operation]
-    totals: Totals
     revision: int
     cursor: Instant | None
 
 
 class Intake(Value, frozen=True, kw_only=True):
-    """What intake changed after a revision: operations new or relabelled (as stored), and ids untracked."""
+    """What intake changed after a revision: operations new or relabelled (as stored), and ids untracked.
+
+    `shows_more`: a combination of counter labels is shown since then.
+    """
 
     revision: int
     operations: Sequence[Operation]
     untracked: Sequence[str]
+    shows_more: bool = False
 
 
 class Found(Value, frozen=True, kw_only=True):
@@ -125,6 +142,7 @@ class Store(Protocol):
     ) -> Sequence[Registration]:
         """Take entries in, all or none, with a `Tracked` event for each new one; durable when it returns.
 
+        The combinations of counter labels of new and relabelled ones are shown from then on.
         Ids that are finished or untracked (tombstones included) are answered as `Result` says. `configured` are the
         accounts of which the entries are everything that the configuration names: their tombstones stay as long as that
         is so. Of an account that is not among them, what was named last counts on.
@@ -136,15 +154,29 @@ class Store(Protocol):
     async def intake(self, account: str, since: int) -> Intake:
         """What `register` and `withdraw` changed for the account after revision `since`."""
 
-    async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> frozenset[str]:
-        """Write states, events, increments, tombstones and the cursor in one transaction; the ids that were applied.
+    async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> Committed:
+        """Write states, events, counters, tombstones and the cursor in one transaction.
 
-        A change to an operation that was untracked meanwhile is dropped with its events and increments. Labels are
+        A change to an operation that was untracked meanwhile is dropped with its events and its tally. Labels are
         intake's and are not overwritten. A change with `final_at` set leaves a tombstone.
         """
 
     async def totals(self, account: str) -> Totals:
-        """The account's counters as committed."""
+        """All that was ever counted for the account, shown or not."""
+
+    async def adopt_counter_labels(self, account: str, names: Sequence[str], now: Instant) -> None:
+        """Count under these labels from now on, given in order; nothing where they are in force already."""
+
+    async def counters(self, account: str) -> Counters:
+        """The account's counters as they are to be shown."""
+
+    async def open_combinations(self, account: str, combinations: Collection[Combination]) -> None:
+        """Show from now on what was counted under them, and what will be, at once."""
+
+    async def retire_combinations(
+        self, account: str, combinations: Collection[Combination], *, tracked_before: Instant
+    ) -> None:
+        """Show those of them no longer that are open and were last tracked before then; their numbers stay."""
 
     async def untold(self, after: int, limit: int) -> Sequence[StoredEvent]:
         """Events not yet marked as told with a position above `after`, in order of position."""

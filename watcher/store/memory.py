@@ -12,6 +12,16 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec.structs import replace
 
+from watcher.core.labelling import (
+    Combination,
+    CombinationState,
+    CounterBook,
+    Counters,
+    adopted,
+    combination_in,
+    count_shown,
+    counters_of,
+)
 from watcher.core.model import (
     TOMBSTONE_LIFE,
     Instant,
@@ -23,10 +33,11 @@ from watcher.core.model import (
     Untracked,
     Value,
 )
-from watcher.core.totals import added_up
+from watcher.core.totals import Key, added_up
 from watcher.event_ids import EventIds, new_event_id
 from watcher.store import (
     Change,
+    Committed,
     Entry,
     Found,
     Intake,
@@ -44,11 +55,12 @@ from watcher.store.rules import (
     reach_of,
     registration_time,
     result_for,
+    settle_counters,
     youngest,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 _Key: TypeAlias = tuple[str, str]
 
@@ -77,10 +89,15 @@ class _Row(Value, frozen=True, kw_only=True):
 
 
 class _Account(Value, frozen=True, kw_only=True):
+    """`shown` and `held`: what was counted, by whether it may be shown already."""
+
     identity: str | None = None
     revision: int = 0
     cursor: Instant | None = None
-    totals: Mapping[tuple[str, ...], float] = {}
+    counter_labels: tuple[str, ...] | None = None
+    combinations: Mapping[Combination, CombinationState] = {}
+    shown: Mapping[Key, float] = {}
+    held: Mapping[Key, float] = {}
 
 
 class MemoryStore:
@@ -116,7 +133,7 @@ class MemoryStore:
             for row in self._rows_of(account)
             if row.untracked_at is None and (row.operation.final_at is None or row.operation.final_at >= final_since)
         )
-        return Loaded(operations=operations, totals=stored.totals, revision=stored.revision, cursor=stored.cursor)
+        return Loaded(operations=operations, revision=stored.revision, cursor=stored.cursor)
 
     async def register(
         self, entries: Sequence[Entry], now: Instant, *, configured: Sequence[str] = ()
@@ -125,7 +142,13 @@ class MemoryStore:
         self._configured = {key for key in self._configured if key[0] not in configured}
         self._configured |= {(entry.account, entry.id) for entry in entries if entry.account in configured}
         revisions = {entry.account: self._account(entry.account).revision + 1 for entry in entries}
-        return tuple(self._register(entry, now, revisions[entry.account]) for entry in entries)
+        books = {account: self._book(account, revision) for account, revision in revisions.items()}
+        registrations = tuple(
+            self._register(entry, now, revisions[entry.account], books[entry.account]) for entry in entries
+        )
+        for account, book in books.items():
+            self._write_book(account, book)
+        return registrations
 
     async def withdraw(self, account: str, operation_id: str, now: Instant, source: Source) -> bool:
         """See `Store`."""
@@ -135,6 +158,10 @@ class MemoryStore:
             return False
         revision = self._account(account).revision + 1
         self._change_account(account, revision=revision)
+        if row.operation.final_at is None:
+            book = self._book(account)
+            book.leave(row.operation.labels, now)
+            self._write_book(account, book)
         row = replace(self._tell(row, now, Untracked(source=source)), revision=revision, untracked_at=now)
         self._keep(row)
         self._bury(key, row)
@@ -143,21 +170,73 @@ class MemoryStore:
     async def intake(self, account: str, since: int) -> Intake:
         """See `Store`."""
         changed = [row for row in self._rows_of(account) if row.revision > since]
+        stored = self._account(account)
         return Intake(
-            revision=self._account(account).revision,
+            revision=stored.revision,
             operations=tuple(row.operation for row in changed if row.untracked_at is None),
             untracked=tuple(row.operation.id for row in changed if row.untracked_at is not None),
+            shows_more=any(
+                state.shown_at is not None and state.revision > since for state in stored.combinations.values()
+            ),
         )
 
-    async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> frozenset[str]:
+    async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> Committed:
         """See `Store`."""
         if cursor is not None:
             self._change_account(account, cursor=cursor)
-        return frozenset(change.operation.id for change in changes if self._apply(account, change))
+        book = self._book(account)
+        applied = frozenset(change.operation.id for change in changes if self._apply(account, change, book))
+        self._write_book(account, book)
+        return Committed(applied=applied, counted=book.counted, shows_more=book.shows_more)
 
     async def totals(self, account: str) -> Totals:
         """See `Store`."""
-        return self._account(account).totals
+        stored = self._account(account)
+        return added_up(stored.shown, stored.held)
+
+    async def adopt_counter_labels(self, account: str, names: Sequence[str], now: Instant) -> None:
+        """See `Store`."""
+        stored = self._account(account)
+        if stored.counter_labels == tuple(names):
+            return
+        rows = (row for row in self._rows_of(account) if row.untracked_at is None)
+        unfinished = [row.operation.labels for row in rows if row.operation.final_at is None]
+        self._change_account(
+            account,
+            counter_labels=tuple(names),
+            combinations={**stored.combinations, **adopted(names, stored.combinations, unfinished, now)},
+            shown=added_up(stored.shown, stored.held),
+            held={},
+        )
+
+    async def counters(self, account: str) -> Counters:
+        """See `Store`."""
+        stored = self._account(account)
+        return counters_of(stored.counter_labels or (), stored.combinations, stored.shown.items())
+
+    async def open_combinations(self, account: str, combinations: Collection[Combination]) -> None:
+        """See `Store`."""
+        stored = self._account(account)
+        opening = {one: state for one, state in stored.combinations.items() if one in combinations}
+        shown = {key: value for key, value in stored.held.items() if combination_in(key) in opening}
+        self._change_account(
+            account,
+            combinations={**stored.combinations, **{one: replace(s, is_open=True) for one, s in opening.items()}},
+            shown=added_up(stored.shown, shown),
+            held={key: value for key, value in stored.held.items() if key not in shown},
+        )
+
+    async def retire_combinations(
+        self, account: str, combinations: Collection[Combination], *, tracked_before: Instant
+    ) -> None:
+        """See `Store`."""
+        stored = self._account(account)
+        leaving = {
+            one: replace(state, shown_at=None, is_open=False)
+            for one, state in stored.combinations.items()
+            if one in combinations and state.is_open and state.tracked_at < tracked_before
+        }
+        self._change_account(account, combinations={**stored.combinations, **leaving})
 
     async def untold(self, after: int, limit: int) -> Sequence[StoredEvent]:
         """See `Store`."""
@@ -251,15 +330,37 @@ class MemoryStore:
     def _rows_of(self, account: str) -> Iterator[_Row]:
         return (row for key, row in self._rows.items() if key[0] == account)
 
-    def _register(self, entry: Entry, now: Instant, revision: int) -> Registration:
+    def _book(self, name: str, revision: int = 0) -> CounterBook:
+        account = self._account(name)
+        states = account.combinations
+        return CounterBook(
+            account.counter_labels or (),
+            stored=states.get,
+            shown_count=lambda: count_shown([one for one, state in states.items() if state.shown_at is not None]),
+            revision=revision,
+        )
+
+    def _write_book(self, account: str, book: CounterBook) -> None:
+        stored = self._account(account)
+        if book.changed or book.counted:
+            self._change_account(
+                account,
+                combinations={**stored.combinations, **book.changed},
+                shown=added_up(stored.shown, book.counted),
+                held=added_up(stored.held, book.held),
+            )
+
+    def _register(self, entry: Entry, now: Instant, revision: int, book: CounterBook) -> Registration:
         key = entry.account, entry.id
         row = self._rows.get(key)
         trace = self._tombstones.get(key) if row is None else row.trace
         result = result_for(entry, trace)
         if result is Result.NEW:
             self._take_in(entry, now, trace or Trace(), revision)
-        elif result is Result.KNOWN and row is not None:
-            self._relabel(row, entry.labels, revision)
+            book.track(entry.labels, now)
+        elif result is Result.KNOWN and row is not None and self._relabel(row, entry.labels, revision):
+            book.leave(row.operation.labels, now)
+            book.track({**row.operation.labels, **entry.labels}, now)
         outcome = trace.outcome if trace is not None and result is Result.FINISHED else None
         return Registration(account=entry.account, id=entry.id, result=result, outcome=outcome)
 
@@ -280,13 +381,15 @@ class MemoryStore:
         self._dead.discard(key)
         self._change_account(entry.account, revision=revision)
 
-    def _relabel(self, row: _Row, labels: Mapping[str, str], revision: int) -> None:
+    def _relabel(self, row: _Row, labels: Mapping[str, str], revision: int) -> bool:
         merged = {**row.operation.labels, **labels}
-        if merged != row.operation.labels:
-            self._keep(replace(row, operation=row.operation.with_(labels=merged), revision=revision))
-            self._change_account(row.operation.account, revision=revision)
+        if merged == row.operation.labels:
+            return False
+        self._keep(replace(row, operation=row.operation.with_(labels=merged), revision=revision))
+        self._change_account(row.operation.account, revision=revision)
+        return True
 
-    def _apply(self, account: str, change: Change) -> bool:
+    def _apply(self, account: str, change: Change, book: CounterBook) -> bool:
         operation = change.operation
         row = self._rows.get((account, operation.id))
         if row is None:
@@ -299,12 +402,12 @@ class MemoryStore:
             final_at=stored.final_at,
         )
         if reach is Reach.WHOLE:
-            self._apply_whole(account, row, change)
+            self._apply_whole(account, row, change, book)
         elif reach is Reach.SCRAPE and operation.scraped_at is not None:
             self._keep(replace(row, operation=stored.with_(scraped_at=operation.scraped_at)))
         return reach is not Reach.NOTHING
 
-    def _apply_whole(self, account: str, row: _Row, change: Change) -> None:
+    def _apply_whole(self, account: str, row: _Row, change: Change, book: CounterBook) -> None:
         stored = row.operation
         operation = change.operation.with_(account=account, labels=stored.labels, source=stored.source, asked_tick=0)
         row = replace(row, operation=operation)
@@ -313,8 +416,7 @@ class MemoryStore:
         self._keep(row)
         if operation.final_at is not None:
             self._bury((account, operation.id), row)
-        if change.increments:
-            self._change_account(account, totals=added_up(self._account(account).totals, change.increments))
+        settle_counters(book, operation.labels, change)
 
     def _keep(self, row: _Row) -> None:
         key = row.operation.account, row.operation.id

@@ -6,10 +6,12 @@ Values in, values out. `Trace` is what a store remembers of an id, be it from a 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 
 from watcher.core.errors import StoreRefused
+from watcher.core.labelling import CounterBook
 from watcher.core.model import TOMBSTONE_LIFE, Instant, Operation, Outcome, Source, Value
-from watcher.store import Entry, Result
+from watcher.store import Change, Entry, Result
 
 
 class Trace(Value, frozen=True, kw_only=True):
@@ -76,6 +78,17 @@ def registration_time(now: Instant, earlier: Instant | None) -> Instant:
     Two lives of an id are told apart by these times, and a clock that was set back may show one instant twice.
     """
     return now if now != earlier else now + 1
+
+
+def settle_counters(book: CounterBook, labels: Mapping[str, str], change: Change) -> None:
+    """Count an operation that became final under the labels that its row has, or note that it ended uncounted."""
+    final_at = change.operation.final_at
+    if final_at is None:
+        return
+    if change.tally is None:
+        book.leave(labels, final_at)
+    else:
+        book.count(labels, change.tally, final_at)
 
 
 def first_known(*instants: Instant | None) -> Instant | None:

@@ -20,6 +20,7 @@ from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation
 from watcher.core.observation import Missing, Observation, Page, Refused, Seen, Trouble, Unanswered
 from watcher.core.snapshot import AccountSnapshot, NextLook
 from watcher.store import Store
+from watcher.watch.counters import CounterSync
 from watcher.watch.finder import Finder
 from watcher.watch.follower import Follower
 from watcher.watch.keeper import Keeper
@@ -64,7 +65,8 @@ class AccountWatch:
         self._skew: Micros = 0
         self._upstream_clock = UpstreamClock()
         self._patience = Patience(listener, now)
-        self._ledger = Ledger(account, store, self._patience.heard)
+        self._counters = CounterSync(account, store, following.counter_labels, now)
+        self._ledger = Ledger(account, store, self._patience.heard, self._counters)
         self._follower = Follower(account, following, ledger=self._ledger, listener=listener, now=now)
         self._finder = Finder(account, store, odd=lambda: listener.anomaly(account, "id_garbled"))
         self._keeper = Keeper(
@@ -105,6 +107,7 @@ class AccountWatch:
     def adopt(self, following: Following) -> None:
         """New settings; they hold from the next look on."""
         self._follower.adopt(following)
+        self._counters.adopt(following.counter_labels)
         if self._keeper.is_loaded:
             self._finder.adopt(following.discovers, self._now())
         self._wake.set()
@@ -112,6 +115,9 @@ class AccountWatch:
     def scraped(self, snapshot: AccountSnapshot) -> None:
         """A scrape that carried this snapshot was completed just now."""
         self._follower.scraped(snapshot)
+        self._counters.scraped(snapshot.counters)
+        if self._counters.is_due(self._now()):
+            self._wake.set()
 
     def next_look(self, operation_id: str) -> NextLook | None:
         """When, how and why an operation is looked at next."""
@@ -147,11 +153,12 @@ class AccountWatch:
         return AccountSnapshot(
             account=self.account,
             taken=now,
+            started_at=self._started.at,
             is_loaded=self._keeper.is_loaded,
             shown=tuple(shown),
             suppressed=suppressed,
             statuses=self._follower.operations.statuses,
-            totals=self._ledger.totals,
+            counters=self._counters.shown,
             up=self._condition.is_up,
             unauthorized=self._condition.is_unauthorized,
             last_success_at=self._started.at if success_at is None else success_at,
@@ -247,6 +254,8 @@ class AccountWatch:
         wake = self._next_wake() if self._keeper.is_loaded else None
         if wake is not None and len(self._asking) < self._gate.governor.concurrency(now):
             wait = min(wait, max(wake - now, self._gate.governor.wait(now)))
+        opens = self._counters.wake_tick() - now
+        wait = min(wait, opens if opens > 0 else SECOND)  # overdue: the store is at it, or fails
         if self._patience.is_tried:
             wait = min(wait, self._patience.wait())
         try:

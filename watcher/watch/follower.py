@@ -6,17 +6,14 @@ The life cycle decides what an answer means; here its word is carried out. Nothi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from watcher.core.labelling import CounterLabels
 from watcher.core.lifecycle import observe
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Phase
 from watcher.core.observation import Observation, Page, Record, Seen
 from watcher.core.planner import Planner
 from watcher.core.snapshot import AccountSnapshot
 from watcher.core.steps import Step
-from watcher.core.totals import increments, starting_totals
-from watcher.store import Totals
 from watcher.watch.ledger import Ledger
 from watcher.watch.ports import Following, Listener
 from watcher.watch.roster import Roster
@@ -37,26 +34,18 @@ class Follower:
     ) -> None:
         self._account = account
         self._ledger = ledger
-        self._ledger.totals = starting_totals()
         self._listener = listener
         self._now = now
         started = now()
         self.following = following
         self.operations = Roster()
         self.planner = Planner(following.promise, started)
-        self._counter_labels = CounterLabels(following.counter_labels)
         self._let_go_tick: Micros = started.tick
 
     def adopt(self, following: Following) -> None:
         """New settings; they hold from the next look on."""
         self.following = following
-        self._counter_labels = CounterLabels(following.counter_labels, self._ledger.totals)
         self.planner.adopt(following.promise)
-
-    def begin(self, totals: Totals) -> None:
-        """Count on from the totals that the store remembers."""
-        self._ledger.totals = {**starting_totals(), **totals}
-        self._counter_labels = CounterLabels(self.following.counter_labels, totals)
 
     # ── coming and going ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -78,6 +67,10 @@ class Follower:
         self.operations.put(operation)
         if operation.phase is not Phase.FINAL:
             self.planner.follow(operation, now)
+
+    def labels_in_use(self) -> Sequence[Mapping[str, str]]:
+        """The labels of each operation that is not final."""
+        return [operation.labels for operation in self.operations if operation.final_at is None]
 
     def untrack(self, operation_ids: Sequence[str]) -> None:
         """Follow them no longer, and tell nothing more of them."""
@@ -153,11 +146,8 @@ class Follower:
             self._listener.anomaly(self._account, kind)
         if step.delay is not None:
             self._listener.detected(self._account, step.delay)
-        added = {}
-        if step.tally is not None:
-            added = increments(step.tally, self._counter_labels.of(step.tally.labels))
         has_turned = operation.status is not before.status or operation.final_at != before.final_at
-        if step.events or added or has_turned or operation.settled != before.settled:
-            self._ledger.enter(operation, step.events, now.at, added)
+        if step.events or step.tally is not None or has_turned or operation.settled != before.settled:
+            self._ledger.enter(operation, step.events, now.at, step.tally)
         elif operation is not before:
             self._ledger.enter_stats(operation)

@@ -42,6 +42,7 @@ class Keeper:
         self._follower = follower
         self._finder = finder
         self._ledger = ledger
+        self._counters = ledger.counters
         self._patience = patience
         self._listener = listener
         self._now = now
@@ -62,12 +63,13 @@ class Keeper:
 
     def start(self, tasks: asyncio.TaskGroup, done: Callable[[], None]) -> None:
         """Start the task where there is something to do and none is at work; `done` is called at its end."""
-        tick = self._now().tick
+        now = self._now()
+        tick = now.tick
         stats_due = tick >= self._stats_due
         if self._task is not None or self._patience.wait():
             return
         is_idle = self._is_loaded and not self._intake_due and not len(self._ledger) and not self._finder.has_found
-        if is_idle and not stats_due:
+        if is_idle and not stats_due and not self._counters.is_due(now):
             return
         if stats_due:
             self._stats_due = tick + STATS_EVERY
@@ -102,6 +104,8 @@ class Keeper:
                 for record, page in self._finder.rows():
                     self._follower.learn_first(record, page)
                 await self._finder.commit(self._now)
+            if self._counters.is_due(self._now()):
+                await self._counters.sync(self._follower.labels_in_use)
         except StoreUnusable as exc:
             self._patience.heard(exc)
             return
@@ -114,7 +118,7 @@ class Keeper:
         following = self._follower.following
         loaded = await self._store.load(self._account, final_since=self._now().at - following.retention.hold_at_most)
         self._revision = loaded.revision
-        self._follower.begin(loaded.totals)
+        await self._counters.sync(self._follower.labels_in_use)
         await self._follower.follow(loaded.operations)
         self._finder.begin(self._follower.following.discovers, loaded.cursor, self._now())
         self._is_loaded = True
@@ -127,6 +131,8 @@ class Keeper:
             self._intake_due = True
             raise
         self._revision = intake.revision
+        if intake.shows_more:
+            self._counters.invalidate()
         self._follower.untrack(intake.untracked)
         await self._follower.follow(intake.operations)
         self._listener.committed()

@@ -14,9 +14,9 @@ from itertools import islice
 import msgspec
 
 from watcher.core.errors import StoreUnusable
-from watcher.core.model import Instant, Operation, OperationEvent
-from watcher.core.totals import Key, added_up
-from watcher.store import Change, Store, Totals
+from watcher.core.model import Instant, Operation, OperationEvent, Tally
+from watcher.store import Change, Store
+from watcher.watch.counters import CounterSync
 
 BATCH = 500
 """Changes of one transaction."""
@@ -27,19 +27,29 @@ MANY = 20_000
 class _Waiting(msgspec.Struct):
     operation: Operation
     events: list[tuple[Instant, OperationEvent]]
-    increments: dict[Key, float]
+    tally: Tally | None = None
 
 
 class Ledger:
-    """The account's writes. `heard` is told when writing begins to fail (the error) and when it works again (None)."""
+    """The account's writes.
 
-    def __init__(self, account: str, store: Store, heard: Callable[[StoreUnusable | None], None]) -> None:
+    `heard` is told when writing begins to fail (the error) and when it works again (None); `counters` show what was
+    counted.
+    """
+
+    def __init__(
+        self,
+        account: str,
+        store: Store,
+        heard: Callable[[StoreUnusable | None], None],
+        counters: CounterSync,
+    ) -> None:
         self._account = account
         self._store = store
         self._heard = heard
+        self.counters = counters
         self._waiting: dict[str, _Waiting] = {}
         self._stats_only: dict[str, Operation] = {}
-        self.totals: Totals = {}
 
     def __len__(self) -> int:
         """How many operations wait to be written with something that must not be lost."""
@@ -59,16 +69,16 @@ class Ledger:
         operation: Operation,
         events: Sequence[OperationEvent],
         occurred_at: Instant,
-        increments: dict[Key, float],
+        tally: Tally | None = None,
     ) -> None:
         """What must be written soon."""
         self._stats_only.pop(operation.id, None)
         waiting = self._waiting.get(operation.id)
         if waiting is None:
-            waiting = self._waiting[operation.id] = _Waiting(operation, [], {})
+            waiting = self._waiting[operation.id] = _Waiting(operation, [])
         waiting.operation = operation
         waiting.events += [(occurred_at, event) for event in events]
-        waiting.increments |= increments
+        waiting.tally = tally or waiting.tally
 
     def enter_stats(self, operation: Operation) -> None:
         """Stats that moved without anything else: written with whatever is, and when `flush` asks for them."""
@@ -88,17 +98,16 @@ class Ledger:
         stats_due = deque(self._stats_only) if with_stats else deque[str]()
         while batch := self._next_batch(stats_due):
             try:
-                applied = await self._store.commit(self._account, [_change(waiting) for waiting in batch.values()])
+                committed = await self._store.commit(self._account, [_change(waiting) for waiting in batch.values()])
             except StoreUnusable as exc:
                 self._put_back(batch)
+                self.counters.invalidate()  # it may have taken effect
                 self._heard(exc)
                 return False
             except BaseException:
                 self._put_back(batch)
                 raise
-            for operation_id in applied:
-                if added := batch[operation_id].increments:
-                    self.totals = added_up(self.totals, added)
+            self.counters.committed(committed)
             self._heard(None)
         return True
 
@@ -111,7 +120,7 @@ class Ledger:
             operation_id = stats_due.popleft()
             operation = self._stats_only.pop(operation_id, None)
             if operation is not None:
-                batch[operation_id] = _Waiting(operation, [], {})
+                batch[operation_id] = _Waiting(operation, [])
         return batch
 
     def _put_back(self, batch: dict[str, _Waiting]) -> None:
@@ -121,11 +130,11 @@ class Ledger:
             if later is not None:
                 earlier.operation = later.operation
                 earlier.events += later.events
-                earlier.increments |= later.increments
+                earlier.tally = later.tally or earlier.tally
             elif (newer := self._stats_only.pop(operation_id, None)) is not None:
                 earlier.operation = newer
         self._waiting = batch | self._waiting | {key: batch[key] for key in batch if key in self._waiting}
 
 
 def _change(waiting: _Waiting) -> Change:
-    return Change(operation=waiting.operation, events=tuple(waiting.events), increments=waiting.increments)
+    return Change(operation=waiting.operation, events=tuple(waiting.events), tally=waiting.tally)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from watcher.core.model import Instant, Source, Status, Tracked, Untracked, Value
 from watcher.store import Entry, Intake, Registration, Result
 from watcher.store.rules import Trace, other_identity, registration_time, result_for, youngest
-from watcher.store.sqlite import outbox
+from watcher.store.sqlite import counting, outbox
 from watcher.store.sqlite.rows import (
     OPERATION,
     Standing,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping, Sequence
 
+    from watcher.core.labelling import CounterBook
     from watcher.event_ids import EventIds
     from watcher.store.sqlite.rows import NewEventRow
 
@@ -61,6 +62,7 @@ def intake(connection: sqlite3.Connection, account: str, since: int) -> Intake:
         revision=revision_of(connection, account),
         operations=tuple(map(operation_of, operations)),
         untracked=tuple(operation_id for (operation_id,) in untracked),
+        shows_more=counting.shows_more(connection, account, since),
     )
 
 
@@ -82,8 +84,8 @@ def register(
     desks = {}
     for account, own in by_account.items():
         ids = [entry.id for entry in own]
-        desk = _Desk(now, standings(connection, account, ids), tombstones(connection, account, ids))
-        desks[account] = desk
+        book = counting.open_book(connection, account, revision=revision_of(connection, account) + 1)
+        desks[account] = _Desk(now, standings(connection, account, ids), tombstones(connection, account, ids), book)
     registrations = []
     for entry in entries:
         desk = desks[entry.account]
@@ -119,6 +121,10 @@ def withdraw(
     if standing is None or standing.untracked_at is not None:
         return False
     revision = _next_revision(connection, account)
+    if standing.final_at is None:
+        book = counting.open_book(connection, account)
+        book.leave(labels_of(standing.labels), now)
+        counting.write_book(connection, account, book)
     position = outbox.last_position(connection) + 1
     gone = replace(standing, untracked_at=now, seq=standing.seq + 1, position=position)
     connection.execute(
@@ -146,13 +152,16 @@ class _Fresh(Value, frozen=True, kw_only=True):
 class _Desk:
     """Takes one account's entries in order, then writes all of it at once."""
 
-    def __init__(self, now: Instant, rows: Mapping[str, Standing], stones: Mapping[str, Trace]) -> None:
+    def __init__(
+        self, now: Instant, rows: Mapping[str, Standing], stones: Mapping[str, Trace], book: CounterBook
+    ) -> None:
         self._now = now
         self._rows = rows
         self._labels = {operation_id: row.labels for operation_id, row in rows.items()}
         self._traces = {**stones, **{operation_id: row.trace for operation_id, row in rows.items()}}
         self._stones = stones
         self._fresh: dict[str, _Fresh] = {}
+        self._book = book
         self._relabelled: set[str] = set()
 
     def take(self, entry: Entry, position: int) -> Registration:
@@ -193,6 +202,7 @@ class _Desk:
         )
         events = [self._event(account, operation_id, fresh) for operation_id, fresh in self._fresh.items()]
         outbox.append(connection, events, event_ids)
+        counting.write_book(connection, account, self._book)
 
     def _take_in(self, entry: Entry, trace: Trace, position: int) -> None:
         hint = youngest(entry.created_at, trace.created_at)
@@ -200,6 +210,7 @@ class _Desk:
         self._labels[entry.id] = labels
         self._traces[entry.id] = Trace(followed=True)
         self._fresh[entry.id] = _Fresh(entry=entry, labels=labels, seq=trace.seq + 1, position=position, hint=hint)
+        self._book.track(entry.labels, self._now)
 
     def _relabel(self, entry: Entry) -> None:
         labels = labels_of(self._labels[entry.id])
@@ -207,6 +218,8 @@ class _Desk:
         if merged != labels:
             self._labels[entry.id] = labels_text(merged)
             self._relabelled.add(entry.id)
+            self._book.leave(labels, self._now)
+            self._book.track(merged, self._now)
 
     def _row(self, account: str, operation_id: str, fresh: _Fresh, revision: int) -> tuple[object, ...]:
         earlier = self._rows.get(operation_id)

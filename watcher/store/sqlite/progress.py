@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from watcher.store import Loaded
-from watcher.store.rules import Reach, reach_of
-from watcher.store.sqlite import outbox
+from watcher.store import Committed, Loaded
+from watcher.store.rules import Reach, reach_of, settle_counters
+from watcher.store.sqlite import counting, outbox
 from watcher.store.sqlite.rows import (
     OPERATION,
     Standing,
     bury,
     event_text,
-    key_of,
-    key_text,
+    labels_of,
     operation_of,
     standings,
     state_text,
@@ -25,9 +24,10 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
+    from watcher.core.labelling import CounterBook
     from watcher.core.model import Instant, Operation, OperationEvent
     from watcher.event_ids import EventIds
-    from watcher.store import Change, Totals
+    from watcher.store import Change
     from watcher.store.rules import Trace
     from watcher.store.sqlite.rows import NewEventRow
 
@@ -42,17 +42,11 @@ def load(connection: sqlite3.Connection, account: str, final_since: Instant) -> 
     operations = tuple(sorted(map(operation_of, rows), key=_created))
     found = connection.execute("SELECT revision, cursor FROM accounts WHERE name = ?", (account,)).fetchone()
     revision, cursor = found or (0, None)
-    return Loaded(operations=operations, totals=totals(connection, account), revision=revision, cursor=cursor)
+    return Loaded(operations=operations, revision=revision, cursor=cursor)
 
 
 def _created(operation: Operation) -> Instant:
     return operation.registered_at if operation.created_at is None else operation.created_at
-
-
-def totals(connection: sqlite3.Connection, account: str) -> Totals:
-    """The account's counters."""
-    rows = connection.execute("SELECT key, value FROM counters WHERE account = ?", (account,))
-    return {key_of(key): value for key, value in rows}
 
 
 def commit(
@@ -62,26 +56,27 @@ def commit(
     *,
     cursor: Instant | None,
     event_ids: EventIds,
-) -> frozenset[str]:
-    """Write what of the changes still applies; the ids of those."""
+) -> Committed:
+    """Write what of the changes still applies."""
     if cursor is not None:
         connection.execute(
             "INSERT INTO accounts (name, cursor) VALUES (?, ?) ON CONFLICT DO UPDATE SET cursor = excluded.cursor",
             (account, cursor),
         )
     if not changes:
-        return frozenset()
+        return Committed()
     rows = standings(connection, account, (change.operation.id for change in changes))
-    batch = _Batch(account, rows, outbox.last_position(connection))
+    book = counting.open_book(connection, account)
+    batch = _Batch(account, rows, outbox.last_position(connection), book)
     applied = frozenset(change.operation.id for change in changes if batch.take(change))
     batch.write(connection, event_ids)
-    return applied
+    return Committed(applied=applied, counted=book.counted, shows_more=book.shows_more)
 
 
 class _Batch:
     """Judges changes one after the other against the rows, then writes all of it at once."""
 
-    def __init__(self, account: str, rows: dict[str, Standing], position: int) -> None:
+    def __init__(self, account: str, rows: dict[str, Standing], position: int, book: CounterBook) -> None:
         self._account = account
         self._rows = rows
         self._position = position
@@ -89,7 +84,7 @@ class _Batch:
         self._scrapes: dict[str, Instant] = {}
         self._events: list[NewEventRow] = []
         self._stones: dict[str, Trace] = {}
-        self._increments: dict[tuple[str, ...], float] = {}
+        self._book = book
 
     def take(self, change: Change) -> bool:
         """Whether the change applies; if so it is written with the batch."""
@@ -122,13 +117,7 @@ class _Batch:
         )
         outbox.append(connection, self._events, event_ids)
         bury(connection, self._account, self._stones)
-        connection.executemany(
-            """
-            INSERT INTO counters (account, key, value) VALUES (?, ?, ?)
-            ON CONFLICT DO UPDATE SET value = value + excluded.value
-            """,
-            [(self._account, key_text(key), value) for key, value in self._increments.items()],
-        )
+        counting.write_book(connection, self._account, self._book)
 
     def _take_whole(self, row: Standing, change: Change) -> None:
         operation = change.operation
@@ -137,8 +126,7 @@ class _Batch:
         row = replace(row, status=operation.status, created_at=operation.created_at, final_at=operation.final_at)
         self._rows[operation.id] = row
         self._states[operation.id] = operation
-        for key, value in change.increments.items():
-            self._increments[key] = self._increments.get(key, 0) + value
+        settle_counters(self._book, labels_of(row.labels), change)
         if operation.final_at is not None:
             self._stones[operation.id] = row.trace
 

@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 from watcher.core.errors import StoreUnusable
 from watcher.event_ids import EventIds, new_event_id
-from watcher.store.sqlite import intake, outbox, progress, pruning, reading
+from watcher.store.sqlite import counting, intake, outbox, progress, pruning, reading
 from watcher.store.sqlite.database import Database
 from watcher.store.sqlite.migrations import released
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
+    from watcher.core.labelling import Combination, Counters
     from watcher.core.model import Instant, Operation, Outcome, Source
-    from watcher.store import Change, Entry, Found, Intake, Loaded, Registration, StoredEvent, Totals
+    from watcher.store import Change, Committed, Entry, Found, Intake, Loaded, Registration, StoredEvent, Totals
 
 Answer = TypeVar("Answer")
 
@@ -97,7 +98,7 @@ class SqliteStore:
         """See `Store`."""
         return await self._read(partial(intake.intake, account=account, since=since))
 
-    async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> frozenset[str]:
+    async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> Committed:
         """See `Store`."""
         return await self._write(
             partial(progress.commit, account=account, changes=changes, cursor=cursor, event_ids=self._event_ids)
@@ -105,7 +106,26 @@ class SqliteStore:
 
     async def totals(self, account: str) -> Totals:
         """See `Store`."""
-        return await self._read(partial(progress.totals, account=account))
+        return await self._read(partial(counting.totals, account=account))
+
+    async def adopt_counter_labels(self, account: str, names: Sequence[str], now: Instant) -> None:
+        """See `Store`."""
+        await self._write(partial(counting.adopt_counter_labels, account=account, names=names, now=now))
+
+    async def counters(self, account: str) -> Counters:
+        """See `Store`."""
+        return await self._read(partial(counting.counters, account=account))
+
+    async def open_combinations(self, account: str, combinations: Collection[Combination]) -> None:
+        """See `Store`."""
+        await self._write(partial(counting.open_combinations, account=account, combinations=combinations))
+
+    async def retire_combinations(
+        self, account: str, combinations: Collection[Combination], *, tracked_before: Instant
+    ) -> None:
+        """See `Store`."""
+        retire = counting.retire_combinations
+        await self._write(partial(retire, account=account, combinations=combinations, tracked_before=tracked_before))
 
     async def untold(self, after: int, limit: int) -> Sequence[StoredEvent]:
         """See `Store`."""

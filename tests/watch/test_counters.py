@@ -1,0 +1,368 @@
+"""Counters by combination: shown at 0 before they count, also when an operation ends at once, and across restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from tests.support.factories import NOW, TICK
+from tests.support.failing import FailingStore
+from tests.support.rig import ACCOUNT, Rig, following, running
+from tests.support.virtual import EPOCH, run_virtually
+from watcher.core.labelling import COMBINATIONS_AT_MOST
+from watcher.core.model import HOUR, MINUTE, SECOND, Instant, Moment, Outcome, Source, Status, Tally
+from watcher.core.snapshot import AccountSnapshot
+from watcher.simulator import Scenario
+from watcher.simulator.ids import make_id
+from watcher.simulator.scenario import parse_scenario
+from watcher.store import Change, Committed, Entry
+from watcher.store.memory import MemoryStore
+from watcher.watch.counters import CounterSync
+
+ONE, TWO = (make_id(round(EPOCH * SECOND), random.Random(number)) for number in range(2))
+SPRING = ("campaign=spring",)
+COMPLETED = "operations", "completed"
+BY_CAMPAIGN = following(freshness=1.0, settle_after=(), counter_labels=("campaign",))
+
+
+def scenario(one: str = "completed: 5s", two: str = "completed: 8s") -> Scenario:
+    return parse_scenario(f"operations:\n  - {{id: {ONE}, {one}}}\n  - {{id: {TWO}, {two}}}\n")
+
+
+REFUSING = parse_scenario(
+    f"operations:\n  - {{id: {ONE}, completed: 1h}}\nfaults:\n  - {{kind: status, status: 400}}\n"
+)
+
+
+def shown(rig: Rig, campaign: str = "spring", outcome: str = "completed") -> float | None:
+    return rig.snapshot().totals.get(("operations", outcome, f"campaign={campaign}"))
+
+
+async def stored(rig: Rig, campaign: str = "spring", outcome: str = "completed") -> float:
+    return (await rig.store.totals(ACCOUNT)).get(("operations", outcome, f"campaign={campaign}"), 0)
+
+
+async def counted(rig: Rig, outcome: str = "completed", campaign: str = "spring", number: int = 1) -> None:
+    """Wait until the store has counted so many."""
+    async with asyncio.timeout(600):
+        while await stored(rig, campaign, outcome) < number:  # noqa: ASYNC110 -- virtual time
+            await asyncio.sleep(0.25)
+
+
+async def scrape(rig: Rig) -> AccountSnapshot:
+    """One completed scrape; some time for what it leads to."""
+    snapshot = rig.snapshot()
+    rig.watch.scraped(snapshot)
+    await asyncio.sleep(1)
+    return snapshot
+
+
+def test_the_first_scrape_of_a_campaign_shows_0_and_the_next_what_was_counted_before_it():
+    async def main() -> None:
+        async with running(scenario(), settings=BY_CAMPAIGN) as rig:
+            await rig.track([ONE], {"campaign": "spring"})
+            await counted(rig)
+            assert shown(rig) == 0
+            await scrape(rig)
+            assert shown(rig) == 1
+
+    run_virtually(main())
+
+
+def test_a_rejected_operation_is_born_at_0_too():
+    async def main() -> None:
+        async with running(REFUSING, settings=BY_CAMPAIGN) as rig:
+            await rig.track([ONE], {"campaign": "spring"})
+            await counted(rig, "rejected")
+            values = []
+            for _ in range(3):
+                values.append(shown(rig, outcome="rejected"))
+                await scrape(rig)
+            assert values == [0, 1, 1]
+
+    run_virtually(main())
+
+
+def test_without_a_scrape_it_shows_what_was_counted_after_two_minutes():
+    async def main() -> None:
+        async with running(scenario(), settings=BY_CAMPAIGN) as rig:
+            await rig.track([ONE], {"campaign": "spring"})
+            tracked_at = rig.clock.now().at
+            await rig.until(lambda: shown(rig) == 1, within=200)
+            assert 2 * MINUTE <= rig.clock.now().at - tracked_at <= 2 * MINUTE + 3 * SECOND
+
+    run_virtually(main())
+
+
+def test_the_wait_goes_on_over_a_restart():
+    async def main() -> None:
+        store = MemoryStore()
+        async with running(scenario(), store=store, settings=BY_CAMPAIGN) as rig:
+            await rig.track([ONE], {"campaign": "spring"})
+            await counted(rig)
+        await asyncio.sleep(60)
+        async with running(scenario(), store=store, settings=BY_CAMPAIGN) as rig:
+            await rig.until(lambda: shown(rig) == 0, within=10)
+            restarted_at = rig.clock.now().at
+            await rig.until(lambda: shown(rig) == 1, within=120)
+            assert rig.clock.now().at - restarted_at <= MINUTE
+        async with running(scenario(), store=store, settings=BY_CAMPAIGN) as rig:
+            await rig.until(lambda: rig.snapshot().is_loaded, within=10)
+            assert shown(rig) == 1
+
+    run_virtually(main())
+
+
+def test_a_scrape_that_did_not_carry_the_campaign_opens_nothing():
+    async def main() -> None:
+        async with running(scenario(), settings=BY_CAMPAIGN) as rig:
+            await rig.until(lambda: rig.snapshot().is_loaded, within=10)
+            before = rig.snapshot()
+            await rig.track([ONE], {"campaign": "spring"})
+            await counted(rig)
+            rig.watch.scraped(before)
+            await asyncio.sleep(10)
+            assert shown(rig) == 0
+
+    run_virtually(main())
+
+
+def test_an_operation_counts_under_the_labels_that_its_row_has_and_not_those_that_the_loop_knows():
+    async def main() -> None:
+        async with running(scenario(), settings=BY_CAMPAIGN) as rig:
+            await rig.track([ONE])
+            await rig.until(lambda: rig.watch.unfinished == 1, within=10)
+            # Nobody wakes the loop: the change is in the store and not yet in its memory.
+            entry = Entry(account=ACCOUNT, id=ONE, source=Source.API, labels={"campaign": "spring"})
+            await rig.store.register([entry], rig.clock.now().at)
+            await counted(rig)
+            assert await stored(rig, "") == 0
+            rig.watch.wake()
+            await rig.until(lambda: shown(rig) == 0, within=5)
+            await scrape(rig)
+            assert shown(rig) == 1
+
+    run_virtually(main())
+
+
+def test_an_operation_without_labels_counts_under_empty_values_at_once():
+    async def main() -> None:
+        async with running(scenario(), settings=BY_CAMPAIGN) as rig:
+            await rig.track([ONE])
+            await rig.until(lambda: shown(rig, "") == 1, within=30)
+            assert shown(rig) is None
+
+    run_virtually(main())
+
+
+def test_while_the_store_fails_nothing_opens_and_nothing_is_lost():
+    async def main() -> None:
+        store = FailingStore()
+        async with running(scenario(), store=store, settings=BY_CAMPAIGN) as rig:
+            await rig.track([ONE], {"campaign": "spring"})
+            await counted(rig)
+            store.fails = True
+            await scrape(rig)
+            await asyncio.sleep(600)
+            assert shown(rig) == 0
+            store.fails = False
+            await rig.until(lambda: shown(rig) == 1, within=30)
+
+    run_virtually(main())
+
+
+def test_a_commit_that_took_effect_but_said_it_failed_is_shown_once():
+    class Doubtful(FailingStore):
+        doubtful = True
+
+        async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> Committed:
+            done = await super().commit(account, changes, cursor=cursor)
+            if self.doubtful and done.counted:
+                self.doubtful = False
+                self.fails = True
+                self._check()
+            return done
+
+    async def main() -> None:
+        store = Doubtful()
+        async with running(scenario(), store=store, settings=BY_CAMPAIGN) as rig:
+            await rig.track([ONE, TWO])
+            await rig.until(lambda: store.fails, within=30)
+            await asyncio.sleep(10)
+            store.fails = False
+            await counted(rig, campaign="", number=2)
+            await rig.until(lambda: shown(rig, "") == 2, within=30)
+            await asyncio.sleep(30)
+            assert shown(rig, "") == 2
+
+    run_virtually(main())
+
+
+class Shown:
+    """Counters in step with a store, on a clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.moment = Moment(NOW, TICK)
+        self.store = MemoryStore()
+        self.counters = CounterSync(ACCOUNT, self.store, ("campaign",), lambda: self.moment)
+        self.in_use: list[dict[str, str]] = []
+
+    async def later(self, hours: float = 0.0, *, scraped: bool = False) -> float | None:
+        """Let time pass; what is shown of completed operations of the campaign then."""
+        if scraped:
+            self.counters.scraped(self.counters.shown)
+        for _ in range(2):
+            self.moment = self.moment.later(round(hours * HOUR) // 2)
+            while self.counters.is_due(self.moment):
+                await self.counters.sync(lambda: self.in_use)
+        return self.counters.shown.totals.get((*COMPLETED, *SPRING))
+
+    async def track(self, name: str) -> None:
+        labels = {"campaign": "spring"}
+        entry = Entry(account=ACCOUNT, id=name, source=Source.API, labels=labels)
+        await self.store.register([entry], self.moment.at)
+        self.counters.invalidate()
+        self.in_use.append(labels)
+
+    async def finish(self, name: str) -> None:
+        (found,) = await self.store.find(name)
+        final = found.operation.with_(status=Status.COMPLETED, final_at=self.moment.at)
+        change = Change(operation=final, tally=Tally(outcome=Outcome.COMPLETED))
+        self.counters.committed(await self.store.commit(ACCOUNT, [change]))
+        self.in_use.pop()
+
+
+async def test_a_campaign_that_was_idle_for_a_day_leaves_and_comes_back_with_its_number():
+    one = Shown()
+    await one.track("a")
+    await one.later()
+    assert await one.later(scraped=True) == 0
+    await one.finish("a")
+    assert await one.later(scraped=True) == 1
+    assert await one.later(23.9) == 1
+    assert await one.later(0.4) is None
+    assert one.counters.shown.rest["operations", "completed"] == 1
+    await one.later(100)
+    await one.track("b")
+    await one.finish("b")
+    assert await one.later() == 1
+    assert await one.later(scraped=True) == 2
+    assert one.counters.shown.combinations[SPRING].created_at == NOW
+
+
+@pytest.mark.parametrize("scrapes", [0, 1])
+async def test_a_campaign_whose_last_value_was_not_scraped_stays(scrapes: int):
+    one = Shown()
+    await one.track("a")
+    await one.later()
+    for _ in range(scrapes):
+        await one.later(scraped=True)
+    await one.finish("a")
+    assert await one.later(100) == 1
+    await one.later(scraped=True)
+    assert await one.later(0.4) is None
+
+
+async def test_a_campaign_with_an_operation_under_way_stays_however_long_it_takes():
+    one = Shown()
+    await one.track("a")
+    assert await one.later(scraped=True) == 0
+    assert await one.later(150, scraped=True) == 0
+    await one.finish("a")
+    assert await one.later(scraped=True) == 1
+    assert await one.later(23.9, scraped=True) == 1
+    assert await one.later(0.4) is None
+
+
+async def test_an_untracked_operation_keeps_its_campaign_for_a_day():
+    one = Shown()
+    await one.track("a")
+    await one.later(scraped=True)
+    await one.later(48, scraped=True)
+    await one.store.withdraw(ACCOUNT, "a", one.moment.at, Source.API)
+    one.in_use.clear()
+    assert await one.later(23.9, scraped=True) == 0
+    assert await one.later(0.4) is None
+
+
+async def test_a_campaign_that_is_tracked_again_just_before_it_leaves_stays():
+    one = Shown()
+    await one.track("a")
+    await one.later(scraped=True)
+    await one.finish("a")
+    await one.later(24.1)
+    await one.later(scraped=True)
+    await one.track("b")
+    one.in_use.clear()  # the loop does not know of it yet
+    assert await one.later(0.4) == 1
+
+
+async def test_operations_for_which_there_is_no_room_keep_other():
+    one = Shown()
+    entries = [
+        Entry(account=ACCOUNT, id=str(n), source=Source.API, labels={"campaign": str(n)})
+        for n in range(COMBINATIONS_AT_MOST)
+    ]
+    await one.later()
+    await one.store.register(entries, NOW)
+    one.counters.invalidate()
+    one.in_use = [{"campaign": str(COMBINATIONS_AT_MOST - 1)}]
+    await one.later(scraped=True)
+    await one.later(0.2)
+    assert len(one.counters.shown.combinations) == COMBINATIONS_AT_MOST + 1
+    await one.later(30, scraped=True)
+    assert {*one.counters.shown.combinations} == {("campaign=",), ("campaign=other",)}
+
+
+def test_a_change_of_the_setting_while_running_shows_what_is_under_way_at_0_and_loses_nothing():
+    async def main() -> None:
+        store = MemoryStore()
+        async with running(scenario(two="completed: 300s"), store=store, settings=following(settle_after=())) as rig:
+            await rig.track([ONE], {"campaign": "spring"})
+            await rig.track([TWO], {"campaign": "autumn"})
+            await rig.until(lambda: rig.snapshot().totals["operations", "completed"] == 1, within=30)
+            rig.watch.adopt(BY_CAMPAIGN)
+            await rig.until(lambda: shown(rig, "") == 1, within=10)
+            assert (shown(rig, "autumn"), shown(rig)) == (0, None)
+            await scrape(rig)
+            await rig.until(lambda: shown(rig, "autumn") == 1, within=400)
+            rig.watch.adopt(following(settle_after=()))
+            await rig.until(lambda: rig.snapshot().totals.get(("operations", "completed")) == 2, within=10)
+
+    run_virtually(main())
+
+
+def test_a_wall_clock_that_is_set_ahead_does_not_open_a_campaign_early():
+    async def main() -> None:
+        async with running(scenario(), settings=BY_CAMPAIGN) as rig:
+            await rig.track([ONE], {"campaign": "spring"})
+            await counted(rig)
+            rig.clock._anchor += HOUR
+            await asyncio.sleep(60)
+            assert shown(rig) == 0
+            await rig.until(lambda: shown(rig) == 1, within=70)
+
+    run_virtually(main())
+
+
+def sums(snapshots: Sequence[AccountSnapshot]) -> list[float]:
+    return [
+        sum(value for key, value in one.totals.items() if key[:2] == ("operations", "completed")) for one in snapshots
+    ]
+
+
+def test_no_counter_ever_falls_while_campaigns_come_and_go():
+    async def main() -> None:
+        store = MemoryStore()
+        taken: list[AccountSnapshot] = []
+        for number, campaign in enumerate(("spring", "autumn", "spring")):
+            async with running(scenario(), store=store, settings=BY_CAMPAIGN) as rig:
+                await rig.track([(ONE, TWO, ONE)[number]], {"campaign": campaign})
+                await rig.until(lambda: rig.snapshot().is_loaded, within=10)
+                taken += [await scrape(rig) for _ in range(60)]
+        assert sums(taken) == sorted(sums(taken))
+
+    run_virtually(main())

@@ -1,0 +1,76 @@
+"""The series of what has finished as text.
+
+Two hundred combinations have 7,000 lines, few of which change between two scrapes. The lines of a combination are kept
+until its numbers change, and joined family by family. `finished` is the reference: what is written here is, byte for
+byte, what prometheus-client writes of it. All of this runs in a thread beside the event loop, so it takes short steps
+and rests between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+import msgspec
+from prometheus_client import Metric
+
+from watcher.core.snapshot import AccountSnapshot
+from watcher.metrics.finished import Counted, counted_in, families_of
+from watcher.metrics.text import Pace, escaped, sample_value
+
+_Lines: TypeAlias = tuple[bytes, ...]
+
+STEP = 10
+"""Combinations that are written between two looks at the time."""
+
+
+class _Written(msgspec.Struct, frozen=True, gc=False):
+    counted: Counted
+    lines: _Lines
+
+
+class CounterText:
+    """The text of the finished's families under these counter labels, in one of the formats.
+
+    Scrapes may overlap: each reads what was kept when it began, and what it wrote is kept as a whole.
+    """
+
+    def __init__(self, names: Sequence[str], *, created: bool) -> None:
+        self.names = tuple(names)
+        self.created = created
+        self._kept: dict[tuple[str, ...], _Written] = {}
+
+    def __len__(self) -> int:
+        """Of how many combinations lines are kept."""
+        return len(self._kept)
+
+    def pieces(self, snapshots: Sequence[AccountSnapshot], heads: Sequence[bytes], pace: Pace) -> Iterator[bytes]:
+        """Every family behind its head, in pieces. `heads` are as many as families, in the order of the reference."""
+        before = self._kept
+        kept: dict[tuple[str, ...], _Written] = {}
+        for number, counted in enumerate(counted_in(snapshots, self.names, created=self.created), 1):
+            written = before.get(counted.labels)
+            if written is None or written.counted != counted:
+                written = _Written(counted, self._lines(counted))
+            kept[counted.labels] = written
+            if number % STEP == 0:
+                pace.step()
+        self._kept = kept
+        for number, head in enumerate(heads):
+            yield head
+            yield b"".join([written.lines[number] for written in kept.values()])
+            pace.step()
+
+    def _lines(self, counted: Counted) -> _Lines:
+        """The lines of one combination: one text for each family."""
+        return tuple(map(_text, families_of([counted], self.names)))
+
+
+def _text(family: Metric) -> bytes:
+    return "".join(
+        f"{sample.name}{{{_labels(sample.labels)}}} {sample_value(sample.value)}\n" for sample in family.samples
+    ).encode()
+
+
+def _labels(labels: dict[str, str]) -> str:
+    return ",".join([f'{name}="{escaped(labels[name])}"' for name in sorted(labels)])

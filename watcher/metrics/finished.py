@@ -1,0 +1,129 @@
+"""Families of what has finished, out of the counters of accounts: every series of every shown combination.
+
+`_created` is when a combination was first tracked, since its numbers count from there, over all restarts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+from watcher.core import totals
+from watcher.core.labelling import Combination, combination_in
+from watcher.core.model import SECOND, Outcome, Value
+from watcher.core.snapshot import AccountSnapshot
+from watcher.core.totals import Key
+
+
+class Counted(Value, frozen=True, kw_only=True):
+    """One combination of an account: its label values behind the account, and its numbers by series and own labels."""
+
+    labels: tuple[str, ...]
+    created: float | None
+    values: Mapping[Key, float]
+
+
+_Family: TypeAlias = tuple[str, str, str | None, Sequence[Key]]
+
+_FAMILIES: Sequence[_Family] = (
+    (
+        "twilio_push_operations_finished",
+        "Operations whose stats became final, by outcome.",
+        "outcome",
+        [(totals.OPERATIONS, outcome.value) for outcome in sorted(Outcome)],
+    ),
+    (
+        "twilio_push_notifications_finished",
+        "Push notifications of operations whose stats became final, by state.",
+        "state",
+        [(totals.NOTIFICATIONS, state) for state in sorted(totals.NOTIFICATION_STATES)],
+    ),
+    (
+        "twilio_push_recipients_finished",
+        "Recipients targeted by operations whose stats became final.",
+        None,
+        [(totals.RECIPIENTS,)],
+    ),
+    (
+        "twilio_push_unaddressable_recipients_finished",
+        "Recipients without a valid device token, of operations whose stats became final.",
+        None,
+        [(totals.UNADDRESSABLE,)],
+    ),
+)
+"""Counters: name, help, the series' own label, and the keys of its values."""
+
+
+def finished_families(
+    snapshots: Sequence[AccountSnapshot], names: Sequence[str], *, created: bool = False
+) -> Sequence[Metric]:
+    """What stays of operations for good, by account and counter label. `text` writes the same for the scrape."""
+    return families_of(list(counted_in(snapshots, names, created=created)), names)
+
+
+def counted_in(
+    snapshots: Sequence[AccountSnapshot], names: Sequence[str], *, created: bool = False
+) -> Iterator[Counted]:
+    """What is shown of each account, combination by combination.
+
+    An account is left out while its counters are not known: a counter that showed 0 before its true value would be an
+    increase. So it is while it still counts under other labels, just after a reload.
+    """
+    names = tuple(sorted(names))
+    for snapshot in snapshots:
+        if snapshot.is_loaded and snapshot.counters.names == names:
+            yield from _combinations(snapshot, created=created)
+
+
+def families_of(shown: Sequence[Counted], names: Sequence[str]) -> Sequence[Metric]:
+    """The families, each once, with the series of these combinations."""
+    label_names = ("account", *sorted(names))
+    return [*(_counter(shown, label_names, family) for family in _FAMILIES), _durations(shown, label_names)]
+
+
+def _counter(shown: Sequence[Counted], names: Sequence[str], family_of: _Family) -> CounterMetricFamily:
+    name, help_text, own, keys = family_of
+    family = CounterMetricFamily(name, help_text, labels=(*names, own) if own else names)
+    for counted in shown:
+        for key in keys:
+            family.add_metric((*counted.labels, *key[1:]), counted.values.get(key, 0.0), counted.created)
+    return family
+
+
+def _combinations(snapshot: AccountSnapshot, *, created: bool) -> Iterator[Counted]:
+    values: dict[Combination, dict[Key, float]] = {one: {} for one in snapshot.counters.combinations}
+    for key, value in snapshot.totals.items():
+        combination = combination_in(key)
+        if combination in values:
+            values[combination][key[: len(key) - len(combination)]] = value
+    for combination, state in sorted(snapshot.counters.combinations.items()):
+        yield Counted(
+            labels=(snapshot.account, *(part.partition("=")[2] for part in combination)),
+            created=state.created_at / SECOND if created else None,
+            values=values[combination],
+        )
+
+
+def _durations(shown: Sequence[Counted], names: Sequence[str]) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(
+        "twilio_push_operation_duration_seconds",
+        "From creation to end by upstream's clock, of completed and canceled operations, in seconds.",
+        labels=names,
+    )
+    for counted in shown:
+        count, cumulated = 0.0, []
+        for bound in totals.DURATION_BUCKETS:
+            count += counted.values.get((totals.DURATION_BUCKET, str(bound)), 0.0)
+            cumulated.append((_bound(bound), count))
+        family.add_metric(counted.labels, cumulated, counted.values.get((totals.DURATION_MICROS,), 0.0) / SECOND)
+        if counted.created is not None:
+            labels = dict(zip(names, counted.labels, strict=True))
+            family.add_sample(f"{family.name}_created", labels, counted.created)
+    return family
+
+
+def _bound(bound: float) -> str:
+    return "+Inf" if bound == float("inf") else f"{float(bound)}"
