@@ -16,6 +16,9 @@ The core decides, the shell does, the store compares. The map of the package; ea
     metrics        what Prometheus sees: a collector over snapshots
     logs           lines on standard output
     config         YAML and environment to frozen settings
+    loop           the event loop: names are resolved in threads of their own
+    threads        pools for work that may block, bounded and named
+    signals        a stop is handled from the first instruction
     clock          wall time and a clock that never jumps
     event_ids      ids of events, never the same twice
     core           values in, values out; no clock, chance, network, file or log

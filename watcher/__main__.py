@@ -6,9 +6,16 @@ library alone.
 
 from __future__ import annotations
 
-import io
 import os
 import sys
+
+from watcher import signals
+
+# Before the rest is imported, as `python -m watcher` and as the installed command.
+if __name__ == "__main__" or os.path.basename(sys.argv[0]) == "watcher":  # noqa: PTH119 -- pathlib is slow to import
+    signals.handle_from_now_on(sys.argv[1:])
+
+import io
 from collections.abc import Sequence
 
 from watcher.cli.exits import Exit, FailedError
@@ -22,6 +29,8 @@ READER_WENT_AWAY = 141
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command of the arguments, else those of the process; the exit code."""
+    if argv is None:
+        signals.handle_from_now_on(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A locale that cannot say everything is no reason to say nothing.

@@ -90,6 +90,7 @@ def test_the_quick_commands_need_the_standard_library_alone(argv: list[str]):
         "watcher.cli.output",
         "watcher.cli.healthcheck",
         "watcher.cli.address",
+        "watcher.signals",
     }
 
 

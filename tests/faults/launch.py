@@ -7,7 +7,6 @@ blocked         the first request to upstream never lets go of the event loop
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from watcher import loop
 from watcher.clock import Clock
 from watcher.config import Loaded, load
 from watcher.daemon.daemon import Daemon
@@ -67,4 +67,4 @@ async def run(fault: str, config: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(run(sys.argv[1], Path(sys.argv[2]))))
+    sys.exit(loop.run(run(sys.argv[1], Path(sys.argv[2]))))

@@ -449,9 +449,7 @@ async def test_a_new_certificate_is_shown_to_whoever_comes_next(office: Office, 
     assert (told.rejected, told.reloaded) == ([], [str(folder / "web.yml")])
 
 
-async def test_users_change_without_a_restart_and_tls_can_come_and_go(
-    office: Office, folder: Path, authority: Authority
-):
+async def test_users_change_and_tls_comes_without_a_restart(office: Office, folder: Path, authority: Authority):
     told = Told(write_web_file(folder, basic_auth_users={ALICE[0]: hashed(ALICE[1])}))
     async with listening(office.web(told.config), "127.0.0.1:0", told.config) as listener:
         await told.watch.look()
@@ -462,9 +460,48 @@ async def test_users_change_without_a_restart_and_tls_can_come_and_go(
         trusting = authority.trusting()
         assert (await get(listener, auth=ALICE, verify=trusting)).status_code == 401
         assert (await get(listener, auth=BOB, verify=trusting)).status_code == 200
-        write_web_file(folder)
+
+
+async def test_protection_that_vanishes_from_the_file_stays_in_force_until_it_is_removed_by_a_reload(
+    office: Office, folder: Path, authority: Authority
+):
+    file = folder / "web.yml"
+    told = Told(write_web_file(folder, tls={}, basic_auth_users={ALICE[0]: hashed(ALICE[1])}))
+    trusting = authority.trusting()
+    async with listening(office.web(told.config), "127.0.0.1:0", told.config) as listener:
+        await told.watch.look()
+        for content in ("", "null", "basic_auth_users: {}", "basic_auth_users:"):
+            file.write_text(content)
+            for _ in range(5):
+                await told.watch.look()
+            assert (await get(listener, verify=trusting)).status_code == 401
+            assert (await get(listener, verify=trusting, auth=ALICE)).status_code == 200
+        assert len(told.rejected) == 1
+        assert all("the listener stays protected until a reload" in reason for reason in told.rejected[0])
+        write_web_file(folder, tls={}, basic_auth_users={BOB[0]: hashed(BOB[1])})
         await told.look_twice()
+        assert (await get(listener, verify=trusting, auth=BOB)).status_code == 200
+        file.write_text("")
+        told.config.adopt(str(file), read_web_file(str(file)))
         assert (await get(listener)).status_code == 200
+        for _ in range(3):
+            await told.watch.look()
+        assert (await get(listener)).status_code == 200
+
+
+async def test_client_certificates_stay_required_when_the_file_asks_for_them_no_more(
+    folder: Path, authority: Authority
+):
+    authority.client(folder)
+    required = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": str(folder / "ca.crt")}
+    told = Told(write_web_file(folder, tls=required))
+    await told.watch.look()
+    before = told.config.tls
+    write_web_file(folder, tls={})
+    for _ in range(4):
+        await told.watch.look()
+    assert told.config.tls is before
+    assert "client certificates are no longer required" in told.rejected[0][0]
 
 
 def _bad_file(folder: Path) -> None:

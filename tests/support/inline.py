@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from watcher.event_ids import new_event_id
 from watcher.store.sqlite import SqliteStore
 from watcher.store.sqlite.database import Database
 from watcher.store.sqlite.migrations import released
 from watcher.store.sqlite.store import PATIENCE
+from watcher.threads import Threads
 
 T = TypeVar("T")
 
 
-class InlineExecutor(ThreadPoolExecutor):
+class InlineThreads(Threads):
     """Does the work at once, in the thread that submits it."""
 
-    def __init__(self) -> None:
-        super().__init__(max_workers=1)
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+    def submit(self, work: Callable[[], T]) -> Future[T]:
         done: Future[T] = Future()
         try:
-            done.set_result(fn(*args, **kwargs))
+            done.set_result(work())
         except BaseException as exc:  # noqa: BLE001 -- it is raised where the future is awaited
             done.set_exception(exc)
         return done
@@ -34,6 +32,6 @@ class InlineExecutor(ThreadPoolExecutor):
 async def open_inline(path: Path) -> SqliteStore:
     """The store in the file, ready for virtual time."""
     store = SqliteStore(Database(path, steps=released(), patience=PATIENCE), new_event_id)
-    store._thread = InlineExecutor()
+    store._thread = InlineThreads("inline")
     await store._do(store._database.open)
     return store

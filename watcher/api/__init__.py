@@ -1,6 +1,7 @@
 """The upstream over HTTP. Every failure leaves as an observation; nothing is raised across this door but cancellation.
 
 client       one account's questions: fetch and list, ridden out by tenacity, each attempt under a permit
+connections  the account's connections; a pool that lost some is replaced
 gate         waits for the governor's permits
 credentials  HTTP Basic from a secret that may change under us
 head         an answer's head, and what comes before it, within bounds
@@ -8,7 +9,8 @@ body         answers read whole, within bounds
 """
 
 from watcher.api.client import Client
+from watcher.api.connections import Connections
 from watcher.api.credentials import Credentials
 from watcher.api.gate import Gate
 
-__all__ = ["Client", "Credentials", "Gate"]
+__all__ = ["Client", "Connections", "Credentials", "Gate"]

@@ -18,6 +18,7 @@ import tenacity
 
 from watcher import __version__
 from watcher.api.body import Unreadable, read_body
+from watcher.api.connections import Progress
 from watcher.api.credentials import Credentials
 from watcher.api.gate import Gate
 from watcher.api.head import bounded_head, trace
@@ -142,15 +143,17 @@ class Client:
     ) -> tuple[int | None, _Answer]:
         """The HTTP code, if one came, and what the answer says."""
         reading = _Reading()
+        progress = Progress()
         trouble = Trouble.OTHER
         try:
             async with asyncio.timeout(self._request_timeout / SECOND):
-                await reading.read(self._http, _request(url, authorization))
+                await reading.read(self._http, _request(url, authorization, progress))
             why = ""
         except (TimeoutError, httpx.TimeoutException):
-            trouble, why = Trouble.TIMEOUT, f"no answer within {self._request_timeout / SECOND:g} s"
+            stage = f" ({progress.stage})" if progress.stage else ""
+            trouble, why = Trouble.TIMEOUT, f"no answer within {self._request_timeout / SECOND:g} s{stage}"
         except httpx.NetworkError as exc:
-            trouble, why = Trouble.CONNECT, _reason(exc)
+            trouble, why = Trouble.CONNECT, _reason(exc, progress.stage)
         except (httpx.ProtocolError, httpx.DecodingError, Unreadable) as exc:
             trouble, why = Trouble.GARBLED, _reason(exc)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
@@ -182,7 +185,7 @@ class _Reading:
             await response.aclose()
 
 
-def _request(url: httpx.URL, authorization: str) -> httpx.Request:
+def _request(url: httpx.URL, authorization: str, progress: Progress) -> httpx.Request:
     headers = {
         "Host": url.netloc.decode("ascii"),
         "Accept": "application/json",
@@ -190,7 +193,7 @@ def _request(url: httpx.URL, authorization: str) -> httpx.Request:
         "Authorization": authorization,
         "User-Agent": USER_AGENT,
     }
-    return httpx.Request("GET", url, headers=headers, extensions={"trace": trace})
+    return httpx.Request("GET", url, headers=headers, extensions={"trace": trace, "progress": progress})
 
 
 def _judge(answer: _Answer) -> tuple[Verdict, str]:
@@ -199,8 +202,9 @@ def _judge(answer: _Answer) -> tuple[Verdict, str]:
     return Verdict.GOOD, ""
 
 
-def _reason(exc: Exception) -> str:
+def _reason(exc: Exception, stage: str = "") -> str:
     """The library's words for what went wrong, short; they name hosts and system errors, never a header or a body."""
     if isinstance(exc, Unreadable):
         return str(exc)
-    return f"{type(exc).__name__}: {str(exc)[:200]}" if str(exc) else type(exc).__name__
+    words = ": ".join(word for word in (type(exc).__name__, str(exc)[:200]) if word)
+    return f"{words} ({stage})" if stage else words

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from argparse import Namespace
 
+from watcher import loop
 from watcher.demo import demo
 
 
 def execute(arguments: Namespace) -> int:
     """Run until interrupted or its time is up."""
-    return asyncio.run(demo(operations=arguments.operations, duration=arguments.duration))
+    return loop.run(demo(operations=arguments.operations, duration=arguments.duration))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from argparse import Namespace
 from pathlib import Path
 
+from watcher import loop
 from watcher.config import Loaded, load
 from watcher.daemon import run
 
@@ -18,4 +18,4 @@ def execute(arguments: Namespace) -> int:
     def read() -> Loaded:
         return load(file, os.environ)
 
-    return asyncio.run(run(read, stay=arguments.stay, linger=arguments.linger))
+    return loop.run(run(read, stay=arguments.stay, linger=arguments.linger))

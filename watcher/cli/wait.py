@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from watcher import loop
 from watcher.cli.exits import Exit, FailedError
 from watcher.cli.following import Following
 from watcher.cli.ids import read_ids
@@ -30,7 +30,7 @@ def execute(arguments: Namespace) -> int:
     clock = Clock()
     following = Following(loaded, account, ids, clock)
     with display(lambda: clock.now().tick) as shown:
-        stop = asyncio.run(following.until_ended(arguments.timeout, shown.show))
+        stop = loop.run(following.until_ended(arguments.timeout, shown.show))
     limits = Limits(failed=arguments.max_failed, unaddressable=arguments.max_unaddressable)
     verdict = judge(stop, following.operations, limits, following.why)
     tell(_summary(following.operations))

@@ -20,7 +20,7 @@ from watcher.config.freeze import Candidate, candidates, freeze
 from watcher.config.loaded import Loaded, username
 from watcher.config.meaning import describe, doubts
 from watcher.config.problems import ConfigurationError, Problem, Problems
-from watcher.config.relations import check_files, check_relations, check_secrets
+from watcher.config.relations import check_files, check_proxies, check_relations, check_secrets
 from watcher.config.rules import RESERVED_LABELS
 from watcher.config.scalars import format_duration
 from watcher.config.secrets import EnvironmentSecret, FileSecret, Secret, SecretError, SecretSource
@@ -79,6 +79,7 @@ def _load(path: Path | None, environ: Mapping[str, str], draft: Draft) -> Loaded
     configuration = freeze(draft, accounts)
     check_relations(configuration, accounts, draft, problems)
     check_secrets(accounts, twilio, draft, problems)
+    proxies = check_proxies(configuration, environ, problems)
     web = check_files(configuration, accounts, draft, problems)
     problems.raise_if_any()
     token_file = configuration.admin.token_file
@@ -88,6 +89,7 @@ def _load(path: Path | None, environ: Mapping[str, str], draft: Draft) -> Loaded
         secrets={it.name: it.credentials.secret for it in accounts if it.name and it.credentials},
         admin_token=None if token_file is None else FileSecret(path=token_file),
         web=web,
+        proxies=proxies,
         remarks=(*_remarks(accounts, twilio), *(web.remarks if web else ())),
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from watcher.config.proxies import Proxy
     from watcher.config.secrets import FileSecret, SecretSource
     from watcher.config.webfile import WebFile
     from watcher.core.settings import Account, Configuration
@@ -20,6 +21,7 @@ class Loaded:
 
     `secrets` has one source for each account, by name. Each was read once without an error while loading.
     `web` is what `web.config_file` says, None where there is none.
+    `proxies` has the proxy of each account that is requested through one, by name.
     `remarks` are doubts that only the loader could see; `watcher.config.doubts` gives them with the rest.
     """
 
@@ -28,6 +30,7 @@ class Loaded:
     secrets: Mapping[str, SecretSource]
     admin_token: FileSecret | None
     web: WebFile | None = None
+    proxies: Mapping[str, Proxy] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
 

@@ -61,6 +61,8 @@ def _account(account: Account, loaded: Loaded) -> Iterator[str]:
     if account.discover:
         since = written(account.discover_since)
         yield f"  discovers every operation of the account; on an empty store those not yet ended of the last {since}"
+    if (proxy := loaded.proxies.get(account.name)) is not None:
+        yield f"  through the proxy {proxy} of {proxy.variable}"
     if account.ca_file:
         yield f"  trusts the certificates in {account.ca_file}"
 

@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 from watcher.config.addresses import TcpAddress, is_loopback, parse_listen
 from watcher.config.credentials import API_KEY_SECRET, AUTH_TOKEN, Credentials, Given
 from watcher.config.problems import ENVIRONMENT, Origin, Problems
+from watcher.config.proxies import Proxy, ProxyError, choose_proxy
 from watcher.config.scalars import format_duration
 from watcher.config.secrets import FileSecret, SecretError, content_of
 from watcher.config.webfile import WebFile, note_web_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from watcher.config.draft import Draft
     from watcher.config.freeze import Candidate
@@ -55,6 +56,21 @@ def check_files(
     can_be_opened = web.config_file is not None and len(problems) == before
     _check_file(admin.token_file, draft.origin("admin.token_file", nowhere), _read_secret, problems)
     return note_web_file(web.config_file, problems) if can_be_opened and web.config_file is not None else None
+
+
+def check_proxies(configuration: Configuration, environ: Mapping[str, str], problems: Problems) -> dict[str, Proxy]:
+    """The proxy of each account that has one, by name; notes each variable that does not name a proxy, once."""
+    found: dict[str, Proxy] = {}
+    bad: dict[str, str] = {}
+    for account in configuration.accounts:
+        try:
+            if (proxy := choose_proxy(account.base_url, environ)) is not None:
+                found[account.name] = proxy
+        except ProxyError as exc:
+            bad[exc.variable] = exc.message
+    for variable, message in bad.items():
+        problems.add(Origin(file=ENVIRONMENT, path=variable), message)
+    return found
 
 
 def _check_names(accounts: Iterable[Candidate], draft: Draft, problems: Problems) -> None:

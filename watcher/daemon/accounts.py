@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
-from watcher.api import Client, Credentials, Gate
+from watcher.api import Client, Connections, Credentials, Gate
 from watcher.config import SecretSource, username
+from watcher.config.proxies import ProxyError, choose_proxy
 from watcher.core.attempt import Attempt
 from watcher.core.census import Retention
 from watcher.core.condition import Condition
@@ -75,23 +78,32 @@ def open_upstream(
 ) -> Upstream:
     """Credentials and connections of an account. Raises OperatorError where a secret or certificate cannot be read."""
     credentials = Credentials(username(account), lambda: secret.read().reveal())
+    transport = transport or _connections(account)
+    http = httpx.AsyncClient(
+        transport=transport,
+        timeout=None,  # noqa: S113 -- each attempt has one of its own, for the whole of it
+        trust_env=False,
+        follow_redirects=False,
+        # Nothing that upstream sets comes back with the next request, or stays in memory.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+    )
+    return Upstream(account=account, credentials=credentials, http=http)
+
+
+def _connections(account: Account) -> Connections:
+    """Connections through the proxy that the environment names. Raises OperatorError."""
     # More connections than may be busy would only make upstream reconnect; see docs/decisions.
     limits = httpx.Limits(max_connections=account.max_concurrency, max_keepalive_connections=account.max_concurrency)
     trust = _trust(account)
     try:
-        http = httpx.AsyncClient(
-            transport=transport,
-            limits=limits,
-            timeout=None,  # noqa: S113 -- each attempt has one of its own, for the whole of it
-            verify=trust,
-            follow_redirects=False,
-        )
-    except (ValueError, ImportError, httpx.InvalidURL) as exc:  # all that is read here is the environment's proxies
-        message = (
-            "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY: not the URL of an HTTP proxy, such as http://proxy.internal:3128"
-        )
+        found = choose_proxy(account.base_url, os.environ)
+        proxy = None if found is None else httpx.Proxy(found.url)
+    except ProxyError as exc:
+        message = f"{exc.variable}: {exc}"
         raise OperatorError(message) from exc
-    return Upstream(account=account, credentials=credentials, http=http)
+    return Connections(
+        lambda: httpx.AsyncHTTPTransport(verify=trust, trust_env=False, limits=limits, proxy=proxy),
+    )
 
 
 def build_watch(
@@ -137,9 +149,25 @@ def _trust(account: Account) -> ssl.SSLContext | bool:
     if account.base_url.startswith("http://"):
         return False
     try:
-        context = ssl.create_default_context(cafile=account.ca_file)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if account.ca_file is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(cafile=account.ca_file)
     except (OSError, ssl.SSLError) as exc:
         message = f"accounts: {account.name}: ca_file {account.ca_file}: not a readable file of certificates"
         raise OperatorError(message) from exc
+    if key_log := os.environ.get("SSLKEYLOGFILE"):
+        _log_keys(context, key_log)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def _log_keys(context: ssl.SSLContext, file: str) -> None:
+    """As `ssl.create_default_context` does, which blames the wrong file. Raises OperatorError."""
+    try:
+        context.keylog_filename = file
+    except OSError as exc:
+        fact = (exc.strerror or str(exc)).lower()
+        message = f"SSLKEYLOGFILE: cannot write {file}: {fact}; unset it, or name a file that can be written"
+        raise OperatorError(message) from exc

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 
 from watcher.clock import Clock
 from watcher.config import Loaded
+from watcher.core.errors import OperatorError
 from watcher.logs import LineWriter, Log
 from watcher.metrics import Instruments
+from watcher.metrics.exposition import RENDERERS
 from watcher.server import Addresses
+from watcher.threads import NoThreadError, Threads
+
+READERS = 2
+"""Files that can be read at the same time, so that one on a mount that hangs leaves room for the rest."""
+
+
+READ_SECONDS = 10.0
+"""How long reading the configuration and its files may take."""
+
+_CONFIGURATION = "configuration"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """Clock, log and counters, and the addresses that were taken. `load` reads the configuration anew."""
+    """Clock, log and counters, the addresses that were taken, and the threads. `load` reads the configuration anew."""
 
     load: Callable[[], Loaded]
     clock: Clock
@@ -24,4 +38,26 @@ class Base:
     log: Log
     instruments: Instruments
     addresses: Addresses
+    files: Threads = field(default_factory=lambda: Threads("files", READERS))
+    secrets: Threads = field(default_factory=lambda: Threads("secrets", READERS))
+    scrapes: Threads = field(default_factory=lambda: Threads("scrapes", RENDERERS))
     transport: httpx.AsyncBaseTransport | None = None
+
+    async def read(self) -> Loaded:
+        """The configuration as it is now, read in a thread: a file may be large, a pipe, or on a mount that hangs.
+
+        Raises OperatorError.
+        """
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                if self.files.is_busy(_CONFIGURATION):
+                    # What an earlier attempt gave up on may have been read before the last change.
+                    with contextlib.suppress(Exception):
+                        await self.files.share(_CONFIGURATION, self.load)
+                return await self.files.share(_CONFIGURATION, self.load)
+        except TimeoutError as exc:
+            message = f"the configuration was not read within {READ_SECONDS:g} s: a pipe, or a mount that hangs?"
+            raise OperatorError(message) from exc
+        except NoThreadError as exc:
+            message = f"the configuration was not read: {exc.strerror}"
+            raise OperatorError(message) from exc

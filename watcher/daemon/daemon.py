@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 import httpx
 
+from watcher import signals
 from watcher.clock import Clock
 from watcher.config import ConfigurationError, Loaded
 from watcher.core.errors import OperatorError, StoreRefused, StoreUnusable, WatcherError
@@ -31,6 +32,9 @@ from watcher.server import Addresses
 
 GOOD, OPERATOR, DIED = 0, 2, 70
 DRAIN_SECONDS = 0.3
+START_ENDS_SECONDS = 1.0
+"""How long a stop waits for a start that is under way."""
+
 RETRY_SECONDS = 5.0
 """How often a daemon told to stay looks whether what kept it from starting was mended."""
 
@@ -97,14 +101,19 @@ class Daemon:
     def listening_to_signals(self) -> Iterator[None]:
         """SIGTERM and SIGINT stop, SIGHUP reloads; a signal after the stop has begun ends the process at once."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_stop_signal, number)
-        loop.add_signal_handler(signal.SIGHUP, self._on_reload_signal)
-        try:
+        # Counted here and not in the loop: a loop that is blocked must not keep the process from ending.
+        left = 1 if self._linger is None else 2
+
+        def on_stop() -> bool:
+            nonlocal left
+            if left == 0 or self._stop.is_set():
+                return False
+            left -= 1
+            loop.call_soon_threadsafe(self.stop)
+            return True
+
+        with signals.handled(on_stop=on_stop, on_reload=lambda: _soon(loop, self._on_reload_signal)):
             yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                loop.remove_signal_handler(number)
 
     async def run(self) -> int:
         """Until stopped; the exit code."""
@@ -124,7 +133,7 @@ class Daemon:
         return GOOD
 
     async def _run(self) -> None:
-        station = await self._start()
+        station = await self._unless_stopped(self._start())
         if station is None:
             return
         self._station = station
@@ -132,6 +141,22 @@ class Daemon:
             await station.run(self._stop, self._on_ready)
         finally:
             self._station = None
+
+    async def _unless_stopped(self, start: Coroutine[Any, Any, Station | None]) -> Station | None:
+        """The station; None when stopped meanwhile, whatever the start waits for."""
+        starting = asyncio.create_task(start, name="start")
+        stopped = asyncio.create_task(self._stop.wait(), name="stopped")
+        try:
+            await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                # One that stands by ends by itself; a file or a disk that hangs is left.
+                await asyncio.wait([starting], timeout=START_ENDS_SECONDS)
+                starting.cancel()
+                await asyncio.wait([starting], timeout=START_ENDS_SECONDS)
+            return starting.result() if starting.done() and not starting.cancelled() else None
+        finally:
+            starting.cancel()
+            stopped.cancel()
 
     async def _start(self) -> Station | None:
         """The station; with `--stay` after as many tries as it takes, None when stopped meanwhile."""
@@ -161,7 +186,7 @@ class Daemon:
         # Who asks from now on may mean what is not read any more, and is heard when this try is over.
         self._reload_asked.clear()
         try:
-            loaded = self._base.load()
+            loaded = await self._base.read()
         except ConfigurationError as exc:
             self._known = exc.readable
             raise
@@ -201,12 +226,6 @@ class Daemon:
             self._store_trouble = None
             self._base.log.event("store.recovered")
 
-    def _on_stop_signal(self, number: signal.Signals) -> None:
-        if self._stop.is_set():
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self.stop()
-
     def _on_ready(self) -> None:
         self.ready.set()
         if self._reload_asked.is_set():
@@ -219,3 +238,7 @@ class Daemon:
             task = asyncio.get_running_loop().create_task(self._station.reload(), name="reload")
             self._background.add(task)
             task.add_done_callback(self._background.discard)
+
+
+def _soon(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    loop.call_soon_threadsafe(what)

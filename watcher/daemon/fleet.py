@@ -11,9 +11,13 @@ from watcher.core.condition import Condition
 from watcher.core.model import Operation
 from watcher.core.snapshot import AccountSnapshot, NextLook
 from watcher.daemon.accounts import Watched
+from watcher.threads import Threads
 
 STOP_SECONDS = 2.0
 """How long a loop may take for its last answers and writes."""
+
+REFRESH_SECONDS = 10.0
+"""How long reading the secrets may take before that is told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +30,8 @@ class _Running:
 class Fleet:
     """The account loops, in the order of the configuration. A loop that dies takes the task group down."""
 
-    def __init__(self, max_operations: Callable[[], int]) -> None:
+    def __init__(self, max_operations: Callable[[], int], threads: Threads | None = None) -> None:
+        self._threads = threads or Threads("secrets")
         self._running: dict[str, _Running] = {}
         self._max_operations = max_operations
         self._census = Census()
@@ -72,9 +77,13 @@ class Fleet:
             running.watched.watch.wake()
 
     async def refresh_secrets(self) -> None:
-        """Read the secrets again; a file may have changed. In a thread, since a file may lie on a slow disk."""
+        """Read the secrets again; a file may have changed. In threads, since a file may lie on a slow disk.
+
+        Raises TimeoutError where a file takes too long, NoThreadError.
+        """
         credentials = [watched.credentials for watched in self]
-        await asyncio.to_thread(lambda: [one.refresh() for one in credentials])
+        async with asyncio.timeout(REFRESH_SECONDS):
+            await asyncio.gather(*(self._threads.share(one, one.refresh) for one in credentials))
 
     def snapshots(self) -> Sequence[AccountSnapshot]:
         """All accounts as they are now; above `max_operations` in all, the most worth seeing are shown."""

@@ -37,7 +37,7 @@ class Front:
         self._base = base
         self._loaded = loaded
         self._web = WebConfig(loaded().configuration.web.config_file, loaded().web)
-        self._web_file = WebFileWatch(self._web, rejected=rejected, reloaded=reloaded)
+        self._web_file = WebFileWatch(self._web, rejected=rejected, reloaded=reloaded, threads=base.files)
         self._listeners: dict[str, Listener] = {}
         self._token = Secret("")
 

@@ -48,7 +48,7 @@ async def standing_by(base: Base, configuration: Configuration, standby: Standby
         snapshots=lambda: (),
         store=store,
         intake=_ClosedIntake(store, standby),
-        metrics=Exposition(base.instruments.registry, lambda: ()).render,
+        metrics=Exposition(base.instruments.registry, lambda: (), base.scrapes).render,
         scraped=lambda _: None,
         reload=standby.reload,
         healthy=lambda: (),

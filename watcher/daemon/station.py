@@ -35,11 +35,16 @@ from watcher.metrics import Exposition
 from watcher.store import Store
 from watcher.store.opening import open_store
 from watcher.telling import Teller
+from watcher.threads import NoThreadError
 
 LAST_WORDS_SECONDS = 1.3
 """How long the last events and answers may take; with the loops' 2 s and what follows, a stop takes less than 5 s."""
 
 CLOSE_SECONDS = 0.5
+RELOAD_SECONDS = 0.8
+"""How long a stop waits for a reload that has begun to swap."""
+
+STOPPING = "the watcher is stopping"
 
 
 class Station:
@@ -49,7 +54,7 @@ class Station:
         self._base = base
         self._loaded = loaded
         self._store = store
-        self._fleet = Fleet(lambda: self._configuration.metrics.max_operations)
+        self._fleet = Fleet(lambda: self._configuration.metrics.max_operations, base.secrets)
         self._waiting: dict[str, Upstream] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._teller = Teller(store, base.log, base.writer.write, lambda: base.clock.now().at)
@@ -61,7 +66,7 @@ class Station:
             lambda: base.clock.now().at,
             store_trouble=self._on_intake_trouble,
         )
-        self._exposition = Exposition(base.instruments.registry, self._fleet.snapshots)
+        self._exposition = Exposition(base.instruments.registry, self._fleet.snapshots, base.scrapes)
         self._show_labels()
         self._watchdog = Watchdog()
         self._housekeeping = Housekeeping(
@@ -70,14 +75,16 @@ class Station:
             instruments=base.instruments,
             keep=lambda: self._configuration.storage.keep,
             jumped=self._on_jump,
-            refresh_secrets=self._fleet.refresh_secrets,
+            refresh_secrets=self._refresh_secrets,
             beat=self._watchdog.beat,
             store_trouble=self._ears.store_trouble,
         )
         self._front = Front(base, lambda: self._loaded, rejected=self._on_bad_web_file, reloaded=self._on_good_web_file)
         self._is_refused = False
         self._reloading = asyncio.Lock()
+        self._reading: asyncio.Task[Loaded] | None = None
         self._is_stopping = False
+        self._are_secrets_unread = False
 
     @classmethod
     async def open(cls, base: Base, loaded: Loaded) -> Station:
@@ -172,9 +179,8 @@ class Station:
         duties: Sequence[asyncio.Task[None]],
     ) -> None:
         await stop.wait()
-        # A reload that has begun is finished first: a loop that it started later would never be stopped.
-        async with self._reloading:
-            self._is_stopping = True
+        self._is_stopping = True
+        await self._end_reload()
         unfinished = self._fleet.unfinished
         self._base.log.event("daemon.stopping", unfinished=unfinished)
         await self._fleet.stop(self._fleet.names)
@@ -187,6 +193,23 @@ class Station:
             task.cancel()
         await _within(CLOSE_SECONDS, self._store.close())
         self._base.log.event("daemon.stopped", unfinished=unfinished)
+
+    async def _end_reload(self) -> None:
+        """A reload that reads is given up; one that swaps is waited for, and starts no more loops."""
+        if self._reading is not None:
+            self._reading.cancel()
+        await _within(RELOAD_SECONDS, self._reloading.acquire())
+
+    async def _refresh_secrets(self) -> None:
+        try:
+            await self._fleet.refresh_secrets()
+        except (TimeoutError, NoThreadError) as exc:
+            if not self._are_secrets_unread:
+                self._are_secrets_unread = True
+                reason = exc.strerror or "they were not read in time: a mount that hangs?"
+                self._base.log.about_itself.warning("secrets.unread", reason=reason)
+        else:
+            self._are_secrets_unread = False
 
     def _on_intake_trouble(self, trouble: StoreUnusable | None) -> None:
         self._ears.store_trouble(trouble)
@@ -202,10 +225,14 @@ class Station:
         """Read the configuration again; the reasons against it, none when it is in force."""
         async with self._reloading:
             if self._is_stopping:
-                return ["the watcher is stopping"]
+                return [STOPPING]
             try:
-                # In a thread: a large file takes its time, and the loops go on meanwhile.
-                accounts = await self._adopt(await self._read())
+                self._reading = asyncio.create_task(self._read(), name="read the configuration")
+                accounts = await self._adopt(await self._reading)
+            except asyncio.CancelledError:
+                if self._reading is None or not self._reading.cancelled():
+                    raise
+                return [STOPPING]
             except ConfigurationError as exc:
                 reasons = [str(problem) for problem in exc.problems]
             except (OperatorError, StoreUnusable) as exc:
@@ -223,7 +250,7 @@ class Station:
     async def _read(self) -> Loaded:
         """The configuration as it is now. Raises OperatorError."""
         try:
-            return await asyncio.to_thread(self._base.load)
+            return await self._base.read()
         except OperatorError:
             raise
         except Exception as exc:
@@ -244,6 +271,7 @@ class Station:
             # The last thing that can fail; the loops that begin below find what it wrote.
             with contextlib.suppress(EntriesRefusedError):
                 await self._intake.from_configuration(new.configuration.accounts)
+            self._refuse_when_stopping()
         except BaseException:
             for upstream in upstreams.values():
                 await upstream.http.aclose()
@@ -258,9 +286,16 @@ class Station:
         for watched in self._fleet:
             watched.watch.adopt(following(new.configuration, watched.settings))
         for name, upstream in upstreams.items():
+            if self._is_stopping:  # a loop that started now would not be stopped any more
+                await upstream.http.aclose()
+                continue
             # A trouble that was told is told to be over, also by the loop that takes over.
             self._start(upstream, conditions.get(name))
         return new.configuration.account_names
+
+    def _refuse_when_stopping(self) -> None:
+        if self._is_stopping:
+            raise OperatorError(STOPPING)
 
     # ── what it hears ─────────────────────────────────────────────────────────────────────────────────────────────────
 

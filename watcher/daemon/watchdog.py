@@ -6,6 +6,7 @@ could neither follow nor say so; a container that ends is started again, and wha
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import sys
@@ -34,19 +35,25 @@ class Watchdog:
         self._beat_at = clock()
         self._is_dumped = False
         self._stopping = threading.Event()
+        self._is_wanted = False
+        """Whether a thread should watch that could not be started yet."""
 
     def start(self) -> None:
         """Watch from a thread of its own until `stop`."""
-        threading.Thread(target=self._run, name="watchdog", daemon=True).start()
+        self._is_wanted = True
+        self._start()
 
     def stop(self) -> None:
         """Watch no longer."""
+        self._is_wanted = False
         self._stopping.set()
 
     def beat(self) -> None:
         """The event loop turns."""
         self._beat_at = self._clock()
         self._is_dumped = False
+        if self._is_wanted:
+            self._start()
 
     def look(self) -> None:
         """Dump once when the loop has been silent for 10 s, end the process after 60 s."""
@@ -57,8 +64,14 @@ class Watchdog:
             self._is_dumped = True
             # In a thread of its own: a standard error that nobody reads must not keep the process from ending.
             dumping = threading.Thread(target=self._show, args=(silent,), name="watchdog's dump", daemon=True)
-            dumping.start()
-            dumping.join(LOOK_EVERY_SECONDS)
+            with contextlib.suppress(RuntimeError):  # no thread: the end must come all the same
+                dumping.start()
+                dumping.join(LOOK_EVERY_SECONDS)
+
+    def _start(self) -> None:
+        with contextlib.suppress(RuntimeError):  # no thread: the next beat tries again
+            threading.Thread(target=self._run, name="watchdog", daemon=True).start()
+            self._is_wanted = False
 
     def _show(self, silent: float) -> None:
         print(f"watcher: the event loop has been blocked for {silent:.0f} s", file=sys.stderr)  # noqa: T201

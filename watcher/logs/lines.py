@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import queue
 import select
@@ -56,7 +57,10 @@ class LineWriter:
         if self._queue.qsize() >= QUEUED_AT_MOST:
             self.dropped += 1
             return
-        self._put(line, _forget)
+        try:
+            self._put(line, _forget)
+        except OSError:
+            self.dropped += 1
 
     def drain(self, seconds: float) -> bool:
         """Wait for what was put in before now, at most so long; whether it is written. Blocks, so only for the end."""
@@ -68,8 +72,12 @@ class LineWriter:
 
     def _put(self, data: bytes, done: _Done) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="standard output", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="standard output", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as exc:
+                raise OSError(errno.EAGAIN, "no thread can be started (limit of processes or memory)") from exc
+            self._thread = thread
         self._queue.put((data, done))
 
     def _run(self) -> None:

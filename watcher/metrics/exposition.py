@@ -6,7 +6,6 @@ more: prometheus-client writes the watcher's own metrics and those of accounts, 
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -21,9 +20,13 @@ from watcher.metrics.census import CensusCollector
 from watcher.metrics.counter_text import CounterText
 from watcher.metrics.finished import finished_families
 from watcher.metrics.text import OperationText, Pace
+from watcher.threads import Threads
 
 GZIP_LEVEL = 1
 """Half the time of higher levels for a tenth more bytes."""
+
+RENDERERS = 2
+"""Scrapes that are written at the same time; one that packs its text leaves the interpreter to the other."""
 
 _GZIP = 16 + zlib.MAX_WBITS
 _Encode = Callable[[Collector], bytes]
@@ -32,7 +35,13 @@ _Encode = Callable[[Collector], bytes]
 class Exposition:
     """Renders scrapes. `snapshots` is called on the event loop, once a scrape."""
 
-    def __init__(self, registry: CollectorRegistry, snapshots: Callable[[], Sequence[AccountSnapshot]]) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        snapshots: Callable[[], Sequence[AccountSnapshot]],
+        threads: Threads | None = None,
+    ) -> None:
+        self._threads = threads or Threads("scrapes", RENDERERS)
         self._registry = registry
         self._snapshots = snapshots
         self._text = OperationText()
@@ -43,7 +52,7 @@ class Exposition:
     async def render(
         self, accept: str, accept_encoding: str
     ) -> tuple[bytes, Mapping[str, str], Sequence[AccountSnapshot]]:
-        """The body, its headers, and the snapshots that it carries."""
+        """The body, its headers, and the snapshots that it carries. Raises NoThreadError."""
         snapshots = self._snapshots()
         if self._text.labels != self.labels:
             self._text = OperationText(self.labels)
@@ -66,7 +75,7 @@ class Exposition:
             rest = _Families(self._registry, census, created=created)
             return pack(_whole(kept, lambda: encode(rest)))
 
-        return await asyncio.to_thread(write), headers, snapshots
+        return await self._threads.run(write), headers, snapshots
 
     def _counter_text(self, *, created: bool) -> CounterText:
         kept = self._counter_texts.get(created)

@@ -29,6 +29,7 @@ from watcher.server.views import (
     registration_view,
 )
 from watcher.store import Result
+from watcher.threads import NoThreadError
 
 MAX_BODY = 4 * 1024 * 1024  # bytes
 
@@ -36,10 +37,13 @@ _AT_ONCE = 100  # operations put into words before the event loop has its turn
 
 
 async def get_metrics(desk: Desk, _: Side, request: Request) -> Response:
-    """The scrape."""
+    """The scrape; 503 where it cannot be written for want of a thread."""
     accept = ", ".join(request.headers.getlist("accept"))
     accept_encoding = ", ".join(request.headers.getlist("accept-encoding"))
-    body, headers, token = await desk.metrics(accept, accept_encoding)
+    try:
+        body, headers, token = await desk.metrics(accept, accept_encoding)
+    except NoThreadError as exc:
+        raise ProblemError(problem(503, f"{exc.strerror}; ask again", name="busy")) from exc
     return Scrape(body, headers, arrived=lambda: desk.scraped(token))
 
 

@@ -14,6 +14,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
+from functools import partial
 
 import bcrypt
 from starlette.datastructures import Headers
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from watcher.server.guard import OPEN_PATHS
 from watcher.server.problems import answer, problem
 from watcher.server.webconfig import WebConfig
+from watcher.threads import NoThreadError, Threads
 
 MOST_WAITING = 8
 """Checks that may wait for their turn."""
@@ -46,9 +48,10 @@ class Passwords:
         self._right: dict[bytes, tuple[bytes, bytes]] = {}
         self._turn = asyncio.Lock()
         self._waiting = 0
+        self._threads = Threads("passwords")
 
     async def is_right(self, users: Mapping[bytes, bytes], user: bytes, password: bytes) -> bool:
-        """Whether the user has that password. Raises `TooManyError`."""
+        """Whether the user has that password. Raises `TooManyError`, `NoThreadError`."""
         stored = users.get(user)
         digest = hmac.digest(self._key, password, hashlib.sha256)
         if stored is not None and self._knows(user, stored, digest):
@@ -60,7 +63,7 @@ class Passwords:
             async with self._turn:
                 if stored is not None and self._knows(user, stored, digest):
                     return True
-                is_right = await asyncio.to_thread(_check, password, stored or _nobodys_hash(users))
+                is_right = await self._threads.run(partial(_check, password, stored or _nobodys_hash(users)))
         finally:
             self._waiting -= 1
         if stored is None or not is_right:
@@ -90,8 +93,9 @@ class BasicAuth:
         user, password = credentials(Headers(scope=scope).get("authorization", ""))
         try:
             is_right = user is not None and await self._passwords.is_right(self._config.users, user, password)
-        except TooManyError:
-            busy = problem(503, "too many passwords are being checked; ask again", name="busy")
+        except (TooManyError, NoThreadError) as exc:
+            reason = "too many passwords are being checked" if isinstance(exc, TooManyError) else exc.strerror
+            busy = problem(503, f"{reason}; ask again", name="busy")
             await answer(busy, _RETRY)(scope, receive, send)
             return
         if is_right:

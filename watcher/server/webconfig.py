@@ -4,18 +4,26 @@ A change of the file, of the certificate or its key is taken up by itself, once 
 of a file may be good YAML and ask for no password. What is bad changes nothing: the old one stays in force. It is told
 when a further look still finds it bad, since certificate and key may be replaced one after the other. Where nothing
 good was ever read, nobody is let in.
+
+A file that asks for less than before is bad too: an empty file, or one that is being replaced, must not open the
+listener. Protection is removed by a reload or a restart, which are asked for on purpose.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from watcher.config import ConfigurationError, WebFile, read_web_file
 from watcher.config.tls import Tls
+from watcher.threads import NoThreadError, Threads
 
 LOOK_EVERY_SECONDS = 1.0
+READ_SECONDS = 10.0
+"""How long reading may take. A mount that hangs is told as a file that cannot be read."""
 
 _Prints = Sequence[tuple[int, ...] | None]
 
@@ -75,7 +83,9 @@ class WebFileWatch:
         *,
         rejected: Callable[[Sequence[str]], None],
         reloaded: Callable[[str], None],
+        threads: Threads | None = None,
     ) -> None:
+        self._threads = threads or Threads("files")
         self._config = config
         self._rejected = rejected
         self._reloaded = reloaded
@@ -95,8 +105,16 @@ class WebFileWatch:
         path = self._config.path
         if path is None:
             return
-        # In a thread, as the files may be on a slow disk.
-        prints = await asyncio.to_thread(_prints, self._config.files)
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                await self._look(path)
+        except TimeoutError:
+            self._reject([f"{path}: not read within {READ_SECONDS:g} s; does its mount answer?"])
+        except NoThreadError as exc:
+            self._reject([f"{path}: {exc.strerror}"])
+
+    async def _look(self, path: str) -> None:
+        prints = await self._prints()
         is_first = self._known is None or self._known[0] != path
         if not self._reasons and self._known == (path, prints):
             return
@@ -104,14 +122,17 @@ class WebFileWatch:
             self._seen = path, prints
             return
         try:
-            found = await asyncio.to_thread(read_web_file, path)
+            found = await self._threads.share(("web file", path), partial(read_web_file, path))
         except ConfigurationError as exc:
             self._reject([str(problem) for problem in exc.problems])
             return
         if self._config.path != path:
             return  # a reload came in between
-        if await asyncio.to_thread(_prints, self._config.files) != prints:
+        if await self._prints() != prints:
             return  # somebody writes just now
+        if removed := _removed(self._config, found):
+            self._reject([f"{path}: {what}; the listener stays protected until a reload" for what in removed])
+            return
         self._config.adopt(path, found)
         # Of other files than before if the new one names others; then the next look reads once more.
         self._known = (path, prints)
@@ -120,12 +141,37 @@ class WebFileWatch:
             self._told = ()
             self._reloaded(path)
 
+    async def _prints(self) -> _Prints:
+        # In a thread, as the files may be on a slow disk.
+        files = tuple(self._config.files)
+        return await self._threads.share(files, partial(_prints, files))
+
     def _reject(self, reasons: Sequence[str]) -> None:
         is_second = list(self._reasons) == list(reasons)
         self._reasons = reasons
         if is_second and self._told != reasons:
             self._told = reasons
             self._rejected(reasons)
+
+
+def _removed(old: WebConfig, new: WebFile) -> Sequence[str]:
+    """What protected the listener and would not any more."""
+    removed = []
+    if old.users and not new.users:
+        removed.append("basic_auth_users is empty or gone")
+    if old.tls is not None and new.tls is None:
+        removed.append("tls_server_config is empty or gone")
+    if old.tls is not None and new.tls is not None and _is_weaker(old.tls, new.tls):
+        removed.append("client certificates are no longer required as before")
+    return removed
+
+
+def _is_weaker(old: Tls, new: Tls) -> bool:
+    """Whether clients may come that had to show a certificate (of some name) before."""
+    required = old.context.verify_mode is ssl.CERT_REQUIRED
+    return required and (
+        new.context.verify_mode is not ssl.CERT_REQUIRED or (bool(old.allowed_sans) and not new.allowed_sans)
+    )
 
 
 def _prints(files: Sequence[str]) -> _Prints:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from watcher import loop, signals
 from watcher.simulator.application import Application, Protocol
 from watcher.simulator.control import CONTROL_PATH
 from watcher.simulator.instants import SECOND
@@ -64,7 +64,7 @@ async def serve(
 
 def simulate(scenario: Scenario, host: str, port: int, *, ready: Callable[[Running], None]) -> None:
     """The API until SIGTERM or SIGINT; a second one ends the process at once. OSError as above."""
-    asyncio.run(_until_signal(scenario, host, port, ready=ready))
+    loop.run(_until_signal(scenario, host, port, ready=ready))
 
 
 def virtual_clock(clock: Clock) -> Callable[[], int]:
@@ -75,16 +75,18 @@ def virtual_clock(clock: Clock) -> Callable[[], int]:
 
 
 async def _until_signal(scenario: Scenario, host: str, port: int, *, ready: Callable[[Running], None]) -> None:
-    loop = asyncio.get_running_loop()
+    running = asyncio.get_running_loop()
     stop = asyncio.Event()
+    is_asked = False
 
-    def first(number: int) -> None:
-        stop.set()
-        loop.remove_signal_handler(number)
+    def on_stop() -> bool:
+        nonlocal is_asked
+        was_asked, is_asked = is_asked, True
+        running.call_soon_threadsafe(stop.set)
+        return not was_asked
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, first, number)
-    await serve(scenario, host, port, ready=ready, stop=stop)
+    with signals.handled(on_stop=on_stop):
+        await serve(scenario, host, port, ready=ready, stop=stop)
 
 
 class _Server(uvicorn.Server):

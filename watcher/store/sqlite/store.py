@@ -7,7 +7,8 @@ whether it was done.
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future, ThreadPoolExecutor
+import sys
+from concurrent.futures import Future
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -17,6 +18,7 @@ from watcher.event_ids import EventIds, new_event_id
 from watcher.store.sqlite import counting, intake, outbox, progress, pruning, reading
 from watcher.store.sqlite.database import Database
 from watcher.store.sqlite.migrations import released
+from watcher.threads import NoThreadError, Threads
 
 if TYPE_CHECKING:
     import sqlite3
@@ -39,7 +41,7 @@ class SqliteStore:
     def __init__(self, database: Database, event_ids: EventIds) -> None:
         self._database = database
         self._event_ids = event_ids
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._thread = Threads("store", most_waiting=sys.maxsize)
         self._closed: Future[None] | None = None
 
     @classmethod
@@ -188,12 +190,20 @@ class SqliteStore:
     async def _do(self, work: Callable[[], Answer]) -> Answer:
         if self._closed is not None:
             raise StoreUnusable(f"the store {self._database.path} is closed")
-        return await _finished(self._thread.submit(work))
+        try:
+            future = self._thread.submit(work)
+        except NoThreadError as exc:
+            raise StoreUnusable(f"the store {self._database.path} cannot be used: {exc.strerror}") from exc
+        return await _finished(future)
 
     def _begin_closing(self) -> Future[None]:
         if self._closed is None:
-            self._closed = self._thread.submit(self._database.close)
-            self._thread.shutdown(wait=False)
+            try:
+                self._closed = self._thread.submit(self._database.close)
+            except NoThreadError:  # so there is nothing that could be open
+                self._closed = Future()
+                self._closed.set_result(None)
+            self._thread.close()
         return self._closed
 
 
