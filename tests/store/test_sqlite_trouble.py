@@ -144,7 +144,7 @@ async def test_a_file_that_is_gone_is_not_begun_anew(store: SqliteStore, path: P
         await follow(store, OTHER)
     aside = path.rename(path.with_name("aside.db"))
     for _ in range(2):
-        with pytest.raises(StoreUnusable, match="no such file or directory"):
+        with pytest.raises(StoreUnusable, match="the file is gone; put it back"):
             await store.find(ID)
     assert not path.exists()
     aside.rename(path)
@@ -157,7 +157,7 @@ async def test_another_store_in_the_files_place_is_not_touched(store: SqliteStor
         await follow(store)
     aside = path.rename(path.with_name("aside.db"))
     path.write_text("dear diary")
-    with pytest.raises(StoreUnusable, match="is not an SQLite database"):
+    with pytest.raises(StoreUnusable, match="another file is in its place"):
         await follow(store)
     assert path.read_text() == "dear diary"
     aside.rename(path)

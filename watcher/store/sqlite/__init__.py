@@ -3,6 +3,7 @@
 store       the `Store`: every method is one piece of work for the thread
 database    the connection: opened, examined, mended, its errors translated
 lock        one process per file
+identity    which files were opened
 migrations  `schema/NNNN_….sql`, each one version
 intake, progress, counting, outbox, reading, pruning    the pieces of work, functions of a connection
 rows        values to columns and back

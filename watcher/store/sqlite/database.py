@@ -2,17 +2,24 @@
 
 Opening refuses (StoreRefused) what is not ours to touch, and looks before it writes. Once open, whatever goes wrong is
 StoreUnusable: the transaction was rolled back, and the next call tries again, with a new connection where the old one
-may be stale. Everything here belongs to the store's thread.
+may be stale. Before each write it is made sure that the files are still those that were opened: what is written to a
+file without a name is gone with the process, and beside another process nothing is exact. Everything here belongs to
+the store's thread.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
+import msgspec
+
 from watcher.core.errors import StoreRefused, StoreUnusable
+from watcher.core.model import Value
+from watcher.store.sqlite.identity import FileIdentity, hold, identity_of
 from watcher.store.sqlite.lock import Lock
 from watcher.store.sqlite.migrations import APPLICATION_ID, migrate
 
@@ -59,7 +66,11 @@ class Database:
         self._log = self.path.with_name(f"{self.path.name}-wal")
         self._steps = steps
         self._patience_seconds = patience.total_seconds()
+        self._shared = self.path.with_name(f"{self.path.name}-shm")
         self._lock: Lock | None = None
+        self._held: int | None = None
+        self._opened: _Opened | None = None
+        self._lost: str | None = None
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
@@ -81,6 +92,7 @@ class Database:
 
     def write(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
         """The answer of the work, which is done in one transaction and durable, or not at all."""
+        self._keep_files()
 
         def whole(connection: sqlite3.Connection) -> Answer:
             connection.execute("BEGIN IMMEDIATE")
@@ -95,7 +107,8 @@ class Database:
         self.write(lambda connection: connection.execute(f"PRAGMA user_version = {len(self._steps)}"))
 
     def size_bytes(self) -> int:
-        """What the file and its log take on the disk."""
+        """What the file and its log take on the disk. Raises StoreUnusable where the file is not in its place."""
+        self._require_database()
         sizes = []
         for path in (self.path, self._log):
             with contextlib.suppress(OSError):
@@ -108,6 +121,9 @@ class Database:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     def _attempt(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
         connection = self._connection or self._reconnect()
@@ -132,27 +148,117 @@ class Database:
     def _reconnect(self) -> sqlite3.Connection:
         try:
             # A new file in place of a vanished one would begin anew without a word: counters at 0, ends told again.
-            self._connection = self._connect(must_exist=True)
+            self._require_database()
+            self._connection = self._connect()
         except StoreRefused as refusal:
             raise StoreUnusable(str(refusal)) from refusal
         return self._connection
 
     def _disconnect(self) -> None:
         if self._connection is not None:
-            # What is committed is in the log already; the next to open it finds it there.
+            # What is committed is in the log already; the next to open it finds it there. SQLite leaves a log of that
+            # name alone where the database was moved: it may be another one's.
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
 
-    def _connect(self, *, must_exist: bool = False) -> sqlite3.Connection:
+    # ── the files that were opened ────────────────────────────────────────────────────────────────────────────────────
+
+    def _keep_files(self) -> None:
+        """Make sure that what is written now is found by the next process. Raises StoreUnusable."""
+        self._require_database()
+        self._keep_lock()
+        opened, connection = self._opened, self._connection
+        if opened is None or connection is None:
+            return
+        if self._is_in_place(self._log, opened.log) and self._is_in_place(self._shared, opened.shared):
+            return
+        # The log lives on without a name, or others share another index of it: bring it into the database, begin anew.
+        self._attempt(_write_back)
+        self._disconnect()
+
+    def _require_database(self) -> None:
+        """Raise StoreUnusable unless the name means the file that was opened."""
+        if self._lost is not None:
+            raise StoreUnusable(self._lost)
+        opened = self._opened
+        if opened is None:
+            return
+        try:
+            found = identity_of(self.path)
+        except OSError as error:
+            raise self._unusable(error) from error
+        if found is None:
+            self._opened = msgspec.structs.replace(opened, was_away=True)
+            raise self._misplaced("the file is gone; put it back, or restart the watcher to begin anew")
+        if found != opened.database:
+            self._opened = msgspec.structs.replace(opened, was_away=True)
+            raise self._misplaced(
+                "another file is in its place; put back the one that was there, or restart the watcher to use this one"
+            )
+        if opened.was_away:
+            self._take_back(opened)
+
+    def _take_back(self, opened: _Opened) -> None:
+        """Go on with the file that is back in its place, unless another process wrote to it meanwhile."""
+        self._require_own_writes(opened, "while it was away")
+        self._opened = msgspec.structs.replace(opened, was_away=False)
+
+    def _keep_lock(self) -> None:
+        """Lock anew where the lock file was removed.
+
+        Raises StoreUnusable, for good where another process was quicker.
+        """
+        try:
+            if self._lock is None or self._lock.is_in_place:
+                return
+            taken = Lock.take(self.path)
+        except OSError as error:
+            raise self._unusable(error) from error
+        except StoreRefused as refusal:
+            self._lost = str(self._misplaced("its lock file was removed, and another watcher has taken the store over"))
+            raise StoreUnusable(self._lost) from refusal
+        self._lock.release()
+        self._lock = taken
+        if self._opened is not None:
+            self._require_own_writes(self._opened, "while its lock file was missing")
+
+    def _require_own_writes(self, opened: _Opened, meanwhile: str) -> None:
+        """Raise StoreUnusable for good where another connection has committed: what is in memory is out of date."""
+        if self._connection is None or self._attempt(_data_version) == opened.data_version:
+            return
+        self._lost = str(self._misplaced(f"another program wrote to it {meanwhile}; restart the watcher"))
+        raise StoreUnusable(self._lost)
+
+    def _is_in_place(self, path: Path, opened: FileIdentity | None) -> bool:
+        with contextlib.suppress(OSError):
+            return identity_of(path) == opened
+        return False
+
+    def _misplaced(self, what: str) -> StoreUnusable:
+        return StoreUnusable(f"the store {self.path} cannot be used: {what}")
+
+    def _note_opened(self, connection: sqlite3.Connection) -> None:
+        if self._held is None:
+            self._held = hold(self.path)
+        held = os.fstat(self._held)
+        self._opened = _Opened(
+            database=(held.st_dev, held.st_ino),
+            log=identity_of(self._log),
+            shared=identity_of(self._shared),
+            data_version=_data_version(connection),
+        )
+
+    # ── opening ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _connect(self) -> sqlite3.Connection:
         connection = None
         try:
-            if must_exist:
-                self.path.stat()
             self._examine()
             connection = sqlite3.connect(self.path, timeout=self._patience_seconds, isolation_level=None)
             connection.executescript(_SETTINGS)
             migrate(connection, self._steps)
+            self._note_opened(connection)
         except (OSError, sqlite3.Error) as error:
             if connection is not None:
                 connection.close()
@@ -200,6 +306,31 @@ class Database:
             return StoreUnusable(f"the store {self.path} cannot be used: {(error.strerror or str(error)).lower()}")
         reason = _REASONS.get(_kind(error), "it does not work")
         return StoreUnusable(f"the store {self.path} cannot be used: {reason} ({str(error).lower()})")
+
+
+class _Opened(Value, frozen=True, kw_only=True):
+    """The files as they were opened; `was_away`: the database was not in its place when it was looked for last."""
+
+    database: FileIdentity
+    log: FileIdentity | None
+    shared: FileIdentity | None
+    data_version: int
+    was_away: bool = False
+
+
+def _write_back(connection: sqlite3.Connection) -> None:
+    """Bring the log into the database, through the file that is open whatever its name."""
+    ((is_busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    if is_busy:
+        error = sqlite3.OperationalError("its log was removed and cannot be written back")
+        error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise error
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    """A number that changes when another connection commits."""
+    ((version,),) = connection.execute("PRAGMA data_version").fetchall()
+    return int(version)
 
 
 def check_library(version: tuple[int, ...]) -> None:

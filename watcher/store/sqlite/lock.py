@@ -1,7 +1,8 @@
 """One process per store: an exclusive lock on a file beside it.
 
 The kernel lets go when the process ends, however it ends. The lock file itself stays: removing it would let two
-processes hold locks on two files of the same name. SQLite's own locks are on the database and are not touched.
+processes hold locks on two files of the same name. Where somebody removed it all the same, `is_in_place` is false.
+SQLite's own locks are on the database and are not touched.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 from typing import TYPE_CHECKING
 
 from watcher.core.errors import StoreRefused, StoreUnusable
+from watcher.store.sqlite.identity import identity_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +22,16 @@ if TYPE_CHECKING:
 class Lock:
     """The hold on a store's lock file, with our process id in it for those who come second."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
         self._descriptor = descriptor
+        held = os.fstat(descriptor)
+        self._identity = held.st_dev, held.st_ino
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file that is held still has its name; another process would lock another one. Raises OSError."""
+        return identity_of(self._path) == self._identity
 
     @classmethod
     def take(cls, database: Path) -> Lock:
@@ -29,11 +39,24 @@ class Lock:
 
         Raises StoreRefused when another process does, StoreUnusable when there is no way to lock.
         """
+        while True:
+            lock = cls._take(database)
+            try:
+                if lock.is_in_place:
+                    return lock
+            except OSError as error:
+                lock.release()
+                raise _cannot_lock(database, error) from error
+            lock.release()  # it was removed or replaced just before it was locked
+
+    @classmethod
+    def _take(cls, database: Path) -> Lock:
+        path = database.with_name(f"{database.name}.lock")
         try:
-            descriptor = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise _cannot_lock(database, error) from error
-        lock = cls(descriptor)
+        lock = cls(path, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
