@@ -35,6 +35,7 @@ SETTINGS = {
     "WATCHER_METRICS__HOLD": "1m",
     "WATCHER_METRICS__HOLD_AT_MOST": "2m",
     "WATCHER_METRICS__LABELS": "campaign",
+    "WATCHER_METRICS__COUNTER_LABELS": "campaign",
     "WATCHER_WEB__LISTEN": "localhost:10617",
     "WATCHER_ADMIN__LISTEN": "localhost:10618",
     "WATCHER_LOG__FORMAT": "console",

@@ -18,6 +18,7 @@ from tests.support.processes import account
 from watcher.config import Loaded, load
 from watcher.simulator.server import Running as Api
 
+FINISHED = "twilio_push_operations_finished_total"
 STATUS = "twilio_push_operation_status"
 FRESHNESS = "operation_watcher_freshness_seconds"
 GOOD_RELOAD = "operation_watcher_config_last_reload_successful"
@@ -60,6 +61,30 @@ async def test_a_good_file_is_in_force_at_once(tmp_path: Path):
         assert await one.value("twilio_push_operation_info", campaign="", **key) == 1
         (event,) = await one.told("config.reloaded")
         assert event["accounts"] == ["main"]
+
+
+async def test_counter_labels_that_come_into_force_show_what_is_under_way_at_0_and_go_away_without_loss(tmp_path: Path):
+    scrape = {"X-Prometheus-Scrape-Timeout-Seconds": "10"}
+    lives = "created: 0s, completed: 100ms", "created: 0s, completed: 4s"
+    async with simulated(*lives) as api:
+        with placed(tmp_path) as place:
+            main = place.account(api, operations=[an_id(0)])
+            quick = {"polling": {"settle_after": []}}
+            place.configure(settings(main, **quick))
+            async with started(place) as one:
+                await one.until_value(1, FINISHED, account="main", outcome="completed")
+                body = {"id": an_id(1), "labels": {"campaign": "spring"}}
+                await one.post("/api/v1/operations", json=body)
+                place.configure(settings(main, metrics={"counter_labels": ["campaign"]}, **quick))
+                await one.post("/-/reload")
+                await one.until_value(0, FINISHED, account="main", campaign="spring", outcome="completed")
+                assert await one.value(FINISHED, account="main", campaign="", outcome="completed") == 1
+                assert await one.value(FINISHED, account="main", outcome="completed") is None
+                await one.get("/metrics", headers=scrape)
+                await one.until_value(1, FINISHED, account="main", campaign="spring", outcome="completed")
+                place.configure(settings(main, **quick))
+                await one.post("/-/reload")
+                await one.until_value(2, FINISHED, account="main", outcome="completed")
 
 
 async def test_a_fault_of_ours_in_a_reload_is_told_with_all_that_helps_and_changes_nothing(tmp_path: Path):
