@@ -69,7 +69,7 @@ async def test_counter_labels_that_come_into_force_show_what_is_under_way_at_0_a
     async with simulated(*lives) as api:
         with placed(tmp_path) as place:
             main = place.account(api, operations=[an_id(0)])
-            quick = {"polling": {"settle_after": []}}
+            quick: dict[str, Any] = {"polling": {"settle_after": []}}
             place.configure(settings(main, **quick))
             async with started(place) as one:
                 await one.until_value(1, FINISHED, account="main", outcome="completed")
