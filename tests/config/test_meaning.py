@@ -86,6 +86,7 @@ def test_a_plain_configuration_raises_no_doubt(loader: Loader) -> None:
         ("polling: {request_timeout: 2m}", "polling.request_timeout: one slow answer may delay others by 2m"),
         ("polling: {settle_after: []}", "polling.settle_after: is empty"),
         ("metrics: {hold: 30s}", "metrics.hold: 30s is short"),
+        ("metrics: {hold_at_most: 48h}", "storage.keep: 24h is shorter than metrics.hold_at_most (2d), so details of"),
         ("metrics: {max_operations: 0}", "metrics.max_operations: is 0"),
         (
             "metrics: {labels: [team, app], counter_labels: [team, x]}",

@@ -26,11 +26,11 @@ from watcher.daemon.accounts import identities, open_upstream
 from watcher.daemon.complaints import Complaints
 from watcher.daemon.ears import Ears
 from watcher.daemon.fleet import Fleet
-from watcher.daemon.housekeeping import PRUNE_BATCH, Housekeeping
+from watcher.daemon.housekeeping import PRUNE_BATCH, Housekeeping, KeepTimes
 from watcher.daemon.watchdog import Watchdog
 from watcher.logs import LineWriter, Log
 from watcher.metrics import Instruments
-from watcher.store import Change, Entry
+from watcher.store import Change, Entry, Shown
 from watcher.store.memory import MemoryStore
 from watcher.telling import Teller
 
@@ -128,13 +128,13 @@ class Kept(FailingStore):
             raise StoreUnusable(message)
         await super().touch()
 
-    async def prune(self, now: Instant, *, keep_since: Instant, limit: int) -> int:
+    async def prune(self, now: Instant, *, keep_since: Instant, limit: int, shown: Shown | None = None) -> int:
         if self.pruning_fails:
             message = "database or disk is full"
             raise StoreUnusable(message)
         assert limit == PRUNE_BATCH
         self.pruned_at.append(asyncio.get_running_loop().time() - 1000)
-        return await super().prune(now, keep_since=keep_since, limit=limit)
+        return await super().prune(now, keep_since=keep_since, limit=limit, shown=shown)
 
 
 class House:
@@ -146,12 +146,13 @@ class House:
         self.jumps: list[int] = []
         self.troubles: list[str] = []
         self.refreshed = self.beats = 0
+        self.hold_at_most = timedelta(days=1)
         self.clock = virtual_clock()
         self.keeping = Housekeeping(
             store=self.store,
             clock=self.clock,
             instruments=self.instruments,
-            keep=lambda: timedelta(hours=1),
+            keep=lambda: KeepTimes(keep=timedelta(hours=1), hold=timedelta(minutes=10), hold_at_most=self.hold_at_most),
             jumped=self.jumps.append,
             refresh_secrets=self._refresh,
             beat=self._beat,
@@ -208,6 +209,29 @@ def test_what_is_older_than_is_kept_is_dropped_in_batches_every_half_minute():
             assert len(one.store.pruned_at) == 3
             await asyncio.sleep(30)
             assert one.store.pruned_at[3:] == [30.5]
+
+    run_virtually(main())
+
+
+def test_what_is_to_be_shown_longer_than_is_kept_stays_until_then():
+    async def main() -> None:
+        async with house() as one:
+            one.hold_at_most = timedelta(days=3)
+            before = one.clock.now().at - 2 * DAY
+            scraped = {an_id(1): None, an_id(2): before}
+            entries = [Entry(account="main", id=name, source=Source.API) for name in scraped]
+            await one.store.register(entries, before)
+            changes = [
+                Change(operation=a_final_operation(id=name, registered_at=before, final_at=before, scraped_at=at))
+                for name, at in scraped.items()
+            ]
+            await one.store.commit("main", changes)
+            await one.store.mark_told(2, before)
+            await asyncio.sleep(0.7)
+            assert [len(await one.store.find(name)) for name in scraped] == [1, 0]
+            one.hold_at_most = timedelta(days=2)
+            await asyncio.sleep(30)
+            assert await one.store.find(an_id(1)) == ()
 
     run_virtually(main())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from watcher.core.model import Finished, Operation, OperationEvent, Outcome, Source, Stats, Status, Tally
-from watcher.store import Change, Entry, Store
+from watcher.store import Change, Entry, Shown, Store
 
 ACCOUNT = "main"
 ID = "comms_operation_01h9krwprkeee8fzqspvwy6nq8"
@@ -48,10 +48,12 @@ async def tell_all(store: Store, now: int = NOW + 20) -> None:
     await store.mark_told(await store.last_position(), now)
 
 
-async def prune_all(store: Store, now: int = NOW, *, keep_since: int, limit: int = 3) -> int:
+async def prune_all(
+    store: Store, now: int = NOW, *, keep_since: int, limit: int = 3, shown: Shown | None = None
+) -> int:
     """Prunes until nothing is left to drop; how many rows left."""
     left = 0
-    while batch := await store.prune(now, keep_since=keep_since, limit=limit):
+    while batch := await store.prune(now, keep_since=keep_since, limit=limit, shown=shown):
         assert batch <= limit
         left += batch
     return left

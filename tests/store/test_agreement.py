@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.store.factories import entry, finished, operation
 from tests.support.event_ids import foretold
 from watcher.core.model import DAY, OUTCOME_OF, Instant, Odd, Source, Stats, Status, Tally
-from watcher.store import Change, Entry, Store
+from watcher.store import Change, Entry, Shown, Store
 from watcher.store.memory import MemoryStore
 from watcher.store.sqlite import SqliteStore
 
@@ -123,9 +123,12 @@ class Agreement(RuleBasedStateMachine):
     def tells(self, share: float) -> None:
         self.both("mark_told", int(self.both("last_position") * share), self.now)
 
-    @rule(keep=st.integers(0, 5), limit=st.integers(1, 4))
-    def prunes(self, keep: int, limit: int) -> None:
-        while self.both("prune", self.now, keep_since=self.now - keep * DAY, limit=limit):
+    @rule(keep=st.integers(0, 5), limit=st.integers(1, 4), hold=st.none() | st.integers(0, 3), most=st.integers(0, 5))
+    def prunes(self, keep: int, limit: int, hold: int | None, most: int) -> None:
+        shown = None
+        if hold is not None:
+            shown = Shown(final_after=self.now - most * DAY, scraped_after=self.now - hold * DAY)
+        while self.both("prune", self.now, keep_since=self.now - keep * DAY, limit=limit, shown=shown):
             pass
 
     @precondition(lambda self: self.now > START)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, final, finish, follow, operation, prune_all, tell_all
 from watcher.core.model import DAY, TOMBSTONE_LIFE, Outcome, Source, Status
-from watcher.store import Change, Result, Store
+from watcher.store import Change, Result, Shown, Store
 from watcher.store.sqlite import SqliteStore
 
 
@@ -245,6 +245,24 @@ async def test_an_event_id_is_never_used_again_though_the_sequence_begins_anew(s
     again = await store.history(ACCOUNT, ID)
     assert [event.seq for event in again] == [before[0].seq]
     assert not {event.event_id for event in again} & {event.event_id for event in before}
+
+
+@pytest.mark.parametrize(
+    ("final_after", "scraped_after", "stay"),
+    [(0, 0, {"1", "2"}), (0, NOW + 50, {"1"}), (NOW + 10, 0, set()), (NOW + 9, NOW + 49, {"1", "2"})],
+)
+async def test_details_stay_as_long_as_series_of_them_are_shown(
+    store: Store, final_after: int, scraped_after: int, stay: set[str]
+) -> None:
+    await follow(store, "1", "2", "3")
+    await finish(store, "1")
+    await finish(store, "2", scraped_at=NOW + 50)
+    await store.withdraw(ACCOUNT, "3", NOW + 10, Source.API)
+    await tell_all(store)
+    shown = Shown(final_after=final_after, scraped_after=scraped_after)
+    await prune_all(store, keep_since=NOW + 99, shown=shown)
+    loaded = await store.load(ACCOUNT, final_since=0)
+    assert {operation.id for operation in loaded.operations} == stay
 
 
 async def test_outcomes_outlive_details(store: Store) -> None:

@@ -142,6 +142,12 @@ def _doubts_of_sections(configuration: Configuration) -> Iterator[str]:
         yield "polling.settle_after: is empty, so stats that still move after the end are missed"
     if not configuration.storage.url.startswith(f"{SQLITE}/"):
         yield "storage.url: is relative, so where the state is depends on the directory the daemon is started in"
+    keep, shown = configuration.storage.keep, configuration.metrics.hold_at_most
+    if keep < shown:
+        yield (
+            f"storage.keep: {written(keep)} is shorter than metrics.hold_at_most ({written(shown)}), so details of "
+            "finished operations stay stored for as long as their series are shown"
+        )
     if configuration.metrics.hold < timedelta(minutes=1):
         yield f"metrics.hold: {written(configuration.metrics.hold)} is short; alerts may miss how an operation ended"
     if not configuration.metrics.max_operations:

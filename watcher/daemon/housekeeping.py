@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 from watcher.clock import Clock
 from watcher.core.errors import StoreUnusable
 from watcher.core.model import SECOND, Instant, Micros, micros
 from watcher.metrics import Instruments
-from watcher.store import Store
+from watcher.store import Shown, Store
 
 EVERY_SECONDS = 0.5
 MEASURE_EVERY = 10
@@ -28,6 +29,15 @@ LAG_OVER = 20
 PRUNE_BATCH = 500
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepTimes:
+    """What of the settings decides when finished operations leave the store: not before they are shown no longer."""
+
+    keep: timedelta
+    hold: timedelta
+    hold_at_most: timedelta
+
+
 class Housekeeping:
     """Runs beside the loops; nothing waits for it. `jumped` hears by how much the wall clock jumped."""
 
@@ -37,7 +47,7 @@ class Housekeeping:
         store: Store,
         clock: Clock,
         instruments: Instruments,
-        keep: Callable[[], timedelta],
+        keep: Callable[[], KeepTimes],
         jumped: Callable[[Micros], None],
         refresh_secrets: Callable[[], Awaitable[None]],
         beat: Callable[[], None],
@@ -96,4 +106,6 @@ class Housekeeping:
             self._store_trouble(exc)
 
     async def _prune(self, now: Instant) -> int:
-        return await self._store.prune(now, keep_since=now - micros(self._keep()), limit=PRUNE_BATCH)
+        kept = self._keep()
+        shown = Shown(final_after=now - micros(kept.hold_at_most), scraped_after=now - micros(kept.hold))
+        return await self._store.prune(now, keep_since=now - micros(kept.keep), limit=PRUNE_BATCH, shown=shown)

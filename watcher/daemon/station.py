@@ -28,7 +28,7 @@ from watcher.daemon.base import Base
 from watcher.daemon.ears import Ears
 from watcher.daemon.fleet import Fleet
 from watcher.daemon.front import Front
-from watcher.daemon.housekeeping import Housekeeping
+from watcher.daemon.housekeeping import Housekeeping, KeepTimes
 from watcher.daemon.watchdog import Watchdog
 from watcher.intake import EntriesRefusedError, Intake
 from watcher.metrics import Exposition
@@ -73,7 +73,7 @@ class Station:
             store=store,
             clock=base.clock,
             instruments=base.instruments,
-            keep=lambda: self._configuration.storage.keep,
+            keep=self._kept,
             jumped=self._on_jump,
             refresh_secrets=self._refresh_secrets,
             beat=self._watchdog.beat,
@@ -302,6 +302,10 @@ class Station:
     @property
     def _configuration(self) -> Configuration:
         return self._loaded.configuration
+
+    def _kept(self) -> KeepTimes:
+        storage, metrics = self._configuration.storage, self._configuration.metrics
+        return KeepTimes(keep=storage.keep, hold=metrics.hold, hold_at_most=metrics.hold_at_most)
 
     def _wake(self, account: str) -> None:
         self._fleet.wake(account)

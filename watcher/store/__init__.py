@@ -125,6 +125,20 @@ class Found(Value, frozen=True, kw_only=True):
     untracked_at: Instant | None = None
 
 
+class Shown(Value, frozen=True, kw_only=True):
+    """Which final operations may still have series: final after one time, and not scraped, or after the other one."""
+
+    final_after: Instant
+    scraped_after: Instant
+
+    def includes(self, operation: Operation) -> bool:
+        """Whether its details must stay, so that a restart shows it on. `sqlite.pruning` says the same in SQL."""
+        scraped_at, final_at = operation.scraped_at, operation.final_at
+        if final_at is None or final_at <= self.final_after:
+            return False
+        return scraped_at is None or scraped_at > self.scraped_after
+
+
 class Store(Protocol):
     """The life of followed operations, made durable. Keys are (account, id)."""
 
@@ -207,11 +221,11 @@ class Store(Protocol):
     async def history(self, account: str, operation_id: str) -> Sequence[StoredEvent]:
         """The events of one operation that are still kept, in order."""
 
-    async def prune(self, now: Instant, *, keep_since: Instant, limit: int) -> int:
+    async def prune(self, now: Instant, *, keep_since: Instant, limit: int, shown: Shown | None = None) -> int:
         """Drop one small batch: finished details and told events older than `keep_since`, tombstones past their time.
 
-        A tombstone stays until 8 days after the operation was done and 8 days after its creation, as long as events of
-        it are kept, and as long as the configuration names its id.
+        Details of what is `shown` stay too. A tombstone stays until 8 days after the operation was done and 8 days
+        after its creation, as long as events of it are kept, and as long as the configuration names its id.
 
         Returns how many rows left; 0 means nothing is left to drop. Untold events never leave.
         """

@@ -44,6 +44,7 @@ from watcher.store import (
     Loaded,
     Registration,
     Result,
+    Shown,
     StoredEvent,
     Totals,
 )
@@ -292,10 +293,16 @@ class MemoryStore:
         """See `Store`."""
         return tuple(self._histories.get((account, operation_id), ()))
 
-    async def prune(self, now: Instant, *, keep_since: Instant, limit: int) -> int:
+    async def prune(self, now: Instant, *, keep_since: Instant, limit: int, shown: Shown | None = None) -> int:
         """See `Store`."""
         told_up_to = self._told_up_to
-        details = self._done.take(keep_since, limit, stays=lambda key: self._rows[key].position > told_up_to)
+
+        def stays(key: _Key) -> bool:
+            row = self._rows[key]
+            is_shown = shown is not None and row.untracked_at is None and shown.includes(row.operation)
+            return is_shown or row.position > told_up_to
+
+        details = self._done.take(keep_since, limit, stays=stays)
         for key in details:
             del self._rows[key]
         told = max(up_to for up_to, told_at in self._told if up_to == 0 or told_at < keep_since)

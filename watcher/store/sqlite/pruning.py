@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from watcher.core.model import TOMBSTONE_LIFE
+from watcher.store import Shown
 from watcher.store.sqlite import outbox
 
 if TYPE_CHECKING:
@@ -12,15 +13,17 @@ if TYPE_CHECKING:
 
     from watcher.core.model import Instant
 
+_NOTHING_SHOWN = Shown(final_after=2**63 - 1, scraped_after=2**63 - 1)
+
 _SPARE = 0.25
 """The share of free pages that is left for what comes next; more goes back to the file system."""
 _SPARE_PAGES = 256
 _GIVEN_BACK_AT_ONCE = 1024
 
 
-def prune(connection: sqlite3.Connection, now: Instant, *, keep_since: Instant, limit: int) -> int:
+def prune(connection: sqlite3.Connection, now: Instant, *, keep_since: Instant, limit: int, shown: Shown | None) -> int:
     """Drop one batch; how many rows."""
-    details = _details(connection, keep_since, limit)
+    details = _details(connection, keep_since, limit, shown or _NOTHING_SHOWN)
     events = _events(connection, keep_since, limit - details)
     return details + events + _tombstones(connection, now, limit - details - events)
 
@@ -35,14 +38,24 @@ def give_back(connection: sqlite3.Connection) -> None:
         connection.executescript(f"PRAGMA incremental_vacuum({min(excess, _GIVEN_BACK_AT_ONCE)})")
 
 
-def _details(connection: sqlite3.Connection, keep_since: Instant, limit: int) -> int:
+def _details(connection: sqlite3.Connection, keep_since: Instant, limit: int, shown: Shown) -> int:
+    # With `storage.keep` no shorter than `metrics.hold_at_most` the times of what is shown hold nothing back.
     return connection.execute(
         """
         DELETE FROM operations WHERE key IN (
-            SELECT key FROM operations WHERE done_at < ? AND position <= ? ORDER BY done_at LIMIT ?
+            SELECT key FROM operations
+            WHERE done_at < :keep_since AND position <= :told
+                AND (untracked_at IS NOT NULL OR final_at <= :final_after OR scraped_at <= :scraped_after)
+            ORDER BY done_at LIMIT :limit
         )
         """,
-        (keep_since, outbox.told_up_to(connection), limit),
+        {
+            "keep_since": keep_since,
+            "told": outbox.told_up_to(connection),
+            "final_after": shown.final_after,
+            "scraped_after": shown.scraped_after,
+            "limit": limit,
+        },
     ).rowcount
 
 

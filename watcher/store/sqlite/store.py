@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from watcher.core.labelling import Combination, Counters
     from watcher.core.model import Instant, Operation, Outcome, Source
-    from watcher.store import Change, Committed, Entry, Found, Intake, Loaded, Registration, StoredEvent, Totals
+    from watcher.store import Change, Committed, Entry, Found, Intake, Loaded, Registration, Shown, StoredEvent, Totals
 
 Answer = TypeVar("Answer")
 
@@ -167,9 +167,9 @@ class SqliteStore:
         """See `Store`."""
         return await self._read(partial(reading.history, account=account, operation_id=operation_id))
 
-    async def prune(self, now: Instant, *, keep_since: Instant, limit: int) -> int:
+    async def prune(self, now: Instant, *, keep_since: Instant, limit: int, shown: Shown | None = None) -> int:
         """See `Store`."""
-        count = await self._write(partial(pruning.prune, now=now, keep_since=keep_since, limit=limit))
+        count = await self._write(partial(pruning.prune, now=now, keep_since=keep_since, limit=limit, shown=shown))
         await self._read(pruning.give_back)
         return count
 
