@@ -19,7 +19,7 @@ import io
 from collections.abc import Sequence
 
 from watcher.cli.exits import Exit, FailedError
-from watcher.cli.output import warn
+from watcher.cli.output import give_up_output, warn
 from watcher.cli.parser import parse
 
 # What a shell says of a program that these signals ended.
@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(argv)
     except BrokenPipeError:
-        # As in `watcher list | head`. What is left in the buffer has nowhere to go, also when the interpreter exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # As in `watcher list | head`.
+        give_up_output()
         return READER_WENT_AWAY
     except KeyboardInterrupt:
         return INTERRUPTED

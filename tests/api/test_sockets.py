@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
 import httpx
+import msgspec
 
 from tests.api.asking import ONE
+from tests.api.hammering import connections, listening
 from tests.support.processes import free_port
-from watcher.api import Client, Credentials, Gate
+from watcher.api import Client, Connections, Credentials, Gate
 from watcher.clock import Clock
 from watcher.core.attempt import Attempt
 from watcher.core.governor import Governor, Share
@@ -102,3 +106,37 @@ async def test_nobody_listening_is_a_trouble_of_the_connection():
             Trouble.CONNECT,
             "ConnectError: All connection attempts failed",
         )
+
+
+async def test_a_kept_connection_that_upstream_closed_is_no_garbled_answer():
+    """The answer to the first request promises to keep the connection, which is closed when the second one comes."""
+    number = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal number
+        number += 1
+        await reader.readuntil(b"\r\n\r\n")
+        # A byte order mark before JSON may be ignored.
+        body = b"\xef\xbb\xbf" + msgspec.json.encode({"operationId": ONE, "status": "PROCESSING"})
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        await reader.readuntil(b"\r\n\r\n")
+
+    async with (
+        listening(answer) as port,
+        httpx.AsyncClient(transport=Connections(partial(connections, 1)), timeout=None) as http,  # noqa: S113
+    ):
+        clock = Clock()
+        attempts: list[Attempt] = []
+        client = Client(
+            http=http,
+            base_url=f"http://127.0.0.1:{port}/v1",
+            credentials=Credentials("user", lambda: "secret"),
+            gate=Gate(Governor(Share(per_second=1000), clock.now().tick), clock.now),
+            request_timeout=5 * SECOND,
+            now=clock.now,
+            heard=attempts.append,
+        )
+        assert isinstance(await client.fetch(ONE), Seen)
+        assert isinstance(await client.fetch(ONE), Seen)
+    assert [attempt.code for attempt in attempts] == ["200", "connect", "200"]
+    assert number == 2

@@ -425,3 +425,14 @@ def test_a_port_that_needs_rights_is_said():
         assert "choose a port above 1023" in refusal("127.0.0.1:80")
     finally:
         os.seteuid(was)
+
+
+def test_a_stop_leaves_the_socket_that_another_process_made_at_the_same_path(tmp_path: Path):
+    path = tmp_path / "admin.sock"
+    ours = sockets_listening(f"unix:{path}", "admin.listen")
+    path.unlink()
+    theirs = sockets_listening(f"unix:{path}", "admin.listen")
+    let_go(ours)
+    assert path.exists()
+    let_go(theirs)
+    assert not path.exists()

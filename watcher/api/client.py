@@ -9,6 +9,7 @@ governor. Redirects are never followed, so credentials never leave for another h
 from __future__ import annotations
 
 import asyncio
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 from urllib.parse import quote
@@ -41,6 +42,7 @@ from watcher.core.rows import Rows
 
 ATTEMPTS = 3
 PATIENCE: Micros = 5 * SECOND
+_DISCONNECTED = "disconnected without sending"
 USER_AGENT = f"operation-watcher/{__version__}"
 
 _VERDICTS: Mapping[Trouble, Verdict] = {
@@ -154,6 +156,10 @@ class Client:
             trouble, why = Trouble.TIMEOUT, f"no answer within {self._request_timeout / SECOND:g} s{stage}"
         except httpx.NetworkError as exc:
             trouble, why = Trouble.CONNECT, _reason(exc, progress.stage)
+        except httpx.RemoteProtocolError as exc:
+            # A kept connection that upstream closed just now: nothing was answered, so nothing was garbled.
+            is_closed = progress.is_reused and reading.code is None and _DISCONNECTED in str(exc)
+            trouble, why = Trouble.CONNECT if is_closed else Trouble.GARBLED, _reason(exc)
         except (httpx.ProtocolError, httpx.DecodingError, Unreadable) as exc:
             trouble, why = Trouble.GARBLED, _reason(exc)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
@@ -180,7 +186,8 @@ class _Reading:
         try:
             self.code = response.status_code
             self.headers = {name.lower(): value for name, value in response.headers.items()}
-            self.body = await read_body(response)
+            # RFC 8259, section 8.1: a byte order mark may be ignored.
+            self.body = (await read_body(response)).removeprefix(BOM_UTF8)
         finally:
             await response.aclose()
 

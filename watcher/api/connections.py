@@ -38,6 +38,8 @@ class Progress:
     def __init__(self) -> None:
         self.is_followed = False
         self.event = ""
+        self.is_reused = False
+        """Whether its connection served others before."""
 
     @property
     def has_place(self) -> bool:
@@ -169,6 +171,8 @@ def _follow(request: httpx.Request) -> Progress:
     shown = request.extensions.get("trace")
 
     async def trace(name: str, info: Mapping[str, Any]) -> None:
+        if not progress.event:
+            progress.is_reused = not name.startswith("connection.connect")
         progress.event = name
         if shown is not None:
             await shown(name, info)

@@ -9,6 +9,7 @@ import os
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from watcher.cli.deadline import within
 from watcher.cli.exits import Exit, FailedError
 from watcher.config import ConfigurationError, FileSecret, TcpAddress, UnixAddress, parse_listen
 from watcher.config.document import read_document
@@ -78,8 +80,10 @@ class Daemon:
         headers = {} if body is None else {"Content-Type": "application/json"}
         given = {name: value for name, value in (query or {}).items() if value is not None}
         try:
-            answer = self._http.request(method, path, params=given, content=body, headers=headers)
-        except httpx.HTTPError as exc:
+            request = partial(self._http.request, method, path, params=given, content=body, headers=headers)
+            answer = within(TIMEOUT_SECONDS, request)
+            assert isinstance(answer, httpx.Response)  # noqa: S101 -- what a request returns
+        except (httpx.HTTPError, TimeoutError) as exc:
             reason = escaped(str(exc) or type(exc).__name__).lower()
             hint = "is the daemon running there? --config or --url says where it is"
             raise FailedError(Exit.UNREACHABLE, f"cannot ask the daemon at {self._place}: {reason}; {hint}") from exc
@@ -97,7 +101,12 @@ def daemon(arguments: Namespace) -> Iterator[Daemon]:
         headers["Authorization"] = f"Bearer {FileSecret(path=admin.token_file).read().reveal()}"
     place, socket_path = _url(arguments.url) if arguments.url else _listener(admin.listen)
     # Certificates are only needed, and then only read, where the URL says so.
-    transport = httpx.HTTPTransport(uds=socket_path, verify=place.startswith("https:"))
+    try:
+        transport = httpx.HTTPTransport(uds=socket_path, verify=place.startswith("https:"))
+    except OSError as exc:  # certificates, or a file that SSLKEYLOGFILE names
+        fact = (exc.strerror or str(exc)).lower()
+        named = f" ({exc.filename}, named by SSLKEYLOGFILE or SSL_CERT_FILE)" if exc.filename else ""
+        raise FailedError(Exit.USAGE, f"TLS cannot be set up: {fact}{named}") from exc
     base_url = "http://localhost" if socket_path else place
     with (
         # What listens on this machine is never behind a proxy.

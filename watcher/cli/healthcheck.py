@@ -13,10 +13,12 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from watcher.cli.address import DEFAULT_LISTEN, find_web
+from watcher.cli.deadline import within
 from watcher.cli.exits import Exit, FailedError
 from watcher.cli.output import tell, warn
 
 TIMEOUT_SECONDS = 3.0
+WHOLE_SECONDS = 2 * TIMEOUT_SECONDS
 PATH = "/-/healthy"
 
 _MOST_BYTES = 64 * 1024
@@ -48,7 +50,12 @@ class Target:
 def execute(arguments: Namespace) -> int:
     """Ask once."""
     try:
-        ask(_of_url(arguments.url) if arguments.url else _configured(arguments.config))
+        target = _of_url(arguments.url) if arguments.url else _configured(arguments.config)
+        # Each step has its limit too; this one is for a name that is not resolved, and an answer that comes in drops.
+        within(WHOLE_SECONDS, lambda: ask(target))
+    except TimeoutError:
+        warn(f"watcher healthcheck: no answer within {WHOLE_SECONDS:g} s")
+        return Exit.ENDED_BADLY
     except UnhealthyError as exc:
         warn(f"watcher healthcheck: {exc}")
         return Exit.ENDED_BADLY

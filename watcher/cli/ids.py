@@ -12,6 +12,8 @@ from watcher.core.model import is_operation_id
 
 STANDARD_INPUT = "-"
 _MOST_NAMED = 10
+_MOST_COUNTED = 1000
+_BYTE_ORDER_MARK = "\ufeff"
 _WANTED = "expected comms_operation_, one of 0-7, then 25 to 34 of a-z (without i, l, o, u) and 0-9"
 
 
@@ -22,14 +24,19 @@ def read_ids(arguments: Sequence[str]) -> list[str]:
     """
     ids: dict[str, None] = {}
     bad: list[str] = []
+    more = 0
     for place, text in _given(arguments):
         if is_operation_id(text):
             ids[text] = None
-        else:
+        elif len(bad) < _MOST_NAMED:
             bad.append(f'{place}: "{escaped(text)}" is not an operation id')
+        else:
+            more += 1
+            if more == _MOST_COUNTED:
+                break  # not a list of ids at all; reading on would only take time
     if bad:
-        more = [f"… and {len(bad) - _MOST_NAMED:,} more"] if len(bad) > _MOST_NAMED else []
-        raise FailedError(Exit.USAGE, "\n".join([*bad[:_MOST_NAMED], *more, _WANTED]))
+        rest = [f"… and {more:,}{' or' * (more == _MOST_COUNTED)} more"] if more else []
+        raise FailedError(Exit.USAGE, "\n".join([*bad, *rest, _WANTED]))
     if not ids:
         raise FailedError(Exit.USAGE, "no ids were given on standard input")
     return list(ids)
@@ -46,6 +53,7 @@ def _given(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _lines(stream: TextIO) -> Iterator[tuple[str, str]]:
     try:
         for number, line in enumerate(stream, start=1):
-            yield from ((f"standard input, line {number}", text) for text in line.split())
+            whole = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
+            yield from ((f"standard input, line {number}", text) for text in whole.split())
     except UnicodeDecodeError as exc:
         raise FailedError(Exit.USAGE, "standard input is not UTF-8 text; give ids between white space") from exc

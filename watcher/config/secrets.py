@@ -17,6 +17,8 @@ from typing import Literal, NoReturn, final
 from watcher.core.errors import OperatorError
 
 _MOST_BYTES = 64 * 1024
+_BYTE_ORDER_MARK = "\ufeff"
+_INVISIBLE = frozenset({"Cc", "Cf"})
 _HIDDEN = "Secret(hidden)"
 
 
@@ -126,7 +128,11 @@ def parse_secret(content: bytes, *, where: str) -> Secret:
         raise SecretError(f"{where} is empty; write the secret into it")
     if "\n" in text or "\r" in text:
         raise SecretError(f"{where} has more than one line; leave only the secret in it")
-    if any(unicodedata.category(character) == "Cc" for character in text):
+    if text.startswith(_BYTE_ORDER_MARK):
+        raise SecretError(f"{where} begins with a byte order mark; write it as plain UTF-8 text without one")
+    if text != text.strip():
+        raise SecretError(f"{where} has a blank at its beginning or end; leave only the secret in it")
+    if any(unicodedata.category(character) in _INVISIBLE for character in text):
         raise SecretError(f"{where} has control characters in it; write the secret as one line of plain text")
     return Secret(text)
 

@@ -1,6 +1,7 @@
 """What each route does. A handler reads values off the desk and answers; it decides nothing about operations."""
 
 import asyncio
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 
 import msgspec
@@ -117,7 +118,7 @@ async def post_operations(desk: Desk, _: Side, request: Request) -> Response:
     read_query(request, (), ())
     if not is_json(request.headers.get("content-type", "")):
         raise ProblemError(problem(415, "only application/json is taken", name="content-type"))
-    registrations = await desk.intake.take(await _body(request))
+    registrations = await desk.intake.take((await _body(request)).removeprefix(BOM_UTF8))
     status = 201 if any(one.result is Result.NEW for one in registrations) else 200
     return _json(Registered(operations=[registration_view(one) for one in registrations]), status)
 

@@ -1,5 +1,6 @@
 """Sockets that listen before anything is served, so that an address in use is known at the start and said clearly."""
 
+import contextlib
 import errno
 import socket
 import stat
@@ -59,8 +60,23 @@ def url_of(sock: socket.socket) -> str:
 def remove_files(sockets: Sequence[socket.socket]) -> None:
     """Take away the files of Unix sockets that are still open; once closed, the file may be somebody else's."""
     for sock in sockets:
-        if sock.family == socket.AF_UNIX and sock.fileno() != -1:
-            Path(sock.getsockname()).unlink(missing_ok=True)
+        if isinstance(sock, _UnixSocket) and sock.fileno() != -1:
+            path = Path(sock.getsockname())
+            # Another process may have bound the path after our file was taken away.
+            with contextlib.suppress(OSError):
+                if _identity(path) == sock.file:
+                    path.unlink()
+
+
+class _UnixSocket(socket.socket):
+    """A Unix socket that knows which file it made."""
+
+    file: tuple[int, int] | None = None
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_dev, found.st_ino
 
 
 def let_go(sockets: Sequence[socket.socket]) -> None:
@@ -136,9 +152,10 @@ def _listen_tcp(family: int, host: str, port: int) -> socket.socket:
 def _unix(address: UnixAddress) -> list[socket.socket]:
     path = Path(address.path)
     _remove_stale(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = _UnixSocket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(address.path)
+        sock.file = _identity(path)
         # Until it listens nobody can connect, so the rights are right before the first does.
         path.chmod(SOCKET_MODE)
         sock.listen(BACKLOG)
