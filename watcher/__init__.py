@@ -45,6 +45,7 @@ The core is layered too:
     asks           the questions that the planner may choose to ask
     rows           rows of lists as they were read before
     clocks         what time it is, from two clocks that may both be wrong
+    settling       when the stats of an operation that has ended are read again
     snapshot       what the listeners and the collector see
     observation    what one question brought back
     labelling      which combinations of labels the counters carry, and from when they are shown
@@ -62,7 +63,7 @@ What an observation does to an operation (`watcher.core.lifecycle`):
 
                 running        unknown        ended          missing        refused        unanswered
     followed    moves          moves          ends           misses         is rejected    stays
-    settling    has regressed  has regressed  settles        is gone        is unsettled   is unsettled
+    settling    has regressed  is unclear     settles        is gone        is unsettled   is unsettled
     final       stays          stays          stays          stays          stays          stays
 """
 

@@ -12,6 +12,7 @@ from benchmarks.planner.policies import Policy
 from benchmarks.planner.tomorrow import Tomorrow
 from benchmarks.planner.world import START, World
 from watcher.core.asks import Ask, Discover, Fetch, Probe, Sweep
+from watcher.core.clocks import ClockReading
 from watcher.core.governor import FOREVER, Governor, Permit, Share, Verdict
 from watcher.core.lifecycle import Rules, observe
 from watcher.core.model import SECOND, Instant, Micros, Moment, Operation, Phase, Source, Status
@@ -143,7 +144,7 @@ class _Drive:
         if self._is_unchanged(before, observation):
             self.planner.learned(before, observation, self.now)
             return
-        step = observe(before, observation, self.now, self.rules)
+        step = observe(before, observation, ClockReading(machine_at=self.now.at, upstream_at=self.now.at), self.rules)
         self.operations[operation_id] = step.operation
         if step.operation.learned_at is not None and before.learned_at is None:
             end = self.world.ended[self.world.index[operation_id]]

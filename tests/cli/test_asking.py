@@ -17,8 +17,9 @@ from tests.server.serving import NOW, Office, a_running_operation, a_snapshot, l
 from watcher.cli import track
 from watcher.cli.exits import Exit
 from watcher.cli.listing import drawn
+from watcher.core.clocks import ClockReading
 from watcher.core.lifecycle import Rules, observe
-from watcher.core.model import SECOND, Operation, Source, Stats
+from watcher.core.model import SECOND, Operation, OperationEvent, Source, Stats
 from watcher.core.observation import Record, Seen, Timing
 from watcher.core.snapshot import NextLook
 from watcher.intake import Handed
@@ -41,15 +42,21 @@ def register(office: Office, *numbers: int, account: str = "main", **labels: str
 
 
 def look(office: Office, number: int, word: str, **stats: int) -> Operation:
-    """Let an operation be seen by the loop: settled at once, so that an end is final."""
+    """Let an operation be seen by the loop: twice, so that an end is confirmed and final."""
     (found,) = do(office.store.find(an_id(number)))
     record = Record(id=an_id(number), word=word, stats=Stats(**stats), created_at=NOW.at, updated_at=NOW.at + SECOND)
-    step = observe(
-        found.operation, Seen(timing=Timing(asked=NOW, answered=NOW), record=record), NOW, Rules(settle_after=())
-    )
-    change = Change(operation=step.operation, events=tuple((NOW.at, event) for event in step.events))
+    reading = ClockReading(machine_at=NOW.at, upstream_at=NOW.at)
+    events: list[OperationEvent] = []
+    operation: Operation = found.operation
+    for seconds in (0, 5):
+        asked = NOW.later(seconds * SECOND)
+        seen = Seen(timing=Timing(asked=asked, answered=asked), record=record)
+        step = observe(operation, seen, reading, Rules(settle_after=()))
+        operation = step.operation
+        events.extend(step.events)
+    change = Change(operation=operation, events=tuple((NOW.at, event) for event in events))
     do(office.store.commit(found.operation.account, [change]))
-    return step.operation
+    return operation
 
 
 def feed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:

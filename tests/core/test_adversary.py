@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.support.factories import a_reading
 from watcher.core.asks import Ask, Fetch, Sweep
 from watcher.core.governor import FOREVER, Governor, Permit, Share, Verdict
 from watcher.core.lifecycle import Rules, observe
@@ -187,7 +188,7 @@ class History:
             self.planner.swept(ask, answer, self.now)
 
     def observe(self, operation_id: str, observation: Observation) -> None:
-        step = observe(self.operations[operation_id], observation, self.now, self.rules)
+        step = observe(self.operations[operation_id], observation, a_reading(self.now), self.rules)
         self.operations[operation_id] = step.operation
         if step.tally is not None:
             self.tallies.append(step.tally)

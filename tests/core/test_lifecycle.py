@@ -18,6 +18,7 @@ from tests.support.factories import (
     OPERATION_ID,
     TICK,
     a_final_operation,
+    a_reading,
     a_running_operation,
     a_settling_operation,
     an_operation,
@@ -29,15 +30,19 @@ from tests.support.factories import (
     unanswered,
 )
 from tests.support.strategies import harmless, observations, timings, unhurried
-from watcher.core.answers import Answer, kind_of
-from watcher.core.lifecycle import SLOW_TRIES, TABLE, Rules, observe, progresses, repeats
+from watcher.core import lifecycle
+from watcher.core.answers import Answer, is_before, kind_of
+from watcher.core.clocks import ClockReading
+from watcher.core.lifecycle import SLOW_TRIES, TABLE, Rules, progresses, repeats
 from watcher.core.model import (
     MINUTE,
     SECOND,
     STAT_NAMES,
     Corrected,
+    Evidence,
     Failing,
     Finished,
+    Moment,
     Moved,
     Odd,
     Operation,
@@ -53,6 +58,15 @@ from watcher.core.steps import Step, duration_seconds
 
 RULES = Rules()
 AT_ONCE = Rules(settle_after=())
+
+
+def clocks(observation: Observation, now: Moment) -> ClockReading:
+    """Both clocks agree; where the answer carries a `Date`, upstream's is a steady one that shows it."""
+    return a_reading(now, upstream=observation.timing.date)
+
+
+def observe(operation: Operation, observation: Observation, now: Moment, rules: Rules) -> Step:
+    return lifecycle.observe(operation, observation, clocks(observation, now), rules)
 
 
 def after(operation: Operation, *seen_in_order: Observation, rules: Rules = RULES) -> list[Step]:
@@ -116,6 +130,7 @@ def test_the_first_look_moves_from_nothing_and_has_no_delay():
             updated_at=CREATED + 20 * SECOND,
             progressed_at=at(0.1).at,
             asked_tick=TICK,
+            evidence=Evidence(created_is_new=True),
         ),
         events=(
             Moved(
@@ -259,15 +274,19 @@ def test_an_end_is_told_and_settles():
 
 
 def test_an_end_that_says_not_when_is_dated_by_the_answer():
-    step = observe(a_running_operation(), seen("CANCELED", updated_at=None, date=NOW + SECOND), at(0.1), RULES)
-    assert step.operation.ended_at == NOW + SECOND
+    step = observe(a_running_operation(), seen("CANCELED", updated_at=None, date=NOW + MINUTE), at(0.1), RULES)
+    assert step.operation.ended_at == NOW + MINUTE
     assert step.operation.updated_at == a_running_operation().updated_at
 
 
-def test_an_end_is_final_at_once_where_nothing_settles():
-    step = observe(a_running_operation(), seen("CANCELED", stats=Stats(canceled=9)), at(0.1), AT_ONCE)
-    assert step.operation.final_at == at(0.1).at
-    assert step.tally == Tally(
+def test_an_end_is_final_with_the_next_answer_that_confirms_it_where_nothing_settles():
+    ended = seen("CANCELED", stats=Stats(canceled=9))
+    first, last = after(
+        a_running_operation(), ended, seen("CANCELED", seconds=5, stats=Stats(canceled=9)), rules=AT_ONCE
+    )
+    assert (first.operation.phase, first.tally) == (Phase.SETTLING, None)
+    assert last.operation.final_at == at(5.1).at
+    assert last.tally == Tally(
         outcome=Outcome.CANCELED, sent=1, failed=0, canceled=9, recipients=10, duration_seconds=20.0
     )
 
@@ -279,7 +298,9 @@ def test_an_end_that_is_learned_after_the_life_of_the_record_is_final_at_once():
 
 
 def test_the_tally_counts_what_was_never_received_as_nothing():
-    step = observe(an_operation(labels={"team": "a"}), seen("COMPLETED", stats=None), at(0.1), AT_ONCE)
+    operation = an_operation(labels={"team": "a"})
+    answers = (seen("COMPLETED", seconds=seconds, stats=None) for seconds in (0, 5))
+    _, step = after(operation, *answers, rules=AT_ONCE)
     assert step.tally == Tally(outcome=Outcome.COMPLETED, duration_seconds=20.0)
 
 
@@ -323,11 +344,11 @@ def test_a_refusal_rejects_at_once_and_counts():
 # ── the order of answers ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("word", ["PROCESSING", "PAUSED", "COMPLETED"])
-def test_an_older_answer_changes_nothing_but_is_odd(word: str):
+@pytest.mark.parametrize("word", ["PROCESSING", "PAUSED"])
+def test_an_older_answer_is_set_aside_once_and_odd(word: str):
     operation = a_running_operation()
     step = observe(operation, seen(word, updated_at=CREATED), at(0.1), RULES)
-    assert step.operation == operation.with_(odd=("stale_answer",))
+    assert step.operation == operation.with_(odd=("stale_answer",), asked_tick=TICK, evidence=Evidence(set_aside=True))
     assert (step.anomalies, step.events) == (("stale_answer",), (Odd(kind="stale_answer"),))
 
 
@@ -383,19 +404,16 @@ def test_in_any_order_of_arrival_the_newest_running_answer_stands(order: Sequenc
 
 @unhurried
 @given(st.lists(observations, max_size=12))
-def test_no_answer_with_an_older_instant_ever_replaces_a_newer(history: list[Observation]):
+def test_an_answer_with_an_older_instant_replaces_a_newer_only_after_another_was_set_aside(history: list[Observation]):
     operation = an_operation()
+    was_set_aside = False
     for observation in history:
         later = observe(operation, observation, at(4000), RULES).operation
         known, given_at = operation.updated_at, later.updated_at
-        assert known is None or (given_at is not None and given_at >= known)
-        if (
-            isinstance(observation, Seen)
-            and known is not None
-            and observation.record.updated_at is not None
-            and observation.record.updated_at < known
-        ):
-            assert later.stats == operation.stats
+        has_ended = operation.phase is not later.phase
+        if known is not None and given_at is not None and is_before(given_at, known):
+            assert has_ended or was_set_aside or operation.phase is Phase.SETTLING
+        was_set_aside = later.evidence is not None and later.evidence.set_aside
         operation = later
 
 
@@ -438,7 +456,8 @@ def test_what_is_shown_again_is_not_missing_any_more(shown: Seen):
 
 
 def test_what_is_missing_after_the_life_of_its_record_has_expired():
-    step = observe(a_running_operation(), missing(date=CREATED + days(7) + SECOND), at(0.1), RULES)
+    late = days(7) + SECOND
+    step = observe(a_running_operation(), missing(late / SECOND, date=CREATED + late), at(late / SECOND), RULES)
     assert step.operation.status is Status.EXPIRED
     assert step.operation.phase is Phase.FINAL
     assert kinds(step.events) == ["Moved", "Finished"]
@@ -466,11 +485,11 @@ def test_an_id_that_was_old_when_it_was_registered_expires_uncounted():
 
 
 def test_an_end_of_what_was_old_when_it_was_registered_is_told_but_not_counted_again():
-    step = observe(
-        an_operation(), seen("COMPLETED", created_at=NOW - days(9), updated_at=NOW - days(9)), at(0.1), RULES
-    )
+    old = {"created_at": NOW - days(9), "updated_at": NOW - days(9)}
+    first, step = after(an_operation(), seen("COMPLETED", **old), seen("COMPLETED", seconds=30, **old))
+    assert first.operation.phase is Phase.SETTLING
     assert (step.operation.status, step.operation.phase) == (Status.COMPLETED, Phase.FINAL)
-    assert kinds(step.events) == ["Moved", "Finished"]
+    assert kinds(first.events) == ["Moved", "Finished"]
     assert step.tally is None
 
 
@@ -482,7 +501,7 @@ def test_what_was_registered_in_time_and_never_seen_counts_when_it_expires():
 
 def test_a_wrong_clock_at_the_registration_does_not_uncount_a_young_operation():
     operation = an_operation(registered_at=NOW + days(30))
-    step = observe(operation, seen("COMPLETED", date=NOW), at(0.1), AT_ONCE)
+    _, step = after(operation, seen("COMPLETED", date=NOW), seen("COMPLETED", seconds=5, date=NOW), rules=AT_ONCE)
     assert step.tally is not None
 
 
@@ -495,15 +514,17 @@ def test_a_wrong_clock_at_the_registration_does_not_uncount_a_young_operation():
         ("PROCESSING", 8.1, Status.EXPIRED),
     ],
 )
-def test_what_never_ends_is_bounded_by_upstreams_clock(word: str, age: float, status: Status):
-    step = observe(a_running_operation(), seen(word, date=CREATED + days(age)), at(0.1), RULES)
+def test_what_never_ends_is_bounded_by_both_clocks(word: str, age: float, status: Status):
+    seconds = days(age) / SECOND
+    step = observe(a_running_operation(), seen(word, seconds=seconds, date=CREATED + days(age)), at(seconds), RULES)
     assert step.operation.status is status
     assert (step.tally is not None) is (status is Status.EXPIRED)
 
 
-@pytest.mark.parametrize("word", ["PROCESSING", "COMPLETED"])
-def test_what_is_only_ever_shown_stale_is_bounded_too(word: str):
-    step = observe(a_running_operation(), seen(word, updated_at=CREATED, date=CREATED + days(8.1)), at(0.1), RULES)
+def test_what_is_only_ever_shown_stale_is_bounded_too():
+    step = observe(
+        a_running_operation(), seen("PROCESSING", updated_at=CREATED, date=CREATED + days(8.1)), at(0.1), RULES
+    )
     assert step.operation.status is Status.EXPIRED
     assert kinds(step.events) == ["Odd", "Moved", "Finished"]
 
@@ -578,11 +599,16 @@ def test_a_running_answer_from_before_the_end_is_merely_stale():
 @pytest.mark.parametrize("word", ["PROCESSING", "COMPLETED"])
 @pytest.mark.parametrize("updated_at", [None, CREATED])
 @pytest.mark.parametrize("operation", [a_running_operation(asked_tick=TICK), a_settling_operation(asked_tick=TICK)])
-def test_answers_that_overtake_each_other_are_nothing_odd(operation: Operation, word: str, updated_at: int | None):
+def test_answers_that_overtake_each_other_are_nothing_odd_but_an_end_always_counts(
+    operation: Operation, word: str, updated_at: int | None
+):
     overtaken = seen(word, seconds=-20, updated_at=updated_at, stats=Stats(sent=3))
     step = observe(operation, overtaken, at(0.1), RULES)
-    if word == "PROCESSING" or updated_at is not None:
-        assert step.operation.stats == operation.stats
+    if word == "COMPLETED" and operation.phase is Phase.FOLLOWED:
+        assert step.operation.status is Status.COMPLETED
+        assert step.anomalies == (() if updated_at is None else ("end_older",))
+        return
+    assert step.operation.stats == operation.stats
     assert (step.anomalies, [event for event in step.events if isinstance(event, Odd)]) == ((), [])
 
 
@@ -591,11 +617,23 @@ def test_a_record_without_a_status_is_not_of_an_unknown_one(operation: Operation
     assert observe(operation, seen(None), at(0), RULES).anomalies == ()
 
 
-def test_a_settling_read_that_finds_nothing_makes_final():
-    step = observe(a_settling_operation(), missing(30), at(30), RULES)
-    assert step.operation.final_at == at(30).at
-    assert step.tally is not None
-    assert step.events == ()
+def test_a_404_while_settling_counts_only_when_it_is_repeated_at_least_a_minute_later():
+    first, soon, again = after(a_settling_operation(), missing(30), missing(60), missing(90))
+    assert (first.operation.phase, soon.operation.phase) == (Phase.SETTLING, Phase.SETTLING)
+    assert again.operation.final_at == at(90.1).at
+    assert again.tally is not None
+    assert first.events + soon.events + again.events == ()
+
+
+def test_one_404_while_settling_freezes_nothing():
+    first, read, later = after(
+        a_settling_operation(),
+        missing(30),
+        seen("COMPLETED", seconds=60, stats=Stats(sent=100), updated_at=None),
+        missing(100),
+    )
+    assert read.operation.stats.sent == 100
+    assert [step.operation.phase for step in (first, read, later)] == [Phase.SETTLING] * 3
 
 
 @pytest.mark.parametrize("failed", [refused, unanswered])
@@ -775,8 +813,8 @@ def test_what_is_known_beforehand_of_a_repeated_row_is_what_the_table_says(
     operation = lives(history, RULES)[0][-1]
     known = {name: getattr(operation, name) for name in ("stats", "created_at", "updated_at")}
     echo = Seen(timing=timing, record=Record(id=operation.id, **{"word": operation.status.value} | known | changes))
-    by_table = TABLE[operation.phase, kind_of(operation, echo)](operation, echo, at(5000), RULES)
-    if repeats(operation, echo, RULES):
+    by_table = TABLE[operation.phase, kind_of(operation, echo)](operation, echo, clocks(echo, at(5000)), RULES)
+    if repeats(operation, echo, clocks(echo, at(5000)), RULES):
         assert observe(operation, echo, at(5000), RULES) == replace(by_table, is_news=False)
         assert by_table.operation == operation.with_(asked_tick=timing.asked.tick)
     else:
@@ -811,8 +849,9 @@ def test_what_is_known_beforehand_of_a_row_that_moved_on_is_what_the_table_says(
     operation = RUNNING.with_(**state)
     known: dict[str, Any] = {"word": "PROCESSING", "created_at": operation.created_at, "updated_at": RUNNING.updated_at}
     row = Seen(timing=timing, record=Record(id=operation.id, **known | moved | changes))
-    if not repeats(operation, row, RULES):
-        by_table = TABLE[operation.phase, kind_of(operation, row)](operation, row, at(5000), RULES)
+    now = clocks(row, at(5000))
+    if not repeats(operation, row, now, RULES):
+        by_table = TABLE[operation.phase, kind_of(operation, row)](operation, row, now, RULES)
         assert observe(operation, row, at(5000), RULES) == by_table
 
 
@@ -837,8 +876,8 @@ def test_a_row_that_moved_on_takes_the_short_way_where_there_is_nothing_to_tell(
         updated_at=RUNNING.updated_at,
     )
     row = Seen(timing=seen().timing, record=record)
-    assert progresses(RUNNING, row) is is_short
-    assert progresses(RUNNING.with_(failing_told=False), row) is False
+    assert progresses(RUNNING, row, a_reading(at())) is is_short
+    assert progresses(RUNNING.with_(failing_told=False), row, a_reading(at())) is False
 
 
 def test_a_row_that_says_nothing_new_is_no_news_and_any_other_is():

@@ -6,7 +6,18 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.factories import HINTED, NOW, OPERATION_ID, PLAIN_ID, an_operation, at, days, missing, seen
+from tests.support.factories import (
+    HINTED,
+    NOW,
+    OPERATION_ID,
+    PLAIN_ID,
+    a_reading,
+    an_operation,
+    at,
+    days,
+    missing,
+    seen,
+)
 from watcher.core.lifecycle import Rules, observe
 from watcher.core.model import Operation, Outcome, Tally
 from watcher.core.observation import Observation
@@ -20,7 +31,7 @@ def lived(operation: Operation, answer: Callable[[float], Observation]) -> tuple
     tallies: list[Tally] = []
     for minute in range(MINUTES):
         seconds = minute * 60.0
-        step = observe(operation, answer(seconds), at(seconds), Rules())
+        step = observe(operation, answer(seconds), a_reading(at(seconds)), Rules())
         operation = step.operation
         tallies += [] if step.tally is None else [step.tally]
         if operation.final_at is not None:

@@ -274,7 +274,7 @@ def anomalies() -> Iterator[str]:
         for function in functions(ast.parse((CODE / name).read_text())):
             for call in calls_in(function):
                 yield from _kinds_of_call(call, function)
-            if function.name == "oddities":
+            if function.name in {"oddities", "oddities_of_creation"}:
                 yield from _constants_in_tuples(function)
             yield from _initial_oddities(function)
 
@@ -287,6 +287,8 @@ def _kinds_of_call(call: ast.Call, function: ast.AST) -> Sequence[str]:
         case ast.Call(func=ast.Attribute(value=ast.Name(id="odd"), attr="append"), args=[kind]):
             return texts(kind, function)
         case ast.Call(func=ast.Name(id="passed_over"), args=[_, kind]):
+            return texts(kind, function)
+        case ast.Call(func=ast.Name(id="with_oddities"), args=[_, ast.Tuple(elts=[ast.Constant() as kind])]):
             return texts(kind, function)
         case ast.Call(func=ast.Attribute(attr="anomaly"), args=[_, ast.Constant() as kind]):
             return texts(kind, function)

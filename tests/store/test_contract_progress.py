@@ -8,6 +8,7 @@ from tests.store.factories import ACCOUNT, COMPLETED, ID, NOW, OTHER, entry, fin
 from watcher.core.labelling import Counters
 from watcher.core.model import (
     Corrected,
+    Evidence,
     Failing,
     Moved,
     Odd,
@@ -33,12 +34,15 @@ FULL = operation(
     ended_at=NOW + 3,
     learned_at=NOW + 4,
     settled=2,
+    prolonged=1,
+    settling_since=NOW + 9,
     unsettled_since=NOW + 6,
     missing_since=NOW + 7,
     missed=3,
     failing_told=True,
     odd=("unknown_status", "stats_missing"),
     scraped_at=NOW + 8,
+    evidence=Evidence(other_created_at=NOW - 2, other_created_asked_at=NOW, is_moving=True),
 )
 EVENTS = (
     Tracked(source=Source.DISCOVERY),

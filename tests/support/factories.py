@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from watcher.core.clocks import ClockReading
 from watcher.core.labelling import Combination, CombinationState, Counters, adopted, combination_in, counters_of
 from watcher.core.model import DAY, SECOND, Instant, Micros, Moment, Operation, Outcome, Source, Stats, Status, Tally
 from watcher.core.observation import Missing, Record, Refused, Reply, Seen, Timing, Trouble, Unanswered
@@ -27,6 +28,11 @@ CREATED: Instant = NOW - 60 * SECOND
 def at(seconds: float = 0.0) -> Moment:
     """The moment so many seconds into the test."""
     return Moment(NOW, TICK).later(round(seconds * SECOND))
+
+
+def a_reading(now: Moment, *, upstream: Instant | None = None, is_steady: bool = True) -> ClockReading:
+    """The present by both clocks: they agree, or upstream's is a steady one that shows something else."""
+    return ClockReading(machine_at=now.at, upstream_at=now.at if upstream is None else upstream, is_steady=is_steady)
 
 
 def an_id(number: int) -> str:

@@ -1,4 +1,7 @@
-"""What an observation says of an operation: which column of the table it is, and whether something newer is known."""
+"""What an observation says of an operation: which column of the table it is, whether it is news, and its age.
+
+Upstream's instants come from several machines, so none of them is believed alone: see `docs/conclusions.md`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,24 @@ import enum
 from collections.abc import Mapping
 from typing import assert_never
 
-from watcher.core.model import RECORD_LIFE, Instant, Micros, Operation, Status, created_hint
-from watcher.core.observation import Missing, Observation, Refused, Seen, Timing, Unanswered
+from watcher.core.clocks import ClockReading
+from watcher.core.model import (
+    MINUTE,
+    RECORD_LIFE,
+    SECOND,
+    TOMBSTONE_LIFE,
+    Instant,
+    Micros,
+    Operation,
+    Status,
+    created_hint,
+)
+from watcher.core.observation import Missing, Observation, Refused, Seen, Unanswered
+
+MILLISECOND: Micros = 1000
+
+APART: Micros = MINUTE
+"""Two answers that agree count as two where they were requested so long apart."""
 
 WORDS: Mapping[str, Status] = {
     status.value: status for status in (Status.SCHEDULED, Status.PROCESSING, Status.COMPLETED, Status.CANCELED)
@@ -50,22 +69,119 @@ def status_of(operation: Operation, word: str | None) -> Status:
     return Status.UNKNOWN if operation.status is Status.UNSEEN else operation.status
 
 
-def is_stale(operation: Operation, seen: Seen, *, ends: bool) -> bool:
-    """Whether what is known already is newer than the answer."""
+class Order(enum.Enum):
+    """Where an answer stands among those before it, running ones or ones after the end."""
+
+    NEWEST = enum.auto()
+    """What it says is taken."""
+    OVERTAKEN = enum.auto()
+    """One that was requested later is known already: it says nothing."""
+    OLDER = enum.auto()
+    """It carries an older `updatedAt` than what is known: it is set aside."""
+    OLDER_AGAIN = enum.auto()
+    """The one before it was set aside, too. So what is known was dated wrongly, and this one is taken."""
+
+
+def order_of(operation: Operation, seen: Seen) -> Order:
+    """How an answer of the same kind as what is known stands to it."""
+    asked_tick = seen.timing.asked.tick
     given, known = seen.record.updated_at, operation.updated_at
-    if given is not None and known is not None and given != known:
-        return given < known
-    if ends:
+    if given is None or known is None or (not is_before(given, known) and not is_before(known, given)):
+        return Order.OVERTAKEN if asked_tick < operation.asked_tick else Order.NEWEST
+    if given > known:
+        return Order.NEWEST
+    if asked_tick < operation.asked_tick:
+        return Order.OVERTAKEN
+    was_set_aside = operation.evidence is not None and operation.evidence.set_aside
+    return Order.OLDER_AGAIN if was_set_aside and asked_tick > operation.asked_tick else Order.OLDER
+
+
+def is_before(first: Instant, second: Instant) -> bool:
+    """Whether one upstream instant is before another, at the coarser resolution of the two.
+
+    Upstream's machines may write whole seconds, milliseconds or more.
+    """
+    for unit in (SECOND, MILLISECOND):
+        if first % unit == 0 or second % unit == 0:
+            return first // unit < second // unit
+    return first < second
+
+
+def is_same(first: Instant, second: Instant) -> bool:
+    """Whether two upstream instants are the same at the coarser resolution of the two."""
+    return not is_before(first, second) and not is_before(second, first)
+
+
+def is_apart(first_asked_at: Instant, asked_at: Instant) -> bool:
+    """Whether two answers were requested at least a minute apart. A wall clock that was set back tells nothing less."""
+    return abs(asked_at - first_asked_at) >= APART
+
+
+# ── age ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def youngest_creation(operation: Operation, now: ClockReading) -> Instant:
+    """The latest instant at which it may have been created: what an end, or not counting it, goes by.
+
+    A `createdAt` that no second answer has repeated proves no age by itself: an operation is then as old as its id
+    says, or as its registration.
+    """
+    hint = created_hint(operation.id, now.latest_at)
+    created_at, evidence = operation.created_at, operation.evidence
+    if hint is not None:
+        return hint if created_at is None else max(created_at, hint)
+    if created_at is None:
+        return operation.registered_at
+    return max(created_at, operation.registered_at) if evidence is not None and evidence.created_is_new else created_at
+
+
+def is_past_its_record(operation: Operation, now: ClockReading) -> bool:
+    """Whether upstream's record is past its 7 days, so that what it still shows may be incomplete."""
+    present = now.trusted_at
+    return present is not None and present > youngest_creation(operation, now) + RECORD_LIFE
+
+
+def has_expired(operation: Operation, now: ClockReading, life: Micros = RECORD_LIFE) -> bool:
+    """Whether it is older than that by both clocks, or past 8 days by a steady upstream clock alone."""
+    upstream_at = now.upstream_at
+    if upstream_at is None:
         return False
-    return seen.timing.asked.tick < operation.asked_tick
+    created_at = youngest_creation(operation, now)
+    return now.earliest_at > created_at + life or (now.is_steady and upstream_at > created_at + TOMBSTONE_LIFE)
 
 
-def is_past_its_record(operation: Operation, timing: Timing, life: Micros = RECORD_LIFE) -> bool:
-    """Whether upstream's record of it is past its time, by upstream's clock (Twilio: 7 days after creation)."""
-    created_at = creation_of(operation, timing)
-    return created_at is not None and timing.upstream_now > created_at + life
+def is_old_and_absent(operation: Operation, now: ClockReading) -> bool:
+    """Whether one clock is enough to call it expired, after repeated 404s: the best that there is."""
+    present = now.earliest_at if now.trusted_at is None else now.trusted_at
+    return present > youngest_creation(operation, now) + RECORD_LIFE
 
 
-def creation_of(operation: Operation, timing: Timing) -> Instant | None:
-    """Upstream's instant of the creation; what the id hints at where that was never received."""
-    return operation.created_at if operation.created_at is not None else created_hint(operation.id, timing.upstream_now)
+# ── creation ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_creation(operation: Operation, seen: Seen, *, is_later: bool) -> Operation:
+    """The operation with what an answer says of its creation.
+
+    The first `createdAt` holds until the second answer: it repeats it, or takes its place. After that only two answers
+    at least a minute apart that agree replace it. `is_later`: the answer was requested after all that are known.
+    """
+    given, known = seen.record.created_at, operation.created_at
+    if given is None:
+        return operation
+    if known is None:
+        return operation.with_(created_at=given).with_evidence(created_is_new=True)
+    evidence = operation.evidence
+    if not is_later or (evidence is None and is_same(given, known)):
+        return operation
+    if is_same(given, known):
+        return operation.with_evidence(created_is_new=False, other_created_at=None, other_created_asked_at=None)
+    asked_at = seen.timing.asked.at
+    if evidence is not None and evidence.created_is_new:
+        return operation.with_(created_at=given)
+    other = None if evidence is None else evidence.other_created_at
+    first_asked_at = None if evidence is None else evidence.other_created_asked_at
+    if other is None or first_asked_at is None or not is_same(given, other):
+        return operation.with_evidence(other_created_at=given, other_created_asked_at=asked_at)
+    if not is_apart(first_asked_at, asked_at):
+        return operation
+    return operation.with_(created_at=given).with_evidence(other_created_at=None, other_created_asked_at=None)

@@ -29,6 +29,11 @@ class ClockReading(Value, frozen=True, kw_only=True):
     is_steady: bool = False
 
     @property
+    def at(self) -> Instant:
+        """The present by the machine's clock, by which our own waits are measured."""
+        return self.machine_at
+
+    @property
     def agrees(self) -> bool:
         """Whether both clocks are known and show the same time within 30 s."""
         return self.upstream_at is not None and abs(self.upstream_at - self.machine_at) <= AGREE_WITHIN
@@ -49,6 +54,11 @@ class ClockReading(Value, frozen=True, kw_only=True):
     def earliest_at(self) -> Instant:
         """The present by the clock that is behind: for reading rather too far back than not far enough."""
         return self.machine_at if self.upstream_at is None else min(self.machine_at, self.upstream_at)
+
+    @property
+    def latest_at(self) -> Instant:
+        """The present by the clock that is ahead: what has not come by it has not come by any."""
+        return self.machine_at if self.upstream_at is None else max(self.machine_at, self.upstream_at)
 
 
 class _Run(msgspec.Struct):

@@ -13,6 +13,7 @@ import msgspec
 
 from watcher.core.model import MINUTE, SECOND, Instant, Micros, Moment, Operation, Phase, Status, Value
 from watcher.core.observation import Missing, Observation, Refused, Seen, Unanswered
+from watcher.core.settling import retry_wait, settling_began_at, settling_wait
 
 SETTLE_SLACK: Micros = 30 * SECOND
 """A settling read may come so much later than it is due."""
@@ -157,26 +158,26 @@ def second_question(freshness: Micros, latency: Micros) -> Micros:
 
 def settling_plan(operation: Operation, now: Moment, promise: Promise, *, already: Micros | None = None) -> Plan:
     """The next settling read; `already`: when it was due before this look."""
-    step = operation.settled
-    why = f"settling read {step + 1} of {max(len(promise.settle_after), step + 1)}"
+    number = operation.settled + operation.prolonged + 1
+    why = f"settling read {number} of {max(len(promise.settle_after), number)}"
     if operation.unsettled_since is not None:
-        due = now.tick + SETTLE_SLACK
+        due = now.tick + retry_wait(operation)
         if already is not None and already > now.tick:
             # A list that lags behind does not put off the read that is planned.
             due = min(due, already)
         return Plan(due, due + SETTLE_SLACK, f"{why}, again after one that failed", due)
-    # After a reload there may be fewer steps than were taken already, or none.
-    steps = promise.settle_after or (0,)
-    after = steps[min(step, len(steps) - 1)]
-    learned_at = operation.learned_at if operation.learned_at is not None else now.at
+    after = settling_wait(operation, promise.settle_after)
+    if not after and not operation.settled:
+        # The read that only confirms the end comes with the next poll.
+        after = promise.freshness
     # Never later than the wait itself, whatever the wall clock did meanwhile.
-    due = now.tick + min(max(learned_at + after - now.at, 0), after)
+    due = now.tick + min(max(settling_began_at(operation) + after - now.at, 0), after)
     return Plan(due, due + SETTLE_SLACK, why)
 
 
 def company_of(look: Look, operation: Operation, plan: Plan, now: Moment) -> Micros:
     """How long a settling read that is due waits for a sweep to show it; planned again, as long as before."""
-    read = (operation.settled, operation.unsettled_since)
+    read = (operation.settled + operation.prolonged, operation.unsettled_since)
     if look.read != read:
         look.read = read
         look.company = min(SETTLE_COMPANY, max(plan.due - now.tick, 0))

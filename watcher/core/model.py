@@ -183,13 +183,39 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 STAT_NAMES: tuple[str, ...] = Stats.__struct_fields__
 
 
+class Evidence(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """What single answers said, and what counts only once another answer repeats it.
+
+    `set_aside`: the last answer was older than what is known. `created_is_new`: no second answer has repeated
+    `created_at`. `other_created_at`: another creation, first requested at `other_created_asked_at`. While settling:
+    `running_asked_at` is when the last running answer that contradicts the end was requested, `running_answers` how
+    many after the first, each at least a minute later. `other_end_asked_at`: the same of the other terminal status.
+    `absent_asked_at`: the request of the first 404. `is_moving`: the stats have changed since the last settling read.
+    """
+
+    set_aside: bool = False
+    created_is_new: bool = False
+    other_created_at: Instant | None = None
+    other_created_asked_at: Instant | None = None
+    running_asked_at: Instant | None = None
+    running_answers: int = 0
+    other_end_asked_at: Instant | None = None
+    absent_asked_at: Instant | None = None
+    is_moving: bool = False
+
+
+_NO_EVIDENCE = Evidence()
+
+
 class Operation(Value, frozen=True, kw_only=True):
     """All that is known of one followed operation.
 
     Of the upstream clock: `created_at`, `updated_at`, `ended_at`. Of ours: `registered_at`, `progressed_at` (the last
     look that changed something), `learned_at` (when its end was learned), `final_at`, `missing_since`,
     `unsettled_since`, `scraped_at` (the first completed scrape that carried the final stats). `asked_tick` is when the
-    newest accepted answer was asked for; it is of this process and not stored, 0 means not yet.
+    newest accepted answer was asked for; it is of this process and not stored, 0 means not yet. `evidence` is None
+    where nothing is in doubt. `settling_since` is when settling began anew, where the end was taken back meanwhile.
+    `prolonged` counts the settling reads beyond the configured ones.
     """
 
     account: str
@@ -207,6 +233,8 @@ class Operation(Value, frozen=True, kw_only=True):
     learned_at: Instant | None = None
     final_at: Instant | None = None
     settled: int = 0
+    prolonged: int = 0
+    settling_since: Instant | None = None
     unsettled_since: Instant | None = None
     missing_since: Instant | None = None
     missed: int = 0
@@ -214,6 +242,7 @@ class Operation(Value, frozen=True, kw_only=True):
     odd: tuple[str, ...] = ()
     scraped_at: Instant | None = None
     asked_tick: Micros = 0
+    evidence: Evidence | None = None
 
     @property
     def phase(self) -> Phase:
@@ -230,6 +259,11 @@ class Operation(Value, frozen=True, kw_only=True):
     def with_(self, **changes: object) -> Operation:
         """The operation with some fields replaced."""
         return msgspec.structs.replace(self, **changes)
+
+    def with_evidence(self, **changes: object) -> Operation:
+        """The operation with some of its evidence replaced."""
+        evidence = msgspec.structs.replace(self.evidence or _NO_EVIDENCE, **changes)
+        return msgspec.structs.replace(self, evidence=None if evidence == _NO_EVIDENCE else evidence)
 
 
 # ── what happened to an operation: each is told as one log event, under the tag as its name ───────────────────────────

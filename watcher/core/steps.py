@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from watcher.core.answers import creation_of, status_of
+from watcher.core.answers import (
+    has_expired,
+    is_before,
+    is_same,
+    status_of,
+    with_creation,
+    youngest_creation,
+)
+from watcher.core.clocks import ClockReading
 from watcher.core.model import (
+    HOUR,
     OUTCOME_OF,
     RECORD_LIFE,
     SECOND,
@@ -13,7 +22,6 @@ from watcher.core.model import (
     Finished,
     Instant,
     Micros,
-    Moment,
     Moved,
     Odd,
     Operation,
@@ -23,9 +31,10 @@ from watcher.core.model import (
     Status,
     Tally,
     Value,
+    created_hint,
     rfc3339,
 )
-from watcher.core.observation import Seen, Timing
+from watcher.core.observation import Seen
 
 
 class Step(Value, frozen=True, kw_only=True):
@@ -52,25 +61,35 @@ def duration_seconds(operation: Operation) -> float | None:
     return (operation.ended_at - operation.created_at) / SECOND
 
 
-def taken_in(operation: Operation, seen: Seen, now: Moment) -> Operation:
+def taken_in(operation: Operation, seen: Seen, now: ClockReading) -> Operation:
     """The operation with the record's facts; what the record lacks stays as it was."""
-    record = seen.record
+    record, asked_tick = seen.record, seen.timing.asked.tick
     status = status_of(operation, record.word)
     stats = operation.stats if record.stats is None else operation.stats.merged_with(record.stats)
-    updated_at = record.updated_at if record.updated_at is not None else operation.updated_at
+    updated_at = _finer(operation.updated_at, record.updated_at)
     stayed = updated_at == operation.updated_at and status is operation.status and stats == operation.stats
-    return replace(
+    after = replace(
         operation,
         status=status,
         word=(record.word or operation.word) if status is Status.UNKNOWN else None,
         stats=stats,
-        created_at=record.created_at if record.created_at is not None else operation.created_at,
         updated_at=updated_at,
         progressed_at=operation.progressed_at if stayed else now.at,
-        asked_tick=max(operation.asked_tick, seen.timing.asked.tick),
+        asked_tick=max(operation.asked_tick, asked_tick),
         missing_since=None,
         missed=0,
     )
+    if record.created_at != operation.created_at or operation.evidence is not None:
+        after = with_creation(after, seen, is_later=asked_tick > operation.asked_tick)
+    evidence = after.evidence
+    return after.with_evidence(set_aside=False) if evidence is not None and evidence.set_aside else after
+
+
+def _finer(known: Instant | None, given: Instant | None) -> Instant | None:
+    """The given instant, or the known one where that says the same more exactly."""
+    if known is None or given is None:
+        return known if given is None else given
+    return known if given < known and is_same(given, known) else given
 
 
 def passed_over(operation: Operation, *kinds: str) -> Step:
@@ -78,18 +97,17 @@ def passed_over(operation: Operation, *kinds: str) -> Step:
     return with_oddities(operation.with_(missing_since=None, missed=0), kinds)
 
 
-def outrun(operation: Operation, seen: Seen) -> Step:
-    """An answer older than what is known. Odd, unless it was asked for earlier, too: then ours overtook each other."""
-    if seen.timing.asked.tick < operation.asked_tick:
-        return passed_over(operation)
-    return passed_over(operation, "stale_answer")
+def set_aside(operation: Operation, seen: Seen) -> Step:
+    """An answer that is older than what is known, the first one: the next one that still is will be taken."""
+    after = operation.with_(asked_tick=seen.timing.asked.tick).with_evidence(set_aside=True)
+    return passed_over(after, "stale_answer")
 
 
-def moved_on(before: Operation, after: Operation, seen: Seen) -> Step:
+def moved_on(before: Operation, after: Operation, seen: Seen, now: ClockReading) -> Step:
     """The events of a look that moved the operation on, with what was odd about it."""
     events: list[OperationEvent] = []
     first = before.status is Status.UNSEEN
-    delay = None if first else detection_delay(before, after, seen)
+    delay = None if first else detection_delay(before, after, seen, now)
     if after.status is not before.status:
         events.append(
             Moved(
@@ -101,7 +119,7 @@ def moved_on(before: Operation, after: Operation, seen: Seen) -> Step:
                 status_word=after.word,
             )
         )
-    odd = oddities(before, after, seen)
+    odd = oddities(before, after, seen, now)
     told = with_oddities(after, odd) if odd else Step(operation=after)
     operation = told.operation
     if operation.stats.has_failures and not operation.failing_told and operation.phase is Phase.FOLLOWED:
@@ -116,26 +134,44 @@ def moved_on(before: Operation, after: Operation, seen: Seen) -> Step:
     )
 
 
-def detection_delay(before: Operation, after: Operation, seen: Seen) -> Micros | None:
+def detection_delay(before: Operation, after: Operation, seen: Seen, now: ClockReading) -> Micros | None:
     """From upstream's instant of a change to our knowing.
 
-    By upstream's clock where ours is off by more than its whole seconds.
+    By upstream's clock where that is steady and ours is off by more than its whole seconds.
     """
     if after.updated_at is None or after.updated_at == before.updated_at:
         return None
     known_at: Instant = seen.timing.answered.at
-    date = seen.timing.date
-    if date is not None and abs(date - known_at) > 2 * SECOND:
-        known_at = date
+    if now.is_steady and now.upstream_at is not None and abs(now.upstream_at - now.machine_at) > 2 * SECOND:
+        known_at += now.upstream_at - now.machine_at
     return max(known_at - after.updated_at, 0)
 
 
-def oddities(before: Operation, after: Operation, seen: Seen) -> tuple[str, ...]:
+def oddities(before: Operation, after: Operation, seen: Seen, now: ClockReading) -> tuple[str, ...]:
     """What does not fit about an answer that was taken in."""
-    odd = seen.record.odd
-    if after.status is Status.UNKNOWN and seen.record.word is not None:
+    record = seen.record
+    odd = record.odd
+    if after.status is Status.UNKNOWN and record.word is not None:
         odd = ("unknown_status", *odd)
+    if record.created_at != before.created_at and record.created_at is not None:
+        odd = (*odd, *oddities_of_creation(before, record.created_at, now))
+    if before.phase is after.phase and _went_back(before, after):
+        odd = (*odd, "updated_fell")
     return (*odd, "stats_fell") if has_fallen(before.stats, after.stats) else odd
+
+
+def _went_back(before: Operation, after: Operation) -> bool:
+    """Whether `updatedAt` did; that an end carries an older one is another matter."""
+    known, given = before.updated_at, after.updated_at
+    return known is not None and given is not None and is_before(given, known)
+
+
+def oddities_of_creation(before: Operation, created_at: Instant, now: ClockReading) -> tuple[str, ...]:
+    """What does not fit about a creation that is not the known one."""
+    if before.created_at is not None:
+        return () if is_same(before.created_at, created_at) else ("created_changed",)
+    hint = created_hint(before.id, now.latest_at)
+    return ("created_implausible",) if hint is not None and abs(created_at - hint) > HOUR else ()
 
 
 def has_fallen(before: Stats, after: Stats) -> bool:
@@ -163,7 +199,7 @@ def with_oddities(operation: Operation, kinds: tuple[str, ...]) -> Step:
     )
 
 
-def finish(operation: Operation, status: Status, timing: Timing, now: Moment) -> Step:
+def finish(operation: Operation, status: Status, now: ClockReading) -> Step:
     """An outcome of our own: told and final at once."""
     first = operation.status is Status.UNSEEN
     moved = Moved(
@@ -176,16 +212,16 @@ def finish(operation: Operation, status: Status, timing: Timing, now: Moment) ->
     ended = operation.with_(status=status, word=None, learned_at=now.at, progressed_at=now.at)
     finished = Finished(outcome=OUTCOME_OF[status], stats=ended.stats, duration_seconds=None)
     step = Step(operation=ended, events=(moved, finished))
-    return followed_by(step, finalise(ended, timing, now))
+    return followed_by(step, finalise(ended, now))
 
 
-def finalise(operation: Operation, timing: Timing, now: Moment) -> Step:
+def finalise(operation: Operation, now: ClockReading) -> Step:
     """The stats are final: nothing is read after this, and now they count."""
-    created_at = creation_of(operation, timing)
     # Both clocks must agree that it came too late: ours may have been wrong at the registration.
-    in_time = created_at is None or min(operation.registered_at, timing.upstream_now) <= created_at + RECORD_LIFE
+    is_late = operation.registered_at > youngest_creation(operation, now) + RECORD_LIFE and has_expired(operation, now)
     return Step(
-        operation=operation.with_(final_at=now.at, unsettled_since=None), tally=_tally(operation) if in_time else None
+        operation=operation.with_(final_at=now.at, unsettled_since=None, evidence=None),
+        tally=None if is_late else _tally(operation),
     )
 
 

@@ -29,6 +29,9 @@ REQUEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 DELAY_BUCKETS = (1, 2.5, 5, 10, 30, 60, 300, 3600)
 
 KINDS = (
+    "created_changed",
+    "created_implausible",
+    "end_older",
     "garbled",
     "id_garbled",
     "instant_garbled",
@@ -42,6 +45,7 @@ KINDS = (
     "terminal_changed",
     "terminal_regressed",
     "unknown_status",
+    "updated_fell",
 )
 """The anomalies that are known by name."""
 

@@ -67,7 +67,9 @@ class AccountWatch:
         self._patience = Patience(listener, now)
         self._counters = CounterSync(account, store, following.counter_labels, now)
         self._ledger = Ledger(account, store, self._patience.heard, self._counters)
-        self._follower = Follower(account, following, ledger=self._ledger, listener=listener, now=now)
+        self._follower = Follower(
+            account, following, ledger=self._ledger, listener=listener, now=now, clock=self._upstream_clock
+        )
         self._finder = Finder(account, store, odd=lambda: listener.anomaly(account, "id_garbled"))
         self._keeper = Keeper(
             account,

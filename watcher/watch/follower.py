@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+from watcher.core.clocks import ClockReading, UpstreamClock
 from watcher.core.lifecycle import observe
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Phase
 from watcher.core.observation import Observation, Page, Record, Seen
@@ -30,12 +31,20 @@ class Follower:
     """The operations of one account, when to look at each, and what is learned of them, into the ledger."""
 
     def __init__(
-        self, account: str, following: Following, *, ledger: Ledger, listener: Listener, now: Callable[[], Moment]
+        self,
+        account: str,
+        following: Following,
+        *,
+        ledger: Ledger,
+        listener: Listener,
+        now: Callable[[], Moment],
+        clock: UpstreamClock,
     ) -> None:
         self._account = account
         self._ledger = ledger
         self._listener = listener
         self._now = now
+        self._clock = clock
         started = now()
         self.following = following
         self.operations = Roster()
@@ -108,7 +117,8 @@ class Follower:
         """What an answer says of one operation; nothing where it is not followed any more."""
         before = self.operations.get(operation_id)
         if before is not None and before.final_at is None:
-            self._observe(before, observation, self._now())
+            now = self._now()
+            self._observe(before, observation, now, self._clock.read(now))
 
     async def learn_page(self, page: Page) -> None:
         """Each row of a page, in slices between which the event loop turns.
@@ -121,19 +131,21 @@ class Follower:
             if start:
                 await asyncio.sleep(0)
             now = self._now()
+            reading = self._clock.read(now)
             for record in page.records[start : start + SLICE]:
                 before = self.operations.get(record.id or "")
                 if before is not None and before.final_at is None:
-                    self._observe(before, Seen(timing=page.timing, record=record), now)
+                    self._observe(before, Seen(timing=page.timing, record=record), now, reading)
 
     def learn_first(self, record: Record, page: Page) -> None:
         """What the page that found an operation showed of it, unless more is known by now."""
         operation = self.operations.get(record.id or "")
         if operation is not None and operation.asked_tick == 0 and operation.final_at is None:
-            self._observe(operation, Seen(timing=page.timing, record=record), self._now())
+            now = self._now()
+            self._observe(operation, Seen(timing=page.timing, record=record), now, self._clock.read(now))
 
-    def _observe(self, before: Operation, observation: Observation, now: Moment) -> None:
-        step = observe(before, observation, now, self.following.rules)
+    def _observe(self, before: Operation, observation: Observation, now: Moment, reading: ClockReading) -> None:
+        step = observe(before, observation, reading, self.following.rules)
         self._apply(before, step, now)
         self.planner.learned(step.operation, observation, now)
 

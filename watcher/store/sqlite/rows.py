@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from watcher.core.model import OUTCOME_OF, Instant, Operation, OperationEvent, Outcome, Source, Stats, Status, Value
+from watcher.core.model import (
+    OUTCOME_OF,
+    Evidence,
+    Instant,
+    Operation,
+    OperationEvent,
+    Outcome,
+    Source,
+    Stats,
+    Status,
+    Value,
+)
 from watcher.store import StoredEvent
 from watcher.store.rules import Trace, youngest
 from watcher.store.sqlite.database import damage
@@ -47,11 +58,14 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     ended_at: Instant | None = None
     learned_at: Instant | None = None
     settled: int = 0
+    prolonged: int = 0
+    settling_since: Instant | None = None
     unsettled_since: Instant | None = None
     missing_since: Instant | None = None
     missed: int = 0
     failing_told: bool = False
     odd: tuple[str, ...] = ()
+    evidence: Evidence | None = None
 
 
 class Standing(Value, frozen=True, kw_only=True):
@@ -102,11 +116,14 @@ def state_text(operation: Operation) -> str:
         ended_at=operation.ended_at,
         learned_at=operation.learned_at,
         settled=operation.settled,
+        prolonged=operation.prolonged,
+        settling_since=operation.settling_since,
         unsettled_since=operation.unsettled_since,
         missing_since=operation.missing_since,
         missed=operation.missed,
         failing_told=operation.failing_told,
         odd=operation.odd,
+        evidence=operation.evidence,
     )
     return _encoder.encode(state).decode()
 
@@ -132,11 +149,14 @@ def operation_of(row: OperationRow) -> Operation:
             learned_at=state.learned_at,
             final_at=final_at,
             settled=state.settled,
+            prolonged=state.prolonged,
+            settling_since=state.settling_since,
             unsettled_since=state.unsettled_since,
             missing_since=state.missing_since,
             missed=state.missed,
             failing_told=state.failing_told,
             odd=state.odd,
+            evidence=state.evidence,
             scraped_at=scraped_at,
         )
     except (LookupError, ValueError, msgspec.MsgspecError) as error:

@@ -1,0 +1,48 @@
+"""When the stats of an operation that has ended are read again.
+
+The configured reads come first. Where the last of them still shows other stats than before, reads go on with doubling
+waits until one shows the same as the one before, at most until an hour after the end was learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from watcher.core.model import HOUR, MINUTE, SECOND, Instant, Micros, Operation
+
+SETTLING_AT_MOST: Micros = HOUR
+"""After the end was learned: stats that still move then are final as they are."""
+
+PROLONGED_FROM: Micros = 30 * SECOND
+"""The wait that is doubled where the last configured one is shorter."""
+
+RETRY_AFTER: Micros = 30 * SECOND
+RETRY_AT_MOST: Micros = 5 * MINUTE
+ABSENT_AGAIN_AFTER: Micros = MINUTE
+
+
+def settling_began_at(operation: Operation) -> Instant:
+    """From when settling reads are counted: when the end was learned, or shown again after it was taken back."""
+    if operation.settling_since is not None:
+        return operation.settling_since
+    return operation.registered_at if operation.learned_at is None else operation.learned_at
+
+
+def settling_wait(operation: Operation, settle_after: Sequence[Micros]) -> Micros:
+    """From the beginning of settling to the next read; 0 for the one that only confirms the end."""
+    last = settle_after[-1] if settle_after else 0
+    if operation.prolonged:
+        return max(min(max(last, PROLONGED_FROM) << operation.prolonged, SETTLING_AT_MOST), last)
+    # After a reload there may be fewer steps than were taken already.
+    return settle_after[operation.settled] if operation.settled < len(settle_after) else last
+
+
+def retry_wait(operation: Operation) -> Micros:
+    """From a settling read that settled nothing to the next one."""
+    evidence = operation.evidence
+    if evidence is None:
+        return RETRY_AFTER
+    if evidence.absent_asked_at is not None:
+        return ABSENT_AGAIN_AFTER
+    # What runs again may run for days.
+    return min(RETRY_AFTER << min(evidence.running_answers, 10), RETRY_AT_MOST)
