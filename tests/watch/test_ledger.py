@@ -68,6 +68,39 @@ TALLY = Tally(outcome=Outcome.COMPLETED)
 COUNTED: dict[tuple[str, ...], float] = {("operations", "completed"): 1.0}
 
 
+def test_what_waits_of_an_earlier_life_is_neither_told_nor_counted_for_the_one_that_was_registered_anew():
+    async def live(*, fails: bool, with_stats: bool) -> tuple[dict[tuple[str, ...], float], list[object], Operation]:
+        kept = Kept()
+        (operation,) = await kept.follow()
+        kept.ledger.enter(a_final_operation(id=operation.id), [ODD], NOW, TALLY)
+        writing = None
+        if fails:  # it is on its way while the id is untracked and registered anew
+            kept.store.fails = True
+            writing = asyncio.create_task(kept.ledger.flush())
+            await asyncio.sleep(0.5)
+        kept.store.fails = False
+        await kept.store.withdraw("main", operation.id, NOW + 1, Source.API)
+        await kept.store.register([Entry(account="main", id=operation.id, source=Source.API)], NOW + 2)
+        kept.store.fails = fails
+        anew = a_running_operation(id=operation.id, registered_at=NOW + 2)
+        if with_stats:
+            kept.ledger.enter_stats(anew)
+        else:
+            kept.ledger.enter(anew, [ODDER], NOW + 3)
+        if writing is not None:
+            assert not await writing
+        kept.store.fails = False
+        assert await kept.ledger.flush(with_stats=True)
+        told: list[object] = [event for event in await kept.told() if event in (ODD, ODDER)]
+        return kept.counted, told, await kept.stored(operation.id)
+
+    for fails in (False, True):
+        for with_stats in (False, True):
+            counted, told, stored = run_virtually(live(fails=fails, with_stats=with_stats))
+            assert (counted, told) == ({}, [] if with_stats else [ODDER])
+            assert (stored.status, stored.final_at) == (Status.PROCESSING, None)
+
+
 def test_state_events_and_counters_are_written_together():
     async def main() -> None:
         kept = Kept()

@@ -74,7 +74,7 @@ class Ledger:
         """What must be written soon."""
         self._stats_only.pop(operation.id, None)
         waiting = self._waiting.get(operation.id)
-        if waiting is None:
+        if waiting is None or _is_of_another_life(waiting.operation, operation):
             waiting = self._waiting[operation.id] = _Waiting(operation, [])
         waiting.operation = operation
         waiting.events += [(occurred_at, event) for event in events]
@@ -83,7 +83,8 @@ class Ledger:
     def enter_stats(self, operation: Operation) -> None:
         """Stats that moved without anything else: written with whatever is, and when `flush` asks for them."""
         waiting = self._waiting.get(operation.id)
-        if waiting is None:
+        if waiting is None or _is_of_another_life(waiting.operation, operation):
+            self._waiting.pop(operation.id, None)
             self._stats_only[operation.id] = operation
         else:
             waiting.operation = operation
@@ -125,15 +126,26 @@ class Ledger:
 
     def _put_back(self, batch: dict[str, _Waiting]) -> None:
         """Before what came in meanwhile, which knows the newer state."""
-        for operation_id, earlier in batch.items():
+        for operation_id, earlier in tuple(batch.items()):
             later = self._waiting.get(operation_id)
-            if later is not None:
+            newest = later.operation if later is not None else self._stats_only.get(operation_id)
+            if newest is not None and _is_of_another_life(earlier.operation, newest):
+                del batch[operation_id]
+            elif later is not None:
                 earlier.operation = later.operation
                 earlier.events += later.events
                 earlier.tally = later.tally or earlier.tally
             elif (newer := self._stats_only.pop(operation_id, None)) is not None:
                 earlier.operation = newer
         self._waiting = batch | self._waiting | {key: batch[key] for key in batch if key in self._waiting}
+
+
+def _is_of_another_life(earlier: Operation, later: Operation) -> bool:
+    """Whether the id was untracked and registered anew in between.
+
+    What waits of the earlier life is dropped, as the store would: its events and its count are not the later one's.
+    """
+    return earlier.registered_at != later.registered_at
 
 
 def _change(waiting: _Waiting) -> Change:
