@@ -58,6 +58,6 @@ class Base:
         except TimeoutError as exc:
             message = f"the configuration was not read within {READ_SECONDS:g} s: a pipe, or a mount that hangs?"
             raise OperatorError(message) from exc
-        except NoThreadError as exc:
-            message = f"the configuration was not read: {exc.strerror}"
-            raise OperatorError(message) from exc
+        except NoThreadError:
+            # It says where to listen, so without it nobody could be told why. Here it may block the event loop.
+            return self.load()
