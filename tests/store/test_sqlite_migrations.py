@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -12,6 +13,7 @@ import pytest
 
 from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, follow, prune_all
 from watcher.core.errors import StoreRefused, StoreUnusable
+from watcher.core.labelling import COMBINATIONS_AT_MOST
 from watcher.core.model import TOMBSTONE_LIFE, Outcome
 from watcher.store import Result, StoredEvent
 from watcher.store.sqlite import SqliteStore
@@ -104,6 +106,27 @@ async def test_a_tombstone_of_version_1_stays_eight_days_after_the_last_time_tha
     await prune_all(store, now=last_known + TOMBSTONE_LIFE + 1, keep_since=0)
     assert await store.outcome_of(ACCOUNT, OTHER) is None
     await store.close()
+
+
+async def test_counters_of_an_old_store_are_shown_as_before_and_their_durations_are_exact(path: Path) -> None:
+    restore(OLD[0], path)
+    names = [f'campaign=c {number:03} é"' for number in range(300)]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for name in names:
+            for key in (("operations", "completed", name), ("duration_sum", name)):
+                row = ACCOUNT, json.dumps(key, ensure_ascii=False), 2.5
+                connection.execute("INSERT INTO counters VALUES (?, ?, ?)", row)
+    store = await SqliteStore.open(path)
+    await store.adopt_counter_labels(ACCOUNT, ["campaign"], NOW)
+    counters = await store.counters(ACCOUNT)
+    await store.close()
+    assert len(counters.combinations) == COMBINATIONS_AT_MOST + 1
+    assert [one for one, state in counters.combinations.items() if not state.is_open] == [("campaign=other",)]
+    shown = [name for name in names if (name,) in counters.combinations]
+    assert {counters.totals["operations", "completed", name] for name in shown} == {2.5}
+    assert {counters.totals["duration_micros", name] for name in shown} == {2_500_000}
+    assert counters.totals["operations", "completed", "campaign="] == 1
+    assert counters.rest["operations", "completed"] == 2.5 * (len(names) - len(shown))
 
 
 async def test_a_further_step_is_taken_once(path: Path) -> None:

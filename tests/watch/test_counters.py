@@ -335,6 +335,18 @@ def test_a_change_of_the_setting_while_running_shows_what_is_under_way_at_0_and_
     run_virtually(main())
 
 
+async def test_a_scrape_just_after_a_reload_carried_no_counters_and_opens_nothing():
+    one = Shown()
+    await one.track("a")
+    await one.later()
+    await one.finish("a")
+    one.counters.adopt(["campaign", "team"])
+    one.counters.scraped(one.counters.shown)
+    one.counters.adopt(["campaign"])
+    assert await one.later() == 0
+    assert await one.later(scraped=True) == 1
+
+
 def test_a_wall_clock_that_is_set_ahead_does_not_open_a_campaign_early():
     async def main() -> None:
         async with running(scenario(), settings=BY_CAMPAIGN) as rig:

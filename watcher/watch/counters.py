@@ -70,8 +70,9 @@ class CounterSync:
             self._replace(replace(self.shown, totals=added_up(self.shown.totals, committed.counted)), committed.counted)
 
     def scraped(self, carried: Counters) -> None:
-        """A completed scrape carried these counters."""
-        self._scraped_version = max(self._scraped_version, carried.version)
+        """A completed scrape carried these counters, unless they were those of a setting that was just replaced."""
+        if carried.names == self._names:
+            self._scraped_version = max(self._scraped_version, carried.version)
 
     # ── what the store must do ────────────────────────────────────────────────────────────────────────────────────────
 
