@@ -236,85 +236,85 @@ class Shown:
 
 
 async def test_a_campaign_that_was_idle_for_a_day_leaves_and_comes_back_with_its_number():
-    one = Shown()
-    await one.track("a")
-    await one.later()
-    assert await one.later(scraped=True) == 0
-    await one.finish("a")
-    assert await one.later(scraped=True) == 1
-    assert await one.later(23.9) == 1
-    assert await one.later(0.4) is None
-    assert one.counters.shown.rest["operations", "completed"] == 1
-    await one.later(100)
-    await one.track("b")
-    await one.finish("b")
-    assert await one.later() == 1
-    assert await one.later(scraped=True) == 2
-    assert one.counters.shown.combinations[SPRING].created_at == NOW
+    account = Shown()
+    await account.track("a")
+    await account.later()
+    assert await account.later(scraped=True) == 0
+    await account.finish("a")
+    assert await account.later(scraped=True) == 1
+    assert await account.later(23.9) == 1
+    assert await account.later(0.4) is None
+    assert account.counters.shown.rest["operations", "completed"] == 1
+    await account.later(100)
+    await account.track("b")
+    await account.finish("b")
+    assert await account.later() == 1
+    assert await account.later(scraped=True) == 2
+    assert account.counters.shown.combinations[SPRING].created_at == NOW
 
 
 @pytest.mark.parametrize("scrapes", [0, 1])
 async def test_a_campaign_whose_last_value_was_not_scraped_stays(scrapes: int):
-    one = Shown()
-    await one.track("a")
-    await one.later()
+    account = Shown()
+    await account.track("a")
+    await account.later()
     for _ in range(scrapes):
-        await one.later(scraped=True)
-    await one.finish("a")
-    assert await one.later(100) == 1
-    await one.later(scraped=True)
-    assert await one.later(0.4) is None
+        await account.later(scraped=True)
+    await account.finish("a")
+    assert await account.later(100) == 1
+    await account.later(scraped=True)
+    assert await account.later(0.4) is None
 
 
 async def test_a_campaign_with_an_operation_under_way_stays_however_long_it_takes():
-    one = Shown()
-    await one.track("a")
-    assert await one.later(scraped=True) == 0
-    assert await one.later(150, scraped=True) == 0
-    await one.finish("a")
-    assert await one.later(scraped=True) == 1
-    assert await one.later(23.9, scraped=True) == 1
-    assert await one.later(0.4) is None
+    account = Shown()
+    await account.track("a")
+    assert await account.later(scraped=True) == 0
+    assert await account.later(150, scraped=True) == 0
+    await account.finish("a")
+    assert await account.later(scraped=True) == 1
+    assert await account.later(23.9, scraped=True) == 1
+    assert await account.later(0.4) is None
 
 
 async def test_an_untracked_operation_keeps_its_campaign_for_a_day():
-    one = Shown()
-    await one.track("a")
-    await one.later(scraped=True)
-    await one.later(48, scraped=True)
-    await one.store.withdraw(ACCOUNT, "a", one.moment.at, Source.API)
-    one.in_use.clear()
-    assert await one.later(23.9, scraped=True) == 0
-    assert await one.later(0.4) is None
+    account = Shown()
+    await account.track("a")
+    await account.later(scraped=True)
+    await account.later(48, scraped=True)
+    await account.store.withdraw(ACCOUNT, "a", account.moment.at, Source.API)
+    account.in_use.clear()
+    assert await account.later(23.9, scraped=True) == 0
+    assert await account.later(0.4) is None
 
 
 async def test_a_campaign_that_is_tracked_again_just_before_it_leaves_stays():
-    one = Shown()
-    await one.track("a")
-    await one.later(scraped=True)
-    await one.finish("a")
-    await one.later(24.1)
-    await one.later(scraped=True)
-    await one.track("b")
-    one.in_use.clear()  # the loop does not know of it yet
-    assert await one.later(0.4) == 1
+    account = Shown()
+    await account.track("a")
+    await account.later(scraped=True)
+    await account.finish("a")
+    await account.later(24.1)
+    await account.later(scraped=True)
+    await account.track("b")
+    account.in_use.clear()  # the loop does not know of it yet
+    assert await account.later(0.4) == 1
 
 
 async def test_operations_for_which_there_is_no_room_keep_other():
-    one = Shown()
+    account = Shown()
     entries = [
         Entry(account=ACCOUNT, id=str(n), source=Source.API, labels={"campaign": str(n)})
         for n in range(COMBINATIONS_AT_MOST)
     ]
-    await one.later()
-    await one.store.register(entries, NOW)
-    one.counters.invalidate()
-    one.in_use = [{"campaign": str(COMBINATIONS_AT_MOST - 1)}]
-    await one.later(scraped=True)
-    await one.later(0.2)
-    assert len(one.counters.shown.combinations) == COMBINATIONS_AT_MOST + 1
-    await one.later(30, scraped=True)
-    assert {*one.counters.shown.combinations} == {("campaign=",), ("campaign=other",)}
+    await account.later()
+    await account.store.register(entries, NOW)
+    account.counters.invalidate()
+    account.in_use = [{"campaign": str(COMBINATIONS_AT_MOST - 1)}]
+    await account.later(scraped=True)
+    await account.later(0.2)
+    assert len(account.counters.shown.combinations) == COMBINATIONS_AT_MOST + 1
+    await account.later(30, scraped=True)
+    assert {*account.counters.shown.combinations} == {("campaign=",), ("campaign=other",)}
 
 
 def test_a_change_of_the_setting_while_running_shows_what_is_under_way_at_0_and_loses_nothing():
@@ -336,15 +336,15 @@ def test_a_change_of_the_setting_while_running_shows_what_is_under_way_at_0_and_
 
 
 async def test_a_scrape_just_after_a_reload_carried_no_counters_and_opens_nothing():
-    one = Shown()
-    await one.track("a")
-    await one.later()
-    await one.finish("a")
-    one.counters.adopt(["campaign", "team"])
-    one.counters.scraped(one.counters.shown)
-    one.counters.adopt(["campaign"])
-    assert await one.later() == 0
-    assert await one.later(scraped=True) == 1
+    account = Shown()
+    await account.track("a")
+    await account.later()
+    await account.finish("a")
+    account.counters.adopt(["campaign", "team"])
+    account.counters.scraped(account.counters.shown)
+    account.counters.adopt(["campaign"])
+    assert await account.later() == 0
+    assert await account.later(scraped=True) == 1
 
 
 def test_a_wall_clock_that_is_set_ahead_does_not_open_a_campaign_early():

@@ -96,7 +96,8 @@ class CounterBook:
     """Decides what one transaction does to an account's counters.
 
     Both stores report to it what happens to operations, and then write `changed`, `counted` and `held`. `stored` gives
-    the stored state of a combination, `shown_count` how many are shown besides `other`; each is asked only when needed.
+    the stored state of a combination, `shown_count` the number of those shown besides `other`; both are called only when
+    needed.
     """
 
     def __init__(
@@ -128,9 +129,9 @@ class CounterBook:
     def leave(self, labels: Mapping[str, str], at: Instant) -> None:
         """An operation loses these labels, or ends uncounted: its combination was tracked until now."""
         combination = combination_of(self._names, labels)
-        for one in (combination, other_than(combination)):
-            if self._is_shown(one):
-                self._show(one, at)
+        for candidate in (combination, other_than(combination)):
+            if self._is_shown(candidate):
+                self._show(candidate, at)
                 return
 
     def count(self, labels: Mapping[str, str], tally: Tally, at: Instant) -> None:
@@ -196,7 +197,7 @@ def adopted(
     tracked.setdefault(base, now)
     own = {combination: state for combination, state in states.items() if combination not in changed}
     shown = {combination for combination, state in own.items() if state.shown_at is not None}
-    for combination in sorted(tracked, key=lambda one: (one != base, -tracked[one], one)):
+    for combination in sorted(tracked, key=lambda key: (key != base, -tracked[key], key)):
         has_room = count_shown(shown) < COMBINATIONS_AT_MOST
         target = combination if combination in shown or has_room else other_than(combination)
         if target not in shown:
@@ -211,8 +212,8 @@ def adopted(
 
 
 def count_shown(shown: Collection[Combination]) -> int:
-    """How many combinations are shown, `other` left out."""
-    return len(shown) - sum(one == other_than(one) for one in shown if one)
+    """The number of combinations shown, `other` left out."""
+    return len(shown) - sum(combination == other_than(combination) for combination in shown if combination)
 
 
 def counters_of(

@@ -19,11 +19,11 @@ RECIPIENTS = "recipients"
 UNADDRESSABLE = "unaddressable"
 DURATION_BUCKET = "duration_bucket"
 DURATION_MICROS = "duration_micros"
-"""The sum of durations. Whole microseconds add up exactly in any order: a sum that were a trifle lower after a restart
-would look like a counter that began anew."""
+"""The sum of durations. Whole microseconds add up exactly in any order. A sum that is lower by a rounding error after a
+restart would look like a counter reset."""
 
 OWN_LABELS: Mapping[str, int] = {OPERATIONS: 1, NOTIFICATIONS: 1, DURATION_BUCKET: 1}
-"""How many labels of its own a series has in the key; the others have none. The counter labels follow."""
+"""The number of labels of its own that a series has in the key; the others have none. The counter labels follow."""
 
 DURATION_BUCKETS: tuple[float, ...] = (5, 30, 60, 300, 900, 3600, 14400, 86400, 259200, 604800, float("inf"))
 """Upper bounds in seconds; each bucket counts what lies between the bound before and its own."""
@@ -37,7 +37,7 @@ def duration_bucket(seconds: float) -> str:
 
 
 def starting_totals(combination: Key = ()) -> dict[Key, float]:
-    """All series of a combination of counter labels at 0; without one, those of an account without counter labels."""
+    """All series of a combination of counter labels at 0; by default those of an account without counter labels."""
     series: list[Key] = [(OPERATIONS, outcome.value) for outcome in Outcome]
     series += [(NOTIFICATIONS, state) for state in NOTIFICATION_STATES]
     series += [(RECIPIENTS,), (UNADDRESSABLE,)]

@@ -21,7 +21,7 @@ from watcher.metrics.text import Pace, escaped, sample_value
 _Lines: TypeAlias = tuple[bytes, ...]
 
 STEP = 10
-"""Combinations that are written between two looks at the time."""
+"""Combinations that are written between two checks of the time."""
 
 
 class _Written(msgspec.Struct, frozen=True, gc=False):
@@ -30,7 +30,7 @@ class _Written(msgspec.Struct, frozen=True, gc=False):
 
 
 class CounterText:
-    """The text of the finished's families under these counter labels, in one of the formats.
+    """The text of the families of what has finished, under these counter labels and in one of the two formats.
 
     Scrapes may overlap: each reads what was kept when it began, and what it wrote is kept as a whole.
     """
@@ -41,7 +41,7 @@ class CounterText:
         self._kept: dict[tuple[str, ...], _Written] = {}
 
     def __len__(self) -> int:
-        """Of how many combinations lines are kept."""
+        """The number of combinations whose lines are kept."""
         return len(self._kept)
 
     def pieces(self, snapshots: Sequence[AccountSnapshot], heads: Sequence[bytes], pace: Pace) -> Iterator[bytes]:

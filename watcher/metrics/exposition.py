@@ -121,7 +121,7 @@ class _Families(Collector):
     def collect(self) -> Iterator[Metric]:
         for family in self._own.collect():
             if not self._created:
-                family.samples = [one for one in family.samples if one.name != f"{family.name}_created"]
+                family.samples = [sample for sample in family.samples if sample.name != f"{family.name}_created"]
             yield family
         yield from self._census.accounts()
 

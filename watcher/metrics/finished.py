@@ -94,7 +94,7 @@ def _counter(shown: Sequence[Counted], names: Sequence[str], family_of: _Family)
 
 
 def _combinations(snapshot: AccountSnapshot, *, created: bool) -> Iterator[Counted]:
-    values: dict[Combination, dict[Key, float]] = {one: {} for one in snapshot.counters.combinations}
+    values: dict[Combination, dict[Key, float]] = {combination: {} for combination in snapshot.counters.combinations}
     for key, value in snapshot.totals.items():
         combination = combination_in(key)
         if combination in values:

@@ -218,11 +218,14 @@ class MemoryStore:
     async def open_combinations(self, account: str, combinations: Collection[Combination]) -> None:
         """See `Store`."""
         stored = self._account(account)
-        opening = {one: state for one, state in stored.combinations.items() if one in combinations}
+        opening = {key: state for key, state in stored.combinations.items() if key in combinations}
         shown = {key: value for key, value in stored.held.items() if combination_in(key) in opening}
         self._change_account(
             account,
-            combinations={**stored.combinations, **{one: replace(s, is_open=True) for one, s in opening.items()}},
+            combinations={
+                **stored.combinations,
+                **{key: replace(state, is_open=True) for key, state in opening.items()},
+            },
             shown=added_up(stored.shown, shown),
             held={key: value for key, value in stored.held.items() if key not in shown},
         )
@@ -233,9 +236,9 @@ class MemoryStore:
         """See `Store`."""
         stored = self._account(account)
         leaving = {
-            one: replace(state, shown_at=None, is_open=False)
-            for one, state in stored.combinations.items()
-            if one in combinations and state.is_open and state.tracked_at < tracked_before
+            combination: replace(state, shown_at=None, is_open=False)
+            for combination, state in stored.combinations.items()
+            if combination in combinations and state.is_open and state.tracked_at < tracked_before
         }
         self._change_account(account, combinations={**stored.combinations, **leaving})
 
@@ -343,7 +346,7 @@ class MemoryStore:
         return CounterBook(
             account.counter_labels or (),
             stored=states.get,
-            shown_count=lambda: count_shown([one for one, state in states.items() if state.shown_at is not None]),
+            shown_count=lambda: count_shown([key for key, state in states.items() if state.shown_at is not None]),
             revision=revision,
         )
 

@@ -29,7 +29,7 @@ RETIRE_EVERY: Micros = 10 * MINUTE
 """How often combinations that may leave are searched for."""
 
 SLICE = 1000
-"""Operations that are searched in one go."""
+"""Operations that are searched before the event loop turns."""
 
 
 class CounterSync:
@@ -107,7 +107,11 @@ class CounterSync:
 
     def _opening(self, now: Moment) -> list[Combination]:
         """The closed combinations whose values were scraped, or waited for a scrape long enough."""
-        return [one for one, tick in self._opens_at.items() if self._is_scraped(one) or tick <= now.tick]
+        return [
+            combination
+            for combination, tick in self._opens_at.items()
+            if self._is_scraped(combination) or tick <= now.tick
+        ]
 
     async def _retire(self, labels_in_use: Callable[[], Sequence[Mapping[str, str]]]) -> None:
         """Let go of combinations that were idle for a day and whose last values were scraped."""
@@ -115,9 +119,9 @@ class CounterSync:
         names, before = self.shown.names, now.at - LEAVES_AFTER
         base = base_of(names)
         idle = {
-            one
-            for one, state in self.shown.combinations.items()
-            if state.is_open and state.tracked_at < before and one != base and self._is_scraped(one)
+            combination
+            for combination, state in self.shown.combinations.items()
+            if state.is_open and state.tracked_at < before and combination != base and self._is_scraped(combination)
         }
         in_use = labels_in_use() if idle else ()
         for start in range(0, len(in_use), SLICE):
@@ -138,15 +142,19 @@ class CounterSync:
     def _adopt_stored(self, counters: Counters) -> None:
         before, now = self.shown, self._now()
         changed = {key: value for key, value in counters.totals.items() if before.totals.get(key) != value}
-        closed = {one: state for one, state in counters.combinations.items() if not state.is_open}
+        closed = {combination: state for combination, state in counters.combinations.items() if not state.is_open}
         self._opens_at = {
-            one: self._opens_at[one]
-            if one in self._opens_at and before.combinations[one].shown_at == state.shown_at
+            combination: self._opens_at[combination]
+            if combination in self._opens_at and before.combinations[combination].shown_at == state.shown_at
             # What is left of the wait after a restart; clocks may have been set meanwhile, so at most the whole of it.
             else now.tick + min(max((state.shown_at or now.at) + OPENS_AFTER - now.at, 0), OPENS_AFTER)
-            for one, state in closed.items()
+            for combination, state in closed.items()
         }
-        self._changed = {one: version for one, version in self._changed.items() if one in counters.combinations}
+        self._changed = {
+            combination: version
+            for combination, version in self._changed.items()
+            if combination in counters.combinations
+        }
         self._replace(counters, changed)
 
     def _replace(self, counters: Counters, changed: Mapping[tuple[str, ...], float]) -> None:
