@@ -96,7 +96,7 @@ class CounterBook:
     """Decides what one transaction does to an account's counters.
 
     Both stores report to it what happens to operations, and then write `changed`, `counted` and `held`. `stored` gives
-    the stored state of a combination, `shown_count` the number of those shown besides `other`; both are called only when
+    the stored state of a combination, `shown_count` the number of those shown besides `other`; called only when
     needed.
     """
 
