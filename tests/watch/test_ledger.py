@@ -101,6 +101,42 @@ def test_what_waits_of_an_earlier_life_is_neither_told_nor_counted_for_the_one_t
             assert (stored.status, stored.final_at) == (Status.PROCESSING, None)
 
 
+class DoubtfulStore(SlowStore):
+    """Commits that take effect and fail all the same."""
+
+    is_doubtful = True
+
+    async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> Committed:
+        committed = await super().commit(account, changes, cursor=cursor)
+        if self.is_doubtful:
+            message = "the disk does not read or write it"
+            raise StoreUnusable(message)
+        return committed
+
+
+def test_what_a_failed_commit_stored_all_the_same_is_written_once():
+    async def main() -> None:
+        store = DoubtfulStore()
+        kept = Kept(store)
+        running, ended = await kept.follow(2)
+        kept.ledger.enter(a_running_operation(id=running.id), [ODD], NOW)
+        kept.ledger.enter(a_final_operation(id=ended.id), [ODDER], NOW, TALLY)
+        assert not await kept.ledger.flush()
+        kept.ledger.enter(a_running_operation(id=running.id), [ODD, ODDER], NOW + 1)
+        assert not await kept.ledger.flush()
+        kept.ledger.enter(a_running_operation(id=running.id, missed=1), [], NOW + 2)
+        store.is_doubtful = False
+        assert await kept.ledger.flush()
+        assert len(kept.ledger) == 0
+        events = [(event.occurred_at, event.event) for event in await store.history("main", running.id)][1:]
+        assert events == [(NOW, ODD), (NOW + 1, ODD), (NOW + 1, ODDER)]
+        assert [event.event for event in await store.history("main", ended.id)][1:] == [ODDER]
+        assert (await kept.stored(running.id)).missed == 1
+        assert await store.totals("main") == COUNTED
+
+    run_virtually(main())
+
+
 def test_state_events_and_counters_are_written_together():
     async def main() -> None:
         kept = Kept()

@@ -50,6 +50,8 @@ class Ledger:
         self.counters = counters
         self._waiting: dict[str, _Waiting] = {}
         self._stats_only: dict[str, Operation] = {}
+        # Of the last commit that failed: where a disk fails at the wrong moment, it may have taken effect all the same.
+        self._doubtful: set[str] = set()
 
     def __len__(self) -> int:
         """How many operations wait to be written with something that must not be lost."""
@@ -93,14 +95,17 @@ class Ledger:
         """The operation is followed no longer; the store would drop the change anyway."""
         self._waiting.pop(operation_id, None)
         self._stats_only.pop(operation_id, None)
+        self._doubtful.discard(operation_id)
 
     async def flush(self, *, with_stats: bool = False) -> bool:
         """Write everything that waits; whether it is written. Never raises for a store in trouble."""
         stats_due = deque(self._stats_only) if with_stats else deque[str]()
         while batch := self._next_batch(stats_due):
             try:
+                await self._drop_what_is_stored(batch)
                 committed = await self._store.commit(self._account, [_change(waiting) for waiting in batch.values()])
             except StoreUnusable as exc:
+                self._doubtful |= batch.keys()
                 self._put_back(batch)
                 self.counters.invalidate()  # it may have taken effect
                 self._heard(exc)
@@ -108,9 +113,21 @@ class Ledger:
             except BaseException:
                 self._put_back(batch)
                 raise
+            self._doubtful -= batch.keys()
             self.counters.committed(committed)
             self._heard(None)
         return True
+
+    async def _drop_what_is_stored(self, batch: dict[str, _Waiting]) -> None:
+        """Take out the events that a commit stored although it failed; they would be published twice, under two ids.
+
+        A count needs none of this: the store counts an operation only in the change that makes it final.
+        """
+        for operation_id in self._doubtful & batch.keys():
+            waiting = batch[operation_id]
+            history = await self._store.history(self._account, operation_id)
+            stored = [(event.occurred_at, event.event) for event in history]
+            waiting.events = waiting.events[_overlap(stored, waiting.events) :]
 
     def _next_batch(self, stats_due: deque[str]) -> dict[str, _Waiting]:
         """The next changes to write; mere stats come last."""
@@ -138,6 +155,12 @@ class Ledger:
             elif (newer := self._stats_only.pop(operation_id, None)) is not None:
                 earlier.operation = newer
         self._waiting = batch | self._waiting | {key: batch[key] for key in batch if key in self._waiting}
+
+
+def _overlap(stored: Sequence[object], waiting: Sequence[object]) -> int:
+    """How many of what waits, from its beginning, are the last that are stored."""
+    longest = min(len(stored), len(waiting))
+    return next((count for count in range(longest, 0, -1) if stored[-count:] == waiting[:count]), 0)
 
 
 def _is_of_another_life(earlier: Operation, later: Operation) -> bool:
