@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.factories import NOW, TICK
 from tests.support.failing import FailingStore
 from tests.support.rig import ACCOUNT, Rig, following, running
+from tests.support.strategies import unhurried
 from tests.support.virtual import EPOCH, run_virtually
-from watcher.core.labelling import COMBINATIONS_AT_MOST
+from watcher.core.labelling import COMBINATIONS_AT_MOST, Counters
 from watcher.core.model import HOUR, MINUTE, SECOND, Instant, Moment, Outcome, Source, Status, Tally
 from watcher.core.snapshot import AccountSnapshot
 from watcher.simulator import Scenario
@@ -315,6 +319,93 @@ async def test_operations_for_which_there_is_no_room_keep_other():
     assert len(account.counters.shown.combinations) == COMBINATIONS_AT_MOST + 1
     await account.later(30, scraped=True)
     assert {*account.counters.shown.combinations} == {("campaign=",), ("campaign=other",)}
+
+
+class Scraped(Shown):
+    """What a Prometheus keeps of it, and what is true."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running: dict[str, str] = {}
+        self.finished: Counter[str] = Counter()
+        self.samples: dict[str, list[float]] = {}
+        self.pending: Counters | None = None
+        self.number = 0
+
+    async def act(self, what: str, campaign: str) -> None:
+        match what:
+            case "track":
+                await self.start(campaign)
+            case "finish":
+                await self.end(campaign)
+            case "turn":
+                await self.later()
+            case "scrape":
+                self.scrape()
+            case "complete" if self.pending is not None:
+                self.counters.scraped(self.pending)
+                self.pending = None
+            case "restart":
+                self.counters = CounterSync(ACCOUNT, self.store, ("campaign",), lambda: self.moment)
+                self.pending = None
+                await self.later()
+            case "idle":
+                await self.settle()
+                await self.later(30)
+
+    async def start(self, campaign: str) -> None:
+        self.number += 1
+        labels = {"campaign": campaign}
+        await self.store.register(
+            [Entry(account=ACCOUNT, id=str(self.number), source=Source.API, labels=labels)], self.moment.at
+        )
+        self.running[str(self.number)] = campaign
+        self.in_use = [{"campaign": used} for used in self.running.values()]
+        self.counters.invalidate()
+
+    async def end(self, campaign: str) -> None:
+        name = next((name for name, used in self.running.items() if used == campaign), None)
+        if name is not None:
+            self.in_use.append({})
+            await self.finish(name)
+            self.finished[self.running.pop(name)] += 1
+            self.in_use = [{"campaign": used} for used in self.running.values()]
+
+    def scrape(self) -> None:
+        self.pending = self.counters.shown
+        for (combination,) in self.pending.combinations:
+            value = self.pending.totals[(*COMPLETED, combination)]
+            self.samples.setdefault(combination.removeprefix("campaign="), []).append(value)
+
+    async def settle(self) -> None:
+        for what in ("turn", "scrape", "complete") * 3:
+            await self.act(what, "")
+
+
+steps = st.tuples(
+    st.sampled_from(["track", "finish", "turn", "scrape", "complete", "restart", "idle"]), st.sampled_from(["a", "b"])
+)
+
+
+@settings(unhurried, max_examples=200)
+@given(st.lists(steps, max_size=40))
+def test_what_scrapes_show_of_a_campaign_begins_at_0_never_falls_and_ends_at_what_finished(
+    taken: list[tuple[str, str]],
+):
+    async def main() -> None:
+        account = Scraped()
+        await account.later()
+        for what, campaign in taken:
+            await account.act(what, campaign)
+            account.moment = account.moment.later(SECOND)
+        await account.settle()
+        for campaign, values in account.samples.items():
+            assert values[0] == 0
+            assert values == sorted(values)
+            assert values[-1] == account.finished[campaign]
+        assert account.finished.keys() <= account.samples.keys()
+
+    asyncio.run(main())
 
 
 def test_a_change_of_the_setting_while_running_shows_what_is_under_way_at_0_and_loses_nothing():
