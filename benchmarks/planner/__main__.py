@@ -1,9 +1,12 @@
 """Requests per operation and detection delay: our planner beside what everybody writes, on the same model of upstream.
 
     python -m benchmarks planner [--quick] [--check] [--only WORD]
+    python -m benchmarks planner --against COMMIT [--cases discovery,doubtful] [--minutes 10] [--warm-up 2]
 
-Virtual time: an hour of looking takes a minute. `--quick` measures small accounts for a short time; `--check` measures
+Virtual time: an hour of polling takes a minute. `--quick` measures small accounts for a short time; `--check` measures
 what is promised, and exits 1 when a promise is broken. The whole table is written to benchmarks/results/planner.json.
+
+With `--against` the real daemons of both commits run in real time: see `against`.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.planner.against import side_by_side
 from benchmarks.planner.drive import Case, MakePolicy, Outcome, drive
 from benchmarks.planner.policies import Polling, Sweeping, by_age, every, exponential
 from benchmarks.planner.tomorrow import Lone, Tomorrow
@@ -26,6 +30,7 @@ from watcher.core.planner import Planner
 
 RESULTS = Path(__file__).parent.parent / "results" / "planner.json"
 SEED = 1
+DEFAULT_SETTLING = (30.0, 120.0)
 
 POLICIES: dict[str, MakePolicy] = {
     "ours": Planner,
@@ -51,7 +56,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="small accounts, a short time; nothing is written")
     parser.add_argument("--check", action="store_true", help="measure what is promised; exit 1 where it is broken")
     parser.add_argument("--only", default="", help="only policies with this word in their name")
+    parser.add_argument("--against", metavar="COMMIT", help="requests a minute beside another commit, in real time")
+    parser.add_argument("--cases", default="", help="with --against: names with commas; discovery or doubtful for all")
+    parser.add_argument("--minutes", type=int, default=10, help="with --against: how long to measure")
+    parser.add_argument("--warm-up", type=int, default=2, metavar="MINUTES", help="with --against: before that")
     chosen = parser.parse_args(arguments)
+    if chosen.against:
+        return side_by_side(chosen.against, chosen.cases, minutes=chosen.minutes, warm_up=chosen.warm_up)
     if chosen.check:
         return check()
     print(HEADING)
@@ -76,25 +87,32 @@ def runs() -> Iterator[Run]:
     """Everything for 100 % of up to 8,800; of others and of 100,000 what is affordable and tells something."""
     ours, others = "ours", [name for name in POLICIES if name != "ours"]
     for latency in (0.0, 0.1):
-        yield from (Run(name, Case(in_flight=1, latency=latency, seconds=7200)) for name in POLICIES)
-        yield from (Run(name, Case(in_flight=100, latency=latency, seconds=600)) for name in POLICIES)
-        yield from (Run(name, Case(in_flight=1000, latency=latency)) for name in POLICIES)
-        yield Run(ours, Case(in_flight=8800, latency=latency))
+        yield from (fair_run(name, Case(in_flight=1, latency=latency, seconds=7200)) for name in POLICIES)
+        yield from (fair_run(name, Case(in_flight=100, latency=latency, seconds=600)) for name in POLICIES)
+        yield from (fair_run(name, Case(in_flight=1000, latency=latency)) for name in POLICIES)
+        yield fair_run(ours, Case(in_flight=8800, latency=latency))
     yield from (Run(name, Case(in_flight=8800, seconds=60, warm_up=30)) for name in others)
-    yield Run(ours, Case(in_flight=8800, latency=0.2))
+    yield fair_run(ours, Case(in_flight=8800, latency=0.2))
     for latency in (0.0, 0.1):
-        yield Run(ours, Case(in_flight=8800, latency=latency, settle_after=(30, 120), warm_up=200, seconds=200))
+        yield Run(ours, Case(in_flight=8800, latency=latency))
     for followed in (0.1, 0.01):
         case = Case(in_flight=8800, followed=followed, seconds=200 if followed > 0.05 else 900)
-        yield from (Run(name, case) for name in (ours, "every 5 s", "plain sweeps"))
+        yield from (fair_run(name, case) for name in (ours, "every 5 s", "plain sweeps"))
     large = Case(in_flight=100_000, freshness=30, per_second=40, concurrency=8, warm_up=150, seconds=120)
-    yield Run(ours, large)
+    yield fair_run(ours, large)
     yield Run("plain sweeps", large)
+
+
+def fair_run(policy: str, case: Case) -> Run:
+    """Ours settles as by default, once the first operations have settled; the others stop at the end, as usual."""
+    if policy != "ours":
+        return Run(policy, case)
+    return Run(policy, dataclasses.replace(case, settle_after=DEFAULT_SETTLING, warm_up=max(case.warm_up, 200)))
 
 
 def quick_runs() -> Iterator[Run]:
     for in_flight in (1, 100, 1000):
-        yield from (Run(name, Case(in_flight=in_flight, warm_up=30, seconds=60)) for name in POLICIES)
+        yield from (fair_run(name, Case(in_flight=in_flight, warm_up=30, seconds=60)) for name in POLICIES)
 
 
 def measure(run: Run) -> dict[str, object]:
@@ -152,7 +170,7 @@ Promised = Iterator[tuple[str, float, float]]
 
 def fresh_for_little() -> Promised:
     """8,800 in flight at 5 s; p99 within freshness and one request."""
-    for settle, bound in (((), 0.7), ((30.0, 120.0), 1.2)):
+    for settle, bound in (((), 0.7), (DEFAULT_SETTLING, 1.2)):
         for latency in (0.0, 0.1):
             case = Case(in_flight=8800, latency=latency, settle_after=settle, warm_up=240 if settle else 60)
             outcome = played(Run("ours", case))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from watcher.simulator import built_in, parse_scenario
+from watcher.simulator import ScenarioError, built_in, parse_scenario
 from watcher.simulator.births import arrivals_per_second
 from watcher.simulator.instants import DAY, SECOND
 from watcher.simulator.life import Life, Stats, Status, state
@@ -209,3 +209,37 @@ def life_at(created_at: int, operation_id: str) -> Life:
         outcome="COMPLETED",
         final=Stats(),
     )
+
+
+def test_a_history_is_ended_operations_at_the_rate_of_those_to_come():
+    text = "population: {in_flight: 50, lifetime: 2s..2m, share_canceled: 0.1, history: 2h}"
+    scenario = parse_scenario(text)
+    world = World(scenario, START)
+    ended = [*standing(world, "COMPLETED"), *standing(world, "CANCELED")]
+    expected = arrivals_per_second(scenario.population) * 7200
+    assert world.in_flight() == 50
+    assert expected * 0.9 < len(ended) < expected * 1.1
+    assert all(START - 7200 * SECOND <= life.created_at < life.ended_at <= START for life in ended)
+    halves = [sum(life.created_at < START - 3600 * SECOND for life in ended), len(ended)]
+    assert 0.4 < halves[0] / halves[1] < 0.6
+
+
+def test_a_history_changes_nothing_of_what_runs_and_arrives():
+    with_history, without = (
+        World(parse_scenario(f"population: {{in_flight: 20, history: {history}}}"), START) for history in ("1h", "0s")
+    )
+    for world in (with_history, without):
+        world.advance(START + 60 * SECOND)
+    assert {life.id for life in with_history.lives() if life.ended_at > START} == {
+        life.id for life in without.lives() if life.ended_at > START
+    }
+
+
+def test_a_history_is_no_longer_than_records_are_kept():
+    world = World(parse_scenario("{retention: 10m, population: {arrivals_per_second: 1, history: 2h}}"), START)
+    assert min(life.created_at for life in world.lives()) > START - 600 * SECOND
+
+
+def test_a_negative_history_is_an_error():
+    with pytest.raises(ScenarioError, match="history"):
+        parse_scenario("population: {history: -1h}")

@@ -34,6 +34,11 @@ class Authority:
         self._made.cert_pem.write_to_path(str(path))
         return path
 
+    @staticmethod
+    def trusted_from(path: Path) -> ssl.SSLContext:
+        """A client's context that trusts what `save` wrote."""
+        return ssl.create_default_context(cafile=path)
+
     def trusting(self, folder: Path | None = None) -> ssl.SSLContext:
         """A client's context that trusts this authority; with the client certificate of the folder."""
         context = ssl.create_default_context()

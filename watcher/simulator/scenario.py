@@ -45,11 +45,13 @@ class Account(_Settings, frozen=True):
 class Population(_Settings, frozen=True):
     """Operations that come and go by chance.
 
-    `in_flight` is how many there are at the start, and on average if `arrivals_per_second` is left out.
+    `in_flight` is how many there are at the start, and on average if `arrivals_per_second` is left out. `history` is
+    the time before the start whose operations are in the lists too, as ended ones.
     """
 
     in_flight: Natural = 0
     arrivals_per_second: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    history: Duration = Duration(0)
     lifetime: Durations = Durations.parse("5s..2m")
     recipients: Counts = Counts.parse("1..10000")
     # Of the operations: that have failures, that have recipients without a device, and so on.
@@ -63,6 +65,10 @@ class Population(_Settings, frozen=True):
     unaddressable_at_most: Share = 0.5
     scheduled_for: Durations = Durations.parse("10s..1m")
     corrected_after: Durations = Durations.parse("5s..1m")
+
+    def __post_init__(self) -> None:
+        if self.history < 0:
+            raise ValueError("history is how long before the start, and cannot be negative")
 
 
 class FinalStats(_Settings, frozen=True):

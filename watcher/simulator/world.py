@@ -36,7 +36,7 @@ class World:
         self._number = 0
         self._rate = arrivals_per_second(scenario.population) / SECOND
         self._populate()
-        self._next_arrival_at = self._draw_arrival(started_at)
+        self._next_arrival_at = self._draw_arrival(started_at, self._chance)
         self.advance(started_at)
 
     def advance(self, now: int) -> None:
@@ -81,7 +81,25 @@ class World:
             plan = draw_plan(self._scenario.population, self._chance, in_flight=True)
             age = int((plan.scheduled_for + plan.lifetime) * (plan.canceled_at or 1) * self._chance.random())
             age = min(age, self._scenario.retention - 1)
-            self._begin(plan, self._draw_account(), self.started_at - age, self._chance)
+            self._begin(plan, self._draw_account(self._chance), self.started_at - age, self._chance)
+        self._populate_history()
+
+    def _populate_history(self) -> None:
+        """Operations of the time before the start, at the rate of those to come.
+
+        What would still run is left out: `in_flight` says exactly how many run at the start.
+        """
+        population = self._scenario.population
+        # A chance of its own, so that a history changes nothing of what is in flight or arrives.
+        chance = random.Random(f"{self._scenario.seed} history")  # noqa: S311 - as above
+        oldest = self.started_at - min(population.history, self._scenario.retention - 1)
+        created_at = self._draw_arrival(oldest, chance)
+        while created_at is not None and created_at < self.started_at:
+            plan, account_id = draw_plan(population, chance), self._draw_account(chance)
+            life = live(plan, account_id=account_id, operation_id=make_id(created_at, chance), created_at=created_at)
+            if life.ended_at <= self.started_at:
+                self._expect(life)
+            created_at = self._draw_arrival(created_at, chance)
 
     def _begin(self, plan: Plan, account_id: str, created_at: int, chance: random.Random) -> Life:
         operation_id = make_id(created_at, chance)
@@ -99,10 +117,9 @@ class World:
     def _live_until(self, now: int) -> None:
         while self._next_arrival_at is not None and self._next_arrival_at <= now:
             created_at = self._next_arrival_at
-            self._begin(
-                draw_plan(self._scenario.population, self._chance), self._draw_account(), created_at, self._chance
-            )
-            self._next_arrival_at = self._draw_arrival(created_at)
+            plan = draw_plan(self._scenario.population, self._chance)
+            self._begin(plan, self._draw_account(self._chance), created_at, self._chance)
+            self._next_arrival_at = self._draw_arrival(created_at, self._chance)
         while self._coming and self._coming[0][0] <= now:
             _, _, life, position = heapq.heappop(self._coming)
             self._turn(life, position)
@@ -135,11 +152,11 @@ class World:
     def _line(self, account_id: str, status: Status | None) -> Timeline:
         return self._timelines.setdefault((account_id, status), Timeline())
 
-    def _draw_account(self) -> str:
+    def _draw_account(self, chance: random.Random) -> str:
         accounts = self._scenario.accounts
         if len(accounts) == 1:
             return accounts[0].account_id
-        return self._chance.choices(accounts, [account.weight for account in accounts])[0].account_id
+        return chance.choices(accounts, [account.weight for account in accounts])[0].account_id
 
-    def _draw_arrival(self, after: int) -> int | None:
-        return after + 1 + round(self._chance.expovariate(self._rate)) if self._rate else None
+    def _draw_arrival(self, after: int, chance: random.Random) -> int | None:
+        return after + 1 + round(chance.expovariate(self._rate)) if self._rate else None
