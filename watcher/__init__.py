@@ -18,6 +18,7 @@ The core decides, the shell does, the store compares. The map of the package; ea
     config         YAML and environment to frozen settings
     loop           the event loop: names are resolved in threads of their own
     threads        pools for work that may block, bounded and named
+    deadline       a time limit for a blocking exchange
     signals        a stop is handled from the first instruction
     clock          wall time and a clock that never jumps
     event_ids      ids of events, never the same twice

@@ -14,7 +14,7 @@ import pytest
 
 from tests.cli.running import CREDENTIALS, environment
 from watcher.cli import asking, healthcheck
-from watcher.cli.deadline import within
+from watcher.deadline import within
 
 
 @pytest.fixture

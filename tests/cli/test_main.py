@@ -91,7 +91,7 @@ def test_the_quick_commands_need_the_standard_library_alone(argv: list[str]):
         "watcher.cli.healthcheck",
         "watcher.cli.address",
         "watcher.signals",
-        "watcher.cli.deadline",
+        "watcher.deadline",
     }
 
 

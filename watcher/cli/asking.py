@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from watcher.cli.deadline import within
 from watcher.cli.exits import Exit, FailedError
 from watcher.config import ConfigurationError, FileSecret, TcpAddress, UnixAddress, parse_listen
 from watcher.config.document import read_document
@@ -26,6 +25,7 @@ from watcher.config.draft import Draft
 from watcher.config.environment import read_environment
 from watcher.config.problems import BadValueError, Problems, escaped
 from watcher.core.settings import Admin
+from watcher.deadline import within
 from watcher.intake import Complaint
 
 TIMEOUT_SECONDS = 30.0

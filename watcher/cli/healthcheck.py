@@ -13,9 +13,9 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from watcher.cli.address import DEFAULT_LISTEN, find_web
-from watcher.cli.deadline import within
 from watcher.cli.exits import Exit, FailedError
 from watcher.cli.output import tell, warn
+from watcher.deadline import within
 
 TIMEOUT_SECONDS = 3.0
 WHOLE_SECONDS = 2 * TIMEOUT_SECONDS

@@ -18,6 +18,10 @@ from watcher.intake import Intake
 from watcher.metrics import Exposition
 from watcher.server import Desk, Listener, Rules, WebConfig, WebFileWatch, admin_app, web_app
 from watcher.store import Store
+from watcher.threads import NoThreadError
+
+TOKEN_SECONDS = 1.0
+"""How long a request waits for its token to be read; then it is compared with the one that was read last."""
 
 
 class Front:
@@ -80,6 +84,7 @@ class Front:
             is_unix=admin.listen.startswith("unix:"),
             allowed_hosts=lambda: self._loaded().configuration.admin.allowed_hosts,
             token=self._admin_token,
+            refresh=self._refresh_token,
         )
         self._listeners["web"] = addresses.listener(
             web.listen, web_app(desk, self._web), setting="web.listen", tls=lambda: self._web.tls
@@ -110,10 +115,16 @@ class Front:
             listener.stop()
 
     def _admin_token(self) -> str | None:
+        return None if self._loaded().admin_token is None else self._token.reveal()
+
+    async def _refresh_token(self) -> None:
+        """Read the token again, in a thread, as its file may be on a mount that hangs.
+
+        An empty or vanished file is no reason to let everybody in: the old value stays in force.
+        """
         source = self._loaded().admin_token
         if source is None:
-            return None
-        # An empty or vanished file is no reason to let everybody in: the old value stays, and none lets nobody in.
-        with contextlib.suppress(SecretError):
-            self._token = source.read()
-        return self._token.reveal()
+            return
+        with contextlib.suppress(SecretError, TimeoutError, NoThreadError):
+            async with asyncio.timeout(TOKEN_SECONDS):
+                self._token = await self._base.secrets.share(source, source.read)

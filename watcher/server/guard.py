@@ -10,7 +10,7 @@
 
 import hmac
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -43,6 +43,8 @@ class Rules:
     is_unix: bool = False
     allowed_hosts: Callable[[], Sequence[str]] = _nobody
     token: Callable[[], str | None] = _no_token
+    refresh: Callable[[], Awaitable[None]] | None = None
+    """Awaited before `token` is asked, where it comes from a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,8 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or let through."""
         asked = _Asked(method=scope["method"], path=scope["path"], scheme=scope["scheme"], headers=Headers(scope=scope))
+        if self._rules.refresh is not None and asked.path not in OPEN_PATHS:
+            await self._rules.refresh()
         for rule in RULES:
             broken = rule(asked, self._rules)
             if broken is not None:

@@ -11,11 +11,15 @@ from typing import TypeAlias
 from watcher.config.addresses import TcpAddress, UnixAddress, parse_listen
 from watcher.config.problems import BadValueError
 from watcher.core.errors import OperatorError
+from watcher.deadline import within
 
 Place: TypeAlias = tuple[int, str]
 """An address family and an address in it."""
 
 BACKLOG = 512
+RESOLVE_SECONDS = 3.0
+"""How long a name to listen at may take to resolve."""
+
 SOCKET_MODE = 0o660
 """Of a Unix socket: whoever shares the group may register; the rights of its directory decide first."""
 
@@ -127,9 +131,16 @@ def _tcp(address: TcpAddress) -> list[socket.socket]:
 
 def _places(host: str | None) -> Sequence[Place]:
     names = _BOTH_FAMILIES.get(host and host.lower()) or (host,)
-    found = (place for name in names for place in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM))
+    found = (place for name in names for place in _resolved(name))
     # A name may be listed with the same address more than once.
     return [*dict.fromkeys((family, str(where[0])) for family, _, _, _, where in found)]
+
+
+def _resolved(name: str | None) -> Sequence[tuple[int, int, int, str, tuple[str | int, ...]]]:
+    """The addresses of a name; the event loop waits for it, so not for long. Raises OSError."""
+    found = within(RESOLVE_SECONDS, lambda: socket.getaddrinfo(name, None, type=socket.SOCK_STREAM))
+    assert isinstance(found, list)  # noqa: S101 -- what getaddrinfo gives
+    return found
 
 
 def _listen_tcp(family: int, host: str, port: int) -> socket.socket:

@@ -23,7 +23,10 @@ def within(seconds: float, work: Callable[[], object]) -> object:
             ended.append((None, exc))
 
     thread = threading.Thread(target=do, name="exchange", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # no more threads: without its limit is better than not at all
+        return work()
     thread.join(seconds)
     if not ended:
         message = f"not over within {seconds:g} s"
