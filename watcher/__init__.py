@@ -26,6 +26,7 @@ The core decides, the shell does, the store compares. The map of the package; ea
 
 The core is layered too:
 
+    attribution    whose answer it is: upstream's about one operation, or a sign of trouble with the account
     condition      how an account is doing, told on the edges
     attempt        one attempt at upstream as it ended
     planner        what to ask next, and when to wake
@@ -44,6 +45,7 @@ The core is layered too:
     densities      how many rows a list has for what was created when
     departures     how fast operations leave a list
     asks           the questions that the planner may choose to ask
+    error_bodies   the shapes in which upstream writes errors, told apart from those of others
     rows           rows of lists as they were read before
     clocks         what time it is, from two clocks that may both be wrong
     settling       when the stats of an operation that has ended are read again
@@ -62,10 +64,10 @@ are told. Whoever shows something reads an immutable snapshot. Nothing flows bac
 
 What an observation does to an operation (`watcher.core.lifecycle`):
 
-                running        unknown        ended          missing        refused        unanswered
-    followed    moves          moves          ends           misses         is rejected    stays
-    settling    has regressed  is unclear     settles        is gone        is unsettled   is unsettled
-    final       stays          stays          stays          stays          stays          stays
+                running        unknown        ended          missing        refused        forbidden      unanswered
+    followed    moves          moves          ends           misses         is rejected    is forbidden   stays
+    settling    has regressed  is unclear     settles        is gone        is unsettled   is forbidden   is unsettled
+    final       stays          stays          stays          stays          stays          stays          stays
 """
 
 __version__ = "0.1.0"

@@ -23,7 +23,7 @@ from watcher.api.body import AT_MOST
 from watcher.core.errors import OperatorError
 from watcher.core.governor import Governor, Share, Verdict
 from watcher.core.model import SECOND
-from watcher.core.observation import Missing, Observation, Page, Refused, Seen, Trouble, Unanswered
+from watcher.core.observation import Forbidden, Missing, Observation, Page, Refused, Seen, Trouble, Unanswered
 from watcher.core.wire import TOKEN_AT_MOST
 from watcher.simulator import SimulatedTransport, Upstream, parse_scenario
 
@@ -119,11 +119,12 @@ def test_the_host_header_names_a_port_that_is_not_the_usual_one():
 # ── each status ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("code", "kind"), [(200, Seen), (400, Refused), (404, Missing)])
+@pytest.mark.parametrize(("code", "kind"), [(200, Seen), (400, Refused), (403, Forbidden), (404, Missing)])
 def test_what_upstream_answers_for_itself_is_asked_once(code: int, kind: type[Observation]):
     observation, one = fetched(Answer(code=code))
     assert type(observation) is kind
-    assert [(a.code, a.verdict, a.why) for a in one.attempts] == [(str(code), Verdict.GOOD, "")]
+    expected = (Verdict.GOOD, "") if code == 200 else (Verdict.DOUBTFUL, f"HTTP {code}")
+    assert [(a.code, a.verdict, a.why) for a in one.attempts] == [(str(code), *expected)]
     assert one.wire.closed == 1
 
 
@@ -131,7 +132,6 @@ def test_what_upstream_answers_for_itself_is_asked_once(code: int, kind: type[Ob
     ("code", "label", "trouble", "verdict", "attempts"),
     [
         (401, "401", Trouble.UNAUTHORIZED, Verdict.UNAUTHORIZED, 1),
-        (403, "403", Trouble.UNAUTHORIZED, Verdict.UNAUTHORIZED, 1),
         (429, "429", Trouble.THROTTLED, Verdict.THROTTLED, 3),
         (500, "5xx", Trouble.UPSTREAM, Verdict.TROUBLED, 3),
         (502, "5xx", Trouble.UPSTREAM, Verdict.TROUBLED, 3),

@@ -14,10 +14,12 @@ from watcher.core.condition import (
     FAILURES_BEFORE_UNREACHABLE,
     AccountEvent,
     Began,
+    Cause,
     Condition,
     Recovered,
     Trouble,
     note,
+    with_causes,
 )
 from watcher.core.governor import Verdict
 from watcher.core.model import SECOND, Micros
@@ -41,7 +43,7 @@ def test_an_account_is_up_from_its_first_good_answer():
     assert told == []
 
 
-@pytest.mark.parametrize("verdict", [Verdict.THROTTLED, Verdict.TROUBLED, Verdict.ABANDONED])
+@pytest.mark.parametrize("verdict", [Verdict.THROTTLED, Verdict.TROUBLED, Verdict.ABANDONED, Verdict.DOUBTFUL])
 def test_a_single_trouble_does_not_take_an_account_down(verdict: Verdict):
     condition, _ = after(GOOD_ONCE, (1, verdict))
     assert condition.is_up
@@ -112,6 +114,35 @@ def test_several_troubles_last_side_by_side():
     condition, told = after(condition, (5, Verdict.GOOD))
     assert condition.troubles == {Trouble.THROTTLED}
     assert told == [Recovered(trouble=Trouble.UNAUTHORIZED, lasted=4 * SECOND)]
+
+
+# ── what several answers together say ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_refused_lists_take_an_account_down_until_they_are_answered_whatever_else_is():
+    condition, told = with_causes(GOOD_ONCE, {Cause.LISTS_FORBIDDEN: "HTTP 403"}, at(0))
+    assert told == (Began(trouble=Trouble.UNAUTHORIZED, why="HTTP 403"),)
+    assert (condition.is_up, condition.is_unauthorized) == (False, True)
+    condition, told = note(condition, Verdict.GOOD, at(1), asked=at(1).tick)
+    assert (condition.is_up, told) == (False, ())
+    condition, told = with_causes(condition, {}, at(2))
+    assert told == (Recovered(trouble=Trouble.UNAUTHORIZED, lasted=2 * SECOND),)
+    assert condition.is_up
+
+
+def test_two_causes_of_one_trouble_are_told_once_and_over_with_the_last():
+    condition, _ = note(GOOD_ONCE, Verdict.UNAUTHORIZED, at(0), "HTTP 401")
+    condition, told = with_causes(condition, {Cause.KEY_UNPROVEN: "why"}, at(1))
+    assert told == ()
+    condition, told = note(condition, Verdict.GOOD, at(2), asked=at(2).tick)
+    assert (told, condition.is_unauthorized) == ((), True)
+    condition, told = with_causes(condition, {}, at(3))
+    assert told == (Recovered(trouble=Trouble.UNAUTHORIZED, lasted=2 * SECOND),)
+
+
+def test_causes_of_attempts_stay_whatever_answers_together_say():
+    condition, _ = after(GOOD_ONCE, *[(second, Verdict.TROUBLED) for second in range(FAILURES_BEFORE_UNREACHABLE)])
+    assert with_causes(condition, {}, at(20)) == (condition, ())
 
 
 @unhurried

@@ -24,6 +24,7 @@ from tests.support.factories import (
     an_operation,
     at,
     days,
+    forbidden,
     missing,
     refused,
     seen,
@@ -31,7 +32,7 @@ from tests.support.factories import (
 )
 from tests.support.strategies import harmless, observations, timings, unhurried
 from watcher.core import lifecycle
-from watcher.core.answers import Answer, is_before, kind_of
+from watcher.core.answers import Answer, is_before, kind_of, means_failure
 from watcher.core.clocks import ClockReading
 from watcher.core.lifecycle import SLOW_TRIES, TABLE, Rules, progresses, repeats
 from watcher.core.model import (
@@ -102,6 +103,7 @@ def test_the_table_has_a_rule_for_every_phase_and_answer():
         (seen("CANCELED"), Answer.ENDED),
         (missing(), Answer.MISSING),
         (refused(), Answer.REFUSED),
+        (forbidden(), Answer.FORBIDDEN),
         (unanswered(), Answer.UNANSWERED),
     ],
 )
@@ -341,6 +343,37 @@ def test_a_refusal_rejects_at_once_and_counts():
     )
 
 
+def test_a_403_of_one_operation_is_odd_each_time_told_once_and_no_outcome():
+    first, again = after(a_running_operation(), forbidden(), forbidden(60))
+    assert (first.anomalies, first.events) == (("forbidden",), (Odd(kind="forbidden"),))
+    assert (again.anomalies, again.events) == (("forbidden",), ())
+    assert again.operation == a_running_operation(odd=("forbidden",))
+
+
+def test_a_forbidden_operation_is_bounded_by_its_record():
+    step = observe(a_running_operation(created_at=NOW - days(8.1)), forbidden(), at(), RULES)
+    assert step.operation.status is Status.EXPIRED
+
+
+def test_settling_reads_that_are_forbidden_end_the_settling_as_failed_reads_do():
+    steps = after(a_settling_operation(), *(forbidden(minute * 60) for minute in range(11)))
+    assert [step.operation.phase for step in steps] == [Phase.SETTLING] * 10 + [Phase.FINAL]
+
+
+@pytest.mark.parametrize("word", ["FAILED", "ERROR", "REJECTED", "failed", "DELIVERY_FAILED", "Timed out"])
+def test_a_word_that_means_failure_is_told_as_such_also_after_another_unknown_word(word: str):
+    steps = after(
+        a_running_operation(), seen("PAUSED", seconds=1, updated_at=NOW), seen(word, seconds=2, updated_at=NOW + SECOND)
+    )
+    assert Odd(kind="unknown_status", detail="PAUSED") in steps[0].events
+    assert steps[1].events == (Odd(kind="failure_status", detail=word),)
+    assert steps[1].operation.status is Status.UNKNOWN
+
+
+def test_a_status_that_is_missing_says_nothing_of_failure():
+    assert not means_failure(None)
+
+
 # ── the order of answers ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -383,7 +416,7 @@ def test_of_two_ends_of_one_age_the_later_question_wins():
     assert (step.anomalies, step.events) == ((), ())
 
 
-@pytest.mark.parametrize("overtaken", [missing(-1), refused(-1)])
+@pytest.mark.parametrize("overtaken", [missing(-1), refused(-1), forbidden(-1)])
 @pytest.mark.parametrize("operation", [a_running_operation(asked_tick=TICK), a_settling_operation(asked_tick=TICK)])
 def test_an_absence_asked_for_before_the_newest_look_says_nothing(operation: Operation, overtaken: Observation):
     assert observe(operation, overtaken, at(0.1), RULES) == Step(operation=operation)
@@ -683,7 +716,7 @@ def test_fewer_settling_reads_after_a_reload_end_the_settling_with_the_next():
 
 @pytest.mark.parametrize(
     "observation",
-    [seen("PROCESSING"), seen("PAUSED"), seen("COMPLETED"), missing(), refused(), unanswered()],
+    [seen("PROCESSING"), seen("PAUSED"), seen("COMPLETED"), missing(), refused(), forbidden(), unanswered()],
     ids=[answer.name for answer in Answer],
 )
 def test_what_is_final_stays(observation: Observation):

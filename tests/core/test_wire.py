@@ -9,16 +9,39 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.support.factories import NOW, OPERATION_ID, a_reply, a_timing, at, days, missing, refused, seen, unanswered
+from tests.support.factories import (
+    NOW,
+    OPERATION_ID,
+    a_reply,
+    a_timing,
+    at,
+    days,
+    forbidden,
+    missing,
+    refused,
+    seen,
+    unanswered,
+)
 from tests.support.strategies import unhurried
+from watcher.core.error_bodies import read_error
 from watcher.core.model import MINUTE, SECOND, Stats
-from watcher.core.observation import Missing, Observation, Page, Record, Refused, Seen, Trouble, Unanswered
+from watcher.core.observation import (
+    Forbidden,
+    ListAnswer,
+    Missing,
+    Observation,
+    Page,
+    Record,
+    Refused,
+    Seen,
+    Trouble,
+    Unanswered,
+)
 from watcher.core.wire import (
     CODES,
     RETRY_AFTER_AT_MOST,
     code_label,
     read_date,
-    read_error_code,
     read_fetch,
     read_page,
     read_record,
@@ -190,14 +213,25 @@ def test_what_is_no_object_is_no_operation(body: bytes):
     assert answer == Unanswered(timing=a_timing(), trouble=Trouble.GARBLED, why="the body is not an operation")
 
 
-@pytest.mark.parametrize("body", [b"{}", b'{"code": 20404, "status": 404}', b'{"id": "%s"}' % OPERATION_ID.encode()])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b'{"code": 20404, "status": 404}',
+        b'{"id": "%s"}' % OPERATION_ID.encode(),
+        b'{"status": "healthy"}',
+        b'{"status": "error", "message": "Log in to use the network."}',
+    ],
+)
 def test_an_object_that_says_nothing_of_an_operation_is_none(body: bytes):
     answer = read_fetch(a_reply(body), OPERATION_ID)
     assert isinstance(answer, Unanswered)
     assert answer.trouble is Trouble.GARBLED
 
 
-@pytest.mark.parametrize("fields", [{"status": "X"}, {"stats": {}}, {"createdAt": "2024-01-15T09:30:00Z"}])
+@pytest.mark.parametrize(
+    "fields", [{"id": OPERATION_ID, "status": "X"}, {"stats": {}}, {"createdAt": "2024-01-15T09:30:00Z"}]
+)
 def test_an_object_that_says_anything_of_an_operation_is_one(fields: dict[str, Any]):
     assert isinstance(read_fetch(a_reply(json.dumps(fields).encode()), OPERATION_ID), Seen)
 
@@ -211,7 +245,7 @@ def test_an_answer_of_another_operation_is_none():
 # ── pages ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def a_page(*rows: str, pagination: str = '{"next": null, "self": "s"}') -> Page | Missing | Refused | Unanswered:
+def a_page(*rows: str, pagination: str = '{"next": null, "self": "s"}') -> ListAnswer:
     return read_page(a_reply(f'{{"operations": [{",".join(rows)}], "pagination": {pagination}}}'.encode()))
 
 
@@ -274,7 +308,6 @@ def test_a_page_can_fail_as_a_fetch_can(code: int):
     ("code", "trouble"),
     [
         (401, Trouble.UNAUTHORIZED),
-        (403, Trouble.UNAUTHORIZED),
         (429, Trouble.THROTTLED),
         (503, Trouble.THROTTLED),
         (500, Trouble.UPSTREAM),
@@ -295,10 +328,33 @@ def test_the_http_status_decides_whatever_the_body_says(code: int, trouble: Trou
 
 
 def test_a_404_is_missing_and_a_400_is_refused():
-    assert read_fetch(a_reply(code=404), OPERATION_ID) == Missing(timing=a_timing())
+    assert read_fetch(a_reply(code=404), OPERATION_ID) == Missing(timing=a_timing(), why="HTTP 404")
     assert read_fetch(a_reply(b'{"code": 20001}', code=400), OPERATION_ID) == Refused(
         timing=a_timing(), why="HTTP 400, error 20001"
     )
+
+
+def test_a_403_is_forbidden_and_not_yet_about_the_credentials():
+    body = b'{"code": 70051, "message": "m", "more_info": "u", "status": 403}'
+    answer = Forbidden(timing=a_timing(), why="HTTP 403, error 70051")
+    assert read_fetch(a_reply(body, code=403), OPERATION_ID) == answer
+    assert read_page(a_reply(body, code=403)) == answer
+
+
+@pytest.mark.parametrize("code", [404, 405, 410])
+def test_a_list_that_is_not_there_is_missing(code: int):
+    assert read_page(a_reply(code=code)) == Missing(timing=a_timing(), why=f"HTTP {code}")
+
+
+def test_a_method_that_is_not_allowed_says_nothing_of_one_operation():
+    assert isinstance(read_fetch(a_reply(code=405), OPERATION_ID), Unanswered)
+
+
+@pytest.mark.parametrize("written", ["CANCELLED", "cancelled", " Cancelled "])
+def test_cancelled_is_read_as_canceled(written: str):
+    record = read_record(json.dumps({"id": OPERATION_ID, "status": written}).encode())
+    assert record is not None
+    assert record.word == "CANCELED"
 
 
 @pytest.mark.parametrize("name", ["twilio-request-id", "x-twilio-request-id"])
@@ -335,9 +391,10 @@ def test_a_failure_names_code_error_and_request(name: str):
         (b'{"code": ' + MANY_DIGITS + b"}", None),
     ],
 )
-def test_error_numbers_are_read_from_all_three_shapes(body: bytes, code: int | None):
-    assert read_error_code(body) == code
-    assert type(read_error_code(body)) is type(code)
+def test_error_numbers_are_read_from_all_shapes(body: bytes, code: int | None):
+    number = read_error(body, 404).number
+    assert number == code
+    assert type(number) is type(code)
 
 
 # ── waits and dates ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -411,7 +468,7 @@ def test_http_dates_are_read_in_all_their_forms(text: str, instant: int | None):
         (missing(), 404, "404"),
         (refused(), 400, "400"),
         (unanswered(trouble=Trouble.UNAUTHORIZED), 401, "401"),
-        (unanswered(trouble=Trouble.UNAUTHORIZED), 403, "403"),
+        (forbidden(), 403, "403"),
         (unanswered(trouble=Trouble.THROTTLED), 429, "429"),
         (unanswered(trouble=Trouble.THROTTLED), 503, "5xx"),
         (unanswered(), 500, "5xx"),

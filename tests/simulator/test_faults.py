@@ -9,7 +9,7 @@ import pytest
 from tests.simulator.asking import ONE, START, Caller, basic, ids, read
 from watcher.simulator import Fault, Upstream, built_in
 from watcher.simulator.exchange import Cut, Endless, Reset, Silent, Trickle, Whole
-from watcher.simulator.fault_types import SPOILING, Kind
+from watcher.simulator.fault_types import SPOILING, Kind, UpstreamShape
 from watcher.simulator.instants import SECOND
 from watcher.simulator.values import Duration
 
@@ -43,6 +43,45 @@ def test_a_status_replaces_the_answer():
     assert read(reply, 503)["errors"][0]["code"] == 20503
     assert reply.header("Retry-After") == "7"
     assert reply.header("Twilio-Request-Id")
+
+
+@shows("forbidden")
+def test_a_forbidden_operation_is_refused_by_its_id_and_on_no_list():
+    caller = struck(f"{{kind: forbidden, operation: {ONE}}}", f"{ENDED}population: {{in_flight: 3}}\n")
+    assert read(caller.fetch(ONE), 403)["code"] == 70051
+    shown = ids(read(caller.list())["operations"])
+    assert len(shown) >= 3
+    assert ONE not in shown
+    assert read(caller.fetch(shown[0]))["id"] == shown[0]
+    caller.upstream.set_faults([], caller.now)
+    assert ONE in ids(read(caller.list())["operations"])
+
+
+def test_a_forbidden_operation_may_be_so_for_a_time_and_in_one_account():
+    caller = struck(f"{{kind: forbidden, operation: {ONE}, from: 30s, until: 60s}}")
+    hidden = {}
+    for seconds in (20, 40, 70):
+        caller.seconds = seconds
+        hidden[seconds] = ONE not in ids(read(caller.list())["operations"])
+    assert hidden == {20: False, 40: True, 70: False}
+    caller = struck(f"{{kind: forbidden, operation: {ONE}, account: AC9}}")
+    assert ids(read(caller.list())["operations"]) == [ONE]
+
+
+@pytest.mark.parametrize("shape", get_args(UpstreamShape))
+def test_each_of_upstreams_shapes_of_an_error_has_its_number(shape: str):
+    reply = Caller(f"error_shape: {shape}").fetch(ONE)
+    body = read(reply, 404)
+    number = 404 if shape == "bare" else 20404
+    assert f'"code":{number}' in json.dumps(body, separators=(",", ":"))
+    assert "json" in (reply.header("Content-Type") or "")
+
+
+def test_mixed_shapes_come_in_turn():
+    caller = Caller("error_shape: mixed")
+    bodies = [reply.body for reply in (caller.fetch(ONE) for _ in range(12))]
+    assert len(set(bodies)) == 6
+    assert bodies[:6] == bodies[6:]
 
 
 @shows("redirect")

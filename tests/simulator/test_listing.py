@@ -1,5 +1,7 @@
 """The list endpoint: filters, pages, tokens."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,3 +129,32 @@ def test_a_page_of_a_thousand_has_all_its_rows():
     caller = Caller("population: {in_flight: 1500, lifetime: 10m..1h}")
     first, second = caller.walk(pageSize=1000)
     assert (len(first), len(second)) == (1000, 500)
+
+
+@pytest.mark.parametrize("size", [1, 7, 10])
+def test_tokens_look_like_upstreams(size: int):
+    caller, token, tokens = Caller(MANY), None, []
+    for _ in range(30):
+        given: dict[str, str] = {} if token is None else {"pageToken": token}
+        token = read(caller.list(pageSize=size, **given))["pagination"]["next"]
+        if token is None:
+            break
+        tokens.append(token)
+    assert tokens
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{35,83}", one) for one in tokens)
+    assert len({one[8:16] for one in tokens}) == len(tokens)
+
+
+def test_an_unknown_query_parameter_is_ignored_and_the_whole_account_comes_back():
+    caller = Caller(MANY)
+    one = read(caller.list())["operations"][0]["id"]
+    assert len(read(caller.list(operation_id=one))["operations"]) == len(read(caller.list())["operations"]) > 1
+
+
+def test_preview_serves_the_same_paths():
+    caller = Caller(MANY)
+    shown = read(caller.list(pageSize=3))["operations"]
+    reply = caller.request("GET", "/preview/PushNotifications/Operations", pageSize=3)
+    assert read(reply)["operations"] == shown
+    assert read(caller.request("GET", f"/preview/PushNotifications/Operations/{shown[0]['id']}")) == shown[0]
+    read(caller.request("GET", "/v2/PushNotifications/Operations"), 404)

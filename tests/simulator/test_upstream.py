@@ -145,7 +145,9 @@ def test_a_record_is_gone_seven_days_after_its_creation():
 
 def test_a_send_makes_an_operation():
     caller = Caller()
-    made = read(caller.send(to=["a", "b"]), 202)["operationId"]
+    answer = read(caller.send(to=["a", "b"]), 202)
+    made = answer["operationId"]
+    assert answer["operationLocation"].endswith(f"/v1/PushNotifications/Operations/{made}")
     assert ids(read(caller.list())["operations"]) == [made]
     assert read(caller.fetch(made))["status"] == "PROCESSING"
 

@@ -8,7 +8,7 @@ from typing import Any
 from watcher.core.clocks import ClockReading
 from watcher.core.labelling import Combination, CombinationState, Counters, adopted, combination_in, counters_of
 from watcher.core.model import DAY, SECOND, Instant, Micros, Moment, Operation, Outcome, Source, Stats, Status, Tally
-from watcher.core.observation import Missing, Record, Refused, Reply, Seen, Timing, Trouble, Unanswered
+from watcher.core.observation import Forbidden, Missing, Record, Refused, Reply, Seen, Timing, Trouble, Unanswered
 from watcher.core.totals import Key
 
 NOW: Instant = 1_790_000_000 * SECOND
@@ -112,6 +112,11 @@ def missing(seconds: float = 0.0, *, date: Instant | None = None) -> Missing:
 def refused(seconds: float = 0.0) -> Refused:
     """Upstream answers 400."""
     return Refused(timing=a_timing(seconds), why="HTTP 400")
+
+
+def forbidden(seconds: float = 0.0) -> Forbidden:
+    """Upstream answers 403."""
+    return Forbidden(timing=a_timing(seconds), why="HTTP 403")
 
 
 def unanswered(seconds: float = 0.0, trouble: Trouble = Trouble.UPSTREAM) -> Unanswered:

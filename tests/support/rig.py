@@ -129,6 +129,7 @@ async def running(
     share: Share | None = None,
     secret: Callable[[], str] | None = None,
     request_timeout: float = 10.0,
+    base_url: str = BASE_URL,
 ) -> AsyncIterator[Rig]:
     """A loop that runs as long as the context lasts, and is then stopped with its last writes done."""
     clock = virtual_clock()
@@ -142,7 +143,7 @@ async def running(
     def connect(hear: Callable[[Attempt], None]) -> Client:
         return Client(
             http=http,
-            base_url=BASE_URL,
+            base_url=base_url,
             credentials=Credentials(account.account_id, secret or (lambda: account.auth_token)),
             gate=gate,
             request_timeout=round(request_timeout * SECOND),

@@ -296,7 +296,8 @@ def test_an_id_older_than_its_record_that_was_never_followed_is_expired_and_not_
 def test_a_refused_id_is_rejected_at_once() -> None:
     async def main() -> None:
         scenario = scripted(
-            "created: 0s, completed: 1h, stats: {recipients: 5}", more="faults: [{kind: status, status: 400}]"
+            "created: 0s, completed: 1h, stats: {recipients: 5}",
+            more="faults: [{kind: status, status: 400, endpoint: fetch}]",
         )
         async with running(scenario) as rig:
             await rig.track(IDS[:1])

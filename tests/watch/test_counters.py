@@ -37,7 +37,7 @@ def scenario(one: str = "completed: 5s", two: str = "completed: 8s") -> Scenario
 
 
 REFUSING = parse_scenario(
-    f"operations:\n  - {{id: {ONE}, completed: 1h}}\nfaults:\n  - {{kind: status, status: 400}}\n"
+    f"operations:\n  - {{id: {ONE}, completed: 1h}}\nfaults:\n  - {{kind: status, status: 400, endpoint: fetch}}\n"
 )
 
 

@@ -28,10 +28,10 @@ from watcher.core.attempt import Attempt, Endpoint
 from watcher.core.governor import Verdict
 from watcher.core.model import SECOND, Micros, Moment
 from watcher.core.observation import (
-    Missing,
+    Forbidden,
+    ListAnswer,
     Observation,
     Page,
-    Refused,
     Reply,
     Seen,
     Timing,
@@ -49,11 +49,11 @@ _VERDICTS: Mapping[Trouble, Verdict] = {
     Trouble.THROTTLED: Verdict.THROTTLED,
     Trouble.UNAUTHORIZED: Verdict.UNAUTHORIZED,
 }
-_Answer: TypeAlias = Page | Seen | Missing | Refused | Unanswered
+_Answer: TypeAlias = Page | Observation
 
 
 class _NoAnswer(Exception):  # noqa: N818 -- drives tenacity, never leaves this module
-    def __init__(self, observation: Unanswered) -> None:
+    def __init__(self, observation: Unanswered | Forbidden) -> None:
         super().__init__()
         self.observation = observation
 
@@ -91,7 +91,12 @@ class Client:
         assert not isinstance(answer, Page)  # noqa: S101 -- read_fetch reads no pages
         return answer
 
-    async def page(self, query: Mapping[str, str]) -> Page | Missing | Refused | Unanswered:
+    @property
+    def address(self) -> str:
+        """Where the lists are requested, as a URL without a query."""
+        return str(self._operations)
+
+    async def page(self, query: Mapping[str, str]) -> ListAnswer:
         """One page of the list; `query` in upstream's words: pageToken, pageSize, startDate, endDate, status."""
         url = self._operations.copy_with(params=dict(query))
         answer = await self._ask(Endpoint.LIST, url, lambda reply: wire.read_page(reply, self._rows))
@@ -124,7 +129,7 @@ class Client:
             code, answer = await self._send(url, used, asked, read)
             verdict, why = _judge(answer)
             retry_after = answer.retry_after if isinstance(answer, Unanswered) else None
-            stale = verdict is Verdict.UNAUTHORIZED and (
+            stale = (verdict is Verdict.UNAUTHORIZED or isinstance(answer, Forbidden)) and (
                 self._credentials.refresh() or self._credentials.header != used
             )
             if stale:
@@ -136,6 +141,8 @@ class Client:
         self._heard(Attempt(endpoint=endpoint, code=label, verdict=verdict, timing=answer.timing, why=why))
         if stale:
             self._gate.forgive()
+        if isinstance(answer, Forbidden) and stale:
+            raise _NoAnswer(answer)
         if isinstance(answer, Unanswered) and (stale or verdict is not Verdict.UNAUTHORIZED):
             raise _NoAnswer(answer)
         return answer
@@ -204,9 +211,14 @@ def _request(url: httpx.URL, authorization: str, progress: Progress) -> httpx.Re
 
 
 def _judge(answer: _Answer) -> tuple[Verdict, str]:
-    if isinstance(answer, Unanswered):
-        return _VERDICTS.get(answer.trouble, Verdict.TROUBLED), answer.why
-    return Verdict.GOOD, ""
+    """What one attempt says of the account. A 400, 403 or 404 says nothing yet: `attribution` asks whose it is."""
+    match answer:
+        case Page() | Seen():
+            return Verdict.GOOD, ""
+        case Unanswered():
+            return _VERDICTS.get(answer.trouble, Verdict.TROUBLED), answer.why
+        case _:
+            return Verdict.DOUBTFUL, answer.why
 
 
 def _reason(exc: Exception, stage: str = "") -> str:

@@ -42,6 +42,11 @@ class Gate:
         self.governor.forgive()
         self._ended.set()
 
+    def refuse(self) -> None:
+        """Hold the account but for slow probes, unless it is held so already."""
+        if not self.governor.is_refused:
+            self.governor.refuse(self._now().tick)
+
     def hold(self) -> Micros:
         """How long nothing may begin from now on; 0 when nothing is held."""
         tick = self._now().tick

@@ -40,7 +40,7 @@ class Contact(Value, frozen=True, kw_only=True):
             case Verdict.TROUBLED:
                 since = attempt.timing.asked.tick if self.failing_since is None else self.failing_since
                 return replace(self, failures=self.failures + 1, failing_since=since, why=attempt.why)
-            case Verdict.ABANDONED:
+            case Verdict.ABANDONED | Verdict.DOUBTFUL:
                 return self
             case _:
                 assert_never(attempt.verdict)

@@ -21,7 +21,7 @@ from watcher.core.model import (
     Status,
     created_hint,
 )
-from watcher.core.observation import Missing, Observation, Refused, Seen, Unanswered
+from watcher.core.observation import Forbidden, Missing, Observation, Refused, Seen, Unanswered
 
 MILLISECOND: Micros = 1000
 
@@ -41,6 +41,7 @@ class Answer(enum.Enum):
     ENDED = enum.auto()
     MISSING = enum.auto()
     REFUSED = enum.auto()
+    FORBIDDEN = enum.auto()
     UNANSWERED = enum.auto()
 
 
@@ -56,6 +57,8 @@ def kind_of(operation: Operation, observation: Observation) -> Answer:
             return Answer.MISSING
         case Refused():
             return Answer.REFUSED
+        case Forbidden():
+            return Answer.FORBIDDEN
         case Unanswered():
             return Answer.UNANSWERED
         case _:
@@ -185,3 +188,15 @@ def with_creation(operation: Operation, seen: Seen, *, is_later: bool) -> Operat
     if not is_apart(first_asked_at, asked_at):
         return operation
     return operation.with_(created_at=given).with_evidence(other_created_at=None, other_created_asked_at=None)
+
+
+FAILURE_WORDS = frozenset({"FAILED", "FAILURE", "ERROR", "ERRORED", "REJECTED", "ABORTED", "UNDELIVERED", "TIMED_OUT"})
+"""Words for a status that upstream does not have (2026-11) and that would mean failure in any API."""
+
+
+def means_failure(word: str | None) -> bool:
+    """Whether a word that we do not know says that the operation failed."""
+    if word is None:
+        return False
+    plain = word.upper().replace("-", "_").replace(" ", "_")
+    return plain in FAILURE_WORDS or "FAIL" in plain

@@ -1,16 +1,19 @@
 """How an account is doing, told on the edges only: one event when a trouble begins, one when it is over.
 
     throttled      from the first 429 or 503 to a good answer after 30 s without one; the account counts as up
-    unreachable    from the ninth failed attempt in a row; down until a good answer
-    unauthorized   from a 401 or 403 that re-read credentials did not mend; down until a good answer to what was asked
-    since
+    unreachable    from the ninth failed attempt in a row to a good answer; while there are no lists where they are
+                   requested (400, 404, 405, 410); while operations that were seen before are not shown any more
+    unauthorized   from a 401 that re-read credentials did not mend to a good answer to what was requested since; while
+                   lists are forbidden (403); while a new API key has not shown that it is of this account
 
-A single 429, 5xx or 404 does not make an account down.
+A single 429, 5xx, or a 400, 403 or 404 of one operation does not make an account down. What several answers together
+say of the account comes from `attribution`.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import TypeAlias, assert_never
 
 import msgspec
@@ -32,6 +35,30 @@ class Trouble(enum.StrEnum):
     UNAUTHORIZED = "unauthorized"
 
 
+class Cause(enum.Enum):
+    """Why there is a trouble. Attempts one by one tell of the first three, `attribution` of the others."""
+
+    THROTTLING = enum.auto()
+    FAILURES = enum.auto()
+    CREDENTIALS = enum.auto()
+    LISTS_ABSENT = enum.auto()
+    LISTS_FORBIDDEN = enum.auto()
+    OPERATIONS_GONE = enum.auto()
+    KEY_UNPROVEN = enum.auto()
+
+
+TROUBLE_OF: Mapping[Cause, Trouble] = {
+    Cause.THROTTLING: Trouble.THROTTLED,
+    Cause.FAILURES: Trouble.UNREACHABLE,
+    Cause.CREDENTIALS: Trouble.UNAUTHORIZED,
+    Cause.LISTS_ABSENT: Trouble.UNREACHABLE,
+    Cause.LISTS_FORBIDDEN: Trouble.UNAUTHORIZED,
+    Cause.OPERATIONS_GONE: Trouble.UNREACHABLE,
+    Cause.KEY_UNPROVEN: Trouble.UNAUTHORIZED,
+}
+_OF_ATTEMPTS = frozenset({Cause.THROTTLING, Cause.FAILURES, Cause.CREDENTIALS})
+
+
 class Began(Value, frozen=True, kw_only=True):
     """A trouble began; told as `account.throttled`, `account.unreachable` or `account.unauthorized`."""
 
@@ -50,9 +77,9 @@ AccountEvent: TypeAlias = Began | Recovered
 
 
 class Condition(Value, frozen=True, kw_only=True):
-    """`since` has the troubles that last, with the tick at which each began. `up` needs a first good answer."""
+    """`since` has the causes that last, with the tick at which each began. `up` needs a first good answer."""
 
-    since: tuple[tuple[Trouble, Micros], ...] = ()
+    since: tuple[tuple[Cause, Micros], ...] = ()
     failures: int = 0
     throttled_tick: Micros = 0
     last_success_at: Instant | None = None
@@ -60,7 +87,7 @@ class Condition(Value, frozen=True, kw_only=True):
     @property
     def troubles(self) -> frozenset[Trouble]:
         """The troubles that last."""
-        return frozenset(trouble for trouble, _ in self.since)
+        return frozenset(TROUBLE_OF[cause] for cause, _ in self.since)
 
     def for_another_loop(self) -> Condition:
         """What a loop that takes over has to know: which troubles it must tell the end of."""
@@ -85,37 +112,64 @@ def note(
         case Verdict.GOOD:
             return _after_success(condition, now, now.tick if asked is None else asked)
         case Verdict.THROTTLED:
-            return _begun(msgspec.structs.replace(condition, throttled_tick=now.tick), Trouble.THROTTLED, now, why)
+            return _begun(msgspec.structs.replace(condition, throttled_tick=now.tick), Cause.THROTTLING, now, why)
         case Verdict.TROUBLED:
             failing = msgspec.structs.replace(condition, failures=condition.failures + 1)
             if failing.failures < FAILURES_BEFORE_UNREACHABLE:
                 return failing, ()
-            return _begun(failing, Trouble.UNREACHABLE, now, why)
+            return _begun(failing, Cause.FAILURES, now, why)
         case Verdict.UNAUTHORIZED:
-            return _begun(condition, Trouble.UNAUTHORIZED, now, why)
-        case Verdict.ABANDONED:
+            return _begun(condition, Cause.CREDENTIALS, now, why)
+        case Verdict.ABANDONED | Verdict.DOUBTFUL:
             return condition, ()
         case _:
             assert_never(verdict)
 
 
-def _begun(condition: Condition, trouble: Trouble, now: Moment, why: str) -> tuple[Condition, tuple[AccountEvent, ...]]:
-    if trouble in condition.troubles:
+def with_causes(
+    condition: Condition, causes: Mapping[Cause, str], now: Moment
+) -> tuple[Condition, tuple[AccountEvent, ...]]:
+    """The condition with what several answers together say of the account, and why, in the place of what they said."""
+    over = {cause for cause, _ in condition.since if cause not in _OF_ATTEMPTS and cause not in causes}
+    events: tuple[AccountEvent, ...] = ()
+    for cause, why in causes.items():
+        condition, began = _begun(condition, cause, now, why)
+        events += began
+    condition, ended = _ended(condition, over, now)
+    return condition, (*events, *ended)
+
+
+def _begun(condition: Condition, cause: Cause, now: Moment, why: str) -> tuple[Condition, tuple[AccountEvent, ...]]:
+    if any(cause is known for known, _ in condition.since):
         return condition, ()
-    since = (*condition.since, (trouble, now.tick))
-    return msgspec.structs.replace(condition, since=since), (Began(trouble=trouble, why=why),)
+    after = msgspec.structs.replace(condition, since=(*condition.since, (cause, now.tick)))
+    trouble = TROUBLE_OF[cause]
+    # One line when a trouble begins, however many causes it comes to have.
+    return after, () if trouble in condition.troubles else (Began(trouble=trouble, why=why),)
+
+
+def _ended(condition: Condition, over: set[Cause], now: Moment) -> tuple[Condition, tuple[AccountEvent, ...]]:
+    if not over:
+        return condition, ()
+    after = msgspec.structs.replace(
+        condition, since=tuple((cause, tick) for cause, tick in condition.since if cause not in over)
+    )
+    began: dict[Trouble, Micros] = {}
+    for cause, tick in condition.since:
+        began.setdefault(TROUBLE_OF[cause], tick)
+    return after, tuple(
+        Recovered(trouble=trouble, lasted=now.tick - tick)
+        for trouble, tick in began.items()
+        if trouble not in after.troubles
+    )
 
 
 def _after_success(condition: Condition, now: Moment, asked: Micros) -> tuple[Condition, tuple[AccountEvent, ...]]:
     lasts = {
-        Trouble.THROTTLED: now.tick - condition.throttled_tick < CALM_AFTER_THROTTLE,
+        Cause.THROTTLING: now.tick - condition.throttled_tick < CALM_AFTER_THROTTLE,
         # What was asked before the refusal may be answered after it, and says nothing of the credentials now.
-        Trouble.UNAUTHORIZED: any(asked < tick for trouble, tick in condition.since if trouble is Trouble.UNAUTHORIZED),
+        Cause.CREDENTIALS: any(asked < tick for cause, tick in condition.since if cause is Cause.CREDENTIALS),
     }
-    lasting = tuple((trouble, tick) for trouble, tick in condition.since if lasts.get(trouble))
-    over = tuple(
-        Recovered(trouble=trouble, lasted=now.tick - tick)
-        for trouble, tick in condition.since
-        if not lasts.get(trouble)
-    )
-    return msgspec.structs.replace(condition, since=lasting, failures=0, last_success_at=now.at), over
+    over = {cause for cause, _ in condition.since if cause in _OF_ATTEMPTS and not lasts.get(cause)}
+    after = msgspec.structs.replace(condition, failures=0, last_success_at=now.at)
+    return _ended(after, over, now)

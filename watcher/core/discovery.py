@@ -16,7 +16,7 @@ import msgspec
 
 from watcher.core.asks import Discover
 from watcher.core.model import MINUTE, SECOND, Instant, Micros, Moment, Status, Value
-from watcher.core.observation import Missing, Page, Record, Refused, Unanswered
+from watcher.core.observation import Forbidden, Missing, Negative, Page, Record, Refused, Unanswered
 
 OVERLAP: Micros = MINUTE
 """Lists are eventually consistent: what was created so long ago may still turn up in them."""
@@ -101,7 +101,7 @@ class Discovery:
         round_.tokens.clear()
         return None if round_.lists else self._complete(round_.began_at, now)
 
-    def failed(self, answer: Missing | Refused | Unanswered, now: Moment) -> None:
+    def failed(self, answer: Negative | Unanswered, now: Moment) -> None:
         """A page could not be read."""
         self._under_way = False
         match answer:
@@ -109,7 +109,7 @@ class Discovery:
                 # The same page again: what was read before it still holds.
                 self._failures += 1
                 self._due = now.tick + _growing(self._scope.every, self._failures)
-            case Missing() | Refused():
+            case Missing() | Refused() | Forbidden():
                 self._fail(now)
             case _:
                 assert_never(answer)

@@ -22,7 +22,9 @@ class Verdict(enum.Enum):
     """What one attempt says of the account."""
 
     GOOD = enum.auto()
-    """Upstream answered for itself: 200, 400, 404."""
+    """Upstream answered with what was requested."""
+    DOUBTFUL = enum.auto()
+    """400, 403, 404 and the like: about one operation, about the account, or not upstream's at all (`attribution`)."""
     THROTTLED = enum.auto()
     TROUBLED = enum.auto()
     """5xx, time-outs, cut or garbled answers."""
@@ -145,12 +147,21 @@ class Governor:
                 self._troubles += 1
                 self._back_off(tick, retry_after, chance)
             case Verdict.UNAUTHORIZED:
-                self._refused_at = tick
-                self._hold(verdict, tick + UNAUTHORIZED_PROBE)
-            case Verdict.ABANDONED:
+                self.refuse(tick)
+            case Verdict.ABANDONED | Verdict.DOUBTFUL:
                 pass
             case _:
                 assert_never(verdict)
+
+    def refuse(self, tick: Micros) -> None:
+        """Hold the account but for slow probes, until what is requested from now on is answered well."""
+        self._refused_at = tick
+        self._hold(Verdict.UNAUTHORIZED, tick + UNAUTHORIZED_PROBE)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the account is held but for slow probes."""
+        return Verdict.UNAUTHORIZED in self._held_until
 
     def forgive(self) -> None:
         """New credentials are at hand: the hold for the old ones is over."""

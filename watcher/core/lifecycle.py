@@ -1,9 +1,9 @@
 """What an observation does to an operation: the rules of following, as a table over where it is and what was seen.
 
-                running       unknown word  ended         404           400           no answer
-    followed    moves         moves         ends          misses        is rejected   stays
-    settling    regressed     is unclear    settles       is gone       unsettled     unsettled
-    final       stays         stays         stays         stays         stays         stays
+                running    unknown     ended      404         400          403           no answer
+    followed    moves      moves       ends       misses      is rejected  is forbidden  stays
+    settling    regressed  is unclear  settles    is gone     unsettled    is forbidden  unsettled
+    final       stays      stays       stays      stays       stays        stays         stays
 
 Nothing final rests on one answer. A terminal status is absorbing: an answer that shows one ends the operation whatever
 its `updatedAt`, for that never goes back. But its stats count only after an answer that was requested later shows a
@@ -52,7 +52,7 @@ from watcher.core.model import (
     Value,
     rfc3339,
 )
-from watcher.core.observation import Missing, Observation, Refused, Seen, Unanswered
+from watcher.core.observation import Forbidden, Missing, Observation, Refused, Seen, Unanswered
 from watcher.core.settling import SETTLING_AT_MOST, settling_began_at, settling_wait
 from watcher.core.steps import (
     Step,
@@ -96,7 +96,9 @@ def observe(operation: Operation, observation: Observation, now: ClockReading, r
             return Step(operation=replace(operation, asked_tick=observation.timing.asked.tick), is_news=False)
         if progresses(operation, observation, now):
             return _progressed(operation, observation, now)
-    elif isinstance(observation, Missing | Refused) and observation.timing.asked.tick < operation.asked_tick:
+    elif (
+        isinstance(observation, Missing | Refused | Forbidden) and observation.timing.asked.tick < operation.asked_tick
+    ):
         # An answer that was asked for later is known already.
         return Step(operation=operation)
     rule = TABLE[operation.phase, kind_of(operation, observation)]
@@ -395,6 +397,12 @@ def _is_unsettled(operation: Operation, _failed: Refused | Unanswered, now: Cloc
     return _still_unsettled(Step(operation=operation), now)
 
 
+def _is_forbidden(operation: Operation, _forbidden: Forbidden, now: ClockReading, _rules: Rules) -> Step:
+    """A 403 that other answers of the account have shown to be about this operation alone; it is no outcome."""
+    step = with_oddities(operation, ("forbidden",))
+    return _still_unsettled(step, now) if operation.phase is Phase.SETTLING else _bounded(step, now)
+
+
 def _stays(operation: Operation, _: Observation, _now: ClockReading, _rules: Rules) -> Step:
     return Step(operation=operation)
 
@@ -408,12 +416,14 @@ TABLE: Mapping[tuple[Phase, Answer], Rule] = {
     (Phase.FOLLOWED, Answer.ENDED): _ends,
     (Phase.FOLLOWED, Answer.MISSING): _misses,
     (Phase.FOLLOWED, Answer.REFUSED): _is_rejected,
+    (Phase.FOLLOWED, Answer.FORBIDDEN): _is_forbidden,
     (Phase.FOLLOWED, Answer.UNANSWERED): _stays,
     (Phase.SETTLING, Answer.RUNNING): _has_regressed,
     (Phase.SETTLING, Answer.UNKNOWN): _is_unclear,
     (Phase.SETTLING, Answer.ENDED): _settles,
     (Phase.SETTLING, Answer.MISSING): _is_gone,
     (Phase.SETTLING, Answer.REFUSED): _is_unsettled,
+    (Phase.SETTLING, Answer.FORBIDDEN): _is_forbidden,
     (Phase.SETTLING, Answer.UNANSWERED): _is_unsettled,
     **{(Phase.FINAL, answer): _stays for answer in Answer},
 }

@@ -11,8 +11,8 @@ from typing import NamedTuple, assert_never
 
 import msgspec
 
-from watcher.core.model import MINUTE, SECOND, Instant, Micros, Moment, Operation, Phase, Status, Value
-from watcher.core.observation import Missing, Observation, Refused, Seen, Unanswered
+from watcher.core.model import HOUR, MINUTE, SECOND, Instant, Micros, Moment, Operation, Phase, Status, Value
+from watcher.core.observation import Forbidden, Missing, Observation, Refused, Seen, Unanswered
 from watcher.core.settling import retry_wait, settling_began_at, settling_wait
 
 SETTLE_SLACK: Micros = 30 * SECOND
@@ -30,7 +30,14 @@ MISSING_AT_MOST: Micros = 30 * SECOND
 SLOW_TRY_EVERY: Micros = MINUTE
 UNANSWERED_AT_MOST: Micros = 30 * SECOND
 
+FORBIDDEN_AT_FIRST: Micros = MINUTE
+FORBIDDEN_AT_MOST: Micros = HOUR
+"""An operation that may not be read is polled at intervals that grow fourfold, from the one to the other: hundreds of
+them must not cost others their promise, one odd 403 costs a minute, and a permission that is given is seen."""
+
 RUNNING = "freshness after the last look"
+
+FORBIDDEN = "forbidden: polled at growing intervals, when nothing else is due"
 
 FETCHING = -1
 """In place of a sweep's number: the operation is asked for by its id."""
@@ -92,7 +99,7 @@ class Look(msgspec.Struct, gc=False, eq=False):
             return
         self.fruitless += 1
         # What is not shown by its id is on no list either.
-        self.alone = self.alone or isinstance(observation, Missing)
+        self.alone = self.alone or isinstance(observation, Missing | Forbidden)
 
     def run_on(self, asked: Micros, freshness: Micros, margin: Micros) -> None:
         """What `take` and `keep` do where it was shown as before, on a list of one status: the most frequent case.
@@ -134,6 +141,10 @@ def next_plan(
         case Missing():
             due = now.tick + _growing(freshness, look.fruitless, MISSING_AT_MOST)
             return Plan(due, due, "not shown yet, within the not-found grace", due)
+        case Forbidden():
+            due = now.tick + _growing(FORBIDDEN_AT_FIRST, 2 * look.fruitless - 1, FORBIDDEN_AT_MOST)
+            # Nothing is promised of it, so that hundreds of them make no other operation late.
+            return Plan(due, due + FORBIDDEN_AT_MOST, FORBIDDEN, due)
         case Unanswered() | Refused():
             due = now.tick + _growing(freshness, look.fruitless, UNANSWERED_AT_MOST)
             return Plan(due, look.promised, "the last look stayed without an answer", due)

@@ -22,6 +22,7 @@ class Trouble(enum.StrEnum):
     CONNECT = "connect"
     GARBLED = "garbled"
     UNAUTHORIZED = "unauthorized"
+    DOUBTFUL = "doubtful"
     OTHER = "other"
 
 
@@ -68,13 +69,26 @@ class Seen(Value, frozen=True, kw_only=True):
 
 
 class Missing(Value, frozen=True, kw_only=True):
-    """Upstream does not show the operation (404)."""
+    """The operation is not shown (404), or the list does not exist (404, 405, 410).
+
+    `is_upstreams`: the body is one of upstream's error bodies, so that no proxy on the way can have written it.
+    """
 
     timing: Timing
+    why: str = ""
+    is_upstreams: bool = False
 
 
 class Refused(Value, frozen=True, kw_only=True):
-    """Upstream refuses the question itself (400)."""
+    """The request itself is refused (400); `is_upstreams` as for `Missing`."""
+
+    timing: Timing
+    why: str = ""
+    is_upstreams: bool = False
+
+
+class Forbidden(Value, frozen=True, kw_only=True):
+    """The request is forbidden (403): the credentials are refused, or this one operation may not be read with them."""
 
     timing: Timing
     why: str = ""
@@ -89,7 +103,10 @@ class Unanswered(Value, frozen=True, kw_only=True):
     retry_after: Micros | None = None
 
 
-Observation: TypeAlias = Seen | Missing | Refused | Unanswered
+Negative: TypeAlias = Missing | Refused | Forbidden
+"""An answer that may be about the operation, about the account, or not upstream's at all."""
+
+Observation: TypeAlias = Seen | Negative | Unanswered
 
 
 class Page(Value, frozen=True, kw_only=True):
@@ -99,3 +116,6 @@ class Page(Value, frozen=True, kw_only=True):
     records: tuple[Record, ...] = ()
     garbled: int = 0
     next_token: str | None = None
+
+
+ListAnswer: TypeAlias = Page | Negative | Unanswered

@@ -25,6 +25,8 @@ from watcher.core.densities import SWEPT_STATUSES, Densities
 from watcher.core.departures import Departures, ages_of, class_of
 from watcher.core.looks import (
     FETCHING,
+    FORBIDDEN,
+    FORBIDDEN_AT_MOST,
     NOWHERE,
     Look,
     Plan,
@@ -35,7 +37,7 @@ from watcher.core.looks import (
     settling_plan,
 )
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Phase, Status, created_hint
-from watcher.core.observation import Missing, Observation, Page, Refused, Seen, Timing, Unanswered
+from watcher.core.observation import ListAnswer, Observation, Seen, Timing
 from watcher.core.places import Places
 from watcher.core.snapshot import NextLook
 from watcher.core.tours import Tour, Tours
@@ -65,6 +67,8 @@ class Planner:
         self._looks: dict[str, Look] = {}
         self._fetching: set[str] = set()
         self._agenda = Agenda()
+        # Looks that wait until nothing else is due.
+        self._spare = Agenda()
         self._places = Places()
         self._densities = Densities()
         self._departures = Departures()
@@ -80,6 +84,8 @@ class Planner:
         self._probe_due: Micros = now.tick
         self._tidy_due: Micros = now.tick
         self._probe_under_way = False
+        self.uses_lists = True
+        """False while upstream refuses its lists: then every operation is fetched by its id."""
 
     def adopt(self, promise: Promise) -> None:
         """A new promise from the operator; it holds from each operation's next look on."""
@@ -115,10 +121,13 @@ class Planner:
         if self._tours.has_pages:
             return self._tours.next_page()
         self._hurry(now)
-        front = self._agenda.front()
-        if front is not None and front[0] <= now.tick:
+        front, spare = self._agenda.front(), self._spare.front()
+        has_waited = spare is not None and spare[0] <= now.tick - FORBIDDEN_AT_MOST
+        if front is not None and front[0] <= now.tick and not has_waited:
             self._densities.fade(now.tick)
             return self._ask_about(front[1], now)
+        if spare is not None and spare[0] <= now.tick:
+            return self._ask_about(spare[1], now)
         if self._probe_is_due(now):
             self._probe_under_way = True
             return Probe()
@@ -128,9 +137,9 @@ class Planner:
         """When the next question falls due; None when none is planned."""
         if self._tours.has_pages or (self._newcomers and len(self._looks) <= FEW):
             return 0
-        front = self._agenda.front()
-        if front is not None:
-            return front[0]
+        fronts = [front[0] for front in (self._agenda.front(), self._spare.front()) if front is not None]
+        if fronts:
+            return min(fronts)
         return None if self._looks or self._probe_under_way else self._probe_due
 
     # ── hearing ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -186,7 +195,7 @@ class Planner:
         self._latency += (min(taken, self._promise.freshness) - self._latency) // 2
         self._margin = second_question(self._promise.freshness, self._latency)
 
-    def swept(self, ask: Sweep, answer: Page | Missing | Refused | Unanswered, now: Moment) -> None:
+    def swept(self, ask: Sweep, answer: ListAnswer, now: Moment) -> None:
         """A page of a sweep came back, after `learned` for each operation on it."""
         done = self._tours.hear(ask, answer)
         if done is None:
@@ -214,7 +223,8 @@ class Planner:
         if look.asked:
             how = "GET by id" if look.asked == FETCHING else "sweep that is under way"
             return NextLook(due_tick=look.due, how=how, why="asked about at this moment")
-        window = self._weighing.best(look, Moment(look.due + self._wall, look.due))
+        then = Moment(look.due + self._wall, look.due)
+        window = self._weighing.best(look, then) if self.uses_lists else None
         return NextLook(due_tick=look.due, how="GET by id" if window is None else _in_words(window), why=look.why)
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -249,14 +259,16 @@ class Planner:
             place = created_hint(operation.id, now.at)
         if place is not None:
             self._places.put(look, place)
-        if not look.asked:
+        if not look.asked and plan.why is FORBIDDEN:
+            self._spare.put(look, look.due)
+        elif not look.asked:
             self._agenda.put(look, look.due + (company if len(self._looks) > FEW else 0))
 
     def _probe_is_due(self, now: Moment) -> bool:
         return not self._looks and not self._probe_under_way and self._probe_due <= now.tick
 
     def _ask_about(self, look: Look, now: Moment) -> Ask:
-        window = self._weighing.best(look, now)
+        window = self._weighing.best(look, now) if self.uses_lists else None
         if window is None:
             self._expect([look], now)
             look.asked, look.queued, look.by_list = FETCHING, NOWHERE, False

@@ -8,6 +8,7 @@ from watcher.core.answers import (
     has_expired,
     is_before,
     is_same,
+    means_failure,
     status_of,
     with_creation,
     youngest_creation,
@@ -35,6 +36,9 @@ from watcher.core.model import (
     rfc3339,
 )
 from watcher.core.observation import Seen
+
+_OF_A_WORD = frozenset({"unknown_status", "failure_status"})
+"""Oddities whose detail is upstream's word."""
 
 
 class Step(Value, frozen=True, kw_only=True):
@@ -152,7 +156,8 @@ def oddities(before: Operation, after: Operation, seen: Seen, now: ClockReading)
     record = seen.record
     odd = record.odd
     if after.status is Status.UNKNOWN and record.word is not None:
-        odd = ("unknown_status", *odd)
+        # A word for failure is a kind of its own: it must be heard also after a harmless unknown word.
+        odd = ("failure_status", *odd) if means_failure(record.word) else ("unknown_status", *odd)
     if record.created_at != before.created_at and record.created_at is not None:
         odd = (*odd, *oddities_of_creation(before, record.created_at, now))
     if before.phase is after.phase and _went_back(before, after):
@@ -194,7 +199,7 @@ def with_oddities(operation: Operation, kinds: tuple[str, ...]) -> Step:
         operation = operation.with_(odd=(*operation.odd, *new))
     return Step(
         operation=operation,
-        events=tuple(Odd(kind=kind, detail=operation.word if kind == "unknown_status" else None) for kind in new),
+        events=tuple(Odd(kind=kind, detail=operation.word if kind in _OF_A_WORD else None) for kind in new),
         anomalies=kinds,
     )
 

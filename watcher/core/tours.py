@@ -14,7 +14,7 @@ import msgspec
 from watcher.core.asks import Sweep
 from watcher.core.densities import SWEPT_STATUSES, Densities
 from watcher.core.model import Instant, Micros
-from watcher.core.observation import Missing, Page, Refused, Unanswered
+from watcher.core.observation import Forbidden, ListAnswer, Missing, Page, Refused, Unanswered
 from watcher.core.windows import Window
 
 TRIES_OF_A_PAGE = 3
@@ -85,7 +85,7 @@ class Tours:
         self._tours[self._number] = Tour(self._number, window, began)
         return Sweep(number=self._number, status=window.status, start=window.start, end=window.end)
 
-    def hear(self, ask: Sweep, answer: Page | Missing | Refused | Unanswered) -> Done | None:
+    def hear(self, ask: Sweep, answer: ListAnswer) -> Done | None:
         """What became of a page: the sweep that is over with it, or None as long as it goes on."""
         tour = self._tours.get(ask.number)
         if tour is None:
@@ -99,7 +99,7 @@ class Tours:
             case Unanswered() if tour.tries + 1 < TRIES_OF_A_PAGE:
                 tour.tries += 1
                 self._go_on(ask, ask.token)
-            case Missing() | Refused() | Unanswered():
+            case Missing() | Refused() | Forbidden() | Unanswered():
                 return self._end(tour, whole=False)
             case _:
                 assert_never(answer)

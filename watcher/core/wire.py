@@ -1,8 +1,8 @@
 """Bytes and headers into observations: the whole of what we believe about upstream's answers.
 
 Decoding is lenient, row by row and field by field: what can be read counts, what cannot is named in `odd`. The HTTP
-status decides, never a code in the body. Nothing here raises, whatever upstream sends. Source of the shapes: Twilio's
-reference for push-notification Operations.
+status decides, never a code in the body; `error_bodies` says whether upstream wrote the body of an error. Nothing here
+raises, whatever upstream sends. Source of the shapes: Twilio's reference for push-notification Operations.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ from typing import Any
 
 import msgspec
 
+from watcher.core.error_bodies import ErrorBody, read_error
 from watcher.core.model import DAY, HOUR, MINUTE, SECOND, STAT_NAMES, Instant, Micros, Stats, Status
 from watcher.core.observation import (
+    Forbidden,
+    ListAnswer,
     Missing,
+    Negative,
     Observation,
     Page,
     Record,
@@ -45,15 +49,14 @@ TOKEN_AT_MOST = 4096
 
 _TROUBLES: Mapping[int, Trouble] = {
     401: Trouble.UNAUTHORIZED,
-    403: Trouble.UNAUTHORIZED,
     429: Trouble.THROTTLED,
     503: Trouble.THROTTLED,
 }
 _SERVER_ERRORS = range(500, 600)
+_NO_LIST = frozenset({405, 410})
 _WORD_LENGTH = 64
 _WORDS = frozenset({Status.SCHEDULED, Status.PROCESSING, Status.COMPLETED, Status.CANCELED})
 """Upstream's words, as they are nearly always written."""
-_ERROR_CODE = re.compile(r"[0-9]{1,6}")
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Instant = 253_402_300_800 * SECOND - 1  # the end of the year 9999: what can be shown as RFC 3339
@@ -96,11 +99,11 @@ def read_fetch(reply: Reply, operation_id: str) -> Observation:
     return Seen(timing=timing, record=record, retry_after=read_retry_after(reply.headers, timing.upstream_now))
 
 
-def read_page(reply: Reply, known: Rows | None = None) -> Page | Missing | Refused | Unanswered:
+def read_page(reply: Reply, known: Rows | None = None) -> ListAnswer:
     """One page of the list: the good rows count, the bad are counted. `known` remembers them from page to page."""
     timing = _timing(reply)
     if reply.code != 200:  # noqa: PLR2004 -- the one code that is good
-        return _read_failure(reply, timing)
+        return _read_list_failure(reply, timing)
     try:
         envelope = _lists.decode(reply.body)
     except _UNREADABLE:
@@ -167,20 +170,6 @@ def read_date(text: str) -> Instant | None:
         return None
 
 
-def read_error_code(body: bytes) -> int | None:
-    """Twilio's error number, from `{"errors": [{"code": …}]}` or classic `{"code": …}`; None for HTML and the like."""
-    try:
-        found = _anything.decode(body)
-    except _UNREADABLE:
-        return None
-    if isinstance(found, dict) and isinstance(errors := found.get("errors"), list) and errors:
-        found = errors[0]
-    code = found.get("code") if isinstance(found, dict) else None
-    if isinstance(code, str) and _ERROR_CODE.fullmatch(code):
-        code = int(code)
-    return code if isinstance(code, int) and not isinstance(code, bool) and 0 < code < 10**6 else None
-
-
 def code_label(observation: Page | Observation, code: int | None) -> str:
     """The value of the label `code` for one attempt."""
     match observation:
@@ -201,16 +190,18 @@ def _timing(reply: Reply) -> Timing:
     return Timing(asked=reply.asked, answered=reply.answered, date=date)
 
 
-def _read_failure(reply: Reply, timing: Timing) -> Missing | Refused | Unanswered:
-    if reply.code == 404:  # noqa: PLR2004
-        return Missing(timing=timing)
-    why = f"HTTP {reply.code}"
-    if (number := read_error_code(reply.body)) is not None:
-        why += f", error {number}"
-    if request_id := reply.headers.get("twilio-request-id") or reply.headers.get("x-twilio-request-id"):
-        why += f", request {_printable(request_id)}"
-    if reply.code == 400:  # noqa: PLR2004
-        return Refused(timing=timing, why=why)
+def _read_failure(reply: Reply, timing: Timing) -> Negative | Unanswered:
+    error = read_error(reply.body, reply.code)
+    why = _why(reply, error)
+    match reply.code:
+        case 400:
+            return Refused(timing=timing, why=why, is_upstreams=error.is_upstreams)
+        case 403:
+            return Forbidden(timing=timing, why=why)
+        case 404:
+            return Missing(timing=timing, why=why, is_upstreams=error.is_upstreams)
+        case _:
+            pass
     trouble = _TROUBLES.get(reply.code, Trouble.UPSTREAM if reply.code in _SERVER_ERRORS else Trouble.OTHER)
     return Unanswered(
         timing=timing,
@@ -218,6 +209,22 @@ def _read_failure(reply: Reply, timing: Timing) -> Missing | Refused | Unanswere
         why=why,
         retry_after=read_retry_after(reply.headers, timing.upstream_now),
     )
+
+
+def _read_list_failure(reply: Reply, timing: Timing) -> Negative | Unanswered:
+    """Where a list should be, a method that is not allowed (405) and what is gone (410) mean that there is none."""
+    if reply.code in _NO_LIST:
+        return Missing(timing=timing, why=_why(reply, read_error(reply.body, reply.code)))
+    return _read_failure(reply, timing)
+
+
+def _why(reply: Reply, error: ErrorBody) -> str:
+    why = f"HTTP {reply.code}"
+    if error.number is not None:
+        why += f", error {error.number}"
+    if request_id := reply.headers.get("twilio-request-id") or reply.headers.get("x-twilio-request-id"):
+        why += f", request {_printable(request_id)}"
+    return why
 
 
 def _latest(timing: Timing) -> Instant:
@@ -270,7 +277,10 @@ def _word(status: str | None) -> str | None:
     if status is None or status in _WORDS:
         return status
     word = status.strip()
-    return known if (known := word.upper()) in _WORDS else _printable(word)
+    known = word.upper()
+    # Other operation resources of Twilio write it so.
+    known = Status.CANCELED.value if known == "CANCELLED" else known
+    return known if known in _WORDS else _printable(word)
 
 
 def _printable(text: str) -> str:
@@ -308,8 +318,16 @@ def _lenient_instant(row: Mapping[str, Any], name: str, odd: list[str]) -> Insta
 
 
 def _says_nothing(record: Record) -> bool:
-    """Whether an object has nothing of an operation: an error in a 200, or something else altogether."""
-    return record.word is None and record.stats is None and record.created_at is None and record.updated_at is None
+    """Whether an object has nothing of an operation: an error in a 200, or something else altogether.
+
+    A word alone under `status` is no operation: the page of a proxy or of a health check has one, too.
+    """
+    return (
+        record.stats is None
+        and record.created_at is None
+        and record.updated_at is None
+        and (record.word is None or record.id is None)
+    )
 
 
 def _instant(date: datetime | None) -> Instant | None:

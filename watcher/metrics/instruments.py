@@ -32,6 +32,8 @@ KINDS = (
     "created_changed",
     "created_implausible",
     "end_older",
+    "failure_status",
+    "forbidden",
     "garbled",
     "id_garbled",
     "instant_garbled",

@@ -7,7 +7,10 @@ import msgspec
 from watcher.simulator.values import Duration
 
 Endpoint = Literal["fetch", "list", "send"]
-Shape = Literal["errors", "classic", "html", "empty"]
+# Of upstream: its documented shape, several errors in one body, what its gateway writes (also without `more_info` and
+# with the HTTP status as the code), and RFC 9457 without and with a list of errors.
+UpstreamShape = Literal["errors", "several", "classic", "bare", "problem", "problem_errors"]
+Shape = Literal[UpstreamShape, "html", "empty"]
 RetryAfterForm = Literal["none", "seconds", "date", "garbage"]
 Field = Literal["id", "status", "stats", "createdAt", "updatedAt"]
 
@@ -17,6 +20,7 @@ Replacing = Literal["status", "redirect", "reset", "silent", "endless", "garbage
 Delivering = Literal["slow", "trickle", "cut", "huge", "hint", "skewed_date"]
 # A true answer to a question put a little differently.
 Looking = Literal[
+    "forbidden",
     "invisible",
     "stale",
     "short_page",

@@ -46,6 +46,7 @@ class Faults:
         self._faults = tuple(faults)
         self._in_force_at = in_force_at
         self._chance = chance
+        self._forbidden = tuple(fault for fault in self._faults if fault.kind == "forbidden")
         self._met = [0] * len(self._faults)
         self._struck = [0] * len(self._faults)
 
@@ -55,6 +56,17 @@ class Faults:
             fault
             for number, fault in enumerate(self._faults)
             if self._concerns(fault, target, now) and self._strikes(number, fault)
+        )
+
+    def forbidden(self, account_id: str, now: int) -> frozenset[str]:
+        """Operations of the account that may not be read now: their fetch is a 403, and no list has them."""
+        return frozenset(
+            fault.operation
+            for fault in self._forbidden
+            if fault.operation is not None
+            and fault.account in (None, account_id)
+            and (fault.since is None or now - self._in_force_at >= fault.since)
+            and (fault.until is None or now - self._in_force_at < fault.until)
         )
 
     def _concerns(self, fault: Fault, target: Target, now: int) -> bool:

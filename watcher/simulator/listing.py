@@ -1,19 +1,20 @@
 """The list endpoint: what a query means, which lives are on a page, and the tokens that lead from page to page.
 
-A token holds the place of the last row that was walked over and is bound to the filters it was made for. Nothing is
-remembered between pages, so rows that change their status between two of them are missed or seen twice.
+A token holds the place of the last row that was walked over and is bound to the filters it was made for. It looks
+random, as upstream's do: 35 to 83 characters of base64url without padding. Nothing is remembered between pages, so rows
+that change their status between two of them are missed or seen twice.
 """
 
 import base64
 import binascii
 import hashlib
+from collections.abc import Collection
 from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
-import msgspec
-
 from watcher.simulator.faults import Struck
+from watcher.simulator.ids import PREFIX
 from watcher.simulator.instants import NEVER, SECOND, parse_rfc3339
 from watcher.simulator.life import Life, Record, Status, state
 from watcher.simulator.timeline import LAST_ID, Place
@@ -21,6 +22,10 @@ from watcher.simulator.world import World
 
 DEFAULT_PAGE_SIZE = 50
 LARGEST_PAGE_SIZE = 1_000
+
+_SALT, _DIGEST, _INSTANT = 4, 6, 8
+_SHORTEST = 26
+"""Bytes of a token at least: 35 characters."""
 
 _STATUSES: dict[str, Status] = {
     "SCHEDULED": "SCHEDULED",
@@ -83,11 +88,19 @@ def parse_query(text: str, account_id: str) -> Query:
 
 def make_token(digest: str, start: Place | None, number: int) -> str:
     """A token for the filters of that digest; the number makes it different from all others."""
-    return base64.urlsafe_b64encode(msgspec.json.encode((digest, start, number))).decode().rstrip("=")
+    salt = number.to_bytes(_SALT, "big")
+    plain = bytes.fromhex(digest)
+    if start is not None:
+        created_at, operation_id = start
+        plain += created_at.to_bytes(_INSTANT, "big", signed=True) + _short(operation_id).encode()
+    plain = bytes([len(plain)]) + plain + bytes(max(number % 8, _SHORTEST - len(plain) - _SALT - 1))
+    return base64.urlsafe_b64encode(salt + _hidden(salt, plain)).decode().rstrip("=")
 
 
-def look(world: World, query: Query, struck: Struck, *, newest_first: bool, now: int) -> Page:
-    """The page of the query at `now`, with what the faults do to it."""
+def look(
+    world: World, query: Query, struck: Struck, *, newest_first: bool, now: int, hidden: Collection[str] = ()
+) -> Page:
+    """The page of the query at `now`, with what the faults do to it; without those that are `hidden`."""
     if struck.of("empty_page") is not None:
         return Page([], has_next=True, next_start=query.start)
     invisible, stale = struck.of("invisible"), struck.of("stale")
@@ -101,6 +114,8 @@ def look(world: World, query: Query, struck: Struck, *, newest_first: bool, now:
     # Who stands where is known for now only: for the past, everybody has to be asked.
     line = world.timeline(query.account_id, query.status if then == now else None)
     lives = line.between(after, before, newest_first=newest_first)
+    if hidden:
+        lives = (life for life in lives if life.id not in hidden)
     seen = ((life, state(life, then)) for life in lives)
     if then != now and query.status is not None:
         seen = (pair for pair in seen if pair[1].status == query.status)
@@ -146,12 +161,30 @@ def _size(written: str | None) -> int:
 def _start(token: str, digest: str) -> Place | None:
     try:
         padded = token.encode("ascii") + b"=" * (-len(token) % 4)
-        its_digest, start, _ = msgspec.json.decode(
-            base64.b64decode(padded, altchars=b"-_", validate=True),
-            type=tuple[str, tuple[int, str] | None, int],
-        )
-    except (UnicodeEncodeError, binascii.Error, msgspec.DecodeError) as error:
+        whole = base64.b64decode(padded, altchars=b"-_", validate=True)
+        if len(whole) < _SHORTEST:
+            raise BadQuery("invalid pageToken")
+        plain = _hidden(whole[:_SALT], whole[_SALT:])
+        plain = plain[1 : 1 + plain[0]]
+        place = plain[_DIGEST:]
+        start = (int.from_bytes(place[:_INSTANT], "big", signed=True), place[_INSTANT:].decode()) if place else None
+    except (UnicodeError, binascii.Error, IndexError) as error:
         raise BadQuery("invalid pageToken") from error
-    if its_digest != digest:
+    if plain[:_DIGEST].hex() != digest:
         raise BadQuery("pageToken belongs to other filters")
-    return start
+    return None if start is None else (start[0], _long(start[1]))
+
+
+def _short(operation_id: str) -> str:
+    """What is not the same in all ids, so that a token is no longer than upstream's."""
+    return operation_id.removeprefix(PREFIX) if operation_id.startswith(PREFIX) else f"={operation_id}"
+
+
+def _long(text: str) -> str:
+    return text[1:] if text.startswith("=") else PREFIX + text
+
+
+def _hidden(salt: bytes, text: bytes) -> bytes:
+    """The text behind noise that the salt makes, or in front of it again."""
+    noise = hashlib.shake_128(salt).digest(len(text))
+    return bytes(one ^ other for one, other in zip(text, noise, strict=True))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 import yaml
 
-from watcher.simulator.fault_types import Fault, RetryAfterForm, Share
+from watcher.simulator.fault_types import Fault, RetryAfterForm, Shape, Share
 from watcher.simulator.instants import SECOND
 from watcher.simulator.life import Status
 from watcher.simulator.values import Counts, Duration, Durations, decode
@@ -167,6 +167,8 @@ class Scenario(_Settings, frozen=True):
     limits: Limits = Limits()
     latency: Durations = Durations.parse(0)
     paging: Paging = Paging()
+    # Of the bodies of errors that are no faults; mixed: each of upstream's shapes in turn.
+    error_shape: Shape | Literal["mixed"] = "errors"
     clock: Clock = Clock()
     # Twilio: records are kept 7 days after creation.
     retention: Duration = Duration(7 * 86_400 * SECOND)

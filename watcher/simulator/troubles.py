@@ -2,7 +2,7 @@
 
 import msgspec
 
-from watcher.simulator.fault_types import RetryAfterForm, Shape
+from watcher.simulator.fault_types import RetryAfterForm, Shape, UpstreamShape
 from watcher.simulator.instants import SECOND, http_date
 
 _CODES = {400: 20001, 401: 20003, 403: 70051, 404: 20404, 405: 20004, 429: 20429, 500: 20500, 503: 20503}
@@ -24,19 +24,29 @@ def error_body(status: int, *, shape: Shape = "errors", message: str | None = No
     """The body and its content type."""
     code = _CODES.get(status, status)
     text = message or _MESSAGES.get(status, "Error")
+    if shape == "empty":
+        return b"", "text/plain"
+    if shape == "html":
+        page = f"<html><head><title>{status} {text}</title></head><body><h1>{status} {text}</h1></body></html>\r\n"
+        return page.encode(), "text/html"
+    content_type = "application/problem+json" if shape.startswith("problem") else "application/json"
+    return msgspec.json.encode(_written(shape, status, code, text)), content_type
+
+
+def _written(shape: UpstreamShape, status: int, code: int, text: str) -> dict[str, object]:
     url = f"https://www.twilio.com/docs/errors/{code}"
-    match shape:
-        case "errors":
-            written = {"errors": [{"code": code, "message": text, "infoUrl": url, "context": "null"}]}
-            return msgspec.json.encode(written), "application/json"
-        case "classic":
-            classic = {"code": code, "message": text, "more_info": url, "status": status}
-            return msgspec.json.encode(classic), "application/json"
-        case "html":
-            page = f"<html><head><title>{status} {text}</title></head><body><h1>{status} {text}</h1></body></html>\r\n"
-            return page.encode(), "text/html"
-        case "empty":
-            return b"", "text/plain"
+    item = {"code": code, "message": text, "infoUrl": url, "context": "null"}
+    problem = {"type": url, "title": text, "status": status}
+    shapes: dict[UpstreamShape, dict[str, object]] = {
+        "errors": {"errors": [item]},
+        # The first one has no code, as an item about a field may.
+        "several": {"errors": [{"message": "see the next one"}, item, item | {"code": 20001}]},
+        "classic": {"code": code, "message": text, "more_info": url, "status": status},
+        "bare": {"code": status, "message": text, "status": status},
+        "problem": problem | {"code": code},
+        "problem_errors": problem | {"errors": [{"code": code, "detail": text}]},
+    }
+    return shapes[shape]
 
 
 def retry_after(form: RetryAfterForm, wait: int, now: int) -> tuple[tuple[str, str], ...]:

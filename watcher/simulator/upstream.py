@@ -12,14 +12,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import unquote
 
 import msgspec
 
 from watcher.simulator.credentials import Credentials
 from watcher.simulator.exchange import Ask, Cut, Endless, Reply, Reset, Silent
-from watcher.simulator.fault_types import Fault
+from watcher.simulator.fault_types import Fault, Shape, UpstreamShape
 from watcher.simulator.faults import Faults, Struck, Target, deliver, replace
 from watcher.simulator.ids import is_well_formed
 from watcher.simulator.instants import SECOND, http_date
@@ -34,9 +34,12 @@ from watcher.simulator.troubles import error_body, retry_after
 from watcher.simulator.world import World
 
 BASE_PATH = "/v1"
+PREVIEW_PATH = "/preview"
+"""The same paths under another name, as upstream has it."""
 
-_SENDS = f"{BASE_PATH}/PushNotifications"
-_OPERATIONS = f"{_SENDS}/Operations"
+_SENDS = frozenset(f"{base}/PushNotifications" for base in (BASE_PATH, PREVIEW_PATH))
+_OPERATIONS = frozenset(f"{sends}/Operations" for sends in _SENDS)
+_SHAPES: tuple[Shape, ...] = get_args(UpstreamShape)
 _TOO_MANY = 429
 _UNAVAILABLE = 503
 
@@ -63,6 +66,7 @@ class Upstream:
         self._second = round(SECOND * scenario.clock.speed)
         self._throttle = Throttle(scenario.limits, second=self._second)
         self._tokens = 0
+        self._errors = 0
 
     def began(self, ask: Ask, _now: int) -> Visit:
         """The request is under way from now on."""
@@ -117,7 +121,7 @@ class Upstream:
         if self._throttle.refuses(account.account_id, now):
             limits = self._throttle.limits
             wait = retry_after(limits.retry_after, limits.retry_after_for.draw(self._chance), now)
-            return _error(_TOO_MANY, *wait)
+            return self._error(_TOO_MANY, *wait)
         return None
 
     def _grant(self, ask: Ask, target: Target, struck: Struck, now: int) -> Reply:
@@ -129,20 +133,22 @@ class Upstream:
             case "send", "POST":
                 return self._send(ask, target.account_id or "", now)
             case "other", _:
-                return _error(404)
+                return self._error(404)
             case _:
-                return _error(405)
+                return self._error(405)
 
     def _fetch(self, target: Target, struck: Struck, now: int) -> Reply:
         operation_id = target.operation_id or ""
         life = self.world.find(operation_id)
         if life is None and not is_well_formed(operation_id):
-            return _error(400, message="invalid operationId")
+            return self._error(400, message="invalid operationId")
+        if struck.of("forbidden") is not None:
+            return _denied(403)
         stale, invisible = struck.of("stale"), struck.of("invisible")
         then = now - (stale.waits(5 * SECOND) if stale is not None else 0)
         visible = min(then, now - (invisible.waits(5 * SECOND) if invisible is not None else 0))
         if life is None or life.account_id != target.account_id or life.created_at > visible:
-            return _error(404)
+            return self._error(404)
         record = state(life, then)
         if not struck.spoiling:
             return _json(200, record)
@@ -152,11 +158,12 @@ class Upstream:
         try:
             query = parse_query(ask.query, account_id)
         except BadQuery as error:
-            return _error(400, message=str(error))
+            return self._error(400, message=str(error))
         if query.token is not None and struck.of("stale_token") is not None:
-            return _error(400, message="pageToken is no longer valid")
+            return self._error(400, message="pageToken is no longer valid")
         paging = self._scenario.paging
-        page = look(self.world, query, struck, newest_first=paging.newest_first, now=now)
+        hidden = self._faults.forbidden(account_id, now)
+        page = look(self.world, query, struck, newest_first=paging.newest_first, now=now, hidden=hidden)
         this = query.token or self._token(query.digest, query.start)
         following = self._token(query.digest, page.next_start) if page.has_next else None
         if struck.of("repeated_token") is not None:
@@ -175,8 +182,19 @@ class Upstream:
         try:
             wanted = read_send(ask.body)
         except BadSend as error:
-            return _error(400, message=str(error))
-        return _json(202, {"operationId": self.world.send(account_id, now, **wanted).id})
+            return self._error(400, message=str(error))
+        operation_id = self.world.send(account_id, now, **wanted).id
+        host = ask.headers.get("host", "")
+        location = f"{f'http://{host}' if host else ''}{ask.path}/Operations/{operation_id}"
+        return _json(202, {"operationId": operation_id, "operationLocation": location})
+
+    def _error(self, status: int, *headers: tuple[str, str], message: str | None = None) -> Reply:
+        shape = self._scenario.error_shape
+        if shape == "mixed":
+            shape = _SHAPES[self._errors % len(_SHAPES)]
+            self._errors += 1
+        body, content_type = error_body(status, shape=shape, message=message)
+        return Reply(status=status, headers=(("Content-Type", content_type), *headers), body=body)
 
     def _token(self, digest: str, start: tuple[int, str] | None) -> str:
         self._tokens += 1
@@ -208,23 +226,18 @@ class Upstream:
 
 def _target(ask: Ask, account: Account | None) -> Target:
     account_id = account.account_id if account is not None else None
-    if ask.path == _OPERATIONS:
+    if ask.path in _OPERATIONS:
         return Target(endpoint="list", account_id=account_id)
-    if ask.path == _SENDS and ask.method == "POST":
+    if ask.path in _SENDS and ask.method == "POST":
         return Target(endpoint="send", account_id=account_id)
-    last = ask.path.removeprefix(f"{_OPERATIONS}/")
-    if last != ask.path and last and "/" not in last:
+    before, _, last = ask.path.rpartition("/")
+    if before in _OPERATIONS and last:
         return Target(endpoint="fetch", account_id=account_id, operation_id=unquote(last))
     return Target(endpoint="other", account_id=account_id)
 
 
 def _json(status: int, value: object) -> Reply:
     return Reply(status=status, headers=(("Content-Type", "application/json"),), body=msgspec.json.encode(value))
-
-
-def _error(status: int, *headers: tuple[str, str], message: str | None = None) -> Reply:
-    body, content_type = error_body(status, message=message)
-    return Reply(status=status, headers=(("Content-Type", content_type), *headers), body=body)
 
 
 def _denied(status: int, *headers: tuple[str, str]) -> Reply:

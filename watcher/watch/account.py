@@ -15,11 +15,12 @@ from watcher.api import Client, Gate
 from watcher.core.asks import Ask, Discover, Fetch, Probe, Sweep
 from watcher.core.attempt import Attempt
 from watcher.core.clocks import UpstreamClock
-from watcher.core.condition import Condition, note
+from watcher.core.condition import AccountEvent, Condition, note, with_causes
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation
-from watcher.core.observation import Missing, Observation, Page, Refused, Seen, Trouble, Unanswered
+from watcher.core.observation import Forbidden, Missing, Observation, Page, Refused, Seen, Trouble, Unanswered
 from watcher.core.snapshot import AccountSnapshot, NextLook
 from watcher.store import Store
+from watcher.watch.attributor import Attributor
 from watcher.watch.counters import CounterSync
 from watcher.watch.finder import Finder
 from watcher.watch.follower import Follower
@@ -70,6 +71,9 @@ class AccountWatch:
         self._follower = Follower(
             account, following, ledger=self._ledger, listener=listener, now=now, clock=self._upstream_clock
         )
+        self._attributor = Attributor(
+            self._follower, gate, condition=self._condition, address=self._client.address, now=self._started
+        )
         self._finder = Finder(account, store, odd=lambda: listener.anomaly(account, "id_garbled"))
         self._keeper = Keeper(
             account,
@@ -96,15 +100,16 @@ class AccountWatch:
         """The client's report of an attempt; `connect` is given this method."""
         self._listener.attempted(self.account, attempt)
         now = self._now()
-        self._condition, events = note(
-            self._condition, attempt.verdict, now, attempt.why, asked=attempt.timing.asked.tick
-        )
-        for event in events:
-            self._listener.condition_changed(self.account, event)
+        self._report(*note(self._condition, attempt.verdict, now, attempt.why, asked=attempt.timing.asked.tick))
         self._upstream_clock.note(attempt.timing)
         if attempt.timing.date is not None:
             # `Date` has whole seconds: half of one is the expected remainder.
             self._skew = attempt.timing.date + SECOND // 2 - attempt.timing.answered.at
+
+    def _report(self, condition: Condition, events: Sequence[AccountEvent]) -> None:
+        self._condition = condition
+        for event in events:
+            self._listener.condition_changed(self.account, event)
 
     def adopt(self, following: Following) -> None:
         """New settings; they hold from the next look on."""
@@ -205,7 +210,10 @@ class AccountWatch:
             await asyncio.sleep(0)
 
     def _choose(self, now: Moment) -> Ask | None:
-        discovery = self._finder.choose(now)
+        check = self._attributor.choose(now)
+        if check is not None:
+            return check
+        discovery = self._finder.choose(now) if self._attributor.uses_lists else None
         return discovery if discovery is not None else self._follower.planner.choose(now)
 
     async def _perform(self, ask: Ask) -> None:
@@ -235,20 +243,29 @@ class AccountWatch:
             if isinstance(answer, Unanswered) and answer.trouble is Trouble.GARBLED:
                 self._listener.anomaly(self.account, "garbled")
             match ask, answer:
-                case Fetch(operation_id=operation_id), Seen() | Missing() | Refused() | Unanswered():
-                    follower.learn(operation_id, answer)
+                case Fetch(operation_id=operation_id), Seen() | Missing() | Refused() | Forbidden() | Unanswered():
+                    self._attributor.fetched(operation_id, answer)
                 case Sweep(), Page():
+                    self._attributor.listed(answer)
                     await follower.learn_page(answer)
                     follower.planner.swept(ask, answer, now)
-                case Sweep(), Missing() | Refused() | Unanswered():
+                case Sweep(), Missing() | Refused() | Forbidden() | Unanswered():
+                    self._attributor.listed(answer, is_first_page=ask.token is None)
                     follower.planner.swept(ask, answer, now)
                 case Discover(), Page():
+                    self._attributor.listed(answer)
                     await follower.learn_page(answer)
                     finder.find(ask, answer, follower.operations)
-                case Discover(), Missing() | Refused() | Unanswered():
+                case Discover(), Missing() | Refused() | Forbidden() | Unanswered():
+                    self._attributor.listed(answer, is_first_page=ask.token is None)
                     finder.failed(answer, now)
+                case Probe(), Page() | Missing() | Refused() | Forbidden() | Unanswered():
+                    self._attributor.listed(answer)
                 case _:
-                    pass  # a probe tells of the account alone, and that was heard
+                    pass  # there are no answers of another kind to these
+        if answers:
+            causes = self._attributor.settle(self._condition)
+            self._report(*with_causes(self._condition, causes, self._now()))
 
     async def _sleep(self) -> None:
         now = self._now().tick
@@ -268,7 +285,8 @@ class AccountWatch:
 
     def _next_wake(self) -> Micros | None:
         """When the next question falls due, of the planner or of discovery."""
-        wakes = (self._follower.planner.wake_tick(), self._finder.wake_tick())
+        discovery = self._finder.wake_tick() if self._attributor.uses_lists else None
+        wakes = (self._follower.planner.wake_tick(), discovery, self._attributor.wake_tick())
         return min((wake for wake in wakes if wake is not None), default=None)
 
     async def _finish(self) -> None:

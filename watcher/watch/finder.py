@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from watcher.core.asks import Discover
 from watcher.core.discovery import Discovery, Scope
 from watcher.core.model import Instant, Micros, Moment, Source, Value, is_operation_id
-from watcher.core.observation import Missing, Page, Record, Refused, Unanswered
+from watcher.core.observation import Negative, Page, Record, Unanswered
 from watcher.store import Entry, Store
 
 
@@ -75,7 +75,7 @@ class Finder:
                 self._odd()
         self._found = _Found(ask=ask, page=page, records=records)
 
-    def failed(self, answer: Missing | Refused | Unanswered, now: Moment) -> None:
+    def failed(self, answer: Negative | Unanswered, now: Moment) -> None:
         """A page could not be read."""
         if self._discovery is not None:
             self._discovery.failed(answer, now)

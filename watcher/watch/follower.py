@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from watcher.core.clocks import ClockReading, UpstreamClock
 from watcher.core.lifecycle import observe
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Phase
-from watcher.core.observation import Observation, Page, Record, Seen
+from watcher.core.observation import Forbidden, Negative, Observation, Page, Record, Seen, Timing, Trouble, Unanswered
 from watcher.core.planner import Planner
 from watcher.core.snapshot import AccountSnapshot
 from watcher.core.steps import Step
@@ -119,6 +119,38 @@ class Follower:
         if before is not None and before.final_at is None:
             now = self._now()
             self._observe(before, observation, now, self._clock.read(now))
+
+    def reading(self) -> ClockReading:
+        """What both clocks say now."""
+        return self._clock.read(self._now())
+
+    def conclude(self, operation_id: str, observation: Observation) -> None:
+        """What a doubtful answer says of its operation now that it is believed; a 403 has planned its next poll."""
+        before = self.operations.get(operation_id)
+        if before is None or before.final_at is not None:
+            return
+        now, reading = self._now(), self.reading()
+        if isinstance(observation, Forbidden):
+            self._apply(before, observe(before, observation, reading, self.following.rules), now)
+        else:
+            self._observe(before, observation, now, reading)
+
+    def put_off(self, operation_id: str, answer: Negative, *, is_held: bool) -> None:
+        """An answer that is not believed, or not yet: it says nothing of its operation but when to poll it next."""
+        operation = self.operations.get(operation_id)
+        if operation is None:
+            return
+        if isinstance(answer, Forbidden) and operation.phase is Phase.FOLLOWED and not is_held:
+            self.planner.learned(operation, answer, self._now())
+        else:
+            self.learn(operation_id, Unanswered(timing=answer.timing, trouble=Trouble.DOUBTFUL, why=answer.why))
+
+    def plan_again(self, operation_id: str) -> None:
+        """The account was in trouble, not the operation: it is polled as soon as it may be."""
+        operation, now = self.operations.get(operation_id), self._now()
+        if operation is not None and operation.final_at is None:
+            timing = Timing(asked=now, answered=now)
+            self.planner.learned(operation, Unanswered(timing=timing, trouble=Trouble.DOUBTFUL), now)
 
     async def learn_page(self, page: Page) -> None:
         """Each row of a page, in slices between which the event loop turns.

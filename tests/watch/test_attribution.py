@@ -1,0 +1,314 @@
+"""Answers that are not about what was requested: proxies, wrong paths, refused lists, forbidden operations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from tests.support.rig import BASE_URL, Rig, following, running
+from tests.support.virtual import run_virtually
+from watcher.core.condition import Began, Recovered, Trouble
+from watcher.core.discovery import Scope
+from watcher.core.model import HOUR, SECOND, Odd, Status
+from watcher.simulator import Scenario, parse_scenario
+from watcher.simulator.fault_types import Fault
+from watcher.simulator.values import Duration
+
+LIST = f"{BASE_URL}/PushNotifications/Operations"
+PAGE = {"kind": "status", "shape": "html"}
+
+
+def scenario(lifetime: str = "60h", more: str = "") -> Scenario:
+    return parse_scenario(f"population: {{lifetime: {lifetime}}}\n{more}")
+
+
+async def sent(rig: Rig, number: int) -> list[str]:
+    """Operations sent and tracked just now."""
+    account_id, now = rig.upstream.accounts[0].account_id, rig.clock.now().at
+    ids = [rig.upstream.world.send(account_id, now).id for _ in range(number)]
+    await rig.track(ids)
+    return ids
+
+
+def statuses(rig: Rig) -> Counter[Status]:
+    return Counter(operation.status for operation in rig.watch.candidates())
+
+
+def begun(rig: Rig) -> list[tuple[Trouble, str]]:
+    return [(event.trouble, event.why) for event in rig.heard.conditions if isinstance(event, Began)]
+
+
+def over(rig: Rig) -> list[Trouble]:
+    return [event.trouble for event in rig.heard.conditions if isinstance(event, Recovered)]
+
+
+async def latest(rig: Rig, seconds: int) -> int:
+    """The greatest lag during so many seconds."""
+    most = 0
+    for _ in range(seconds):
+        await asyncio.sleep(1)
+        most = max(most, rig.snapshot().lag)
+    return most
+
+
+# ── one operation that is forbidden ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_403_of_one_id_is_its_own_trouble_and_makes_no_other_late() -> None:
+    async def main() -> None:
+        async with running(scenario()) as rig:
+            ids = await sent(rig, 30)
+            await asyncio.sleep(10)
+            rig.upstream.set_faults([Fault(kind="forbidden", operation=ids[0])], 0)
+            assert await latest(rig, 1800) < SECOND
+            assert (rig.snapshot().up, rig.heard.conditions) == (True, [])
+            odd = [event.event for event in await rig.events(ids[0]) if isinstance(event.event, Odd)]
+            assert odd == [Odd(kind="forbidden")]
+            assert rig.heard.anomalies.count("forbidden") == rig.upstream.ledger.count("fetch", "403") == 4
+            rig.upstream.set_faults([], 0)
+            await asyncio.sleep(3700)
+            assert rig.watch.next_look(ids[0]) is not None
+            assert statuses(rig) == {Status.PROCESSING: 30}
+
+    run_virtually(main())
+
+
+def test_a_key_that_lists_but_fetches_nothing_as_on_a_trial_account_is_no_trouble_of_the_account() -> None:
+    async def main() -> None:
+        async with running(scenario()) as rig:
+            ids = await sent(rig, 5)
+            rig.upstream.set_faults([Fault(kind="status", status=403, endpoint="fetch")], 0)
+            await asyncio.sleep(600)
+            assert (rig.snapshot().up, rig.heard.conditions) == (True, [])
+            assert len(ids) == 5
+
+    run_virtually(main())
+
+
+def test_500_forbidden_ids_cost_four_requests_each_in_an_hour_and_a_check_a_minute_and_make_no_other_late() -> None:
+    async def main() -> None:
+        async with running(scenario()) as rig:
+            ids = await sent(rig, 600)
+            await asyncio.sleep(120)
+            rig.upstream.set_faults([Fault(kind="forbidden", operation=one) for one in ids[:500]], 0)
+            await asyncio.sleep(120)
+            sweeps = rig.upstream.ledger.count("list")
+            assert await latest(rig, 3480) < 2 * SECOND
+            assert rig.heard.conditions == []
+            refused = rig.upstream.ledger.count("fetch", "403")
+            assert 2000 <= refused <= 2100
+            assert rig.upstream.ledger.count("list") - sweeps < 58 * (12 + 1) + 10
+            await asyncio.sleep(3600)
+            assert rig.upstream.ledger.count("fetch", "403") - refused <= 600
+
+    run_virtually(main())
+
+
+def test_a_403_of_everything_holds_the_account_and_is_over_with_the_first_good_answer() -> None:
+    async def main() -> None:
+        async with running(scenario()) as rig:
+            await sent(rig, 20)
+            await asyncio.sleep(10)
+            rig.upstream.set_faults([Fault(kind="status", status=403)], 0)
+            await asyncio.sleep(30)
+            requests = rig.upstream.ledger.count()
+            await asyncio.sleep(1800)
+            assert rig.upstream.ledger.count() - requests <= 61
+            ((trouble, why),) = begun(rig)
+            assert trouble is Trouble.UNAUTHORIZED
+            assert why.startswith("HTTP 403, error 70051, request RQ")
+            assert why.endswith(f"from the list at {LIST}")
+            assert (rig.snapshot().up, rig.snapshot().unauthorized) == (False, True)
+            rig.upstream.set_faults([], 0)
+            await rig.until(lambda: rig.snapshot().up, within=121)
+            await asyncio.sleep(60)
+            assert over(rig) == [Trouble.UNAUTHORIZED]
+            assert rig.snapshot().lag < SECOND
+            assert "forbidden" not in rig.heard.anomalies
+
+    run_virtually(main())
+
+
+# ── what a proxy answers ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+@pytest.mark.parametrize("number", [1, 30])
+def test_a_proxys_page_at_the_first_poll_is_no_outcome(status: int, number: int) -> None:
+    async def main() -> None:
+        faults = f"faults: [{{kind: status, status: {status}, shape: html, until: 240s}}]"
+        async with running(scenario("1h", faults)) as rig:
+            await sent(rig, number)
+            await asyncio.sleep(200)
+            assert statuses(rig) == {Status.UNSEEN: number}
+            ((trouble, why),) = begun(rig)
+            assert trouble is (Trouble.UNAUTHORIZED if status == 403 else Trouble.UNREACHABLE)
+            assert f"HTTP {status}" in why
+            assert LIST in why
+            assert not rig.snapshot().up
+            await asyncio.sleep(160)
+            assert statuses(rig) == {Status.PROCESSING: number}
+            assert (rig.snapshot().up, over(rig)) == (True, [trouble])
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("status", [400, 404])
+@pytest.mark.parametrize("number", [1, 2, 3, 30])
+def test_a_proxys_page_to_everything_for_an_hour_ends_nothing_that_was_seen_before(status: int, number: int) -> None:
+    async def main() -> None:
+        async with running(scenario()) as rig:
+            await sent(rig, number)
+            await asyncio.sleep(20)
+            rig.upstream.set_faults([Fault(kind="status", status=status, shape="html")], 0)
+            await asyncio.sleep(3600)
+            assert statuses(rig) == {Status.PROCESSING: number}
+            assert not rig.snapshot().up
+            assert begun(rig)[0][0] is Trouble.UNREACHABLE
+            rig.upstream.set_faults([], 0)
+            await asyncio.sleep(130)
+            assert (rig.snapshot().up, rig.snapshot().lag < SECOND) == (True, True)
+            assert len(begun(rig)) == len(over(rig)) == 1
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("shape", ["errors", "classic", "bare", "problem", "several", "html"])
+@pytest.mark.parametrize("number", [1, 30])
+def test_a_wrong_path_in_base_url_ends_nothing_and_is_told_with_its_address(shape: str, number: int) -> None:
+    async def main() -> None:
+        wrong = "https://comms.example/v2"
+        async with running(scenario("1h", f"error_shape: {shape}"), base_url=wrong) as rig:
+            await sent(rig, number)
+            await asyncio.sleep(3600)
+            assert statuses(rig) == {Status.UNSEEN: number}
+            ((trouble, why),) = begun(rig)
+            assert trouble is Trouble.UNREACHABLE
+            assert f"{wrong}/PushNotifications/Operations" in why
+            assert "HTTP 404" in why
+            assert rig.upstream.ledger.count() <= 2 * 60 + 10
+
+    run_virtually(main())
+
+
+def test_a_404_that_is_upstreams_is_believed_where_its_list_is_answered() -> None:
+    async def main() -> None:
+        for shape in ("errors", "classic", "bare", "problem", "problem_errors", "several", "mixed", "html", "empty"):
+            async with running(scenario("1h", f"error_shape: {shape}")) as rig:
+                await rig.track(["comms_operation_0123456789abcdefghjkmnpqrstv"])
+                await asyncio.sleep(900)
+                assert statuses(rig) == {Status.NOT_FOUND: 1}, shape
+                assert rig.snapshot().up
+
+    run_virtually(main())
+
+
+# ── lists that are refused ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 410])
+@pytest.mark.parametrize("number", [0, 1, 60])
+def test_lists_refused_while_fetches_are_answered_are_a_trouble_and_operations_are_polled_by_id(
+    status: int, number: int
+) -> None:
+    async def main() -> None:
+        faults = f"faults: [{{kind: status, status: {status}, endpoint: list}}]"
+        settings = following(freshness=30)
+        async with running(scenario("10m", faults), settings=settings) as rig:
+            await sent(rig, number)
+            # One operation alone is fetched by its id, so that its lists are not missed until a check is due.
+            await asyncio.sleep(330)
+            ((trouble, why),) = begun(rig)
+            assert trouble is (Trouble.UNAUTHORIZED if status == 403 else Trouble.UNREACHABLE)
+            assert f"HTTP {status}" in why
+            assert LIST in why
+            assert not rig.snapshot().up
+            lists = rig.upstream.ledger.count("list")
+            assert await latest(rig, 240) < 5 * SECOND
+            assert rig.upstream.ledger.count("list") - lists <= 5
+            await asyncio.sleep(600)
+            assert statuses(rig) in ({Status.COMPLETED: number}, {})
+            rig.upstream.set_faults([], 0)
+            await rig.until(lambda: rig.snapshot().up, within=301)
+            assert over(rig) == [trouble]
+
+    run_virtually(main())
+
+
+def test_a_key_that_may_not_list_cannot_discover_and_says_so() -> None:
+    async def main() -> None:
+        settings = following()
+        settings = settings.__class__(
+            **{name: getattr(settings, name) for name in settings.__struct_fields__}
+            | {"discovers": Scope(every=5 * SECOND, since=HOUR)}
+        )
+        faults = "faults: [{kind: status, status: 403, endpoint: list, until: 600s}]"
+        async with running(scenario("1h", faults), settings=settings) as rig:
+            account_id, now = rig.upstream.accounts[0].account_id, rig.clock.now().at
+            rig.upstream.world.send(account_id, now)
+            await sent(rig, 1)
+            await asyncio.sleep(590)
+            assert [trouble for trouble, _ in begun(rig)] == [Trouble.UNAUTHORIZED]
+            assert rig.snapshot().discovered_at is None
+            assert rig.upstream.ledger.count("list") <= 12
+            await asyncio.sleep(400)
+            assert statuses(rig) == {Status.PROCESSING: 2}
+            assert rig.snapshot().discovered_at is not None
+
+    run_virtually(main())
+
+
+def test_a_single_refusal_of_a_list_is_no_trouble() -> None:
+    async def main() -> None:
+        faults = "faults: [{kind: status, status: 404, endpoint: list, times: 1}]"
+        async with running(scenario("1h", faults)) as rig:
+            await asyncio.sleep(20)
+            assert (rig.snapshot().up, rig.heard.conditions) == (True, [])
+            assert rig.upstream.ledger.count("list") == 2
+
+    run_virtually(main())
+
+
+# ── several that are gone ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("number", [3, 30])
+def test_operations_that_were_seen_and_all_answer_404_are_a_trouble_of_the_account(number: int) -> None:
+    async def main() -> None:
+        async with running(scenario()) as rig:
+            await sent(rig, number)
+            await asyncio.sleep(20)
+            # Upstream's own words, and the lists are those of another account.
+            faults = [
+                Fault(kind="status", status=404, endpoint="fetch"),
+                Fault(kind="invisible", wait=Duration(10**13)),
+            ]
+            rig.upstream.set_faults(faults, 0)
+            await asyncio.sleep(7200)
+            assert statuses(rig) == {Status.PROCESSING: number}
+            ((trouble, why),) = begun(rig)
+            assert trouble is Trouble.UNREACHABLE
+            assert "operations that were seen before are not shown any more" in why
+            assert not rig.snapshot().up
+            rig.upstream.set_faults([], 0)
+            await asyncio.sleep(130)
+            assert (rig.snapshot().up, over(rig)) == (True, [trouble])
+
+    run_virtually(main())
+
+
+def test_three_that_are_really_gone_are_not_found_where_others_are_shown() -> None:
+    async def main() -> None:
+        async with running(scenario()) as rig:
+            ids = await sent(rig, 100)
+            await asyncio.sleep(20)
+            gone = [Fault(kind="status", status=404, endpoint="fetch", operation=one) for one in ids[:3]]
+            # They are on no list either.
+            rig.upstream.set_faults([*gone, *(Fault(kind="forbidden", operation=one) for one in ids[:3])], 0)
+            await asyncio.sleep(1800)
+            assert statuses(rig) == {Status.PROCESSING: 97, Status.NOT_FOUND: 3}
+            assert rig.heard.conditions == []
+
+    run_virtually(main())

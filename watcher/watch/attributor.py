@@ -1,0 +1,78 @@
+"""Carries out what the attribution of answers says: to life cycles, to the account's health and to its governor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from watcher.api import Gate
+from watcher.core.asks import Fetch, Probe
+from watcher.core.attribution import Attribution
+from watcher.core.condition import Cause, Condition
+from watcher.core.model import Micros, Moment
+from watcher.core.observation import Forbidden, ListAnswer, Missing, Observation, Refused
+from watcher.watch.follower import Follower
+
+
+class Attributor:
+    """The answers of one account on their way to its operations. `address` is where its lists are requested."""
+
+    def __init__(self, follower: Follower, gate: Gate, *, condition: Condition, address: str, now: Moment) -> None:
+        self._follower = follower
+        self._gate = gate
+        self._address = address
+        self._attribution = Attribution(now, (cause for cause, _ in condition.since))
+        self._was_held = False
+
+    @property
+    def uses_lists(self) -> bool:
+        """Whether lists are of use; else operations are fetched by their ids, and nothing can be discovered."""
+        return self._attribution.uses_lists
+
+    def choose(self, now: Moment) -> Probe | Fetch | None:
+        """The request that resolves a doubt, taken as made; None when none is due."""
+        return self._attribution.choose(now, self._follower.operations)
+
+    def wake_tick(self) -> Micros | None:
+        """When the next such request falls due; None when none is planned."""
+        return self._attribution.wake_tick()
+
+    def fetched(self, operation_id: str, answer: Observation) -> None:
+        """What a fetch brought: learned now, later, or never."""
+        operation = self._follower.operations.get(operation_id)
+        if operation is None or operation.final_at is not None:
+            return
+        is_believed = self._attribution.fetched(operation, answer, self._follower.reading())
+        if isinstance(answer, Missing | Refused | Forbidden) and not is_believed:
+            self._follower.put_off(operation_id, answer, is_held=self._attribution.is_held)
+        else:
+            self._follower.learn(operation_id, answer)
+
+    def listed(self, answer: ListAnswer, *, is_first_page: bool = True) -> None:
+        """A page of a list came back or was refused."""
+        self._attribution.listed(answer, is_first_page=is_first_page)
+
+    def settle(self, condition: Condition) -> Mapping[Cause, str]:
+        """Carry out what the answers taken so far have resolved; what is wrong with the account as a whole."""
+        attribution = self._attribution
+        believed, forgotten = attribution.resolved()
+        for operation_id, answer in believed:
+            self._follower.conclude(operation_id, answer)
+        for operation_id in forgotten:
+            self._follower.plan_again(operation_id)
+        self._follower.planner.uses_lists = attribution.uses_lists
+        self._hold(condition)
+        return {
+            cause: f"{why}, from the list at {self._address}" if cause in _WITH_ADDRESS else why
+            for cause, why in attribution.causes.items()
+        }
+
+    def _hold(self, condition: Condition) -> None:
+        if self._attribution.is_held:
+            # A good answer to a check ends the governor's hold, though not yet the trouble.
+            self._gate.refuse()
+        elif self._was_held and all(cause is not Cause.CREDENTIALS for cause, _ in condition.since):
+            self._gate.forgive()
+        self._was_held = self._attribution.is_held
+
+
+_WITH_ADDRESS = frozenset({Cause.LISTS_ABSENT, Cause.LISTS_FORBIDDEN, Cause.OPERATIONS_GONE})
