@@ -71,7 +71,10 @@ class Place:
         return self._writers[-1]
 
     def configure(self, what: Mapping[str, Any] | str) -> None:
-        self.file.write_text(what if isinstance(what, str) else json.dumps(what))
+        # Replaced and not written: a daemon that tries again reads at any moment, in a thread.
+        new = self.file.with_suffix(".new")
+        new.write_text(what if isinstance(what, str) else json.dumps(what))
+        new.replace(self.file)
 
     def account(self, api: Api, **changes: Any) -> dict[str, Any]:
         """An account of the simulated API, its token in a file."""
