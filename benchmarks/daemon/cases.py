@@ -58,7 +58,7 @@ def every_case() -> tuple[Case, ...]:
                 in_flight=OPERATIONS_OF_AN_ACCOUNT,
                 accounts=number,
                 tls=True,
-                group="small" if number < 50 else "",
+                group="small" if number < 200 else "",
             )
             for number in (1, 10, 50, 200)
         ),
