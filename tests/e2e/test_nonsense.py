@@ -26,7 +26,7 @@ from watcher.cli.ids import read_ids
 from watcher.config import ConfigurationError, describe, doubts, load, read_web_file
 from watcher.config.schema import environment_name, settings
 from watcher.core.model import created_hint, is_operation_id
-from watcher.core.observation import Missing, Page, Record, Refused, Reply, Seen, Unanswered
+from watcher.core.observation import Forbidden, Missing, Page, Record, Refused, Reply, Seen, Unanswered
 from watcher.core.wire import CODES, code_label, read_fetch, read_page, read_record
 from watcher.intake import EntriesRefusedError, Intake, MalformedError, NotAnIdError, NotFollowedError
 from watcher.store.memory import MemoryStore
@@ -221,14 +221,14 @@ def test_upstream_answers():
     def read(nonsense: Nonsense) -> str:
         given = reply(nonsense)
         fetched, listed, record = read_fetch(given, OPERATION_ID), read_page(given), read_record(given.body)
-        assert isinstance(fetched, Seen | Missing | Refused | Unanswered)
-        assert isinstance(listed, Page | Missing | Refused | Unanswered)
+        assert isinstance(fetched, Seen | Missing | Refused | Forbidden | Unanswered)
+        assert isinstance(listed, Page | Missing | Refused | Forbidden | Unanswered)
         assert isinstance(record, Record | None)
         for one in (fetched, listed):
             assert code_label(one, given.code) in CODES
             # What is kept, told and shown of it is text.
             assert msgspec.json.encode(one)
-            if isinstance(one, Refused | Unanswered):
+            if isinstance(one, Missing | Refused | Forbidden | Unanswered):
                 assert is_clear(one.why)
         assert not isinstance(fetched, Seen) or fetched.record.word is None or is_clear(fetched.record.word or "?")
         return f"{type(fetched).__name__} {type(listed).__name__}"

@@ -207,6 +207,16 @@ async def test_counters_add_up_under_whatever_key(store: Store) -> None:
     assert await store.totals("other") == {}
 
 
+async def test_the_adopted_key_is_kept_beside_everything_else_of_the_account(store: Store) -> None:
+    assert (await store.load(ACCOUNT, final_since=0)).api_key is None
+    await store.adopt_key(ACCOUNT, "SK1")
+    await store.commit(ACCOUNT, [], cursor=5)
+    await store.adopt_key(ACCOUNT, "SK2")
+    loaded = await store.load(ACCOUNT, final_since=0)
+    assert (loaded.api_key, loaded.cursor) == ("SK2", 5)
+    assert (await store.load("other", final_since=0)).api_key is None
+
+
 async def test_the_cursor_is_kept_and_moves_only_when_given(store: Store) -> None:
     assert (await store.commit(ACCOUNT, [], cursor=5)).applied == frozenset()
     await follow(store)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import httpx
+import msgspec
 
 from tests.support.virtual import virtual_clock
 from watcher.api import Client, Credentials, Gate
@@ -130,11 +131,16 @@ async def running(
     secret: Callable[[], str] | None = None,
     request_timeout: float = 10.0,
     base_url: str = BASE_URL,
+    api_key: str | None = None,
 ) -> AsyncIterator[Rig]:
     """A loop that runs as long as the context lasts, and is then stopped with its last writes done."""
     clock = virtual_clock()
     upstream = upstream or Upstream(scenario, clock.now().at)
-    account = scenario.accounts[0]
+    # By its key where one is given, whichever account that opens.
+    account = next((one for one in scenario.accounts if api_key in (None, one.api_key)), scenario.accounts[0])
+    user, own_secret = account.account_id, account.auth_token
+    if api_key is not None:
+        user, own_secret = api_key, account.api_key_secret or ""
     share = share or Share()
     gate = Gate(Governor(share, clock.now().tick), clock.now)
     heard = Heard()
@@ -144,7 +150,7 @@ async def running(
         return Client(
             http=http,
             base_url=base_url,
-            credentials=Credentials(account.account_id, secret or (lambda: account.auth_token)),
+            credentials=Credentials(user, secret or (lambda: own_secret)),
             gate=gate,
             request_timeout=round(request_timeout * SECOND),
             now=clock.now,
@@ -154,7 +160,7 @@ async def running(
     store = store or MemoryStore()
     watch = AccountWatch(
         ACCOUNT,
-        following=settings or following(),
+        following=msgspec.structs.replace(settings or following(), api_key=api_key),
         store=store,
         connect=connect,
         gate=gate,

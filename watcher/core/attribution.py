@@ -123,6 +123,9 @@ class Attribution:
 
     def accept(self) -> None:
         """The credentials are those of this account, or there is nothing that could tell."""
+        if self._needs_proof:
+            # Lists were not read until now.
+            self._list_tick = -LIST_EVERY
         self._needs_proof = False
         self._end(Cause.KEY_UNPROVEN)
 
@@ -236,7 +239,11 @@ class Attribution:
         if self._needs_proof:
             if is_past and is_upstreams:
                 return True
-            self._blame(Cause.KEY_UNPROVEN, f"the API key has not shown a tracked operation: {answer.why}", holds=True)
+            self._blame(
+                Cause.KEY_UNPROVEN,
+                f"the new API key has not shown a tracked operation, so it may be of another account: {answer.why}",
+                holds=True,
+            )
             return False
         if self._lists_are_refused and self._fetched <= self._refused:
             self._holds |= self._causes.keys() & _OF_LISTS

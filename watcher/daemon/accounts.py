@@ -70,6 +70,7 @@ def following(configuration: Configuration, account: Account) -> Following:
         discovers=Scope(every=micros(polling.freshness), since=micros(account.discover_since))
         if account.discover
         else None,
+        api_key=account.api_key if account.account_id is None else None,
     )
 
 

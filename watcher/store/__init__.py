@@ -104,6 +104,8 @@ class Loaded(Value, frozen=True, kw_only=True):
     operations: Sequence[Operation]
     revision: int
     cursor: Instant | None
+    api_key: str | None = None
+    """The key that was adopted last, where no account id says whose it is."""
 
 
 class Intake(Value, frozen=True, kw_only=True):
@@ -174,6 +176,9 @@ class Store(Protocol):
         A change to an operation that was untracked meanwhile is dropped with its events and its tally. Labels are
         intake's and are not overwritten. A change with `final_at` set leaves a tombstone.
         """
+
+    async def adopt_key(self, account: str, api_key: str) -> None:
+        """Remember the API key (its id, never its secret) as one of the account."""
 
     async def totals(self, account: str) -> Totals:
         """All that was ever counted for the account, shown or not."""

@@ -95,6 +95,7 @@ class _Account(Value, frozen=True, kw_only=True):
     identity: str | None = None
     revision: int = 0
     cursor: Instant | None = None
+    api_key: str | None = None
     counter_labels: tuple[str, ...] | None = None
     combinations: Mapping[Combination, CombinationState] = {}
     shown: Mapping[Key, float] = {}
@@ -134,7 +135,7 @@ class MemoryStore:
             for row in self._rows_of(account)
             if row.untracked_at is None and (row.operation.final_at is None or row.operation.final_at >= final_since)
         )
-        return Loaded(operations=operations, revision=stored.revision, cursor=stored.cursor)
+        return Loaded(operations=operations, revision=stored.revision, cursor=stored.cursor, api_key=stored.api_key)
 
     async def register(
         self, entries: Sequence[Entry], now: Instant, *, configured: Sequence[str] = ()
@@ -189,6 +190,10 @@ class MemoryStore:
         applied = frozenset(change.operation.id for change in changes if self._apply(account, change, book))
         self._write_book(account, book)
         return Committed(applied=applied, counted=book.counted, shows_more=book.shows_more)
+
+    async def adopt_key(self, account: str, api_key: str) -> None:
+        """See `Store`."""
+        self._change_account(account, api_key=api_key)
 
     async def totals(self, account: str) -> Totals:
         """See `Store`."""

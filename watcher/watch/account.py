@@ -72,13 +72,18 @@ class AccountWatch:
             account, following, ledger=self._ledger, listener=listener, now=now, clock=self._upstream_clock
         )
         self._attributor = Attributor(
-            self._follower, gate, condition=self._condition, address=self._client.address, now=self._started
+            self._follower,
+            gate,
+            condition=self._condition,
+            address=self._client.address,
+            now=self._started,
+            api_key=following.api_key,
         )
         self._finder = Finder(account, store, odd=lambda: listener.anomaly(account, "id_garbled"))
         self._keeper = Keeper(
             account,
             store,
-            follower=self._follower,
+            attributor=self._attributor,
             finder=self._finder,
             ledger=self._ledger,
             patience=self._patience,

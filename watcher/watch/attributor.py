@@ -8,20 +8,52 @@ from watcher.api import Gate
 from watcher.core.asks import Fetch, Probe
 from watcher.core.attribution import Attribution
 from watcher.core.condition import Cause, Condition
-from watcher.core.model import Micros, Moment
+from watcher.core.model import Micros, Moment, Status
 from watcher.core.observation import Forbidden, ListAnswer, Missing, Observation, Refused
 from watcher.watch.follower import Follower
 
 
 class Attributor:
-    """The answers of one account on their way to its operations. `address` is where its lists are requested."""
+    """The answers of one account on their way to its operations. `address` is where its lists are requested.
 
-    def __init__(self, follower: Follower, gate: Gate, *, condition: Condition, address: str, now: Moment) -> None:
-        self._follower = follower
+    `api_key` is the id of the key, where no account id says whose it is.
+    """
+
+    def __init__(
+        self, follower: Follower, gate: Gate, *, condition: Condition, address: str, now: Moment, api_key: str | None
+    ) -> None:
+        self.follower = follower
         self._gate = gate
         self._address = address
         self._attribution = Attribution(now, (cause for cause, _ in condition.since))
         self._was_held = False
+        self._key = api_key
+        self._stored_key: str | None = None
+
+    def begin(self, stored_key: str | None) -> None:
+        """The account's operations are loaded, and so is the API key that was adopted last.
+
+        A key alone does not say whose it is. One that is new must show a tracked operation; the first one only where
+        operations were seen before, with whatever key that was.
+        """
+        self._stored_key = stored_key
+        if self._key is None or self._key == stored_key:
+            return
+        tracked = [operation for operation in self.follower.operations if operation.final_at is None]
+        if stored_key is None:
+            tracked = [operation for operation in tracked if operation.status is not Status.UNSEEN]
+        if tracked:
+            self._attribution.require_proof()
+            self.follower.planner.uses_lists = False
+
+    @property
+    def key_to_adopt(self) -> str | None:
+        """The key that is to be stored as one of the account, if there is a new one."""
+        return None if self._attribution.needs_proof or self._key == self._stored_key else self._key
+
+    def adopted(self, key: str) -> None:
+        """The key was stored."""
+        self._stored_key = key
 
     @property
     def uses_lists(self) -> bool:
@@ -30,7 +62,10 @@ class Attributor:
 
     def choose(self, now: Moment) -> Probe | Fetch | None:
         """The request that resolves a doubt, taken as made; None when none is due."""
-        return self._attribution.choose(now, self._follower.operations)
+        if self._attribution.needs_proof and not self.follower.operations.unfinished:
+            self._attribution.accept()
+            self.follower.planner.uses_lists = True
+        return self._attribution.choose(now, self.follower.operations)
 
     def wake_tick(self) -> Micros | None:
         """When the next such request falls due; None when none is planned."""
@@ -38,14 +73,14 @@ class Attributor:
 
     def fetched(self, operation_id: str, answer: Observation) -> None:
         """What a fetch brought: learned now, later, or never."""
-        operation = self._follower.operations.get(operation_id)
+        operation = self.follower.operations.get(operation_id)
         if operation is None or operation.final_at is not None:
             return
-        is_believed = self._attribution.fetched(operation, answer, self._follower.reading())
+        is_believed = self._attribution.fetched(operation, answer, self.follower.reading())
         if isinstance(answer, Missing | Refused | Forbidden) and not is_believed:
-            self._follower.put_off(operation_id, answer, is_held=self._attribution.is_held)
+            self.follower.put_off(operation_id, answer, is_held=self._attribution.is_held)
         else:
-            self._follower.learn(operation_id, answer)
+            self.follower.learn(operation_id, answer)
 
     def listed(self, answer: ListAnswer, *, is_first_page: bool = True) -> None:
         """A page of a list came back or was refused."""
@@ -56,10 +91,10 @@ class Attributor:
         attribution = self._attribution
         believed, forgotten = attribution.resolved()
         for operation_id, answer in believed:
-            self._follower.conclude(operation_id, answer)
+            self.follower.conclude(operation_id, answer)
         for operation_id in forgotten:
-            self._follower.plan_again(operation_id)
-        self._follower.planner.uses_lists = attribution.uses_lists
+            self.follower.plan_again(operation_id)
+        self.follower.planner.uses_lists = attribution.uses_lists
         self._hold(condition)
         return {
             cause: f"{why}, from the list at {self._address}" if cause in _WITH_ADDRESS else why

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from watcher.core.errors import StoreUnusable
 from watcher.core.model import MINUTE, Micros, Moment
 from watcher.store import Store
+from watcher.watch.attributor import Attributor
 from watcher.watch.finder import Finder
-from watcher.watch.follower import Follower
 from watcher.watch.ledger import Ledger
 from watcher.watch.patience import Patience
 from watcher.watch.ports import Listener
@@ -30,8 +30,8 @@ class Keeper:
         account: str,
         store: Store,
         *,
-        follower: Follower,
         finder: Finder,
+        attributor: Attributor,
         ledger: Ledger,
         patience: Patience,
         listener: Listener,
@@ -39,8 +39,9 @@ class Keeper:
     ) -> None:
         self._account = account
         self._store = store
-        self._follower = follower
+        self._follower = attributor.follower
         self._finder = finder
+        self._attributor = attributor
         self._ledger = ledger
         self._counters = ledger.counters
         self._patience = patience
@@ -69,7 +70,8 @@ class Keeper:
         if self._task is not None or self._patience.wait():
             return
         is_idle = self._is_loaded and not self._intake_due and not len(self._ledger) and not self._finder.has_found
-        if is_idle and not stats_due and not self._counters.is_due(now):
+        has_key = self._is_loaded and self._attributor.key_to_adopt is not None
+        if is_idle and not stats_due and not has_key and not self._counters.is_due(now):
             return
         if stats_due:
             self._stats_due = tick + STATS_EVERY
@@ -104,6 +106,7 @@ class Keeper:
                 for record, page in self._finder.rows():
                     self._follower.learn_first(record, page)
                 await self._finder.commit(self._now)
+            await self._adopt_key()
             if self._counters.is_due(self._now()):
                 await self._counters.sync(self._follower.labels_in_use)
         except StoreUnusable as exc:
@@ -114,12 +117,18 @@ class Keeper:
                 self._patience.heard(None)
             self._listener.committed()
 
+    async def _adopt_key(self) -> None:
+        if (key := self._attributor.key_to_adopt) is not None:
+            await self._store.adopt_key(self._account, key)
+            self._attributor.adopted(key)
+
     async def _load(self) -> None:
         following = self._follower.following
         loaded = await self._store.load(self._account, final_since=self._now().at - following.retention.hold_at_most)
         self._revision = loaded.revision
         await self._counters.sync(self._follower.labels_in_use)
         await self._follower.follow(loaded.operations)
+        self._attributor.begin(loaded.api_key)
         self._finder.begin(self._follower.following.discovers, loaded.cursor, self._now())
         self._is_loaded = True
 

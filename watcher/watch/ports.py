@@ -22,6 +22,8 @@ class Following(Value, frozen=True, kw_only=True):
     retention: Retention
     counter_labels: tuple[str, ...] = ()
     discovers: Scope | None = None
+    api_key: str | None = None
+    """The id of the key in use, where no account id says whose it is."""
 
 
 class Listener(Protocol):

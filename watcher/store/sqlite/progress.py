@@ -40,9 +40,17 @@ def load(connection: sqlite3.Connection, account: str, final_since: Instant) -> 
     )
     # In this order the planner puts each of them at the end of those that it has.
     operations = tuple(sorted(map(operation_of, rows), key=_created))
-    found = connection.execute("SELECT revision, cursor FROM accounts WHERE name = ?", (account,)).fetchone()
-    revision, cursor = found or (0, None)
-    return Loaded(operations=operations, revision=revision, cursor=cursor)
+    found = connection.execute("SELECT revision, cursor, api_key FROM accounts WHERE name = ?", (account,)).fetchone()
+    revision, cursor, api_key = found or (0, None, None)
+    return Loaded(operations=operations, revision=revision, cursor=cursor, api_key=api_key)
+
+
+def adopt_key(connection: sqlite3.Connection, account: str, api_key: str) -> None:
+    """Remember the key as one of the account."""
+    connection.execute(
+        "INSERT INTO accounts (name, api_key) VALUES (?, ?) ON CONFLICT DO UPDATE SET api_key = excluded.api_key",
+        (account, api_key),
+    )
 
 
 def _created(operation: Operation) -> Instant:

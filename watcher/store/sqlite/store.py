@@ -106,6 +106,10 @@ class SqliteStore:
             partial(progress.commit, account=account, changes=changes, cursor=cursor, event_ids=self._event_ids)
         )
 
+    async def adopt_key(self, account: str, api_key: str) -> None:
+        """See `Store`."""
+        await self._write(partial(progress.adopt_key, account=account, api_key=api_key))
+
     async def totals(self, account: str) -> Totals:
         """See `Store`."""
         return await self._read(partial(counting.totals, account=account))
