@@ -7,6 +7,7 @@ from watcher.cli.contact import Contact
 from watcher.cli.exits import Exit
 from watcher.cli.verdict import Limits, Stop, judge, total
 from watcher.core.attempt import Attempt, Endpoint
+from watcher.core.condition import Began, Recovered, Trouble
 from watcher.core.governor import Verdict
 from watcher.core.model import SECOND, Moment, Stats, Status
 from watcher.core.observation import Timing
@@ -111,3 +112,18 @@ def test_a_timeout_before_any_answer_means_that_nothing_was_reached():
     assert after((TROUBLED, 0)).at_timeout() is Stop.UNREACHABLE
     assert Contact().at_timeout() is Stop.UNREACHABLE
     assert after((GOOD, 0), (TROUBLED, 1)).at_timeout() is Stop.TIMED_OUT
+
+
+@pytest.mark.parametrize(
+    ("trouble", "stop"), [(Trouble.UNREACHABLE, Stop.UNREACHABLE), (Trouble.UNAUTHORIZED, Stop.UNAUTHORIZED)]
+)
+def test_a_trouble_of_the_account_is_waited_for_as_long_as_failures_are_and_over_with_a_good_answer(
+    trouble: Trouble, stop: Stop
+):
+    contact = Contact().told(Began(trouble=trouble, why="HTTP 404"), 0)
+    assert (contact.lost(9 * SECOND), contact.lost(10 * SECOND), contact.why) == (None, stop, "HTTP 404")
+    timing = Timing(asked=Moment(0, 0), answered=Moment(0, 0))
+    good = Attempt(endpoint=Endpoint.FETCH, code="200", verdict=Verdict.GOOD, timing=timing)
+    assert contact.after(good).lost(99 * SECOND) is None
+    assert contact.told(Recovered(trouble=trouble, lasted=1), 1) == contact
+    assert Contact().told(Began(trouble=Trouble.THROTTLED, why="HTTP 429"), 0) == Contact()

@@ -113,6 +113,27 @@ def run_following(following: Following, shown: list[Operation]) -> Stop:
     return asyncio.run(following.until_ended(timedelta(seconds=30), shown.extend))
 
 
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_proxys_page_is_no_outcome_and_4(watcher: Command, monkeypatch: pytest.MonkeyPatch, status: int):
+    page = f"{ENDLESS}\nfaults: [{{kind: status, status: {status}, shape: html}}]"
+    with simulated(page, monkeypatch):
+        ended = watcher("wait", an_id(1), "--timeout", "1500ms")
+    assert ended.code == Exit.UNREACHABLE
+    assert "1 not ended" in ended.out
+
+
+def test_a_proxys_page_is_found_out_without_a_timeout(monkeypatch: pytest.MonkeyPatch):
+    clock = Clock(steady=lambda: time.monotonic() * 20)
+    page = f"{ENDLESS}\nfaults: [{{kind: status, status: 404, shape: html}}]"
+    with simulated(page, monkeypatch) as base_url:
+        loaded = load(None, {**CREDENTIALS, "WATCHER_ACCOUNTS__0__BASE_URL": base_url})
+        following = Following(loaded, loaded.configuration.accounts[0], [an_id(1)], clock)
+        stop = aside(run_following, following, [])
+    assert stop is Stop.UNREACHABLE
+    assert "HTTP 404" in following.why
+    assert base_url in following.why
+
+
 def test_refused_credentials_are_2(watcher: Command, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TWILIO_AUTH_TOKEN", "wrong-5a7f")
     with simulated(ENDLESS, monkeypatch):

@@ -79,6 +79,8 @@ def a_log(**settings: str) -> Log:
         (Corrected(stats=UNREACHED, before=CLEAN), "operation.corrected", "warning", {"stats", "before"}),
         (Corrected(stats=CLEAN, before=FAILED), "operation.corrected", "info", {"stats", "before"}),
         (Odd(kind="stale_answer"), "operation.odd", "info", {"kind"}),
+        (Odd(kind="failure_status", detail="FAILED"), "operation.odd", "warning", {"kind", "detail"}),
+        (Odd(kind="forbidden"), "operation.odd", "warning", {"kind"}),
         (Odd(kind="unknown_status", detail="PAUSED"), "operation.odd", "info", {"kind", "detail"}),
     ],
 )

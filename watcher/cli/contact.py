@@ -2,7 +2,8 @@
 
 Before the first answer ten seconds are enough to know that nothing is there; later a minute, since an API that has
 answered is likely to come back. Credentials that were never taken are wrong; once they were, a single refusal may be
-upstream's fault.
+upstream's fault. Where the account as a whole is in trouble, as behind a proxy that knows nothing of the API, the same
+patience holds, unless something is answered well.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 
 from watcher.cli.verdict import Stop
 from watcher.core.attempt import Attempt
+from watcher.core.condition import AccountEvent, Recovered, Trouble
 from watcher.core.governor import Verdict
 from watcher.core.model import MINUTE, SECOND, Micros, Value
 
@@ -28,6 +30,7 @@ class Contact(Value, frozen=True, kw_only=True):
     failures: int = 0
     refusals: int = 0
     failing_since: Micros | None = None
+    is_refused: bool = False
     why: str = ""
 
     def after(self, attempt: Attempt) -> Contact:
@@ -45,6 +48,18 @@ class Contact(Value, frozen=True, kw_only=True):
             case _:
                 assert_never(attempt.verdict)
 
+    def told(self, event: AccountEvent, tick: Micros) -> Contact:
+        """The contact after the account came into a trouble, or out of it, as several answers together say."""
+        if isinstance(event, Recovered) or event.trouble is Trouble.THROTTLED or self.failing_since is not None:
+            return self
+        return replace(
+            self,
+            failures=FAILURES_AT_LEAST,
+            failing_since=tick,
+            is_refused=event.trouble is Trouble.UNAUTHORIZED,
+            why=event.why,
+        )
+
     def lost(self, tick: Micros) -> Stop | None:
         """Why to give up now, if so."""
         if self.refusals > (1 if self.has_answered else 0):
@@ -52,7 +67,9 @@ class Contact(Value, frozen=True, kw_only=True):
         patience = PATIENCE_LATER if self.has_answered else PATIENCE_AT_FIRST
         if self.failing_since is None or self.failures < FAILURES_AT_LEAST:
             return None
-        return Stop.UNREACHABLE if tick - self.failing_since >= patience else None
+        if tick - self.failing_since < patience:
+            return None
+        return Stop.UNAUTHORIZED if self.is_refused else Stop.UNREACHABLE
 
     def at_timeout(self) -> Stop:
         """What a timeout means: nothing was ever reached, or only the time was too short."""

@@ -36,7 +36,8 @@ Show = Callable[[Sequence[Operation]], None]
 class Ears:
     """Hears what the loop tells: how the contact is, and that something may have changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, tick: Callable[[], Micros]) -> None:
+        self._tick = tick
         self.contact = Contact()
         self.changed = asyncio.Event()
 
@@ -49,8 +50,10 @@ class Ears:
         """The state of operations changed."""
         self.changed.set()
 
-    def condition_changed(self, account: str, event: AccountEvent) -> None:
-        """The contact knows it already."""
+    def condition_changed(self, account: str, event: AccountEvent) -> None:  # noqa: ARG002 -- as above
+        """A trouble of the account as a whole began or ended."""
+        self.contact = self.contact.told(event, self._tick())
+        self.changed.set()
 
     def anomaly(self, account: str, kind: str) -> None:
         """Nobody counts here."""
@@ -72,7 +75,7 @@ class Following:
         self._ids = ids
         self._clock = clock
         self._operations: dict[str, Operation] = {}
-        self._ears = Ears()
+        self._ears = Ears(lambda: clock.now().tick)
 
     @property
     def operations(self) -> list[Operation]:

@@ -12,6 +12,7 @@ from typing import Any, assert_never
 import msgspec
 import structlog
 
+from watcher.core.answers import means_failure
 from watcher.core.condition import AccountEvent, Began, Recovered
 from watcher.core.model import (
     SECOND,
@@ -133,6 +134,10 @@ _FIRST = ("from_status", "to_status", "outcome", "operation_id")
 _FOR_PROGRAMS = frozenset({"event_id", "seq", "occurred_at", "updated_at"})
 
 
+_ODD_WARNINGS = frozenset({"failure_status", "forbidden"})
+"""Oddities that a person may have to do something about."""
+
+
 def level_of(event: OperationEvent) -> str:
     """`warning` for what people may want to be woken by, `info` for the rest."""
     match event:
@@ -145,7 +150,11 @@ def level_of(event: OperationEvent) -> str:
                 before.unaddressable or 0
             )
             return "warning" if rose else "info"
-        case Tracked() | Untracked() | Moved() | Odd():
+        case Moved(status_word=word):
+            return "warning" if means_failure(word) else "info"
+        case Odd(kind=kind):
+            return "warning" if kind in _ODD_WARNINGS else "info"
+        case Tracked() | Untracked():
             return "info"
         case _:
             assert_never(event)
