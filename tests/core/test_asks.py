@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from tests.support.factories import NOW
-from watcher.core.asks import Discover, Sweep
-from watcher.core.model import SECOND, Status
+import pytest
+
+from tests.support.factories import NOW, a_record, a_timing
+from watcher.core.asks import Discover, Sweep, honours
+from watcher.core.model import HOUR, MINUTE, SECOND, Status
+from watcher.core.observation import Page
 
 
 def test_filters_are_the_same_on_every_page():
@@ -21,3 +24,31 @@ def test_discovery_reads_on_from_an_instant():
     assert "endDate" not in first.query
     following = Discover(status=Status.SCHEDULED, start=NOW, token="next")
     assert following.query == {**first.query, "status": "SCHEDULED", "pageToken": "next"}
+
+
+def a_page(*rows: tuple[str, int]) -> Page:
+    return Page(timing=a_timing(), records=tuple(a_record(word, created_at=at) for word, at in rows))
+
+
+WINDOW = Sweep(number=1, status=Status.PROCESSING, start=NOW, end=NOW + MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("ask", "rows", "is_honoured"),
+    [
+        (WINDOW, [], True),
+        (WINDOW, [("PROCESSING", NOW), ("PROCESSING", NOW + MINUTE)], True),
+        # A status changes while a list is read; one row alone proves nothing.
+        (WINDOW, [("PROCESSING", NOW), ("COMPLETED", NOW)], True),
+        (WINDOW, [("COMPLETED", NOW)], True),
+        (WINDOW, [("PROCESSING", NOW), ("COMPLETED", NOW), ("SCHEDULED", NOW)], False),
+        (WINDOW, [("PROCESSING", NOW - HOUR), ("PROCESSING", NOW)], True),
+        (WINDOW, [("PROCESSING", NOW - HOUR), ("PROCESSING", NOW + HOUR), ("PROCESSING", NOW)], False),
+        (Discover(status=None, start=NOW), [("COMPLETED", NOW), ("PROCESSING", NOW + HOUR)], True),
+        (Discover(status=None, start=NOW), [("COMPLETED", NOW - HOUR), ("COMPLETED", NOW - HOUR)], False),
+    ],
+)
+def test_most_rows_of_a_page_are_what_was_requested_or_its_filter_was_ignored(
+    ask: Sweep | Discover, rows: list[tuple[str, int]], *, is_honoured: bool
+):
+    assert honours(ask, a_page(*rows)) is is_honoured

@@ -84,6 +84,14 @@ def test_mixed_shapes_come_in_turn():
     assert bodies[:6] == bodies[6:]
 
 
+@shows("unfiltered")
+def test_an_unfiltered_list_has_the_whole_account():
+    caller = struck("{kind: unfiltered}", TEN)
+    everything = ids(read(caller.list())["operations"])
+    assert len(everything) == 10
+    assert ids(read(caller.list(status="COMPLETED", startDate="2030-01-01T00:00:00Z"))["operations"]) == everything
+
+
 @shows("redirect")
 def test_a_redirect_leads_to_another_host():
     reply = struck('{kind: redirect, to: "https://evil.example/"}').list()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import msgspec
 import pytest
 
 from tests.support.rig import BASE_URL, Rig, following, running
-from tests.support.virtual import run_virtually
+from tests.support.virtual import EPOCH, run_virtually
 from watcher.core.condition import Began, Recovered, Trouble
 from watcher.core.discovery import Scope
 from watcher.core.model import HOUR, SECOND, Odd, Status
-from watcher.simulator import Scenario, parse_scenario
+from watcher.simulator import Scenario, Upstream, parse_scenario
 from watcher.simulator.fault_types import Fault
 from watcher.simulator.values import Duration
+from watcher.store.memory import MemoryStore
 
 LIST = f"{BASE_URL}/PushNotifications/Operations"
 PAGE = {"kind": "status", "shape": "html"}
@@ -239,11 +241,7 @@ def test_lists_refused_while_fetches_are_answered_are_a_trouble_and_operations_a
 
 def test_a_key_that_may_not_list_cannot_discover_and_says_so() -> None:
     async def main() -> None:
-        settings = following()
-        settings = settings.__class__(
-            **{name: getattr(settings, name) for name in settings.__struct_fields__}
-            | {"discovers": Scope(every=5 * SECOND, since=HOUR)}
-        )
+        settings = msgspec.structs.replace(following(), discovers=Scope(every=5 * SECOND, since=HOUR))
         faults = "faults: [{kind: status, status: 403, endpoint: list, until: 600s}]"
         async with running(scenario("1h", faults), settings=settings) as rig:
             account_id, now = rig.upstream.accounts[0].account_id, rig.clock.now().at
@@ -310,5 +308,41 @@ def test_three_that_are_really_gone_are_not_found_where_others_are_shown() -> No
             await asyncio.sleep(1800)
             assert statuses(rig) == {Status.PROCESSING: 97, Status.NOT_FOUND: 3}
             assert rig.heard.conditions == []
+
+    run_virtually(main())
+
+
+# ── filters that are ignored ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_filter_that_is_ignored_ends_nothing_and_is_odd() -> None:
+    async def main() -> None:
+        text = "population: {in_flight: 300, arrivals_per_second: 0, lifetime: 30h}\nfaults: [{kind: unfiltered}]"
+        async with running(parse_scenario(text)) as rig:
+            account_id, now = rig.upstream.accounts[0].account_id, rig.clock.now().at
+            ends = [rig.upstream.world.send(account_id, now, lifetime=20 * SECOND).id for _ in range(30)]
+            await rig.track(ends)
+            await asyncio.sleep(400)
+            assert statuses(rig) == {Status.COMPLETED: 30}
+            assert "filter_ignored" in rig.heard.anomalies
+            assert rig.snapshot().up
+
+    run_virtually(main())
+
+
+def test_what_had_ended_long_before_is_not_discovered_where_dates_are_ignored() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        settings = msgspec.structs.replace(following(), discovers=Scope(every=5 * SECOND, since=HOUR))
+        text = "population: {in_flight: 0}\nfaults: [{kind: unfiltered, from: 3700s}]"
+        scene = parse_scenario(text)
+        upstream = Upstream(scene, round(EPOCH * SECOND))
+        for _ in range(20):
+            upstream.world.send(scene.accounts[0].account_id, round(EPOCH * SECOND), lifetime=10 * SECOND)
+        await asyncio.sleep(3600)
+        async with running(scene, store=store, upstream=upstream, settings=settings) as rig:
+            await asyncio.sleep(600)
+            assert rig.watch.candidates() == []
+            assert "filter_ignored" in rig.heard.anomalies
 
     run_virtually(main())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from watcher.core.model import Instant, Status, Value, rfc3339
+from watcher.core.model import MINUTE, Instant, Status, Value, rfc3339
+from watcher.core.observation import Page
 
 PAGE_SIZE = 1000
 """Rows of a page at most (upstream's limit)."""
@@ -63,6 +64,24 @@ class Discover(Value, frozen=True, kw_only=True):
         if self.token is not None:
             query["pageToken"] = self.token
         return query
+
+
+def honours(ask: Sweep | Discover, page: Page) -> bool:
+    """Whether most rows of a page are what was requested; else its filter was ignored.
+
+    Twilio ignores query parameters that it does not know, and answers with the whole account. Single rows may stand
+    outside: their status changes while a list is read, and their creation may be shown otherwise in a list.
+    """
+    rows = len(page.records)
+    created = [at for record in page.records if (at := record.created_at) is not None]
+    start, end = ask.start - MINUTE, ask.end + MINUTE if isinstance(ask, Sweep) else None
+    # Nearly always nothing is outside, which is known at a fraction of the cost of counting.
+    is_inside = not created or (min(created) >= start and (end is None or max(created) <= end))
+    outside = 0 if is_inside else sum(at < start or (end is not None and at > end) for at in created)
+    others = 0
+    if ask.status is not None:
+        others = rows - [record.word for record in page.records].count(ask.status.value)
+    return 2 * max(outside, others) <= rows or rows == 1
 
 
 Ask: TypeAlias = Fetch | Probe | Sweep | Discover

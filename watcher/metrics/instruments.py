@@ -33,6 +33,7 @@ KINDS = (
     "created_implausible",
     "end_older",
     "failure_status",
+    "filter_ignored",
     "forbidden",
     "garbled",
     "id_garbled",

@@ -21,6 +21,7 @@ Delivering = Literal["slow", "trickle", "cut", "huge", "hint", "skewed_date"]
 # A true answer to a question put a little differently.
 Looking = Literal[
     "forbidden",
+    "unfiltered",
     "invisible",
     "stale",
     "short_page",

@@ -101,6 +101,8 @@ def look(
     world: World, query: Query, struck: Struck, *, newest_first: bool, now: int, hidden: Collection[str] = ()
 ) -> Page:
     """The page of the query at `now`, with what the faults do to it; without those that are `hidden`."""
+    if struck.of("unfiltered") is not None:
+        query = query._replace(after=0, before=NEVER, status=None)
     if struck.of("empty_page") is not None:
         return Page([], has_next=True, next_start=query.start)
     invisible, stale = struck.of("invisible"), struck.of("stale")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias, assert_never
 
 from watcher.api import Client, Gate
-from watcher.core.asks import Ask, Discover, Fetch, Probe, Sweep
+from watcher.core.asks import Ask, Discover, Fetch, Probe, Sweep, honours
 from watcher.core.attempt import Attempt
 from watcher.core.clocks import UpstreamClock
 from watcher.core.condition import AccountEvent, Condition, note, with_causes
@@ -253,11 +253,14 @@ class AccountWatch:
                 case Sweep(), Page():
                     self._attributor.listed(answer)
                     await follower.learn_page(answer)
-                    follower.planner.swept(ask, answer, now)
+                    # A list whose filter was ignored is not the one that was requested: what it lacks may be there.
+                    is_it = self._is_filtered(ask, answer)
+                    follower.planner.swept(ask, answer if is_it else Missing(timing=answer.timing), now)
                 case Sweep(), Missing() | Refused() | Forbidden() | Unanswered():
                     self._attributor.listed(answer, is_first_page=ask.token is None)
                     follower.planner.swept(ask, answer, now)
                 case Discover(), Page():
+                    self._is_filtered(ask, answer)
                     self._attributor.listed(answer)
                     await follower.learn_page(answer)
                     finder.find(ask, answer, follower.operations)
@@ -271,6 +274,12 @@ class AccountWatch:
         if answers:
             causes = self._attributor.settle(self._condition)
             self._report(*with_causes(self._condition, causes, self._now()))
+
+    def _is_filtered(self, ask: Sweep | Discover, page: Page) -> bool:
+        is_filtered = honours(ask, page)
+        if not is_filtered:
+            self._listener.anomaly(self.account, "filter_ignored")
+        return is_filtered
 
     async def _sleep(self) -> None:
         now = self._now().tick

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
 
-from watcher.core.asks import Discover
+from watcher.core.asks import Discover, honours
 from watcher.core.discovery import Discovery, Scope
-from watcher.core.model import Instant, Micros, Moment, Source, Value, is_operation_id
+from watcher.core.model import MINUTE, Instant, Micros, Moment, Source, Value, is_operation_id
 from watcher.core.observation import Negative, Page, Record, Unanswered
 from watcher.store import Entry, Store
 
@@ -66,8 +66,12 @@ class Finder:
         if self._discovery is None:
             return
         records = []
+        # A filter that was ignored shows what was there long before: that is none of our business.
+        oldest = None if honours(ask, page) else ask.start - MINUTE
         for record in self._discovery.wanted(page):
             if record.id is None or record.id in known:
+                continue
+            if oldest is not None and record.created_at is not None and record.created_at < oldest:
                 continue
             if is_operation_id(record.id):
                 records.append(record)
