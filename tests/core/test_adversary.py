@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import random
 from collections import Counter
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import pytest
 
 from tests.support.factories import a_reading
 from watcher.core.asks import Ask, Fetch, Sweep
+from watcher.core.clocks import ClockReading, UpstreamClock
 from watcher.core.governor import FOREVER, Governor, Permit, Share, Verdict
 from watcher.core.lifecycle import Rules, observe
 from watcher.core.model import SECOND, Instant, Micros, Moment, Operation, Phase, Source, Stats, Status, Tally
@@ -26,7 +28,7 @@ from watcher.simulator.ids import make_id
 
 pytestmark = pytest.mark.unmeasured
 
-HISTORIES, CHUNKS = 10_000, 16
+HISTORIES, CHUNKS = int(os.environ.get("HISTORIES", "10000")), 16
 START = Moment(1_790_000_000 * SECOND, 1000 * SECOND)
 FRESHNESS = 20 * SECOND
 SETTLE = (3 * SECOND,)
@@ -59,9 +61,13 @@ class Life:
 class Adversary:
     """Upstream at its worst, each trouble as likely as this history drew it."""
 
+    honest_after = HONEST_AFTER
+    # How far our clock is ahead of upstream's, which is the true one.
+    ours_ahead: Micros = 0
+
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
-        now = START.at
+        now = START.at - self.ours_ahead
         self.lives: dict[str, Life] = {}
         for number in range(chance.randint(1, 7) + chance.randint(0, 6)):
             created = now - chance.randint(0, 40) * SECOND
@@ -83,7 +89,7 @@ class Adversary:
         self.size = chance.choice((1, 2, 5, 1000))
 
     def does(self, trouble: str, now: Moment) -> bool:
-        return now.tick < START.tick + HONEST_AFTER and self.chance.random() < self.likely[trouble]
+        return now.tick < START.tick + self.honest_after and self.chance.random() < self.likely[trouble]
 
     def seen_at(self, now: Moment) -> Instant:
         return now.at - self.chance.randint(0, 30) * SECOND if self.does("stale", now) else now.at
@@ -95,7 +101,15 @@ class Adversary:
         at = self.seen_at(now)
         if at < life.created or self.does("missing", now):
             return Missing(timing=timing)
-        return Seen(timing=timing, record=life.record(at))
+        return Seen(timing=timing, record=self.record(life, at, now))
+
+    def record(self, life: Life, at: Instant, now: Moment) -> Record:
+        """What is shown of an operation as it was at that instant."""
+        return life.record(at, with_created=not self.does("nameless", now))
+
+    def date(self, _now: Moment) -> Instant | None:
+        """What the answer says of the time."""
+        return None
 
     def page(self, ask: Sweep, timing: Timing) -> Page | Refused | Unanswered:
         now = timing.asked
@@ -128,7 +142,7 @@ class Adversary:
             at = self.seen_at(now)
             if not ask.start <= life.created <= ask.end or at < life.created or self.does("hidden", now):
                 continue
-            record = life.record(at, with_created=not self.does("nameless", now))
+            record = self.record(life, at, now)
             if ask.status is None or record.word == ask.status.value:
                 found.append(record)
         return found
@@ -137,8 +151,11 @@ class Adversary:
 class History:
     """The planner, the governor and the lifecycle against one adversary, to the end."""
 
+    adversary: type[Adversary] = Adversary
+    over_after = OVER_AFTER
+
     def __init__(self, seed: int) -> None:
-        self.upstream = Adversary(random.Random(seed))
+        self.upstream = self.adversary(random.Random(seed))
         self.rules = Rules(settle_after=SETTLE)
         self.now = START
         self.planner = Planner(Promise(freshness=FRESHNESS, settle_after=SETTLE), START)
@@ -148,13 +165,18 @@ class History:
         self.number = itertools.count()
         self.requests: Counter[str] = Counter()
         self.tallies: list[Tally] = []
+        self.clock = UpstreamClock()
+
+    def reading(self) -> ClockReading:
+        """The present by both clocks."""
+        return a_reading(self.now)
 
     def run(self) -> None:
         for operation_id in self.upstream.ours:
             operation = Operation(account="a", id=operation_id, source=Source.API, registered_at=self.now.at)
             self.operations[operation_id] = operation
             self.planner.follow(operation, self.now)
-        while self.now.tick < START.tick + OVER_AFTER and not self.is_over():
+        while self.now.tick < START.tick + self.over_after and not self.is_over():
             while self.flights and self.flights[0][0] <= self.now.tick:
                 self.land()
             self.ask()
@@ -176,7 +198,8 @@ class History:
     def land(self) -> None:
         _, _, ask, permit, asked = heapq.heappop(self.flights)
         self.governor.end(permit, Verdict.GOOD, self.now.tick, retry_after=None, chance=0)
-        timing = Timing(asked=asked, answered=self.now)
+        timing = Timing(asked=asked, answered=self.now, date=self.upstream.date(self.now))
+        self.clock.note(timing)
         self.planner.answered(ask, self.now)
         if isinstance(ask, Fetch):
             self.observe(ask.operation_id, self.upstream.fetch(ask.operation_id, timing))
@@ -188,7 +211,7 @@ class History:
             self.planner.swept(ask, answer, self.now)
 
     def observe(self, operation_id: str, observation: Observation) -> None:
-        step = observe(self.operations[operation_id], observation, a_reading(self.now), self.rules)
+        step = observe(self.operations[operation_id], observation, self.reading(), self.rules)
         self.operations[operation_id] = step.operation
         if step.tally is not None:
             self.tallies.append(step.tally)
@@ -199,7 +222,7 @@ class History:
         wake, wait = self.planner.wake_tick(), self.governor.wait(self.now.tick)
         if wake is not None and wait < FOREVER:
             ticks.append(max(wake, self.now.tick + wait))
-        tick = max(min(ticks, default=START.tick + OVER_AFTER), self.now.tick + 1)
+        tick = max(min(ticks, default=START.tick + self.over_after), self.now.tick + 1)
         self.now = Moment(START.at + tick - START.tick, tick)
 
 

@@ -472,7 +472,7 @@ def test_the_first_created_at_is_provisional_until_it_is_repeated():
     wrong, true, again, other = creations(an_operation(), (0, 0), (5, CREATED), (10, CREATED), (15, 0))
     assert wrong.operation.created_at == 0
     assert true.operation.created_at == CREATED
-    assert true.operation.evidence == Evidence(created_is_new=True)
+    assert true.operation.evidence == Evidence(created_is_new=True, other_created_asked_at=at(5).at)
     assert again.operation.evidence is None
     assert other.operation.created_at == CREATED
 
@@ -499,7 +499,28 @@ def test_a_created_at_in_whole_seconds_repeats_one_in_milliseconds():
 
 def test_two_rows_of_one_page_do_not_repeat_a_created_at():
     steps = creations(an_operation(), (0, 0), (0, 0))
-    assert steps[-1].operation.evidence == Evidence(created_is_new=True)
+    assert steps[-1].operation.evidence == Evidence(created_is_new=True, other_created_asked_at=NOW)
+
+
+def test_a_created_at_that_is_too_old_to_count_is_confirmed_only_a_minute_later():
+    steps = creations(an_operation(), (0, 0), (30, 0), (59, 0), (60, 0))
+    assert [step.operation.evidence is None for step in steps] == [False, False, False, True]
+
+
+def test_an_end_of_what_may_be_too_old_to_count_is_final_only_when_that_is_certain():
+    old: dict[str, Any] = {"created_at": 0, "updated_at": NOW - days(8)}
+    steps = after(
+        an_operation(), *(seen("COMPLETED", seconds=s, **old) for s in (0, 5, 65)), rules=Rules(settle_after=())
+    )
+    assert [step.operation.phase for step in steps] == [Phase.SETTLING, Phase.SETTLING, Phase.FINAL]
+    assert [step.tally for step in steps] == [None] * 3
+
+
+def test_a_404_is_forgotten_when_any_answer_shows_the_operation():
+    operation = a_settling_operation()
+    for shown in (seen(seconds=60), seen("CANCELED", seconds=60), seen("COMPLETED", seconds=60, updated_at=CREATED)):
+        steps = after(operation, missing(30), shown, missing(95))
+        assert steps[-1].operation.phase is Phase.SETTLING
 
 
 def test_a_created_at_far_from_the_time_in_the_id_is_odd():
@@ -508,10 +529,13 @@ def test_a_created_at_far_from_the_time_in_the_id_is_odd():
     assert after(operation, seen(id=OPERATION_ID, created_at=HINTED + days(1)))[0].anomalies == ("created_implausible",)
 
 
-def test_what_was_never_dated_is_as_old_as_its_registration():
-    late = at(days(8.1) / SECOND)
+def test_what_was_never_dated_never_expires_for_our_clock_may_have_been_wrong_at_its_registration():
+    late = at(days(30) / SECOND)
     step = observe(an_operation(), seen("PROCESSING", created_at=None), a_reading(late), RULES)
-    assert step.operation.status is Status.EXPIRED
+    assert step.operation.status is Status.PROCESSING
+    behind = ClockReading(machine_at=NOW, upstream_at=NOW + days(9), is_steady=True)
+    first = observe(an_operation(), seen("COMPLETED", created_at=0), behind, RULES)
+    assert observe(first.operation, missing(30), behind, RULES).operation.phase is Phase.SETTLING
 
 
 @pytest.mark.parametrize("failing", [refused, unanswered])

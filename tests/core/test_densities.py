@@ -97,3 +97,9 @@ def test_departures_are_learned_by_age():
         departures.left(1500 * SECOND)
     assert departures.rate(1100 * SECOND) == pytest.approx(1, rel=0.05)
     assert departures.rate(3 * SECOND) == before
+
+
+def test_a_wrong_creation_from_1970_makes_no_guesses_over_all_the_years_since():
+    densities = Densities()
+    densities.learn_some(None, 0, 1_790_000_000 * SECOND, [0])
+    assert densities.between(None, 0, 1_790_000_000 * SECOND) < 10**5

@@ -123,40 +123,52 @@ def is_apart(first_asked_at: Instant, asked_at: Instant) -> bool:
 # ── age ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def youngest_creation(operation: Operation, now: ClockReading) -> Instant:
+def youngest_creation(operation: Operation, now: ClockReading) -> Instant | None:
     """The latest instant at which it may have been created: what an end, or not counting it, goes by.
 
-    A `createdAt` that no second answer has repeated proves no age by itself: an operation is then as old as its id
-    says, or as its registration.
+    None where it is unknown: a `createdAt` that no second answer has repeated proves no age, and neither does our own
+    registration, for our clock may have been wrong then.
     """
     hint = created_hint(operation.id, now.latest_at)
     created_at, evidence = operation.created_at, operation.evidence
     if hint is not None:
         return hint if created_at is None else max(created_at, hint)
-    if created_at is None:
-        return operation.registered_at
-    return max(created_at, operation.registered_at) if evidence is not None and evidence.created_is_new else created_at
+    return None if evidence is not None and evidence.created_is_new else created_at
 
 
 def is_past_its_record(operation: Operation, now: ClockReading) -> bool:
     """Whether upstream's record is past its 7 days, so that what it still shows may be incomplete."""
-    present = now.trusted_at
-    return present is not None and present > youngest_creation(operation, now) + RECORD_LIFE
+    return _is_older(operation, now, now.trusted_at, RECORD_LIFE)
 
 
 def has_expired(operation: Operation, now: ClockReading, life: Micros = RECORD_LIFE) -> bool:
     """Whether it is older than that by both clocks, or past 8 days by a steady upstream clock alone."""
-    upstream_at = now.upstream_at
-    if upstream_at is None:
+    if now.upstream_at is None:
         return False
-    created_at = youngest_creation(operation, now)
-    return now.earliest_at > created_at + life or (now.is_steady and upstream_at > created_at + TOMBSTONE_LIFE)
+    return _is_older(operation, now, now.earliest_at, life) or (
+        now.is_steady and _is_older(operation, now, now.upstream_at, TOMBSTONE_LIFE)
+    )
 
 
 def is_old_and_absent(operation: Operation, now: ClockReading) -> bool:
     """Whether one clock is enough to call it expired, after repeated 404s: the best that there is."""
-    present = now.earliest_at if now.trusted_at is None else now.trusted_at
-    return present > youngest_creation(operation, now) + RECORD_LIFE
+    return _is_older(operation, now, now.earliest_at if now.trusted_at is None else now.trusted_at, RECORD_LIFE)
+
+
+def _is_older(operation: Operation, now: ClockReading, present: Instant | None, life: Micros) -> bool:
+    created_at = youngest_creation(operation, now)
+    return present is not None and created_at is not None and present > created_at + life
+
+
+def is_doubtfully_old(operation: Operation) -> bool:
+    """Whether a `createdAt` that nothing has repeated says that its record was past when it was registered."""
+    created_at, evidence = operation.created_at, operation.evidence
+    return (
+        evidence is not None
+        and evidence.created_is_new
+        and created_at is not None
+        and created_at < operation.registered_at - RECORD_LIFE
+    )
 
 
 # ── creation ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -165,24 +177,29 @@ def is_old_and_absent(operation: Operation, now: ClockReading) -> bool:
 def with_creation(operation: Operation, seen: Seen, *, is_later: bool) -> Operation:
     """The operation with what an answer says of its creation.
 
-    The first `createdAt` holds until the second answer: it repeats it, or takes its place. After that only two answers
-    at least a minute apart that agree replace it. `is_later`: the answer was requested after all that are known.
+    The first `createdAt` holds until the second answer: it repeats it, or takes its place. One that would make the
+    operation too old to count must be repeated at least a minute later, for a cache may repeat a wrong answer at once.
+    After that only two answers at least a minute apart that agree replace it.
+
+    `is_later`: the answer was requested after all that are known.
     """
     given, known = seen.record.created_at, operation.created_at
     if given is None:
         return operation
+    asked_at = seen.timing.asked.at
     if known is None:
-        return operation.with_(created_at=given).with_evidence(created_is_new=True)
+        return operation.with_(created_at=given).with_evidence(created_is_new=True, other_created_asked_at=asked_at)
     evidence = operation.evidence
     if not is_later or (evidence is None and is_same(given, known)):
         return operation
-    if is_same(given, known):
-        return operation.with_evidence(created_is_new=False, other_created_at=None, other_created_asked_at=None)
-    asked_at = seen.timing.asked.at
-    if evidence is not None and evidence.created_is_new:
-        return operation.with_(created_at=given)
     other = None if evidence is None else evidence.other_created_at
     first_asked_at = None if evidence is None else evidence.other_created_asked_at
+    if is_same(given, known):
+        if is_doubtfully_old(operation) and first_asked_at is not None and not is_apart(first_asked_at, asked_at):
+            return operation
+        return operation.with_evidence(created_is_new=False, other_created_at=None, other_created_asked_at=None)
+    if evidence is not None and evidence.created_is_new:
+        return operation.with_(created_at=given).with_evidence(other_created_asked_at=asked_at)
     if other is None or first_asked_at is None or not is_same(given, other):
         return operation.with_evidence(other_created_at=given, other_created_asked_at=asked_at)
     if not is_apart(first_asked_at, asked_at):

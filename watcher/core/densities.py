@@ -130,7 +130,9 @@ class Densities:
         found = Counter([instant // BUCKET for instant in created])
         low, high = min(found), max(found)
         usual = len(created) / (high - low + 1)
-        for bucket in range(max(bucket_of(start), high - _GUESSED_AT_MOST), bucket_of(end) + 1):
+        # A wrong creation must not make this a loop over years.
+        lowest, highest = max(bucket_of(start), high - _GUESSED_AT_MOST), min(bucket_of(end), high + _GUESSED_AT_MOST)
+        for bucket in range(lowest, highest + 1):
             if low < bucket < high or found[bucket] > usual:
                 counts.put(bucket, max(counts.rows.get(bucket, 0.0), found[bucket]))
             else:

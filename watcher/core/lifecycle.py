@@ -25,6 +25,7 @@ from watcher.core.answers import (
     has_expired,
     is_apart,
     is_before,
+    is_doubtfully_old,
     is_old_and_absent,
     is_past_its_record,
     kind_of,
@@ -254,10 +255,10 @@ def _settles(operation: Operation, seen: Seen, now: ClockReading, rules: Rules) 
         return passed_over(operation)
     if evidence.running_answers:
         return _ends_again(operation, seen, now)
-    if order is Order.OLDER:
-        return _still_unsettled(set_aside(operation, seen), now)
     if status_of(operation, seen.record.word) is not operation.status:
         return _ends_otherwise(operation, seen, now)
+    if order is Order.OLDER:
+        return _still_unsettled(set_aside(operation, seen), now)
     step = _taken_after_the_end(operation, seen, now)
     is_moving = evidence.is_moving or step.operation.stats != operation.stats
     # A sweep may show it before its time: its stats are taken, but it is no settling read.
@@ -265,6 +266,8 @@ def _settles(operation: Operation, seen: Seen, now: ClockReading, rules: Rules) 
         return replace(step, operation=step.operation.with_evidence(is_moving=is_moving))
     settled = step.operation.with_evidence(is_moving=False)
     is_last = operation.prolonged > 0 or operation.settled + 1 >= len(rules.settle_after)
+    if is_last and is_doubtfully_old(settled):
+        return _still_unsettled(replace(step, operation=settled), now)
     if is_last and is_moving and settling_wait(operation, rules.settle_after) < SETTLING_AT_MOST:
         return replace(step, operation=settled.with_(prolonged=operation.prolonged + 1))
     step = replace(step, operation=settled.with_(settled=operation.settled + 1))

@@ -187,10 +187,11 @@ class Evidence(Value, frozen=True, kw_only=True, omit_defaults=True):
     """What single answers said, and what counts only once another answer repeats it.
 
     `set_aside`: the last answer was older than what is known. `created_is_new`: no second answer has repeated
-    `created_at`. `other_created_at`: another creation, first requested at `other_created_asked_at`. While settling:
-    `running_asked_at` is when the last running answer that contradicts the end was requested, `running_answers` how
-    many after the first, each at least a minute later. `other_end_asked_at`: the same of the other terminal status.
-    `absent_asked_at`: the request of the first 404. `is_moving`: the stats have changed since the last settling read.
+    `created_at`, first requested at `other_created_asked_at`. `other_created_at`: another creation, the same way.
+    While settling: `running_asked_at` is when the last running answer that contradicts the end was requested, and
+    `running_answers` is the number of those after the first, each at least a minute later. `other_end_asked_at`: the
+    same of the other terminal status. `absent_asked_at`: the request of the first 404. `is_moving`: the stats have
+    changed since the last settling read.
     """
 
     set_aside: bool = False

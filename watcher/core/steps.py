@@ -98,7 +98,10 @@ def _finer(known: Instant | None, given: Instant | None) -> Instant | None:
 
 def passed_over(operation: Operation, *kinds: str) -> Step:
     """An answer that changes nothing, except that the operation was shown."""
-    return with_oddities(operation.with_(missing_since=None, missed=0), kinds)
+    operation = operation.with_(missing_since=None, missed=0)
+    if operation.evidence is not None and operation.evidence.absent_asked_at is not None:
+        operation = operation.with_evidence(absent_asked_at=None)
+    return with_oddities(operation, kinds)
 
 
 def set_aside(operation: Operation, seen: Seen) -> Step:
@@ -223,10 +226,11 @@ def finish(operation: Operation, status: Status, now: ClockReading) -> Step:
 def finalise(operation: Operation, now: ClockReading) -> Step:
     """The stats are final: nothing is read after this, and now they count."""
     # Both clocks must agree that it came too late: ours may have been wrong at the registration.
-    is_late = operation.registered_at > youngest_creation(operation, now) + RECORD_LIFE and has_expired(operation, now)
+    created_at = youngest_creation(operation, now)
+    was_late = created_at is not None and operation.registered_at > created_at + RECORD_LIFE
     return Step(
         operation=operation.with_(final_at=now.at, unsettled_since=None, evidence=None),
-        tally=None if is_late else _tally(operation),
+        tally=None if was_late and has_expired(operation, now) else _tally(operation),
     )
 
 
