@@ -475,3 +475,15 @@ def test_a_limit_below_our_share_is_found_used_and_its_lifting_noticed(
         assert settled.count(False) < 0.02 * len(settled)
         assert settled.count(True) >= 0.7 * LIMIT * (LIFTED - MINUTE) / SECOND
         assert recovered < LIFTED + 3 * MINUTE
+
+
+def test_an_account_that_is_refused_is_held_until_what_was_requested_since_is_answered_well():
+    governor = Governor(Share(), 0)
+    early = governor.begin(0)
+    governor.refuse(SECOND)
+    refused = []
+    for verdict, tick in ((Verdict.GOOD, 2), (Verdict.DOUBTFUL, 32), (Verdict.GOOD, 62)):
+        governor.end(early, verdict, tick * SECOND, retry_after=None, chance=0.0)
+        refused.append(governor.is_refused)
+        early = governor.begin(tick * SECOND)
+    assert refused == [True, True, False]

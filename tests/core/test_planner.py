@@ -22,6 +22,7 @@ from tests.support.factories import (
     an_id,
     an_operation,
     at,
+    forbidden,
     missing,
     refused,
     seen,
@@ -455,3 +456,40 @@ def test_a_look_that_runs_on_is_what_taking_and_planning_make_of_it(
     long.take(Seen(timing=Timing(asked=moment, answered=moment), record=Record()))
     long.keep(running_plan(long, asked * SECOND, freshness, latency))
     assert msgspec.structs.astuple(short) == msgspec.structs.astuple(long)
+
+
+def test_a_forbidden_operation_is_polled_at_growing_intervals_when_nothing_else_is_due():
+    planner = Planner(Promise(), at())
+    operation = a_running_operation(asked_tick=0)
+    planner.follow(operation, at())
+    waits = []
+    now = 0.0
+    for _ in range(5):
+        ask = planner.choose(at(now))
+        assert ask == Fetch(operation_id=operation.id)
+        planner.answered(ask, at(now))
+        planner.learned(operation, forbidden(now), at(now))
+        due = planner.wake_tick()
+        assert due is not None
+        waits.append((due - at(now).tick) // SECOND)
+        assert planner.choose(at(now + waits[-1] - 1)) is None
+        assert planner.lag(at(now + waits[-1])) == 0
+        now += waits[-1]
+    assert waits == [60, 240, 960, 3600, 3600]
+    # Where others are always due, it has its turn after an hour all the same.
+    other = a_running_operation(id=an_id(1), asked_tick=0)
+    planner.follow(other, at(now - 1))
+    assert planner.choose(at(now)) == Fetch(operation_id=other.id)
+    planner.answered(Fetch(operation_id=other.id), at(now))
+    assert planner.choose(at(now + 3600)) == Fetch(operation_id=operation.id)
+
+
+def test_while_lists_are_refused_every_operation_is_fetched_by_its_id():
+    planner = Planner(Promise(), at())
+    planner.uses_lists = False
+    operations = [a_running_operation(id=an_id(number), asked_tick=0) for number in range(100)]
+    for operation in operations:
+        planner.follow(operation, at())
+    asks = [planner.choose(at(10)) for _ in range(50)]
+    assert all(isinstance(ask, Fetch) for ask in asks)
+    assert planner.next_look(operations[99].id).how == "GET by id"  # type: ignore[union-attr]  # it is planned
