@@ -10,7 +10,7 @@ from tests.simulator.asking import ONE, START, Caller, basic, ids, read
 from watcher.simulator import Fault, Upstream, built_in
 from watcher.simulator.exchange import Cut, Endless, Reset, Silent, Trickle, Whole
 from watcher.simulator.fault_types import SPOILING, Kind, UpstreamShape
-from watcher.simulator.instants import SECOND
+from watcher.simulator.instants import SECOND, parse_rfc3339
 from watcher.simulator.values import Duration
 
 ENDED = f"operations: [{{id: {ONE}, created: 0s, completed: 10s, stats: {{recipients: 10, failed: 4}}}}]\n"
@@ -270,6 +270,27 @@ def test_odd_stats_do_not_add_up():
     stats = fetched("{kind: odd_stats}")["stats"]
     assert stats["sent"] > stats["total"]
     assert stats["scheduled"] > 0
+
+
+@shows("premature")
+def test_a_running_operation_may_be_shown_as_ended():
+    running = read(struck("{kind: premature}", seconds=5).fetch(ONE))
+    assert (running["status"], running["stats"]["queued"] > 0) == ("COMPLETED", True)
+    assert read(struck("{kind: premature, word: CANCELED}", seconds=5).fetch(ONE))["status"] == "CANCELED"
+    assert fetched("{kind: premature, word: CANCELED}")["status"] == "COMPLETED"
+
+
+@shows("skewed_time")
+def test_times_may_be_off():
+    true, ahead = fetched("{kind: unknown_fields}"), fetched("{kind: skewed_time}")
+    assert parse_rfc3339(ahead["updatedAt"]) - parse_rfc3339(true["updatedAt"]) == 1800 * SECOND
+    assert fetched("{kind: skewed_time, field: createdAt, wait: -30000d}")["createdAt"] == "1970-01-01T00:00:00Z"
+
+
+@shows("fine_times")
+def test_what_runs_may_be_dated_more_exactly_than_what_has_ended():
+    assert read(struck("{kind: fine_times}", seconds=5).fetch(ONE))["updatedAt"].endswith(".999Z")
+    assert "." not in fetched("{kind: fine_times}")["updatedAt"]
 
 
 @shows("regressed")

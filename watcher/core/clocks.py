@@ -22,11 +22,20 @@ STEADY_READINGS = 3
 
 
 class ClockReading(Value, frozen=True, kw_only=True):
-    """The present by both clocks; `upstream_at` is None until an answer carried a `Date`."""
+    """The present by both clocks; `upstream_at` is None until an answer carried a `Date`.
+
+    `latest_at` is the present by the clock that is ahead: what has not come by it has not come by any.
+    """
 
     machine_at: Instant
     upstream_at: Instant | None = None
     is_steady: bool = False
+    latest_at: Instant = 0
+
+    def __post_init__(self) -> None:
+        # A field and no property, for every row of a page is held against it.
+        latest_at = self.machine_at if self.upstream_at is None else max(self.machine_at, self.upstream_at)
+        msgspec.structs.force_setattr(self, "latest_at", latest_at)
 
     @property
     def at(self) -> Instant:
@@ -54,11 +63,6 @@ class ClockReading(Value, frozen=True, kw_only=True):
     def earliest_at(self) -> Instant:
         """The present by the clock that is behind: for reading rather too far back than not far enough."""
         return self.machine_at if self.upstream_at is None else min(self.machine_at, self.upstream_at)
-
-    @property
-    def latest_at(self) -> Instant:
-        """The present by the clock that is ahead: what has not come by it has not come by any."""
-        return self.machine_at if self.upstream_at is None else max(self.machine_at, self.upstream_at)
 
 
 class _Run(msgspec.Struct):

@@ -39,6 +39,9 @@ Spoiling = Literal[
     "nulls",
     "odd_stats",
     "regressed",
+    "premature",
+    "skewed_time",
+    "fine_times",
     "wrong_id",
     "garbage_rows",
 ]
@@ -68,6 +71,9 @@ _DETAILS: dict[str, frozenset[str]] = {
     "nulls": frozenset({"field", "share"}),
     "odd_stats": frozenset({"share"}),
     "regressed": frozenset({"share"}),
+    "premature": frozenset({"word", "share"}),
+    "skewed_time": frozenset({"field", "wait", "share"}),
+    "fine_times": frozenset({"share"}),
     "wrong_id": frozenset({"share"}),
     "garbage_rows": frozenset({"share"}),
 }

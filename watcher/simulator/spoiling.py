@@ -8,7 +8,7 @@ import msgspec
 
 from watcher.simulator.fault_types import Fault
 from watcher.simulator.ids import make_id
-from watcher.simulator.instants import rfc3339
+from watcher.simulator.instants import SECOND, parse_rfc3339, rfc3339
 from watcher.simulator.life import ENDED, Record
 
 _GARBAGE: tuple[Any, ...] = (
@@ -68,6 +68,26 @@ def _regressed(row: Row, _fault: Fault, now: int, _chance: random.Random) -> Row
     return row | {"status": "PROCESSING", "updatedAt": rfc3339(now)} if row.get("status") in ENDED else row
 
 
+def _premature(row: Row, fault: Fault, now: int, _chance: random.Random) -> Row:
+    if row.get("status") in ENDED:
+        return row
+    return row | {"status": fault.word or "COMPLETED", "updatedAt": rfc3339(now)}
+
+
+def _skewed_time(row: Row, fault: Fault, _now: int, _chance: random.Random) -> Row:
+    field = fault.field or "updatedAt"
+    return (
+        row | {field: rfc3339(max(parse_rfc3339(row[field]) + fault.waits(1800 * SECOND), 0))} if field in row else row
+    )
+
+
+def _fine_times(row: Row, _fault: Fault, _now: int, _chance: random.Random) -> Row:
+    # The machine that writes progress writes milliseconds, and the one that writes ends whole seconds.
+    if row.get("status") in ENDED or "updatedAt" not in row:
+        return row
+    return row | {"updatedAt": row["updatedAt"].removesuffix("Z") + ".999Z"}
+
+
 def _wrong_id(row: Row, _fault: Fault, now: int, chance: random.Random) -> Row:
     return row | {"id": make_id(now, chance)}
 
@@ -83,6 +103,9 @@ _SPOILERS: dict[str, Spoiler] = {
     "nulls": _nulls,
     "odd_stats": _odd_stats,
     "regressed": _regressed,
+    "premature": _premature,
+    "skewed_time": _skewed_time,
+    "fine_times": _fine_times,
     "wrong_id": _wrong_id,
     "garbage_rows": _garbage,
 }
