@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+
+import pytest
+
 from watcher.core.asks import Discover
-from watcher.core.discovery import OVERLAP, PAGES_AT_MOST, Discovery, Scope
-from watcher.core.model import HOUR, SECOND, Instant, Moment, Status
-from watcher.core.observation import Missing, Page, Record, Refused, Timing, Trouble, Unanswered
+from watcher.core.clocks import ClockReading
+from watcher.core.discovery import (
+    EMPTY_PAGES_AT_MOST,
+    OVERLAP,
+    PAD,
+    PAGES_AT_MOST,
+    WIDE,
+    WIDE_EVERY,
+    Discovery,
+    Progress,
+    Scope,
+    comes_first,
+)
+from watcher.core.model import DAY, HOUR, MINUTE, SECOND, Instant, Micros, Moment, Status
+from watcher.core.observation import Forbidden, Missing, Page, Record, Refused, Timing, Trouble, Unanswered
+from watcher.simulator.ids import make_id
 
 START = Moment(1_790_000_000 * SECOND, 1_000 * SECOND)
 SCOPE = Scope(every=5 * SECOND, since=24 * HOUR)
+KNOWN = Progress(cursor=START.at, began_at=START.at - DAY)
 
 
 def timing(at: Moment) -> Timing:
@@ -19,102 +38,348 @@ def page(at: Moment, *records: Record, token: str | None = None) -> Page:
     return Page(timing=timing(at), records=records, next_token=token)
 
 
-def read(discovery: Discovery, at: Moment, *, token: str | None = None) -> Instant | None:
-    """One page asked for, read and committed; the new cursor."""
-    ask = discovery.choose(at)
+def row(created_at: Instant | None, word: str = "PROCESSING", *, id: str = "x", updated_at: Instant | None = None):  # noqa: A002 -- it is a row's id
+    return Record(id=id, word=word, created_at=created_at, updated_at=updated_at)
+
+
+def agreed(at: Moment) -> ClockReading:
+    return ClockReading(machine_at=at.at, upstream_at=at.at, is_steady=True)
+
+
+def dateless(at: Moment) -> ClockReading:
+    return ClockReading(machine_at=at.at)
+
+
+def read(
+    discovery: Discovery, at: Moment, *records: Record, token: str | None = None, clocks: ClockReading | None = None
+) -> Progress | None:
+    """One page asked for, read and committed; the new progress."""
+    clocks = agreed(at) if clocks is None else clocks
+    ask = discovery.choose(at, clocks)
     assert ask is not None
-    return discovery.committed(ask, page(at, token=token), at)
+    return discovery.committed(ask, page(at, *records, token=token), at, clocks)
 
 
-def test_the_first_round_reads_what_has_not_ended_and_only_then_begins_to_move():
-    discovery = Discovery(SCOPE, None, START)
-    first = discovery.choose(START)
-    assert first == Discover(status=Status.PROCESSING, start=START.at - 24 * HOUR)
-    assert discovery.choose(START) is None
-    assert discovery.committed(first, page(START), START) is None
-    second = discovery.choose(START)
-    assert second is not None
-    assert second.status is Status.SCHEDULED
-    cursor = discovery.committed(second, page(START), START)
-    assert cursor == START.at - SECOND + OVERLAP
-    following = discovery.choose(START)
-    assert following == Discover(status=None, start=START.at - SECOND)
+def asked(discovery: Discovery, at: Moment) -> Discover:
+    ask = discovery.choose(at, agreed(at))
+    assert ask is not None
+    return ask
 
 
-def test_what_had_ended_is_wanted_only_after_the_first_round():
-    records = [Record(id=word, word=word) for word in ("PROCESSING", "COMPLETED", "CANCELED", "SCHEDULED")]
-    found = page(START, *records)
-    assert [record.word for record in Discovery(SCOPE, None, START).wanted(found)] == ["PROCESSING", "SCHEDULED"]
-    assert Discovery(SCOPE, START.at, START).wanted(found) == records
+def rounds(discovery: Discovery, start: Moment, until: Micros, *records: Record) -> Iterator[tuple[Micros, Discover]]:
+    """Every question of some time, when it was asked, each answered with these rows."""
+    after = 0
+    while after < until:
+        at = start.later(after)
+        ask = discovery.choose(at, agreed(at))
+        if ask is None:
+            wake = discovery.wake_tick()
+            assert wake is not None
+            after = wake - start.tick
+            continue
+        yield after, ask
+        discovery.committed(ask, page(at, *records), at, agreed(at))
 
 
-def test_later_rounds_begin_a_little_before_the_cursor_and_come_as_often_as_asked():
-    discovery = Discovery(SCOPE, START.at, START)
-    later = START.later(60 * SECOND)
-    assert read(discovery, later) == later.at - SECOND
-    assert discovery.wake_tick() == later.tick + 5 * SECOND
-    assert discovery.choose(later.later(4 * SECOND)) is None
-    again = discovery.choose(later.later(5 * SECOND))
-    assert again == Discover(status=None, start=later.at - SECOND - OVERLAP)
+def test_the_first_round_reads_what_is_scheduled_before_what_is_processed():
+    discovery = Discovery(SCOPE, Progress(), START)
+    first = asked(discovery, START)
+    assert first == Discover(status=Status.SCHEDULED, start=START.at - 24 * HOUR)
+    assert discovery.choose(START, agreed(START)) is None
+    assert discovery.committed(first, page(START), START, agreed(START)) is None
+    second = asked(discovery, START)
+    assert second.status is Status.PROCESSING
+    progress = discovery.committed(second, page(START), START, agreed(START))
+    assert progress == Progress(cursor=START.at - SECOND, began_at=START.at)
+    assert asked(discovery, START) == Discover(status=None, start=START.at - SECOND - OVERLAP)
+
+
+def test_each_list_of_the_first_round_is_read_completely_before_the_next():
+    discovery = Discovery(SCOPE, Progress(), START)
+    read(discovery, START, token="a")
+    following = asked(discovery, START)
+    assert (following.status, following.token) == (Status.SCHEDULED, "a")
+
+
+@pytest.mark.parametrize("progress", [Progress(), KNOWN], ids=["empty", "known"])
+def test_what_has_not_ended_is_read_again_after_90_seconds_and_after_15_minutes(progress: Progress):
+    discovery = Discovery(SCOPE, progress, START)
+    pairs = [after for after, ask in rounds(discovery, START, 30 * MINUTE) if ask.status is Status.PROCESSING]
+    first = [0] if progress.cursor is None else []
+    assert [after // MINUTE for after in pairs[len(first) :]] == [1, 15]
+    assert pairs[len(first)] - 90 * SECOND <= 10 * SECOND
+    assert pairs[-1] - 15 * MINUTE <= 10 * SECOND
+
+
+def test_later_rounds_begin_90_seconds_before_the_cursor_and_come_as_often_as_asked():
+    discovery = Discovery(SCOPE, KNOWN, START)
+    assert read(discovery, START) == Progress(cursor=START.at, began_at=KNOWN.began_at)
+    assert discovery.wake_tick() == START.tick + 5 * SECOND
+    assert discovery.choose(START.later(4 * SECOND), agreed(START)) is None
+    later = START.later(5 * SECOND)
+    assert asked(discovery, later) == Discover(status=None, start=START.at - OVERLAP)
     assert discovery.wake_tick() is None
 
 
+def test_a_start_reads_as_far_back_as_a_wide_round():
+    assert asked(Discovery(SCOPE, KNOWN, START), START) == Discover(status=None, start=START.at - WIDE)
+
+
+def test_every_three_minutes_a_round_reaches_15_minutes_back():
+    discovery = Discovery(SCOPE, KNOWN, START)
+    wide = [
+        (after, ask) for after, ask in rounds(discovery, START, 20 * MINUTE) if ask.end is not None and not ask.status
+    ]
+    assert len(wide) == 6
+    for after, ask in wide:
+        assert after % WIDE_EVERY < 10 * SECOND
+        assert abs(ask.start - (START.at + after - WIDE)) < 10 * SECOND
+        assert ask.end is not None
+        assert ask.end >= START.at + after - OVERLAP - 10 * SECOND
+
+
 def test_the_cursor_moves_only_after_the_last_page_and_never_back():
-    discovery = Discovery(SCOPE, START.at + HOUR, START)
+    ahead = Progress(cursor=START.at + 20 * SECOND)
+    discovery = Discovery(SCOPE, ahead, START)
     assert read(discovery, START, token="a") is None
-    following = discovery.choose(START)
-    assert following is not None
-    assert following.token == "a"
-    assert discovery.committed(following, page(START), START) == START.at + HOUR
+    assert asked(discovery, START).token == "a"
+    following = Discover(status=None, start=ahead.cursor or 0, token="a")
+    assert discovery.committed(following, page(START), START, agreed(START)) == ahead
 
 
 def test_a_token_that_comes_again_ends_the_round_without_moving_the_cursor():
-    discovery = Discovery(SCOPE, START.at, START)
+    discovery = Discovery(SCOPE, KNOWN, START)
     assert read(discovery, START, token="a") is None
     assert read(discovery, START, token="a") is None
-    assert discovery.choose(START) is None
-    begun_again = discovery.choose(START.later(5 * SECOND))
-    assert begun_again is not None
-    assert begun_again.token is None
+    assert discovery.choose(START, agreed(START)) is None
+    assert asked(discovery, START.later(5 * SECOND)).token is None
 
 
-def test_an_endless_list_ends_the_round():
-    discovery = Discovery(SCOPE, START.at, START)
+def test_a_list_without_end_is_given_up():
+    discovery = Discovery(SCOPE, KNOWN, START)
     for number in range(PAGES_AT_MOST + 1):
+        read(discovery, START, row(START.at), token=str(number))
+    assert discovery.choose(START, agreed(START)) is None
+
+
+def test_pages_that_stay_empty_are_given_up_soon():
+    discovery = Discovery(SCOPE, KNOWN, START)
+    for number in range(EMPTY_PAGES_AT_MOST + 1):
         read(discovery, START, token=str(number))
-    assert discovery.choose(START) is None
+    assert discovery.choose(START, agreed(START)) is None
 
 
 def test_a_page_without_an_answer_is_asked_for_again_and_a_refused_one_begins_the_round_anew():
-    discovery = Discovery(SCOPE, START.at, START)
+    discovery = Discovery(SCOPE, KNOWN, START)
     read(discovery, START, token="a")
-    asked = discovery.choose(START)
+    ask = asked(discovery, START)
     discovery.failed(Unanswered(timing=timing(START), trouble=Trouble.TIMEOUT), START)
-    assert discovery.choose(START) is None
+    assert discovery.choose(START, agreed(START)) is None
     later = START.later(5 * SECOND)
-    assert discovery.choose(later) == asked
+    assert asked(discovery, later) == ask
     discovery.failed(Refused(timing=timing(later)), later)
     much_later = later.later(60 * SECOND)
-    anew = discovery.choose(much_later)
-    assert anew is not None
-    assert anew.token is None
-    discovery.failed(Missing(timing=timing(much_later)), much_later)
-    assert discovery.choose(much_later) is None
+    assert asked(discovery, much_later).token is None
+    for answer in (Missing(timing=timing(much_later)), Forbidden(timing=timing(much_later))):
+        discovery.failed(answer, much_later)
+        assert discovery.choose(much_later, agreed(much_later)) is None
+        much_later = much_later.later(60 * SECOND)
+        asked(discovery, much_later)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Unanswered(timing=timing(START), trouble=Trouble.TIMEOUT), Refused(timing=timing(START))],
+    ids=["unanswered", "refused"],
+)
+def test_a_wide_round_that_fails_does_not_hold_up_the_next_round(answer: Unanswered | Refused):
+    discovery, after = Discovery(SCOPE, KNOWN, START), 0
+    for reached, ask in rounds(discovery, START, 10 * MINUTE):
+        after = reached
+        if ask.end is not None:
+            break
+    at = START.later(after)
+    discovery.failed(answer, at)
+    assert discovery.choose(at, agreed(at)) is None
+    assert asked(discovery, at.later(5 * SECOND)).end is None
 
 
 def test_new_settings_hold_from_the_next_round_on():
-    discovery = Discovery(SCOPE, START.at, START)
+    discovery = Discovery(SCOPE, KNOWN, START)
     discovery.adopt(Scope(every=60 * SECOND, since=HOUR))
     read(discovery, START)
     assert discovery.wake_tick() == START.tick + 60 * SECOND
 
 
+# ── clocks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_first_round_that_a_wrong_clock_began_too_late_begins_again_at_the_best_known_time():
+    machine = Moment(START.at + 3 * HOUR, START.tick)
+    discovery = Discovery(Scope(every=5 * SECOND, since=HOUR), Progress(), machine)
+    ask = discovery.choose(machine, dateless(machine))
+    assert ask == Discover(status=Status.SCHEDULED, start=START.at + 2 * HOUR)
+    clocks = ClockReading(machine_at=machine.at, upstream_at=START.at)
+    assert discovery.committed(ask, page(machine), machine, clocks) is None
+    assert discovery.choose(machine, clocks) == Discover(status=Status.SCHEDULED, start=START.at - HOUR)
+
+
+def test_without_a_date_the_first_round_reaches_a_day_further():
+    discovery = Discovery(SCOPE, Progress(), START)
+    read(discovery, START, clocks=dateless(START))
+    ask = discovery.choose(START, dateless(START))
+    assert ask == Discover(status=Status.SCHEDULED, start=START.at - 2 * DAY)
+
+
+def test_without_clocks_that_agree_the_cursor_moves_to_the_newest_creation_that_two_readings_bear_out():
+    discovery = Discovery(SCOPE, Progress(cursor=START.at - DAY), START)
+    seconds_ago = [row(START.at - ago * SECOND) for ago in (1, 2, 50, 100)]
+    progress = read(discovery, START, *seconds_ago, row(None), row(START.at + DAY), clocks=dateless(START))
+    assert progress == Progress(cursor=START.at - 50 * SECOND)
+
+
+def test_a_creation_counts_where_the_id_says_the_same():
+    discovery = Discovery(SCOPE, Progress(cursor=START.at - DAY), START)
+    created_at = START.at - 7 * SECOND
+    progress = read(discovery, START, row(created_at, id=make_id(created_at, random.Random(1))), clocks=dateless(START))
+    assert progress == Progress(cursor=created_at)
+
+
+def test_a_steady_date_that_is_ahead_of_all_that_is_created_moves_the_cursor_no_further_than_that():
+    # Counter-example to the rule that a steady upstream clock moves the cursor alone: a gateway may write `Date`.
+    discovery = Discovery(SCOPE, Progress(cursor=START.at - HOUR), START)
+    clocks = ClockReading(machine_at=START.at, upstream_at=START.at + 3 * HOUR, is_steady=True)
+    rows = [row(START.at - ago * SECOND) for ago in (1, 2, 3)]
+    assert read(discovery, START, *rows, clocks=clocks) == Progress(cursor=START.at - 3 * SECOND)
+
+
+def test_creations_ahead_of_a_steady_date_move_the_cursor_no_further_than_that():
+    discovery = Discovery(SCOPE, Progress(cursor=START.at - DAY), START)
+    clocks = ClockReading(machine_at=START.at, upstream_at=START.at - 3 * HOUR, is_steady=True)
+    rows = [row(START.at - ago * SECOND) for ago in (1, 2, 3)]
+    assert read(discovery, START, *rows, clocks=clocks) == Progress(cursor=START.at - 3 * HOUR - SECOND)
+
+
+def test_a_cursor_ahead_of_the_time_is_not_believed():
+    discovery = Discovery(SCOPE, Progress(cursor=START.at + DAY, began_at=START.at - HOUR), START)
+    assert read(discovery, START) is None
+    assert asked(discovery, START) == Discover(status=None, start=START.at - 24 * HOUR - WIDE)
+
+
+def test_when_discovery_began_is_known_once_the_clocks_agree_within_some_minutes():
+    discovery = Discovery(SCOPE, Progress(), START)
+
+    def began_at(after: Micros, upstream_at: Instant) -> Instant | None:
+        at = START.later(after)
+        clocks = ClockReading(machine_at=at.at, upstream_at=upstream_at, is_steady=True)
+        progress = None
+        while (ask := discovery.choose(at, clocks)) is not None:
+            progress = discovery.committed(ask, page(at), at, clocks) or progress
+        assert progress is not None
+        return progress.began_at
+
+    assert began_at(0, START.at + DAY) is None
+    assert began_at(MINUTE, START.at + MINUTE - 3 * SECOND) == START.at - 3 * SECOND
+    assert began_at(2 * MINUTE, START.at + 2 * MINUTE) == START.at - 3 * SECOND
+    assert began_at(HOUR, START.at + HOUR - 20 * SECOND) == START.at - 3 * SECOND
+
+
+# ── what had ended before ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_first_round_wants_what_has_not_ended():
+    records = [Record(id=word, word=word) for word in ("PROCESSING", "COMPLETED", "CANCELED", "SCHEDULED")]
+    chosen = Discovery(SCOPE, Progress(), START).sort(page(START, *records))
+    assert [record.word for record in chosen.wanted] == ["PROCESSING", "SCHEDULED"]
+    assert list(chosen.ended_before) == []
+
+
+@pytest.mark.parametrize(
+    ("created", "updated", "id_created", "is_before"),
+    [
+        (-60, -30, None, True),
+        (-60, None, None, True),
+        (None, None, None, True),
+        (-60, 30, None, False),
+        (10, 30, None, False),
+        (10, None, None, False),
+        (10, -30, None, False),
+        (-60, -30, 10, False),
+    ],
+)
+def test_what_had_ended_before_the_first_answer_is_passed_over_where_all_of_it_says_so(
+    created: int | None, updated: int | None, id_created: int | None, *, is_before: bool
+):
+    def at(seconds: int | None) -> Instant | None:
+        return None if seconds is None else START.at + seconds * SECOND
+
+    identity = "x" if id_created is None else make_id(START.at + id_created * SECOND, random.Random(1))
+    record = Record(id=identity, word="COMPLETED", created_at=at(created), updated_at=at(updated))
+    chosen = Discovery(SCOPE, Progress(cursor=START.at, began_at=START.at), START).sort(page(START, record))
+    assert (list(chosen.ended_before) == [record]) is is_before
+    assert (list(chosen.wanted) == [record]) is not is_before
+
+
+def test_a_store_that_does_not_know_when_it_began_takes_everything_that_ended():
+    record = row(START.at - HOUR, "COMPLETED", updated_at=START.at - HOUR)
+    assert list(Discovery(SCOPE, Progress(cursor=START.at), START).sort(page(START, record)).wanted) == [record]
+
+
+# ── bursts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_burst_is_not_read_again_in_every_round_but_a_page_at_a_time():
+    discovery = Discovery(SCOPE, KNOWN, START)
+    burst = tuple(row(START.at - (number % 60) * SECOND) for number in range(1000))
+    for number in range(20):
+        read(discovery, START, *burst, token=str(number))
+    read(discovery, START)
+    questions: dict[Micros, list[Discover]] = {}
+    after = 0
+    while after < MINUTE:
+        at = START.later(after)
+        ask = discovery.choose(at, agreed(at))
+        if ask is None:
+            after = (discovery.wake_tick() or 0) - START.tick
+            continue
+        questions.setdefault(after, []).append(ask)
+        again = ask.end is not None
+        token = str(len(questions) % 20) if again else None
+        discovery.committed(ask, page(at, *(burst if again else ()), token=token), at, agreed(at))
+    assert max(map(len, questions.values())) <= 2
+    cheap = [
+        ask for asks in questions.values() for ask in asks if ask.end is None and ask.start > START.at - PAD - SECOND
+    ]
+    assert cheap
+
+
 def test_the_query_is_in_upstreams_words():
-    ask = Discover(status=Status.PROCESSING, start=START.at, token="t")
+    ask = Discover(status=Status.PROCESSING, start=START.at, end=START.at + SECOND, token="t")
     assert ask.query == {
         "pageSize": "1000",
         "startDate": "2026-09-21T14:13:20.000Z",
+        "endDate": "2026-09-21T14:13:21.000Z",
         "status": "PROCESSING",
         "pageToken": "t",
     }
     assert Discover(status=None, start=START.at).query.keys() == {"pageSize", "startDate"}
+
+
+# ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("discovery", "poll", "was_first", "comes"),
+    [
+        (None, None, False, False),
+        (None, 5, False, False),
+        (5, None, True, True),
+        (5, 6, True, True),
+        (6, 5, False, False),
+        (5, 5, False, False),
+        (5, 0, False, True),
+        (5, 0, True, False),
+    ],
+)
+def test_what_is_due_longer_comes_first(discovery: Micros | None, poll: Micros | None, *, was_first: bool, comes: bool):
+    assert comes_first(discovery, poll, was_first=was_first) is comes

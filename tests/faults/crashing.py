@@ -144,7 +144,7 @@ class Life:
             await store.commit(ACCOUNT, (), cursor=CURSOR)
             shown = (await store.counters(ACCOUNT)).combinations
             await store.retire_combinations(ACCOUNT, [*shown], tracked_before=now)
-            cursor = (await store.load(ACCOUNT, final_since=now)).cursor
+            cursor = (await store.load(ACCOUNT, final_since=now)).discovery.cursor
             totals = {"/".join(key): value for key, value in (await store.totals(ACCOUNT)).items()}
             stones = {name: await store.outcome_of(ACCOUNT, operation_id) for name, operation_id in IDS.items()}
             again = await store.register([Entry(account=ACCOUNT, id=IDS["one"], source=Source.API)], now)

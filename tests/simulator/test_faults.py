@@ -164,6 +164,12 @@ def test_a_skewed_date_is_off():
     assert [value for name, value in reply.headers if name == "Date"] == ["Mon, 15 Jan 2024 08:30:00 GMT"]
 
 
+@shows("no_date")
+def test_an_answer_may_have_no_date():
+    reply = struck("{kind: no_date}", seconds=0).list()
+    assert [value for name, value in reply.headers if name == "Date"] == []
+
+
 @shows("invisible")
 def test_a_new_operation_shows_late():
     caller = struck("{kind: invisible, wait: 5s}", seconds=4.9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.store.factories import ACCOUNT, COMPLETED, ID, NOW, OTHER, entry, final, finish, finished, follow, operation
+from watcher.core.discovery import Progress
 from watcher.core.labelling import Counters
 from watcher.core.model import (
     Corrected,
@@ -21,7 +22,7 @@ from watcher.core.model import (
     Tracked,
     Untracked,
 )
-from watcher.store import Change, Store
+from watcher.store import Change, Result, Store
 
 FULL = operation(
     labels={"campaign": "<script>", "größe": "10"},
@@ -64,7 +65,7 @@ EVENTS = (
 
 async def test_an_unheard_account_begins_with_nothing(store: Store) -> None:
     loaded = await store.load("unheard", final_since=0)
-    assert (loaded.operations, loaded.revision, loaded.cursor) == ((), 0, None)
+    assert (loaded.operations, loaded.revision, loaded.discovery) == ((), 0, Progress())
     assert (await store.totals("unheard"), await store.counters("unheard")) == ({}, Counters())
 
 
@@ -213,7 +214,7 @@ async def test_the_adopted_key_is_kept_beside_everything_else_of_the_account(sto
     await store.commit(ACCOUNT, [], cursor=5)
     await store.adopt_key(ACCOUNT, "SK2")
     loaded = await store.load(ACCOUNT, final_since=0)
-    assert (loaded.api_key, loaded.cursor) == ("SK2", 5)
+    assert (loaded.api_key, loaded.discovery.cursor) == ("SK2", 5)
     assert (await store.load("other", final_since=0)).api_key is None
 
 
@@ -222,9 +223,9 @@ async def test_the_cursor_is_kept_and_moves_only_when_given(store: Store) -> Non
     await follow(store)
     await store.commit(ACCOUNT, [Change(operation=operation(missed=1))])
     loaded = await store.load(ACCOUNT, final_since=0)
-    assert (loaded.cursor, loaded.revision) == (5, 1)
+    assert (loaded.discovery.cursor, loaded.revision) == (5, 1)
     await store.commit(ACCOUNT, [Change(operation=operation(missed=2))], cursor=6)
-    assert (await store.load(ACCOUNT, final_since=0)).cursor == 6
+    assert (await store.load(ACCOUNT, final_since=0)).discovery.cursor == 6
 
 
 async def test_the_loop_begins_with_the_followed_and_the_lately_final(store: Store) -> None:
@@ -234,3 +235,29 @@ async def test_the_loop_begins_with_the_followed_and_the_lately_final(store: Sto
     await store.withdraw(ACCOUNT, "c", NOW + 12, Source.API)
     loaded = await store.load(ACCOUNT, final_since=NOW + 11)
     assert {found.id for found in loaded.operations} == {"b", "d"}
+
+
+async def test_when_discovery_began_is_kept_and_can_be_corrected(store: Store) -> None:
+    await store.note_discovery_began(ACCOUNT, 7)
+    await store.commit(ACCOUNT, [], cursor=9)
+    await store.note_discovery_began(ACCOUNT, 8)
+    assert (await store.load(ACCOUNT, final_since=0)).discovery == Progress(cursor=9, began_at=8)
+
+
+async def test_what_had_ended_before_is_passed_over_by_discovery_and_taken_in_by_the_api(store: Store) -> None:
+    await store.insert_tombstones(ACCOUNT, {ID: NOW - 5, OTHER: None}, NOW)
+    found = await store.register([entry(id=ID, source=Source.DISCOVERY), entry(id=OTHER, source=Source.CONFIG)], NOW)
+    assert [answer.result for answer in found] == [Result.PASSED_OVER, Result.PASSED_OVER]
+    assert await store.untold(0, 9) == ()
+    (answer,) = await store.register([entry(id=ID, source=Source.API)], NOW)
+    assert answer.result is Result.NEW
+
+
+async def test_a_tombstone_of_what_had_ended_before_replaces_neither_a_row_nor_another_one(store: Store) -> None:
+    await follow(store)
+    await store.insert_tombstones(ACCOUNT, {ID: None}, NOW)
+    (answer,) = await store.register([entry(id=ID)], NOW)
+    assert answer.result is Result.KNOWN
+    await store.withdraw(ACCOUNT, ID, NOW, Source.API)
+    await store.insert_tombstones(ACCOUNT, {ID: None}, NOW)
+    assert [event.seq for event in await store.untold(0, 9)] == [1, 2]

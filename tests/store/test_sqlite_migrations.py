@@ -51,7 +51,7 @@ async def test_an_old_store_is_brought_up_to_date_with_all_that_is_in_it(dump: P
     assert {found.id: found.labels for found in loaded.operations} == {ID: {"campaign": "spring"}}
     assert loaded.operations[0].stats.sent == 5
     assert await store.totals(ACCOUNT) == {("operations", "completed"): 1}
-    assert (loaded.revision, loaded.cursor) == (2, 1768469400000005)
+    assert (loaded.revision, loaded.discovery.cursor) == (2, 1768469400000005)
     assert [event.seq for event in await store.untold(0, 9)] == [2]
     (answer,) = await store.register([entry(id=OTHER)], NOW)
     assert (answer.result, answer.outcome) == (Result.FINISHED, Outcome.COMPLETED)

@@ -65,6 +65,7 @@ class Rig:
     """A running loop and all that is around it."""
 
     clock: Clock
+    true_clock: Clock
     upstream: Upstream
     store: Store
     heard: Heard
@@ -132,10 +133,15 @@ async def running(
     request_timeout: float = 10.0,
     base_url: str = BASE_URL,
     api_key: str | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Rig]:
-    """A loop that runs as long as the context lasts, and is then stopped with its last writes done."""
-    clock = virtual_clock()
-    upstream = upstream or Upstream(scenario, clock.now().at)
+    """A loop that runs as long as the context lasts, and is then stopped with its last writes done.
+
+    `clock` is the machine's, where that one is not to be right.
+    """
+    true_clock = virtual_clock()
+    clock = clock or true_clock
+    upstream = upstream or Upstream(scenario, true_clock.now().at)
     # By its key where one is given, whichever account that opens.
     account = next((one for one in scenario.accounts if api_key in (None, one.api_key)), scenario.accounts[0])
     user, own_secret = account.account_id, account.auth_token
@@ -144,7 +150,11 @@ async def running(
     share = share or Share()
     gate = Gate(Governor(share, clock.now().tick), clock.now)
     heard = Heard()
-    http = httpx.AsyncClient(transport=SimulatedTransport(upstream, lambda: clock.now().at), timeout=None, verify=False)  # noqa: S113 -- the client has its own
+    http = httpx.AsyncClient(
+        transport=SimulatedTransport(upstream, lambda: true_clock.now().at),
+        timeout=None,  # noqa: S113 -- the client has its own
+        verify=False,
+    )
 
     def connect(hear: Callable[[Attempt], None]) -> Client:
         return Client(
@@ -172,6 +182,7 @@ async def running(
     max_operations = (settings or following()).retention.max_operations
     rig = Rig(
         clock=clock,
+        true_clock=true_clock,
         upstream=upstream,
         store=store,
         heard=heard,

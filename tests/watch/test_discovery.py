@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from tests.support.rig import Rig, following, running
-from tests.support.virtual import run_virtually
+from tests.support.rig import ACCOUNT, Rig, following, running
+from tests.support.virtual import EPOCH, run_virtually
+from watcher.clock import Clock
 from watcher.core.discovery import Scope
 from watcher.core.governor import Share
 from watcher.core.model import HOUR, SECOND, Finished, Source, Status, Tracked
@@ -15,23 +16,34 @@ from watcher.simulator import Upstream, parse_scenario
 from watcher.store.memory import MemoryStore
 from watcher.watch import Following
 
+LATE = "population: {{in_flight: 0, share_failing: 0}}\nfaults: [{{kind: invisible, wait: {wait}, endpoint: list}}]"
 QUIET = parse_scenario("population: {in_flight: 0, share_failing: 0}\nlatency: 20ms..80ms")
 
 
-def discovering(**changes: object) -> Following:
+class MachineClock:
+    """The machine's clock, so many seconds ahead of the true time."""
+
+    def __init__(self, ahead: float) -> None:
+        self.ahead = ahead
+        loop = asyncio.get_running_loop()
+        self.clock = Clock(wall=lambda: EPOCH - 1000.0 + loop.time() + self.ahead, steady=loop.time)
+
+
+def discovering(*, since: float = 24.0, **changes: object) -> Following:
+    """Settings with discovery, back to so many hours ago on an empty store."""
     settings = following(settle_after=(5.0,), **changes)  # type: ignore[arg-type]
     return Following(
         rules=settings.rules,
         promise=settings.promise,
         retention=settings.retention,
-        discovers=Scope(every=5 * SECOND, since=24 * HOUR),
+        discovers=Scope(every=5 * SECOND, since=round(since * HOUR)),
     )
 
 
 def send(rig: Rig, number: int, *, lifetime: float) -> list[str]:
     """What the app does, which knows nothing of the watcher."""
     account_id = rig.upstream.accounts[0].account_id
-    now = rig.clock.now().at
+    now = rig.true_clock.now().at
     return [
         rig.upstream.world.send(account_id, now, lifetime=lifetime * SECOND, recipients=3, failed=0).id
         for _ in range(number)
@@ -157,5 +169,198 @@ def test_the_cursor_waits_until_the_store_has_taken_the_page() -> None:
             after = rig.snapshot().discovered_at
             assert after is not None
             assert after > before
+
+    run_virtually(main())
+
+
+# ── lists are no snapshots ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def tracked(rig: Rig) -> set[str]:
+    """Everything that is followed, settling or just finished."""
+    return {operation.id for operation in rig.watch.candidates()}
+
+
+def requests_per_minute(rig: Rig, *, since: int, minutes: float) -> float:
+    return (len(rig.heard.attempts) - since) / minutes
+
+
+def test_what_was_created_just_before_the_first_start_and_is_visible_just_after_is_found() -> None:
+    async def main() -> None:
+        scenario = parse_scenario(LATE.format(wait="13s"))
+        async with running(scenario) as rig:
+            upstream = rig.upstream
+            ids = send(rig, 5, lifetime=600)
+        await asyncio.sleep(3)
+        async with running(scenario, upstream=upstream, settings=discovering()) as rig:
+            await asyncio.sleep(5)
+            assert not tracked(rig)
+            await rig.until(lambda: tracked(rig) == set(ids), within=15)
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("seconds", [63, 70, 88])
+def test_an_operation_that_becomes_visible_within_90_seconds_is_found_within_30_of_that(seconds: int) -> None:
+    async def main() -> None:
+        scenario = parse_scenario(LATE.format(wait=f"{seconds}s"))
+        async with running(scenario, settings=discovering()) as rig:
+            await asyncio.sleep(30)
+            ids = send(rig, 3, lifetime=20)
+            await asyncio.sleep(seconds)
+            await rig.until(lambda: tracked(rig) == set(ids), within=30)
+            await rig.until(lambda: finished(rig) == 3, within=120)
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("minutes", [3, 9, 14.9])
+def test_an_operation_that_becomes_visible_up_to_15_minutes_late_is_found_by_a_wide_round(minutes: float) -> None:
+    async def main() -> None:
+        scenario = parse_scenario(LATE.format(wait=f"{minutes * 60:.0f}s"))
+        async with running(scenario, settings=discovering()) as rig:
+            await asyncio.sleep(30)
+            ids = send(rig, 3, lifetime=20)
+            await asyncio.sleep(minutes * 60)
+            await rig.until(lambda: tracked(rig) == set(ids), within=200)
+
+    run_virtually(main())
+
+
+def test_three_first_starts_within_five_minutes_count_every_end_at_most_once() -> None:
+    async def main() -> None:
+        upstream: Upstream | None = None
+        counted: list[str] = []
+        sent: list[str] = []
+        for _ in range(3):
+            store = MemoryStore()
+            async with running(QUIET, store=store, upstream=upstream, settings=discovering()) as rig:
+                upstream = rig.upstream
+                for _ in range(9):
+                    sent += send(rig, 4, lifetime=15)
+                    await asyncio.sleep(10)
+                events = await rig.events()
+            counted += [event.operation_id for event in events if isinstance(event.event, Finished)]
+            await asyncio.sleep(2)
+        assert len(counted) == len(set(counted))
+        assert len(set(counted)) > 0.75 * len(sent)
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize("kind", ["empty_page", "short_page, share: 0.05"])
+def test_a_backlog_of_discovery_never_stops_polling(kind: str) -> None:
+    async def main() -> None:
+        fault = f"{{kind: {kind}, endpoint: list}}"
+        scenario = parse_scenario(f"population: {{in_flight: 0}}\nfaults: [{fault}]")
+        async with running(scenario) as rig:
+            upstream = rig.upstream
+            ids = send(rig, 30, lifetime=7200)
+            send(rig, 3000, lifetime=0.5)
+        await asyncio.sleep(2)
+        settings, share = discovering(), Share(per_second=20)
+        async with running(scenario, upstream=upstream, settings=settings, share=share) as rig:
+            await rig.track(ids)
+            await asyncio.sleep(20)
+            for _ in range(100):
+                await asyncio.sleep(1)
+                lags.append(rig.snapshot().lag)
+            pages.append(sum(attempt.endpoint == "list" for attempt in rig.heard.attempts))
+
+    lags: list[int] = []
+    pages: list[int] = []
+    run_virtually(main())
+    assert max(lags) < 5 * SECOND
+    assert pages[0] > 200
+
+
+def test_a_burst_is_not_read_again_for_ever() -> None:
+    async def main() -> None:
+        scenario = parse_scenario(
+            "population: {in_flight: 0}\nfaults: [{kind: short_page, share: 0.15, endpoint: list}]"
+        )
+        async with running(scenario, settings=discovering(), share=Share(per_second=20)) as rig:
+            await asyncio.sleep(30)
+            for _ in range(10):
+                send(rig, 300, lifetime=0.5)
+                await asyncio.sleep(1)
+            await rig.until(lambda: finished(rig) == 3000, within=900)
+            before = len(rig.heard.attempts)
+            await asyncio.sleep(1200)
+            assert requests_per_minute(rig, since=before, minutes=20) <= 2 * 12
+
+    run_virtually(main())
+
+
+# ── clocks are hints ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def found_after(rig: Rig, seconds: float) -> None:
+    """Operations that come and go all the time are all found."""
+    ids: list[str] = []
+    for _ in range(round(seconds / 20)):
+        ids += send(rig, 3, lifetime=10)
+        await asyncio.sleep(20)
+    await rig.until(lambda: finished(rig) >= len(ids), within=300)
+
+
+@pytest.mark.parametrize("ahead", ["5m", "1d", "-5m"])
+def test_one_page_with_a_wrong_date_hides_no_operation(ahead: str) -> None:
+    async def main() -> None:
+        for since in ("0s", "40s", "400s"):
+            fault = f"{{kind: skewed_date, wait: {ahead}, endpoint: list, from: {since}, times: 1}}"
+            scenario = parse_scenario(f"population: {{in_flight: 0}}\nfaults: [{fault}]")
+            async with running(scenario, settings=discovering()) as rig:
+                await found_after(rig, 600)
+
+    run_virtually(main())
+
+
+def test_without_a_date_and_with_a_machine_clock_that_is_corrected_everything_is_found() -> None:
+    async def main() -> None:
+        machine = MachineClock(ahead=3 * 3600.0)
+        store = MemoryStore()
+        scenario = parse_scenario("population: {in_flight: 0}\nfaults: [{kind: no_date}]")
+        async with running(scenario, store=store, settings=discovering(since=1.0), clock=machine.clock) as rig:
+            await found_after(rig, 300)
+            machine.ahead = 0.0
+            assert machine.clock.reanchor()
+            upstream = rig.upstream
+            before = finished(rig)
+            ids = send(rig, 3, lifetime=10)
+            await rig.until(lambda: finished(rig) == before + len(ids), within=120)
+        async with running(scenario, store=store, upstream=upstream, settings=discovering()) as rig:
+            ids = send(rig, 3, lifetime=600)
+            await rig.until(lambda: set(ids) <= tracked(rig), within=30)
+
+    run_virtually(main())
+
+
+def test_a_first_start_with_the_machines_clock_ahead_finds_what_discover_since_says() -> None:
+    async def main() -> None:
+        async with running(QUIET) as rig:
+            upstream = rig.upstream
+            send(rig, 1, lifetime=36_000)
+            await asyncio.sleep(7200)
+            ids = send(rig, 2, lifetime=36_000)
+        await asyncio.sleep(600)
+        machine = MachineClock(ahead=3 * 3600.0)
+        settings = discovering(since=1.0)
+        async with running(QUIET, upstream=upstream, settings=settings, clock=machine.clock) as rig:
+            await asyncio.sleep(20)
+            assert tracked(rig) == set(ids)
+
+    run_virtually(main())
+
+
+def test_a_stored_cursor_that_is_ahead_of_the_time_is_healed() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        async with running(QUIET, store=store) as rig:
+            await store.commit(ACCOUNT, (), cursor=rig.clock.now().at + 24 * HOUR)
+            ids = send(rig, 3, lifetime=600)
+            upstream = rig.upstream
+        async with running(QUIET, store=store, upstream=upstream, settings=discovering()) as rig:
+            await rig.until(lambda: tracked(rig) == set(ids), within=20)
 
     run_virtually(main())

@@ -49,16 +49,22 @@ class Sweep(Value, frozen=True, kw_only=True):
 
 
 class Discover(Value, frozen=True, kw_only=True):
-    """Ask for one page of what was created since `start`, whoever it belongs to; `status` None for all of it."""
+    """Ask for one page of what was created since `start`, tracked or not; `status` None for all of it.
+
+    `end` bounds the creation, too, where it is given.
+    """
 
     status: Status | None
     start: Instant
+    end: Instant | None = None
     token: str | None = None
 
     @property
     def query(self) -> dict[str, str]:
         """The query in upstream's words; the filters stay the same on every page."""
         query = {"pageSize": str(PAGE_SIZE), "startDate": str(rfc3339(self.start))}
+        if self.end is not None:
+            query["endDate"] = str(rfc3339(self.end))
         if self.status is not None:
             query["status"] = self.status.value
         if self.token is not None:
@@ -74,7 +80,7 @@ def honours(ask: Sweep | Discover, page: Page) -> bool:
     """
     rows = len(page.records)
     created = [at for record in page.records if (at := record.created_at) is not None]
-    start, end = ask.start - MINUTE, ask.end + MINUTE if isinstance(ask, Sweep) else None
+    start, end = ask.start - MINUTE, None if ask.end is None else ask.end + MINUTE
     # Nearly always nothing is outside, which is known at a fraction of the cost of counting.
     is_inside = not created or (min(created) >= start and (end is None or max(created) <= end))
     outside = 0 if is_inside else sum(at < start or (end is not None and at > end) for at in created)

@@ -1,31 +1,65 @@
 """Finding every operation of an account: what to read of its lists, and how far that has got.
 
-The cursor is a creation instant by upstream's clock: everything created before it was read and committed. Each round
-reads all that was created since a little before the cursor, ended or not, and moves the cursor only when every page of
-it is committed; so what was created and ended while we were down is found on return. The very first round of an empty
-store follows what has not ended, created within `since`; what had ended before is neither followed, told nor counted.
+Lists are no snapshots, and clocks are hints, so no reading is believed to have shown everything:
 
-A round that fails begins again from its first page, later; what it had found is known by then and costs nothing.
+    first     on an empty store: SCHEDULED, then PROCESSING, of what was created within `since`
+    pair      the same again, 90 s and 15 min after a start, because a status index may lag
+    new       every round: all that was created since the cursor, with the 90 s before it where those fill few pages
+    recent    else those 90 s apart, a page a round
+    wide      every 3 min, a page a round: the 20 min before the cursor, for what becomes visible up to 15 min late
+
+The cursor is a creation instant by the best-known time: what was created before it was read and committed at least
+once. It moves when every page of `new` is committed: to the earlier of two clocks that agree. Else to the newest
+creation that two readings bear out, and no further than a steady upstream clock. One that turns out to be ahead of the
+time is not believed.
+
+What had ended before the very first answer is neither followed nor counted, nor is it ever taken up later.
 """
 
 from __future__ import annotations
 
+import enum
+from collections import Counter, deque
+from collections.abc import Sequence
 from typing import assert_never
 
 import msgspec
 
-from watcher.core.asks import Discover
-from watcher.core.model import MINUTE, SECOND, Instant, Micros, Moment, Status, Value
+from watcher.core.asks import PAGE_SIZE, Discover
+from watcher.core.clocks import AGREE_WITHIN, ClockReading
+from watcher.core.model import DAY, MINUTE, SECOND, Instant, Micros, Moment, Status, Value, created_hint
 from watcher.core.observation import Forbidden, Missing, Negative, Page, Record, Refused, Unanswered
 
-OVERLAP: Micros = MINUTE
-"""Lists are eventually consistent: what was created so long ago may still turn up in them."""
+OVERLAP: Micros = 90 * SECOND
+"""Lists are eventually consistent: what was created so long ago may still turn up, and is read again every round."""
+
+LATE_AT_MOST: Micros = 15 * MINUTE
+"""An operation that becomes visible so long after its creation is found."""
+
+WIDE_EVERY: Micros = 3 * MINUTE
+WIDE: Micros = LATE_AT_MOST + WIDE_EVERY + 2 * MINUTE
+"""How far a wide round reaches back: what became visible just after one is still in reach of the next."""
+
+PAIR_AFTER: Sequence[Micros] = (OVERLAP, LATE_AT_MOST)
+"""When after a start the lists of what has not ended are read again."""
+
+PAD: Micros = 2 * SECOND
+"""Bounds are padded: `createdAt` has whole seconds, and whether bounds are inclusive is not stated."""
 
 AGAIN_AT_MOST: Micros = MINUTE
 """A round that failed is tried again at the latest after so long."""
 
 PAGES_AT_MOST = 10_000
-_NOT_ENDED = (Status.PROCESSING, Status.SCHEDULED)
+EMPTY_PAGES_AT_MOST = 200
+"""A list may show empty pages, but not for ever."""
+
+JOINED_PAGES = 2
+"""What is read again in a round fills at most so many pages; else it is read apart, a page a round."""
+
+_CAPACITY_LEARNING = 0.3
+_NOT_ENDED = (Status.SCHEDULED, Status.PROCESSING)
+"""In this order: what begins between the two readings is on the second list."""
+_ENDED = frozenset({Status.COMPLETED.value, Status.CANCELED.value})
 
 
 class Scope(Value, frozen=True, kw_only=True):
@@ -35,82 +69,178 @@ class Scope(Value, frozen=True, kw_only=True):
     since: Micros
 
 
-class _Round(msgspec.Struct):
-    """A reading under way: lists still to be begun, the page that was asked for, upstream's time at its beginning."""
+class Progress(Value, frozen=True, kw_only=True):
+    """What the store remembers: the cursor, and when the very first answer came.
 
-    lists: list[Discover]
+    `began_at` is None where clocks did not agree on that; nothing is then taken for ended before.
+    """
+
+    cursor: Instant | None = None
     began_at: Instant | None = None
-    is_first: bool = False
+
+
+class Chosen(Value, frozen=True, kw_only=True):
+    """Which rows of a page to follow unless they are known, and which had ended before discovery began."""
+
+    wanted: Sequence[Record] = ()
+    ended_before: Sequence[Record] = ()
+
+
+class _Purpose(enum.Enum):
+    FIRST = enum.auto()
+    PAIR = enum.auto()
+    NEW = enum.auto()
+    RECENT = enum.auto()
+    WIDE = enum.auto()
+
+
+class _Read(msgspec.Struct):
+    """A reading under way: lists still to be read, the first of them from the page that is next."""
+
+    purpose: _Purpose
+    lists: list[Discover]
+    asked_tick: Micros | None = None
     pages: int = 0
+    empty_pages: int = 0
     tokens: set[str] = msgspec.field(default_factory=set)
+    created: Counter[int] = msgspec.field(default_factory=Counter)
+    hinted: Instant = 0
+    unhinted: list[Instant] = msgspec.field(default_factory=list)
+
+    def take(self, page: Page, now: ClockReading) -> None:
+        """Note what a page showed: rows by the second of their creation, and the newest of those borne out."""
+        self.pages += 1
+        self.empty_pages = 0 if page.records else self.empty_pages + 1
+        for record in page.records:
+            created_at = record.created_at
+            if created_at is None:
+                continue
+            self.created[created_at // SECOND] += 1
+            if not now.agrees and created_at <= now.latest_at:
+                self._bear_out(record, created_at, now)
+
+    def _bear_out(self, record: Record, created_at: Instant, now: ClockReading) -> None:
+        hint = created_hint(record.id or "", now.latest_at)
+        if hint is not None:
+            self.hinted = max(self.hinted, min(created_at, hint))
+        else:
+            self.unhinted.append(created_at)
+
+    @property
+    def newest(self) -> Instant:
+        """The newest creation that more than one reading bears out, 0 for none.
+
+        A row whose id says the same is enough. Of other rows there must be newer ones: two, and a tenth of them.
+        """
+        borne_out = sorted(self.unhinted, reverse=True)[max(len(self.unhinted) // 10, 2) :]
+        return max([self.hinted, *borne_out[:1]])
+
+    def goes_on(self, ask: Discover, token: str) -> bool:
+        """Turn to the page of the token; whether the list seems to have an end."""
+        if token in self.tokens or self.pages > PAGES_AT_MOST or self.empty_pages > EMPTY_PAGES_AT_MOST:
+            return False
+        self.tokens.add(token)
+        self.lists[0] = msgspec.structs.replace(ask, token=token)
+        return True
+
+    def ends_list(self) -> bool:
+        """A list was read to its end; whether it was the last."""
+        del self.lists[0]
+        self.tokens.clear()
+        return not self.lists
 
 
 class Discovery:
-    """The rounds of one account. Pure: the present moment comes with every call."""
+    """The rounds of one account. Pure: the present comes with every call."""
 
-    def __init__(self, scope: Scope, cursor: Instant | None, now: Moment) -> None:
+    def __init__(self, scope: Scope, progress: Progress, now: Moment) -> None:
         self._scope = scope
-        self._cursor = cursor
+        self._progress = progress
         self._due: Micros = now.tick
-        self._round: _Round | None = None
-        self._under_way = False
+        self._main: _Read | None = None
+        self._beside: deque[_Read] = deque()
+        self._under_way: _Read | None = None
+        self._is_main_read = False
+        self._is_start = True
+        self._is_answered = False
+        self._began_tick: Micros | None = None
+        self._pairs_due = [now.tick + wait for wait in PAIR_AFTER]
+        self._wide_due: Micros = now.tick + WIDE_EVERY
+        self._recent: Counter[int] = Counter()
+        self._capacity = float(PAGE_SIZE)
         self._failures = 0
 
     @property
     def is_first(self) -> bool:
         """Whether nothing was ever discovered here, so that what has ended is none of our business."""
-        return self._cursor is None
+        return self._progress.cursor is None
 
     def wake_tick(self) -> Micros | None:
         """When the next page is to be asked for; None while one is under way."""
-        return None if self._under_way else self._due
+        return self._due if self._under_way is None else None
 
-    def choose(self, now: Moment) -> Discover | None:
+    def choose(self, now: Moment, clocks: ClockReading) -> Discover | None:
         """The next page, taken as asked; None when none is due."""
-        if self._under_way or now.tick < self._due:
+        if self._under_way is not None or now.tick < self._due:
             return None
-        if self._round is None:
-            self._round = self._begin(now)
-        self._under_way = True
-        return self._round.lists[0]
+        if self._is_main_read and self._beside:
+            self._under_way = self._beside[0]
+        else:
+            if self._main is None:
+                self._main = self._begin(clocks)
+            self._is_main_read = False
+            self._under_way = self._main
+        return self._under_way.lists[0]
 
-    def wanted(self, page: Page) -> list[Record]:
-        """The rows of a page that should be followed, unless they are known."""
-        if not self.is_first:
-            return list(page.records)
-        return [record for record in page.records if record.word not in ("COMPLETED", "CANCELED")]
+    def sort(self, page: Page) -> Chosen:
+        """What to do with the rows of a page."""
+        wanted: list[Record] = []
+        ended_before: list[Record] = []
+        for record in page.records:
+            if record.word not in _ENDED:
+                wanted.append(record)
+            elif not self.is_first:
+                (ended_before if self._ended_before(record) else wanted).append(record)
+        return Chosen(wanted=wanted, ended_before=ended_before)
 
-    def committed(self, ask: Discover, page: Page, now: Moment) -> Instant | None:
-        """A page was read and what it brought is committed; the new cursor when the round is done."""
-        round_ = self._round
-        assert round_ is not None  # noqa: S101 -- pages come only of rounds
-        self._under_way = False
-        if round_.began_at is None:
-            # Upstream looked after it was asked, so whatever was there by then was shown.
-            round_.began_at = page.timing.upstream_now - (page.timing.answered.tick - page.timing.asked.tick) - SECOND
-        round_.pages += 1
+    def committed(self, ask: Discover, page: Page, now: Moment, clocks: ClockReading) -> Progress | None:
+        """A page was read and what it brought is committed; the progress to be stored when that has moved."""
+        read, self._under_way = self._under_way, None
+        assert read is not None  # noqa: S101 -- pages come only of readings
+        if read.asked_tick is None:
+            read.asked_tick = page.timing.asked.tick
+            self._is_answered = True
+            if self._is_misplaced(read, ask, clocks):
+                self._start_again(now, clocks)
+                return None
+        read.take(page, clocks)
         token = page.next_token
-        if token is not None and (token in round_.tokens or round_.pages > PAGES_AT_MOST):
-            self._fail(now)
-            return None
         if token is not None:
-            round_.tokens.add(token)
-            round_.lists[0] = msgspec.structs.replace(ask, token=token)
-            return None
-        del round_.lists[0]
-        round_.tokens.clear()
-        return None if round_.lists else self._complete(round_.began_at, now)
+            shown = len(page.records) + page.garbled
+            self._capacity += (max(shown, 1) - self._capacity) * _CAPACITY_LEARNING
+            if not read.goes_on(ask, token):
+                self._give_up(read, now)
+                return None
+        elif read.ends_list():
+            return self._complete(read, ask, now, clocks)
+        self._turn(read, now)
+        return None
 
     def failed(self, answer: Negative | Unanswered, now: Moment) -> None:
         """A page could not be read."""
-        self._under_way = False
+        read, self._under_way = self._under_way, None
+        assert read is not None  # noqa: S101 -- answers come only of readings
         match answer:
+            case Unanswered() if read is not self._main:
+                # It must not hold up the next round.
+                self._beside.rotate(-1)
+                self._rest(now)
             case Unanswered():
                 # The same page again: what was read before it still holds.
                 self._failures += 1
                 self._due = now.tick + _growing(self._scope.every, self._failures)
             case Missing() | Refused() | Forbidden():
-                self._fail(now)
+                self._give_up(read, now)
             case _:
                 assert_never(answer)
 
@@ -118,28 +248,183 @@ class Discovery:
         """New settings; they hold from the next round on."""
         self._scope = scope
 
-    def _begin(self, now: Moment) -> _Round:
-        if self._cursor is None:
-            start = now.at - self._scope.since
-            return _Round(lists=[Discover(status=status, start=start) for status in _NOT_ENDED], is_first=True)
-        return _Round(lists=[Discover(status=None, start=self._cursor - OVERLAP)])
+    # ── where to begin ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _complete(self, began_at: Instant, now: Moment) -> Instant:
-        round_ = self._round
-        assert round_ is not None  # noqa: S101 -- it was just read
-        # After the first round nothing older than it is read again: what had ended before it stays unknown.
-        cursor = began_at + OVERLAP if round_.is_first else began_at
-        self._cursor = max(cursor, self._cursor or 0)
-        self._round = None
+    def _begin(self, clocks: ClockReading) -> _Read:
+        cursor = self._progress.cursor
+        if cursor is None:
+            return self._not_ended(_Purpose.FIRST, clocks)
+        # At a start it is not known what was being read again when the process before this one ended.
+        reach = WIDE if self._is_start else OVERLAP if self._is_joined(cursor) else PAD
+        return _Read(_Purpose.NEW, [Discover(status=None, start=cursor - reach)])
+
+    def _not_ended(self, purpose: _Purpose, clocks: ClockReading) -> _Read:
+        start = self._earliest(clocks)
+        return _Read(purpose, [Discover(status=status, start=start) for status in _NOT_ENDED])
+
+    def _earliest(self, clocks: ClockReading) -> Instant:
+        """From where to read what is not known; the machine's clock alone may be ahead, so a day further by that."""
+        is_alone = self._is_answered and clocks.upstream_at is None
+        return clocks.earliest_at - self._scope.since - (DAY if is_alone else 0)
+
+    def _is_joined(self, cursor: Instant) -> bool:
+        first = (cursor - OVERLAP) // SECOND
+        rows = sum(number for second, number in self._recent.items() if second >= first)
+        return rows <= JOINED_PAGES * self._capacity
+
+    def _is_misplaced(self, read: _Read, ask: Discover, clocks: ClockReading) -> bool:
+        """Whether the first answer shows that a reading began too late, because a clock was ahead."""
+        if read.purpose is _Purpose.FIRST:
+            return self._earliest(clocks) < ask.start - AGREE_WITHIN
+        return read.purpose is _Purpose.NEW and self._is_ahead(clocks)
+
+    def _is_ahead(self, clocks: ClockReading) -> bool:
+        cursor, trusted_at = self._progress.cursor, clocks.trusted_at
+        present = clocks.latest_at if trusted_at is None else trusted_at
+        return cursor is not None and cursor > present + AGREE_WITHIN
+
+    def _start_again(self, now: Moment, clocks: ClockReading) -> None:
+        """From further back: a cursor that is ahead of the time does not say what was read, so as far as at first."""
+        if self._progress.cursor is not None:
+            self._progress = msgspec.structs.replace(self._progress, cursor=self._earliest(clocks))
+            self._is_start = True
+            self._recent.clear()
+        self._main = None
+        self._due = now.tick
+
+    # ── going on ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _turn(self, read: _Read, now: Moment) -> None:
+        """The next page of a list: of the main one at once, of those beside it in the next round."""
         self._failures = 0
-        self._due = now.tick if round_.is_first else now.tick + self._scope.every
-        return self._cursor
+        if read is self._main:
+            self._due = now.tick
+        else:
+            self._beside.rotate(-1)
+            self._rest(now)
 
-    def _fail(self, now: Moment) -> None:
-        self._round = None
+    def _rest(self, now: Moment) -> None:
+        """The round is over."""
+        self._is_main_read = False
+        self._due = now.tick + self._scope.every
+
+    def _complete(self, read: _Read, ask: Discover, now: Moment, clocks: ClockReading) -> Progress | None:
+        self._failures = 0
+        if read is not self._main:
+            self._beside.remove(read)
+            if read.purpose is _Purpose.RECENT:
+                self._recount(read, ask.start, ask.end)
+            self._rest(now)
+            return None
+        self._main = None
+        self._is_start = False
+        if read.purpose is _Purpose.FIRST:
+            self._began_tick = read.asked_tick
+            self._due = now.tick
+        else:
+            self._recount(read, ask.start, None)
+            self._is_main_read = True
+        self._progress = self._moved(read, ask, now, clocks)
+        if self._is_main_read:
+            self._begin_beside(now, clocks)
+            self._due = now.tick
+            if not self._beside:
+                self._rest(now)
+        return self._progress
+
+    def _moved(self, read: _Read, ask: Discover, now: Moment, clocks: ClockReading) -> Progress:
+        asked_ago = now.tick - (now.tick if read.asked_tick is None else read.asked_tick)
+        before, trusted_at = self._progress.cursor, clocks.trusted_at
+        # Upstream looked after it was asked, so whatever was there by then was shown. `Date` has whole seconds.
+        cursor = None if trusted_at is None else trusted_at - asked_ago - SECOND
+        if not clocks.agrees:
+            # A gateway's clock may be steady and wrong. Nothing is shown behind the newest, so this costs little.
+            newest = ask.start if before is None else read.newest
+            cursor = newest if cursor is None else min(cursor, newest)
+        assert cursor is not None  # noqa: S101 -- clocks that agree are trusted
+        return Progress(cursor=max(cursor, before or 0), began_at=self._beginning(now, clocks))
+
+    def _beginning(self, now: Moment, clocks: ClockReading) -> Instant | None:
+        """When the first answer came, by clocks that agree then or some minutes later; None while they do not.
+
+        An operation that is wrongly taken for ended before is never followed, so one clock alone does not decide that.
+        """
+        known, began_tick, present = self._progress.began_at, self._began_tick, clocks.trusted_at
+        if began_tick is None or now.tick - began_tick > LATE_AT_MOST or not clocks.agrees or present is None:
+            return known
+        began_at = present - (now.tick - began_tick)
+        return began_at if known is None else min(known, began_at)
+
+    def _recount(self, read: _Read, start: Instant, end: Instant | None) -> None:
+        """How many rows the last minutes have, by the second: of what was read just now, as it was read."""
+        first = -(-start // SECOND)
+        last = None if end is None else end // SECOND - 1
+        kept = {
+            second: number
+            for second, number in self._recent.items()
+            if second < first or (last is not None and second > last)
+        }
+        fresh = {
+            second: number
+            for second, number in read.created.items()
+            if second >= first and (last is None or second <= last)
+        }
+        recent = Counter({**kept, **fresh})
+        oldest = ((self._progress.cursor or 0) - 2 * OVERLAP) // SECOND
+        self._recent = Counter({second: number for second, number in recent.items() if second >= oldest})
+
+    def _begin_beside(self, now: Moment, clocks: ClockReading) -> None:
+        """Begin what is due beside the rounds, each once at a time."""
+        cursor = self._progress.cursor
+        assert cursor is not None  # noqa: S101 -- a main reading has just moved it
+        under_way = {read.purpose for read in self._beside}
+        if _Purpose.PAIR not in under_way and self._pairs_due and self._pairs_due[0] <= now.tick:
+            del self._pairs_due[0]
+            self._beside.append(self._not_ended(_Purpose.PAIR, clocks))
+        if _Purpose.RECENT not in under_way and not self._is_joined(cursor):
+            self._beside.append(
+                _Read(_Purpose.RECENT, [Discover(status=None, start=cursor - OVERLAP, end=cursor + PAD)])
+            )
+        if _Purpose.WIDE not in under_way and self._wide_due <= now.tick:
+            self._wide_due = now.tick + WIDE_EVERY
+            window = Discover(status=None, start=cursor - WIDE, end=cursor - OVERLAP + PAD)
+            self._beside.append(_Read(_Purpose.WIDE, [window]))
+
+    def _give_up(self, read: _Read, now: Moment) -> None:
+        """The list has no end, or the page was refused: from its beginning again, later."""
+        if read is not self._main:
+            self._beside.remove(read)
+            if read.purpose is _Purpose.WIDE:
+                self._wide_due = now.tick
+            self._rest(now)
+            return
+        self._main = None
         self._failures += 1
         self._due = now.tick + _growing(self._scope.every, self._failures)
+
+    # ── what had ended before ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _ended_before(self, record: Record) -> bool:
+        """Whether an ended row is of the time before the first answer, by everything that it says of itself.
+
+        It is never taken up again, so a creation after that answer, also by the id alone, speaks for it.
+        """
+        began_at = self._progress.began_at
+        if began_at is None:
+            return False
+        created_at = max(record.created_at or 0, created_hint(record.id or "", began_at) or 0)
+        return created_at < began_at and (record.updated_at is None or record.updated_at < began_at)
 
 
 def _growing(first: Micros, times: int) -> Micros:
     return min(first << min(max(times - 1, 0), 20), max(AGAIN_AT_MOST, first))
+
+
+def comes_first(discovery_tick: Micros | None, poll_tick: Micros | None, *, was_first: bool) -> bool:
+    """Whether discovery's next page comes before the next poll: what is due longer does.
+
+    A poll due at tick 0 waits for no time (a further page of a sweep): then they take turns.
+    """
+    if discovery_tick is None or poll_tick is None:
+        return discovery_tick is not None
+    return not was_first if poll_tick == 0 else discovery_tick < poll_tick

@@ -17,7 +17,7 @@ Field = Literal["id", "status", "stats", "createdAt", "updatedAt"]
 # Instead of an answer.
 Replacing = Literal["status", "redirect", "reset", "silent", "endless", "garbage", "empty"]
 # A true answer, badly delivered.
-Delivering = Literal["slow", "trickle", "cut", "huge", "hint", "skewed_date"]
+Delivering = Literal["slow", "trickle", "cut", "huge", "hint", "skewed_date", "no_date"]
 # A true answer to a question put a little differently.
 Looking = Literal[
     "forbidden",

@@ -111,6 +111,8 @@ def deliver(reply: Reply, struck: Struck, now: int) -> Reply:
     if (skewed := struck.of("skewed_date")) is not None:
         date = ("Date", http_date(now + skewed.waits(600 * SECOND)))
         headers = (*(header for header in headers if header[0] != "Date"), date)
+    if struck.of("no_date") is not None:
+        headers = tuple(header for header in headers if header[0] != "Date")
     slow = struck.of("slow")
     delay = reply.delay + (slow.waits(5 * SECOND) if slow is not None else 0)
     delivery = _delivery(struck, len(body)) if isinstance(reply.delivery, Whole) else reply.delivery

@@ -17,6 +17,7 @@ import enum
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
+from watcher.core.discovery import Progress
 from watcher.core.labelling import Combination, Counters
 from watcher.core.model import Instant, Operation, OperationEvent, Outcome, Source, Tally, Value
 from watcher.core.totals import Key
@@ -103,7 +104,7 @@ class Loaded(Value, frozen=True, kw_only=True):
 
     operations: Sequence[Operation]
     revision: int
-    cursor: Instant | None
+    discovery: Progress
     api_key: str | None = None
     """The key that was adopted last, where no account id says whose it is."""
 
@@ -166,6 +167,12 @@ class Store(Protocol):
 
     async def withdraw(self, account: str, operation_id: str, now: Instant, source: Source) -> bool:
         """Stop following, with an `Untracked` event and a tombstone; False where the id is not followed or shown."""
+
+    async def insert_tombstones(self, account: str, created: Mapping[str, Instant | None], now: Instant) -> None:
+        """Note ids, each with its creation, that discovery passes over as if untracked; known ids stay as they are."""
+
+    async def note_discovery_began(self, account: str, began_at: Instant) -> None:
+        """When discovery's very first answer came, by the best-known time."""
 
     async def intake(self, account: str, since: int) -> Intake:
         """What `register` and `withdraw` changed for the account after revision `since`."""

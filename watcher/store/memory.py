@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec.structs import replace
 
+from watcher.core.discovery import Progress
 from watcher.core.labelling import (
     Combination,
     CombinationState,
@@ -95,6 +96,7 @@ class _Account(Value, frozen=True, kw_only=True):
     identity: str | None = None
     revision: int = 0
     cursor: Instant | None = None
+    discovery_began_at: Instant | None = None
     api_key: str | None = None
     counter_labels: tuple[str, ...] | None = None
     combinations: Mapping[Combination, CombinationState] = {}
@@ -135,7 +137,8 @@ class MemoryStore:
             for row in self._rows_of(account)
             if row.untracked_at is None and (row.operation.final_at is None or row.operation.final_at >= final_since)
         )
-        return Loaded(operations=operations, revision=stored.revision, cursor=stored.cursor, api_key=stored.api_key)
+        progress = Progress(cursor=stored.cursor, began_at=stored.discovery_began_at)
+        return Loaded(operations=operations, revision=stored.revision, discovery=progress, api_key=stored.api_key)
 
     async def register(
         self, entries: Sequence[Entry], now: Instant, *, configured: Sequence[str] = ()
@@ -168,6 +171,18 @@ class MemoryStore:
         self._keep(row)
         self._bury(key, row)
         return True
+
+    async def insert_tombstones(self, account: str, created: Mapping[str, Instant | None], now: Instant) -> None:
+        """See `Store`."""
+        for operation_id, created_at in created.items():
+            key = account, operation_id
+            if key not in self._rows and key not in self._tombstones:
+                self._tombstones[key] = Trace(created_at=now if created_at is None else created_at, done_at=now)
+                self._dead.set(key, now)
+
+    async def note_discovery_began(self, account: str, began_at: Instant) -> None:
+        """See `Store`."""
+        self._change_account(account, discovery_began_at=began_at)
 
     async def intake(self, account: str, since: int) -> Intake:
         """See `Store`."""

@@ -16,6 +16,7 @@ from watcher.core.asks import Ask, Discover, Fetch, Probe, Sweep, honours
 from watcher.core.attempt import Attempt
 from watcher.core.clocks import UpstreamClock
 from watcher.core.condition import AccountEvent, Condition, note, with_causes
+from watcher.core.discovery import comes_first
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation
 from watcher.core.observation import Forbidden, Missing, Observation, Page, Refused, Seen, Trouble, Unanswered
 from watcher.core.snapshot import AccountSnapshot, NextLook
@@ -65,6 +66,7 @@ class AccountWatch:
         self._condition = condition or Condition()
         self._skew: Micros = 0
         self._upstream_clock = UpstreamClock()
+        self._discovered_last = False
         self._patience = Patience(listener, now)
         self._counters = CounterSync(account, store, following.counter_labels, now)
         self._ledger = Ledger(account, store, self._patience.heard, self._counters)
@@ -79,7 +81,9 @@ class AccountWatch:
             now=self._started,
             api_key=following.api_key,
         )
-        self._finder = Finder(account, store, odd=lambda: listener.anomaly(account, "id_garbled"))
+        self._finder = Finder(
+            account, store, clock=self._upstream_clock, odd=lambda: listener.anomaly(account, "id_garbled")
+        )
         self._keeper = Keeper(
             account,
             store,
@@ -218,8 +222,18 @@ class AccountWatch:
         check = self._attributor.choose(now)
         if check is not None:
             return check
-        discovery = self._finder.choose(now) if self._attributor.uses_lists else None
-        return discovery if discovery is not None else self._follower.planner.choose(now)
+        return self._choose_in_turn(now) if self._attributor.uses_lists else self._follower.planner.choose(now)
+
+    def _choose_in_turn(self, now: Moment) -> Ask | None:
+        """Polls and discovery take turns by due time, so that neither stops the other."""
+        finder, planner = self._finder, self._follower.planner
+        if comes_first(finder.wake_tick(), planner.wake_tick(), was_first=self._discovered_last):
+            ask = finder.choose(now) or planner.choose(now)
+        else:
+            ask = planner.choose(now) or finder.choose(now)
+        if ask is not None:
+            self._discovered_last = isinstance(ask, Discover)
+        return ask
 
     async def _perform(self, ask: Ask) -> None:
         answer: _Answer

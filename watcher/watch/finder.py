@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Sequence
 
 from watcher.core.asks import Discover, honours
-from watcher.core.discovery import Discovery, Scope
+from watcher.core.clocks import UpstreamClock
+from watcher.core.discovery import Discovery, Progress, Scope
 from watcher.core.model import MINUTE, Instant, Micros, Moment, Source, Value, is_operation_id
 from watcher.core.observation import Negative, Page, Record, Unanswered
 from watcher.store import Entry, Store
@@ -20,24 +21,31 @@ class _Found(Value, frozen=True, kw_only=True):
     ask: Discover
     page: Page
     records: Sequence[Record]
+    ended_before: Sequence[Record]
+
+
+PASSED_OVER_AT_MOST = 100_000
+"""Ids of operations that had ended before, kept in memory so that each is written once."""
 
 
 class Finder:
     """Finds operations, or rests while no scope is given. `odd` hears of rows that cannot be followed."""
 
-    def __init__(self, account: str, store: Store, odd: Callable[[], None]) -> None:
+    def __init__(self, account: str, store: Store, *, clock: UpstreamClock, odd: Callable[[], None]) -> None:
         self._account = account
         self._store = store
+        self._clock = clock
         self._odd = odd
         self._discovery: Discovery | None = None
-        self._cursor: Instant | None = None
+        self._progress = Progress()
+        self._passed_over: set[str] = set()
         self._found: _Found | None = None
         self.complete_at: Instant | None = None
         """When the lists were last read to their end and all of it was committed."""
 
-    def begin(self, scope: Scope | None, cursor: Instant | None, now: Moment) -> None:
-        """Go on from the cursor that the store remembers."""
-        self._cursor = cursor
+    def begin(self, scope: Scope | None, progress: Progress, now: Moment) -> None:
+        """Go on from what the store remembers."""
+        self._progress = progress
         self.adopt(scope, now)
 
     def adopt(self, scope: Scope | None, now: Moment) -> None:
@@ -45,7 +53,7 @@ class Finder:
         if scope is None:
             self._discovery = None
         elif self._discovery is None:
-            self._discovery = Discovery(scope, self._cursor, now)
+            self._discovery = Discovery(scope, self._progress, now)
         else:
             self._discovery.adopt(scope)
 
@@ -53,7 +61,9 @@ class Finder:
 
     def choose(self, now: Moment) -> Discover | None:
         """The page to ask for, taken as asked; None when none is due."""
-        return self._discovery.choose(now) if self._discovery is not None and self._found is None else None
+        if self._discovery is None or self._found is not None:
+            return None
+        return self._discovery.choose(now, self._clock.read(now))
 
     def wake_tick(self) -> Micros | None:
         """When the next page falls due; None when none is planned."""
@@ -65,19 +75,23 @@ class Finder:
         """Keep the rows that nobody follows yet until they are committed."""
         if self._discovery is None:
             return
-        records = []
+        chosen = self._discovery.sort(page)
         # A filter that was ignored shows what was there long before: that is none of our business.
         oldest = None if honours(ask, page) else ask.start - MINUTE
-        for record in self._discovery.wanted(page):
-            if record.id is None or record.id in known:
+        records = list(self._new(chosen.wanted, known, oldest))
+        ended_before = list(self._new(chosen.ended_before, known, oldest))
+        self._found = _Found(ask=ask, page=page, records=records, ended_before=ended_before)
+
+    def _new(self, records: Sequence[Record], known: Container[str], oldest: Instant | None) -> Iterator[Record]:
+        for record in records:
+            if record.id is None or record.id in known or record.id in self._passed_over:
                 continue
             if oldest is not None and record.created_at is not None and record.created_at < oldest:
                 continue
             if is_operation_id(record.id):
-                records.append(record)
+                yield record
             else:
                 self._odd()
-        self._found = _Found(ask=ask, page=page, records=records)
 
     def failed(self, answer: Negative | Unanswered, now: Moment) -> None:
         """A page could not be read."""
@@ -94,8 +108,15 @@ class Finder:
     async def register(self, now: Moment) -> None:
         """Take what the page showed into the store; known, finished and untracked ids stay as they are.
 
-        Raises StoreUnusable.
+        What had ended before discovery began gets a tombstone. Raises StoreUnusable.
         """
+        ended_before = () if self._found is None else self._found.ended_before
+        if ended_before:
+            created = {record.id: record.created_at for record in ended_before if record.id is not None}
+            await self._store.insert_tombstones(self._account, created, now.at)
+            if len(self._passed_over) + len(created) > PASSED_OVER_AT_MOST:
+                self._passed_over.clear()
+            self._passed_over |= created.keys()
         entries = [
             Entry(account=self._account, id=record.id, source=Source.DISCOVERY, created_at=record.created_at)
             for record in (self._found.records if self._found is not None else ())
@@ -115,8 +136,12 @@ class Finder:
         found, self._found = self._found, None
         if found is None or self._discovery is None:
             return
-        cursor = self._discovery.committed(found.ask, found.page, now())
-        if cursor is not None:
-            await self._store.commit(self._account, (), cursor=cursor)
-            self._cursor = cursor
-            self.complete_at = now().at
+        moment = now()
+        progress = self._discovery.committed(found.ask, found.page, moment, self._clock.read(moment))
+        if progress is None:
+            return
+        if progress.began_at is not None and progress.began_at != self._progress.began_at:
+            await self._store.note_discovery_began(self._account, progress.began_at)
+        await self._store.commit(self._account, (), cursor=progress.cursor)
+        self._progress = progress
+        self.complete_at = now().at

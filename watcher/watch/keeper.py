@@ -129,7 +129,7 @@ class Keeper:
         await self._counters.sync(self._follower.labels_in_use)
         await self._follower.follow(loaded.operations)
         self._attributor.begin(loaded.api_key)
-        self._finder.begin(self._follower.following.discovers, loaded.cursor, self._now())
+        self._finder.begin(self._follower.following.discovers, loaded.discovery, self._now())
         self._is_loaded = True
 
     async def _take_in(self) -> None:

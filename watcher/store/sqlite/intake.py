@@ -139,6 +139,20 @@ def withdraw(
     return True
 
 
+def insert_tombstones(
+    connection: sqlite3.Connection, account: str, created: Mapping[str, Instant | None], now: Instant
+) -> None:
+    """Tombstones without an outcome for the ids that neither have a row nor one already."""
+    known = standings(connection, account, created).keys() | tombstones(connection, account, created).keys()
+    fresh = {
+        operation_id: Trace(created_at=now if created_at is None else created_at, done_at=now)
+        for operation_id, created_at in created.items()
+        if operation_id not in known
+    }
+    if fresh:
+        bury(connection, account, fresh)
+
+
 class _Fresh(Value, frozen=True, kw_only=True):
     """An operation taken in just now; `hint`: what is known of its creation."""
 

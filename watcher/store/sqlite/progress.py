@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from watcher.core.discovery import Progress
 from watcher.store import Committed, Loaded
 from watcher.store.rules import Reach, reach_of, settle_counters
 from watcher.store.sqlite import counting, outbox
@@ -40,9 +41,12 @@ def load(connection: sqlite3.Connection, account: str, final_since: Instant) -> 
     )
     # In this order the planner puts each of them at the end of those that it has.
     operations = tuple(sorted(map(operation_of, rows), key=_created))
-    found = connection.execute("SELECT revision, cursor, api_key FROM accounts WHERE name = ?", (account,)).fetchone()
-    revision, cursor, api_key = found or (0, None, None)
-    return Loaded(operations=operations, revision=revision, cursor=cursor, api_key=api_key)
+    found = connection.execute(
+        "SELECT revision, cursor, discovery_began_at, api_key FROM accounts WHERE name = ?", (account,)
+    ).fetchone()
+    revision, cursor, began_at, api_key = found or (0, None, None, None)
+    discovery = Progress(cursor=cursor, began_at=began_at)
+    return Loaded(operations=operations, revision=revision, discovery=discovery, api_key=api_key)
 
 
 def adopt_key(connection: sqlite3.Connection, account: str, api_key: str) -> None:
@@ -50,6 +54,17 @@ def adopt_key(connection: sqlite3.Connection, account: str, api_key: str) -> Non
     connection.execute(
         "INSERT INTO accounts (name, api_key) VALUES (?, ?) ON CONFLICT DO UPDATE SET api_key = excluded.api_key",
         (account, api_key),
+    )
+
+
+def note_discovery_began(connection: sqlite3.Connection, account: str, began_at: Instant) -> None:
+    """Store when discovery's very first answer came."""
+    connection.execute(
+        """
+        INSERT INTO accounts (name, discovery_began_at) VALUES (?, ?)
+        ON CONFLICT DO UPDATE SET discovery_began_at = excluded.discovery_began_at
+        """,
+        (account, began_at),
     )
 
 

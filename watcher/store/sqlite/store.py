@@ -96,6 +96,14 @@ class SqliteStore:
             )
         )
 
+    async def insert_tombstones(self, account: str, created: Mapping[str, Instant | None], now: Instant) -> None:
+        """See `Store`."""
+        await self._write(partial(intake.insert_tombstones, account=account, created=created, now=now))
+
+    async def note_discovery_began(self, account: str, began_at: Instant) -> None:
+        """See `Store`."""
+        await self._write(partial(progress.note_discovery_began, account=account, began_at=began_at))
+
     async def intake(self, account: str, since: int) -> Intake:
         """See `Store`."""
         return await self._read(partial(intake.intake, account=account, since=since))

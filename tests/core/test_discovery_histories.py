@@ -1,0 +1,190 @@
+"""No operation is ever missed, whatever lists and clocks do: thousands of small histories of one account.
+
+Rows become visible late, and later still in lists of one status. They are reordered, and carry wrong creations now and
+then. Answers carry a `Date` that is right, missing, frozen, wrong at times or wrong throughout, and the machine's clock
+is ahead, behind, or corrected. Pages fail, and the process is restarted with what it had stored.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from watcher.core.asks import Discover
+from watcher.core.clocks import UpstreamClock
+from watcher.core.discovery import Discovery, Progress, Scope
+from watcher.core.model import DAY, HOUR, MINUTE, SECOND, Instant, Micros, Moment
+from watcher.core.observation import Page, Record, Refused, Timing, Trouble, Unanswered
+from watcher.simulator.ids import make_id
+
+HISTORIES = int(os.environ.get("HISTORIES", "1600"))
+CHUNKS = 16
+START: Instant = 1_790_000_000 * SECOND
+SCOPE = Scope(every=5 * SECOND, since=6 * HOUR)
+COMING: Micros = 6 * MINUTE
+OVER_AFTER: Micros = COMING + 20 * MINUTE
+"""What becomes visible 14 min late is shown by a wide round within a few minutes."""
+
+
+@dataclass(frozen=True)
+class Life:
+    """What is true of one operation."""
+
+    id: str
+    created: Instant
+    visible: Instant
+    listed: Instant
+    begins: Instant
+    ends: Instant
+
+    def word(self, at: Instant) -> str:
+        return "SCHEDULED" if at < self.begins else "PROCESSING" if at < self.ends else "COMPLETED"
+
+    def indexed_word(self, at: Instant) -> str:
+        """Under which status it is listed: an index may lag."""
+        return self.word(at - (self.listed - self.created))
+
+
+class World:
+    """The account and its clocks, as this history drew them."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.date = chance.choice(["right", "right", "none", "frozen", "at_times", "ahead", "behind"])
+        self.date_off = chance.choice([5 * MINUTE, HOUR, 9 * DAY])
+        self.machine_off = chance.choice([0, 0, 0, 3 * HOUR, -3 * HOUR])
+        self.corrected_at = START + chance.choice([10 * MINUTE, 2 * DAY])
+        self.has_times = chance.random() < 0.7
+        self.newest_first = chance.random() < 0.5
+        self.page = chance.choice([10, 1000])
+        self.fails = chance.choice([0.0, 0.1])
+        self.garbles = chance.choice([0.0, 0.02])
+        self.lag = chance.choice([0, 5 * SECOND, 80 * SECOND, 14 * MINUTE])
+        self.index_lag = chance.choice([0, 0, 60 * SECOND])
+        self.number = 0
+        self.lives = [self._life(START - chance.randrange(HOUR)) for _ in range(chance.randrange(12))]
+        self.lives += [self._life(START + chance.randrange(COMING)) for _ in range(chance.randrange(20))]
+        if chance.random() < 0.3:
+            burst = START + chance.randrange(COMING)
+            self.lives += [self._life(burst + chance.randrange(SECOND)) for _ in range(40)]
+
+    def _life(self, created: Instant) -> Life:
+        chance, self.number = self.chance, self.number + 1
+        identity = make_id(created, chance) if self.has_times else f"comms_operation_7{self.number:025}"
+        begins = created + chance.choice([0, 0, 30 * SECOND, 5 * MINUTE])
+        visible = created + round(self.lag * chance.random())
+        listed = created + round(self.index_lag * chance.random())
+        ends = begins + round(2 ** chance.uniform(0, 11) * SECOND)
+        return Life(identity, created, visible, listed, begins, ends)
+
+    def machine_at(self, at: Instant) -> Instant:
+        return at + (self.machine_off if at < self.corrected_at else 0)
+
+    def date_at(self, at: Instant) -> Instant | None:
+        right = at // SECOND * SECOND
+        match self.date:
+            case "right":
+                return right
+            case "none":
+                return None
+            case "frozen":
+                return START
+            case "at_times":
+                return right + (self.date_off * self.chance.choice([1, -1]) if self.chance.random() < 0.1 else 0)
+            case "ahead":
+                return right + self.date_off
+        return right - self.date_off
+
+    def answer(self, ask: Discover, now: Moment, true_at: Instant) -> Page | Unanswered | Refused:
+        later = Moment(self.machine_at(true_at + SECOND // 10), now.tick + SECOND // 10)
+        timing = Timing(asked=now, answered=later, date=self.date_at(true_at))
+        if self.chance.random() < self.fails:
+            if ask.token is not None and self.chance.random() < 0.3:
+                return Refused(timing=timing)
+            return Unanswered(timing=timing, trouble=Trouble.TIMEOUT)
+        rows = [life for life in self.lives if self._is_on(life, ask, true_at)]
+        rows.sort(key=lambda life: (life.created, life.id), reverse=self.newest_first)
+        if ask.token is not None:
+            created, identity = ask.token.split("/")
+            place = int(created), identity
+            rows = [row for row in rows if ((row.created, row.id) < place) is self.newest_first and row.id != identity]
+        shown, rest = rows[: self.page], rows[self.page :]
+        token = f"{shown[-1].created}/{shown[-1].id}" if rest else None
+        records = [self._record(life, true_at) for life in shown]
+        self.chance.shuffle(records)
+        return Page(timing=timing, records=tuple(records), next_token=token)
+
+    def _is_on(self, life: Life, ask: Discover, at: Instant) -> bool:
+        if life.visible > at or life.created > at or life.created <= ask.start:
+            return False
+        if ask.end is not None and life.created >= ask.end:
+            return False
+        return ask.status is None or life.indexed_word(at) == ask.status
+
+    def _record(self, life: Life, at: Instant) -> Record:
+        created_at = life.created
+        if self.chance.random() < self.garbles:
+            created_at = self.chance.choice([0, START - 300 * DAY, at + 30 * MINUTE])
+        steps = [step for step in (life.created, life.begins, life.ends) if step <= at] or [life.created]
+        return Record(id=life.id, word=life.word(at), created_at=created_at, updated_at=max(steps))
+
+
+class Process:
+    """Discovery with its clock, as one process runs it; only `progress` outlives it."""
+
+    def __init__(self, progress: Progress, now: Moment) -> None:
+        self.clock = UpstreamClock()
+        self.discovery = Discovery(SCOPE, progress, now)
+
+
+def play(seed: int) -> tuple[World, set[str], set[str], int]:
+    """One history: the world, who was found and who was passed over, and how many pages were read."""
+    chance = random.Random(seed)
+    world = World(chance)
+    found: set[str] = set()
+    passed: set[str] = set()
+    pages, after, progress = 0, 0, Progress()
+    restarts = sorted(chance.randrange(COMING + 10 * MINUTE) for _ in range(chance.choice([0, 0, 1, 3])))
+    process = Process(progress, Moment(world.machine_at(START), 1000 * SECOND))
+    while after < OVER_AFTER:
+        true_at = START + after
+        now = Moment(world.machine_at(true_at), 1000 * SECOND + after)
+        if restarts and restarts[0] <= after:
+            del restarts[0]
+            process = Process(progress, now)
+        ask = process.discovery.choose(now, process.clock.read(now))
+        if ask is None:
+            after = max((process.discovery.wake_tick() or 0) - 1000 * SECOND, after + 1)
+            continue
+        answer = world.answer(ask, now, true_at)
+        after += SECOND // 10
+        pages += 1
+        process.clock.note(answer.timing)
+        later = answer.timing.answered
+        if not isinstance(answer, Page):
+            process.discovery.failed(answer, later)
+            continue
+        chosen = process.discovery.sort(answer)
+        passed |= {record.id or "" for record in chosen.ended_before} - found
+        found |= {record.id or "" for record in chosen.wanted} - passed
+        progress = process.discovery.committed(ask, answer, later, process.clock.read(later)) or progress
+    return world, found, passed, pages
+
+
+def lost(world: World, found: set[str]) -> Sequence[Life]:
+    """What had not ended when discovery began, and was visible within 15 min, but was never found."""
+    return [life for life in world.lives if life.ends > START + SECOND and life.id not in found]
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_every_operation_that_had_not_ended_is_found(chunk: int) -> None:
+    for seed in range(chunk, HISTORIES, CHUNKS):
+        world, found, passed, pages = play(seed)
+        assert not lost(world, found), (seed, vars(world))
+        assert not passed & {life.id for life in world.lives if life.created > START + SECOND}, seed
+        if world.page == 1000:
+            assert pages < OVER_AFTER // SCOPE.every * 1.2, seed
