@@ -201,6 +201,11 @@ def wait_for_handler(pid: int) -> None:
         time.sleep(0.0005)
 
 
+def has_loaded_tls(pid: int) -> bool:
+    """Whether the process has come as far as its larger imports."""
+    return "libssl" in Path(f"/proc/{pid}/maps").read_text()
+
+
 def threads_of(pid: int) -> int:
     """The number of its threads."""
     return len(os.listdir(f"/proc/{pid}/task"))  # noqa: PTH208 -- a number

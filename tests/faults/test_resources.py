@@ -25,6 +25,7 @@ from tests.faults.surroundings import (
     AS_LIMITED,
     AS_PROCESS_ONE,
     TunnelProxy,
+    has_loaded_tls,
     limit_threads,
     read_head,
     server,
@@ -242,6 +243,7 @@ def test_a_signal_at_any_moment_of_the_start(where: str, following: Following, p
     for number in range(12):
         pid = start(daemon, before, ready=False)
         wait_for_handler(pid)
+        assert not has_loaded_tls(pid)
         os.kill(pid, signal.SIGHUP)
         time.sleep(number * 0.08)
         assert not daemon.has_ended()
