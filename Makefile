@@ -110,8 +110,8 @@ flat: .venv-dev/.ready ## memory and file stay flat over 200,000 operations (FLA
 	$(DEV_PY) -m pytest tests/e2e/test_operating.py -k test_memory_and_file_stay_flat -s $(FLAT_ARGS)
 
 .PHONY: histories
-histories: .venv-dev/.ready ## 100,000 histories of operations with wrong times (HISTORIES for another number)
-	HISTORIES=$(or $(HISTORIES),100000) $(DEV_PY) -m pytest tests/core/test_liars.py -n 2
+histories: .venv-dev/.ready ## 100,000 histories each of operations and of discovery with wrong times (HISTORIES for another number)
+	HISTORIES=$(or $(HISTORIES),100000) $(DEV_PY) -m pytest tests/core/test_liars.py tests/core/test_discovery_histories.py -n 2
 
 .PHONY: nightly
 nightly: .venv-dev/.ready ## faults, soak, flat memory and histories in one go, with one verdict at the end

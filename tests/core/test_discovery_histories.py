@@ -21,10 +21,11 @@ from watcher.core.model import DAY, HOUR, MINUTE, SECOND, Instant, Micros, Momen
 from watcher.core.observation import Page, Record, Refused, Timing, Trouble, Unanswered
 from watcher.simulator.ids import make_id
 
-HISTORIES = int(os.environ.get("HISTORIES", "1600"))
+HISTORIES = int(os.environ.get("HISTORIES", "800"))
 CHUNKS = 16
 START: Instant = 1_790_000_000 * SECOND
 SCOPE = Scope(every=5 * SECOND, since=6 * HOUR)
+LARGE_PAGE = 1000
 COMING: Micros = 6 * MINUTE
 OVER_AFTER: Micros = COMING + 20 * MINUTE
 """What becomes visible 14 min late is shown by a wide round within a few minutes."""
@@ -60,7 +61,7 @@ class World:
         self.corrected_at = START + chance.choice([10 * MINUTE, 2 * DAY])
         self.has_times = chance.random() < 0.7
         self.newest_first = chance.random() < 0.5
-        self.page = chance.choice([10, 1000])
+        self.page = chance.choice([10, LARGE_PAGE])
         self.fails = chance.choice([0.0, 0.1])
         self.garbles = chance.choice([0.0, 0.02])
         self.lag = chance.choice([0, 5 * SECOND, 80 * SECOND, 14 * MINUTE])
@@ -141,13 +142,33 @@ class Process:
         self.discovery = Discovery(SCOPE, progress, now)
 
 
-def play(seed: int) -> tuple[World, set[str], set[str], int]:
-    """One history: the world, who was found and who was passed over, and how many pages were read."""
+@dataclass
+class Played:
+    """What came of one history: ids found and passed over, pages read, and when the first answer was requested."""
+
+    world: World
+    found: set[str]
+    passed: set[str]
+    pages: int = 0
+    answered_at: Instant | None = None
+
+    def lost(self) -> Sequence[Life]:
+        """What had not ended when discovery began, and was visible within 15 min, but was never found."""
+        began = (self.answered_at or START) + SECOND
+        return [life for life in self.world.lives if life.ends > began and life.id not in self.found]
+
+    def passed_wrongly(self) -> set[str]:
+        """What was taken for ended before discovery began, though it was created later."""
+        began = (self.answered_at or START) + SECOND
+        return self.passed & {life.id for life in self.world.lives if life.created > began}
+
+
+def play(seed: int) -> Played:
+    """One history, drawn from the seed."""
     chance = random.Random(seed)
     world = World(chance)
-    found: set[str] = set()
-    passed: set[str] = set()
-    pages, after, progress = 0, 0, Progress()
+    played = Played(world, set(), set())
+    after, progress = 0, Progress()
     restarts = sorted(chance.randrange(COMING + 10 * MINUTE) for _ in range(chance.choice([0, 0, 1, 3])))
     process = Process(progress, Moment(world.machine_at(START), 1000 * SECOND))
     while after < OVER_AFTER:
@@ -162,29 +183,26 @@ def play(seed: int) -> tuple[World, set[str], set[str], int]:
             continue
         answer = world.answer(ask, now, true_at)
         after += SECOND // 10
-        pages += 1
+        played.pages += 1
         process.clock.note(answer.timing)
         later = answer.timing.answered
         if not isinstance(answer, Page):
             process.discovery.failed(answer, later)
             continue
+        if played.answered_at is None:
+            played.answered_at = true_at
         chosen = process.discovery.sort(answer)
-        passed |= {record.id or "" for record in chosen.ended_before} - found
-        found |= {record.id or "" for record in chosen.wanted} - passed
+        played.passed |= {record.id or "" for record in chosen.ended_before} - played.found
+        played.found |= {record.id or "" for record in chosen.wanted} - played.passed
         progress = process.discovery.committed(ask, answer, later, process.clock.read(later)) or progress
-    return world, found, passed, pages
-
-
-def lost(world: World, found: set[str]) -> Sequence[Life]:
-    """What had not ended when discovery began, and was visible within 15 min, but was never found."""
-    return [life for life in world.lives if life.ends > START + SECOND and life.id not in found]
+    return played
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_every_operation_that_had_not_ended_is_found(chunk: int) -> None:
     for seed in range(chunk, HISTORIES, CHUNKS):
-        world, found, passed, pages = play(seed)
-        assert not lost(world, found), (seed, vars(world))
-        assert not passed & {life.id for life in world.lives if life.created > START + SECOND}, seed
-        if world.page == 1000:
-            assert pages < OVER_AFTER // SCOPE.every * 1.2, seed
+        played = play(seed)
+        assert not played.lost(), (seed, vars(played.world))
+        assert not played.passed_wrongly(), seed
+        if played.world.page == LARGE_PAGE:
+            assert played.pages < OVER_AFTER // SCOPE.every * 1.2, seed
