@@ -236,23 +236,17 @@ def test_the_virtual_clock_runs_as_fast_as_told():
     assert clock() > begin
 
 
-ALONE = """
-import sys
-from watcher.simulator import parse_scenario
-from watcher.simulator.server import simulate
-simulate(parse_scenario(""), "127.0.0.1", 0, ready=lambda running: print(running.base_url, flush=True))
-print("over")
-"""
+ALONE = (sys.executable, "-m", "watcher", "simulate", "--listen", "127.0.0.1:0")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_alone_it_ends_at_a_signal(number: signal.Signals):
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", ALONE, stdout=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(*ALONE, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
-    base_url = (await process.stdout.readline()).decode().strip()
+    base_url = (await process.stdout.readline()).decode().split()[-1]
     assert await outcome(base_url) == "401"
     process.send_signal(number)
-    assert await process.stdout.read() == b"over\n"
+    await process.stdout.read()
     assert await process.wait() == 0
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
+from watcher import loop, signals
 from watcher.cli.exits import Exit, FailedError
 from watcher.cli.output import tell
 from watcher.simulator import Account, Scenario, ScenarioError, built_in, built_in_names, read_scenario
-from watcher.simulator.server import Running, simulate
+from watcher.simulator.server import Running, serve
 
 
 def execute(arguments: Namespace) -> int:
@@ -21,11 +24,27 @@ def execute(arguments: Namespace) -> int:
         tell(*_words(running, scenario))
 
     try:
-        simulate(scenario, address.host or "", address.port, ready=ready)
+        loop.run(_until_signal(scenario, address.host or "", address.port, ready=ready))
     except OSError as exc:
         fact = (os.strerror(exc.errno) if exc.errno and exc.errno > 0 else str(exc)).lower()
         raise FailedError(Exit.USAGE, f"cannot listen there: {fact}; choose another --listen") from exc
     return Exit.GOOD
+
+
+async def _until_signal(scenario: Scenario, host: str, port: int, *, ready: Callable[[Running], None]) -> None:
+    """The API until SIGTERM or SIGINT; a second one ends the process at once."""
+    running = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    is_asked = False
+
+    def on_stop() -> bool:
+        nonlocal is_asked
+        was_asked, is_asked = is_asked, True
+        running.call_soon_threadsafe(stop.set)
+        return not was_asked
+
+    with signals.handled(on_stop=on_stop):
+        await serve(scenario, host, port, ready=ready, stop=stop)
 
 
 def _scenario(name: str) -> Scenario:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from watcher import loop, signals
 from watcher.simulator.application import Application, Protocol
 from watcher.simulator.control import CONTROL_PATH
 from watcher.simulator.instants import SECOND
@@ -62,31 +61,11 @@ async def serve(
         await stop.wait()
 
 
-def simulate(scenario: Scenario, host: str, port: int, *, ready: Callable[[Running], None]) -> None:
-    """The API until SIGTERM or SIGINT; a second one ends the process at once. OSError as above."""
-    loop.run(_until_signal(scenario, host, port, ready=ready))
-
-
 def virtual_clock(clock: Clock) -> Callable[[], int]:
     """Microseconds since 1970 as upstream counts them; monotonic."""
     began_at = time.time_ns() // 1_000 + clock.offset
     began = time.monotonic()
     return lambda: began_at + int((time.monotonic() - began) * clock.speed * SECOND)
-
-
-async def _until_signal(scenario: Scenario, host: str, port: int, *, ready: Callable[[Running], None]) -> None:
-    running = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    is_asked = False
-
-    def on_stop() -> bool:
-        nonlocal is_asked
-        was_asked, is_asked = is_asked, True
-        running.call_soon_threadsafe(stop.set)
-        return not was_asked
-
-    with signals.handled(on_stop=on_stop):
-        await serve(scenario, host, port, ready=ready, stop=stop)
 
 
 class _Server(uvicorn.Server):
