@@ -117,7 +117,7 @@ async def test_a_kept_connection_that_upstream_closed_is_no_garbled_answer():
         number += 1
         await reader.readuntil(b"\r\n\r\n")
         # A byte order mark before JSON may be ignored.
-        body = b"\xef\xbb\xbf" + msgspec.json.encode({"operationId": ONE, "status": "PROCESSING"})
+        body = b"\xef\xbb\xbf" + msgspec.json.encode({"id": ONE, "status": "PROCESSING", "stats": {"sent": 1}})
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
         await reader.readuntil(b"\r\n\r\n")
 

@@ -62,8 +62,13 @@ def test_a_commit_that_does_not_exist_is_an_error():
 
 
 def test_cpu_time_of_another_process_is_read_to_the_microsecond():
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", "print('up', flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
         used = cpu_seconds(process.pid)
+        process.communicate(b"\n")
     assert 0 < used < 10
     assert used * 100 != round(used * 100)
 

@@ -21,7 +21,7 @@ from watcher.core.model import DAY, HOUR, MINUTE, SECOND, Instant, Micros, Momen
 from watcher.core.observation import Page, Record, Refused, Timing, Trouble, Unanswered
 from watcher.simulator.ids import make_id
 
-HISTORIES = int(os.environ.get("HISTORIES", "800"))
+HISTORIES = int(os.environ.get("HISTORIES", "480"))
 CHUNKS = 16
 START: Instant = 1_790_000_000 * SECOND
 SCOPE = Scope(every=5 * SECOND, since=6 * HOUR)
