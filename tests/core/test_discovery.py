@@ -204,6 +204,38 @@ def test_a_wide_round_that_fails_does_not_hold_up_the_next_round(answer: Unanswe
     assert asked(discovery, at.later(5 * SECOND)).end is None
 
 
+def test_lists_that_are_to_be_read_again_after_a_start_are_tried_until_they_are_read():
+    discovery, refused, read_again = Discovery(SCOPE, KNOWN, START), 0, 0
+    at = START
+    while at.tick < START.tick + 5 * MINUTE:
+        ask = discovery.choose(at, agreed(at))
+        if ask is None:
+            at = at.later(SECOND)
+        elif ask.status is not None and not refused:
+            refused += 1
+            discovery.failed(Refused(timing=timing(at)), at)
+        else:
+            read_again += ask.status is not None
+            discovery.committed(ask, page(at), at, agreed(at))
+    assert (refused, read_again) == (1, 2)
+
+
+def test_wide_rounds_that_fail_for_ever_leave_discovery_behind_though_its_rounds_go_on():
+    discovery, at, behind = Discovery(SCOPE, KNOWN, START), START, []
+    while at.tick < START.tick + 30 * MINUTE:
+        ask = discovery.choose(at, agreed(at))
+        if ask is None:
+            at = at.later(SECOND)
+        elif ask.end is not None or ask.status is not None:
+            discovery.failed(Refused(timing=timing(at)), at)
+        elif discovery.committed(ask, page(at), at, agreed(at)) is not None:
+            behind.append(discovery.is_behind(at))
+    assert len(behind) > 300
+    assert behind[0] is False
+    assert behind[-1] is True
+    assert 0.4 < sum(behind) / len(behind) < 0.6
+
+
 def test_new_settings_hold_from_the_next_round_on():
     discovery = Discovery(SCOPE, KNOWN, START)
     discovery.adopt(Scope(every=60 * SECOND, since=HOUR))
@@ -266,7 +298,7 @@ def test_a_cursor_ahead_of_the_time_is_not_believed():
     assert asked(discovery, START) == Discover(status=None, start=START.at - 24 * HOUR - WIDE)
 
 
-def test_when_discovery_began_is_known_once_the_clocks_agree_within_some_minutes():
+def test_clocks_that_agree_within_some_minutes_correct_when_discovery_began():
     discovery = Discovery(SCOPE, Progress(), START)
 
     def began_at(after: Micros, upstream_at: Instant) -> Instant | None:
@@ -278,10 +310,33 @@ def test_when_discovery_began_is_known_once_the_clocks_agree_within_some_minutes
         assert progress is not None
         return progress.began_at
 
-    assert began_at(0, START.at + DAY) is None
+    assert began_at(0, START.at - DAY) == START.at - DAY
     assert began_at(MINUTE, START.at + MINUTE - 3 * SECOND) == START.at - 3 * SECOND
     assert began_at(2 * MINUTE, START.at + 2 * MINUTE) == START.at - 3 * SECOND
     assert began_at(HOUR, START.at + HOUR - 20 * SECOND) == START.at - 3 * SECOND
+
+
+@pytest.mark.parametrize("upstream", [None, -3 * HOUR], ids=["no date", "machine ahead"])
+def test_while_clocks_disagree_the_creations_that_are_shown_tell_when_discovery_began(upstream: Micros | None):
+    discovery, at, later = Discovery(SCOPE, Progress(), START), START, START.later(4 * SECOND)
+    clocks = ClockReading(machine_at=later.at, upstream_at=None if upstream is None else later.at + upstream)
+    true_at = at.at - 3 * HOUR
+    old = [row(true_at - hours * HOUR, "COMPLETED", updated_at=true_at - hours * HOUR) for hours in range(1, 20)]
+    ask = discovery.choose(at, clocks)
+    while ask is not None and ask.status is not None:  # the first round, begun again where it began too late
+        assert discovery.committed(ask, page(at), at, clocks) is None
+        ask = discovery.choose(at, clocks)
+    assert ask is not None
+    rows = [*old, *(row(true_at - seconds * SECOND) for seconds in (1, 2, 3))]
+    assert [record.word for record in discovery.sort(page(at, *rows)).wanted] == ["PROCESSING"] * 3
+    progress = discovery.committed(ask, page(later, *rows), later, clocks)
+    assert progress is not None
+    assert progress.cursor == true_at - 3 * SECOND
+    # By the earlier clock, or by the newest creation that is borne out, less the time that the reading took.
+    assert progress.began_at == (true_at if upstream is not None else true_at - 7 * SECOND)
+    chosen = discovery.sort(page(later, *old, row(true_at, "COMPLETED", updated_at=true_at + SECOND)))
+    assert list(chosen.ended_before) == old
+    assert len(chosen.wanted) == 1
 
 
 # ── what had ended before ─────────────────────────────────────────────────────────────────────────────────────────────

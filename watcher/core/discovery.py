@@ -13,7 +13,8 @@ once. It moves when every page of `new` is committed: to the earlier of two cloc
 creation that two readings bear out, and no further than a steady upstream clock. One that turns out to be ahead of the
 time is not believed.
 
-What had ended before the very first answer is neither followed nor counted, nor is it ever taken up later.
+What had ended before the very first answer is neither followed nor counted, nor is it ever taken up later. Where the
+clocks disagree at a first start, the first reading of `new` takes up nothing that has ended: it only shows the time.
 """
 
 from __future__ import annotations
@@ -106,6 +107,7 @@ class _Read(msgspec.Struct):
     created: Counter[int] = msgspec.field(default_factory=Counter)
     hinted: Instant = 0
     unhinted: list[Instant] = msgspec.field(default_factory=list)
+    updated: list[Instant] = msgspec.field(default_factory=list)
 
     def take(self, page: Page, now: ClockReading) -> None:
         """Note what a page showed: rows by the second of their creation, and the newest of those borne out."""
@@ -120,6 +122,8 @@ class _Read(msgspec.Struct):
                 self._bear_out(record, created_at, now)
 
     def _bear_out(self, record: Record, created_at: Instant, now: ClockReading) -> None:
+        if record.updated_at is not None:
+            self.updated.append(record.updated_at)
         hint = created_hint(record.id or "", now.latest_at)
         if hint is not None:
             self.hinted = max(self.hinted, min(created_at, hint))
@@ -132,8 +136,12 @@ class _Read(msgspec.Struct):
 
         A row whose id says the same is enough. Of other rows there must be newer ones: two, and a tenth of them.
         """
-        borne_out = sorted(self.unhinted, reverse=True)[max(len(self.unhinted) // 10, 2) :]
-        return max([self.hinted, *borne_out[:1]])
+        return max(self.hinted, _borne_out(self.unhinted))
+
+    @property
+    def latest(self) -> Instant:
+        """The newest time of anything that more than one reading bears out, 0 for none."""
+        return max(self.newest, _borne_out(self.updated))
 
     def goes_on(self, ask: Discover, token: str) -> bool:
         """Turn to the page of the token; whether the list seems to have an end."""
@@ -163,12 +171,19 @@ class Discovery:
         self._is_main_read = False
         self._is_start = True
         self._is_answered = False
+        self._is_survey = False
+        self._is_begin_agreed = False
         self._began_tick: Micros | None = None
         self._pairs_due = [now.tick + wait for wait in PAIR_AFTER]
         self._wide_due: Micros = now.tick + WIDE_EVERY
         self._recent: Counter[int] = Counter()
         self._capacity = float(PAGE_SIZE)
         self._failures = 0
+        self._beside_failed_tick: Micros | None = None
+
+    def is_behind(self, now: Moment) -> bool:
+        """Whether what becomes visible late was not read for so long that some of it may be missed."""
+        return self._beside_failed_tick is not None and now.tick - self._beside_failed_tick > LATE_AT_MOST
 
     @property
     def is_first(self) -> bool:
@@ -199,7 +214,7 @@ class Discovery:
         for record in page.records:
             if record.word not in _ENDED:
                 wanted.append(record)
-            elif not self.is_first:
+            elif not (self.is_first or self._is_survey):
                 (ended_before if self._ended_before(record) else wanted).append(record)
         return Chosen(wanted=wanted, ended_before=ended_before)
 
@@ -234,7 +249,7 @@ class Discovery:
             case Unanswered() if read is not self._main:
                 # It must not hold up the next round.
                 self._beside.rotate(-1)
-                self._rest(now)
+                self._beside_failed(now)
             case Unanswered():
                 # The same page again: what was read before it still holds.
                 self._failures += 1
@@ -300,6 +315,7 @@ class Discovery:
         if read is self._main:
             self._due = now.tick
         else:
+            self._beside_failed_tick = None
             self._beside.rotate(-1)
             self._rest(now)
 
@@ -308,9 +324,15 @@ class Discovery:
         self._is_main_read = False
         self._due = now.tick + self._scope.every
 
+    def _beside_failed(self, now: Moment) -> None:
+        if self._beside_failed_tick is None:
+            self._beside_failed_tick = now.tick
+        self._rest(now)
+
     def _complete(self, read: _Read, ask: Discover, now: Moment, clocks: ClockReading) -> Progress | None:
         self._failures = 0
         if read is not self._main:
+            self._beside_failed_tick = None
             self._beside.remove(read)
             if read.purpose is _Purpose.RECENT:
                 self._recount(read, ask.start, ask.end)
@@ -320,12 +342,17 @@ class Discovery:
         self._is_start = False
         if read.purpose is _Purpose.FIRST:
             self._began_tick = read.asked_tick
+            # While clocks disagree, what is created tells the time: the next reading only looks for that.
+            self._is_survey = not clocks.agrees
             self._due = now.tick
         else:
             self._recount(read, ask.start, None)
             self._is_main_read = True
         self._progress = self._moved(read, ask, now, clocks)
+        if self._is_survey and not self._is_main_read:
+            return None  # a process that ends before the survey is done leaves an empty store for the next
         if self._is_main_read:
+            self._is_survey = False
             self._begin_beside(now, clocks)
             self._due = now.tick
             if not self._beside:
@@ -342,18 +369,29 @@ class Discovery:
             newest = ask.start if before is None else read.newest
             cursor = newest if cursor is None else min(cursor, newest)
         assert cursor is not None  # noqa: S101 -- clocks that agree are trusted
-        return Progress(cursor=max(cursor, before or 0), began_at=self._beginning(now, clocks))
+        return Progress(cursor=max(cursor, before or 0), began_at=self._beginning(read, now, clocks))
 
-    def _beginning(self, now: Moment, clocks: ClockReading) -> Instant | None:
-        """When the first answer came, by clocks that agree then or some minutes later; None while they do not.
+    def _beginning(self, read: _Read, now: Moment, clocks: ClockReading) -> Instant | None:
+        """When the first answer came, or a little before; None while that is not known.
 
-        An operation that is wrongly taken for ended before is never followed, so one clock alone does not decide that.
+        By clocks that agree, then or some minutes later; else by the earlier of two. Where there is only one, by what
+        the survey showed: nothing of it happened after it was read. An operation that is wrongly taken for ended before
+        is never followed, so one clock alone does not decide that.
         """
         known, began_tick, present = self._progress.began_at, self._began_tick, clocks.trusted_at
-        if began_tick is None or now.tick - began_tick > LATE_AT_MOST or not clocks.agrees or present is None:
+        if began_tick is None or now.tick - began_tick > LATE_AT_MOST:
             return known
-        began_at = present - (now.tick - began_tick)
-        return began_at if known is None else min(known, began_at)
+        passed = now.tick - began_tick
+        if clocks.agrees and present is not None:
+            began_at = _earlier(known if self._is_begin_agreed else None, present - passed)
+            self._is_begin_agreed = True
+            return began_at
+        if self._is_begin_agreed:
+            return known
+        if clocks.upstream_at is not None:
+            return _earlier(known, clocks.earliest_at - passed)
+        is_survey = self._is_survey and read.purpose is _Purpose.NEW
+        return _earlier(known, read.latest - passed) if is_survey and read.latest else known
 
     def _recount(self, read: _Read, start: Instant, end: Instant | None) -> None:
         """How many rows the last minutes have, by the second: of what was read just now, as it was read."""
@@ -396,7 +434,9 @@ class Discovery:
             self._beside.remove(read)
             if read.purpose is _Purpose.WIDE:
                 self._wide_due = now.tick
-            self._rest(now)
+            elif read.purpose is _Purpose.PAIR:
+                self._pairs_due.insert(0, now.tick)
+            self._beside_failed(now)
             return
         self._main = None
         self._failures += 1
@@ -414,6 +454,15 @@ class Discovery:
             return False
         created_at = max(record.created_at or 0, created_hint(record.id or "", began_at) or 0)
         return created_at < began_at and (record.updated_at is None or record.updated_at < began_at)
+
+
+def _borne_out(instants: Sequence[Instant]) -> Instant:
+    """The newest with two, and a tenth of them, that are as new; 0 for none."""
+    return next(iter(sorted(instants, reverse=True)[max(len(instants) // 10, 2) :]), 0)
+
+
+def _earlier(known: Instant | None, other: Instant) -> Instant:
+    return other if known is None else min(known, other)
 
 
 def _growing(first: Micros, times: int) -> Micros:

@@ -144,4 +144,5 @@ class Finder:
             await self._store.note_discovery_began(self._account, progress.began_at)
         await self._store.commit(self._account, (), cursor=progress.cursor)
         self._progress = progress
-        self.complete_at = now().at
+        if not self._discovery.is_behind(moment):
+            self.complete_at = now().at
