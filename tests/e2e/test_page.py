@@ -362,7 +362,8 @@ async def test_the_details_have_history_and_next_look_and_stay_true(stage, visit
     await dialog.get_by_text("Ended: completed").wait_for()
     await dialog.get_by_role("button", name="Close").click()
     assert not await dialog.is_visible()
-    assert "#" not in visit.page.url
+    # The address follows when the browser has told of the closing.
+    await visit.page.wait_for_url(lambda url: "#" not in url, timeout=2500)
 
 
 # ── hands and ears ───────────────────────────────────────────────────────────────────────────────────────────────────
