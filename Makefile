@@ -114,7 +114,7 @@ histories: .venv-dev/.ready ## 100,000 histories each of operations and of disco
 	HISTORIES=$(or $(HISTORIES),100000) $(DEV_PY) -m pytest tests/core/test_liars.py tests/core/test_discovery_histories.py -n 2
 
 .PHONY: nightly
-nightly: .venv-dev/.ready ## faults, soak, flat memory and histories in one go, with one verdict at the end
+nightly: .venv-dev/.ready ## faults, soak and flat memory in one go, with one verdict at the end
 	.ci/nightly
 
 .PHONY: bench

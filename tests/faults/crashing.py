@@ -21,7 +21,7 @@ import sqlite3
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -45,6 +45,8 @@ PRUNED_EVERY = 15
 SCRAPED_EVERY = 7
 SCRAPED_FROM: Micros = 40 * SECOND
 """Late enough that something was counted before the first scrape."""
+ENDED_BEFORE = "comms_operation_7" + "e" * 25
+API_KEY = "SK1"
 CURSOR: Micros = round(EPOCH * SECOND) - SECOND
 STARTED = round(EPOCH * SECOND)
 NAMES = ("completed", "canceled", "corrected", "missing", "withdrawn", "returned", "relabelled", "one", "two", "three")
@@ -141,15 +143,26 @@ class Life:
             now = rig.clock.now().at
             while await store.prune(now, keep_since=now, limit=500):
                 pass
+            await store.note_discovery_began(ACCOUNT, CURSOR)
+            await store.insert_tombstones(ACCOUNT, {ENDED_BEFORE: CURSOR}, now)
+            await store.adopt_key(ACCOUNT, API_KEY)
             await store.commit(ACCOUNT, (), cursor=CURSOR)
             shown = (await store.counters(ACCOUNT)).combinations
             await store.retire_combinations(ACCOUNT, [*shown], tracked_before=now)
-            cursor = (await store.load(ACCOUNT, final_since=now)).discovery.cursor
+            loaded = await store.load(ACCOUNT, final_since=now)
             totals = {"/".join(key): value for key, value in (await store.totals(ACCOUNT)).items()}
             stones = {name: await store.outcome_of(ACCOUNT, operation_id) for name, operation_id in IDS.items()}
             again = await store.register([Entry(account=ACCOUNT, id=IDS["one"], source=Source.API)], now)
+            found = await store.register([Entry(account=ACCOUNT, id=ENDED_BEFORE, source=Source.DISCOVERY)], now)
         await store.close()
-        return {"totals": totals, "stones": stones, "again": again[0].result, "cursor": cursor}
+        return {
+            "totals": totals,
+            "stones": stones,
+            "again": again[0].result,
+            "ended_before": found[0].result,
+            "discovery": [loaded.discovery.cursor, loaded.discovery.began_at],
+            "api_key": loaded.api_key,
+        }
 
     def scrape(self, rig: Rig) -> None:
         """A completed scrape. What is written of it outlives the process, as it does in Prometheus."""
@@ -215,6 +228,15 @@ def _died(life: Life) -> None:
     (life.folder / "log_size").write_text(str(log.stat().st_size if log.exists() else 0))
 
 
+REMEMBERED: Mapping[str, Any] = {
+    "discovery": [CURSOR, CURSOR],
+    "ended_before": "passed_over",
+    "api_key": API_KEY,
+    "again": "finished",
+}
+"""What the store says at the end, besides counters and outcomes."""
+
+
 def findings(folder: Path, reference: dict[str, Any]) -> list[str]:
     """What is not as promised, in words; none when all is well."""
     if (folder / "error.txt").exists():
@@ -232,10 +254,9 @@ def findings(folder: Path, reference: dict[str, Any]) -> list[str]:
             found.append(f"{counted:g} operations {outcome} instead of {number}")
     if result["stones"] != reference["stones"]:
         found.append(f"outcomes remembered: {result['stones']}")
-    if result["cursor"] != CURSOR:
-        found.append(f"the cursor of discovery stands at {result['cursor']}")
-    if result["again"] != "finished":
-        found.append(f"a finished operation that is registered again is {result['again']}")
+    for name, expected_value in REMEMBERED.items():
+        if result[name] != expected_value:
+            found.append(f"{name} is {result[name]} instead of {expected_value}")
     return found + told_wrongly(folder) + scraped_wrongly(folder)
 
 

@@ -17,6 +17,7 @@ from watcher.core.attempt import Attempt
 from watcher.core.clocks import UpstreamClock
 from watcher.core.condition import AccountEvent, Condition, note, with_causes
 from watcher.core.discovery import comes_first
+from watcher.core.governor import Verdict
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation
 from watcher.core.observation import Forbidden, Missing, Observation, Page, Refused, Seen, Trouble, Unanswered
 from watcher.core.snapshot import AccountSnapshot, NextLook
@@ -110,7 +111,8 @@ class AccountWatch:
         self._listener.attempted(self.account, attempt)
         now = self._now()
         self._report(*note(self._condition, attempt.verdict, now, attempt.why, asked=attempt.timing.asked.tick))
-        self._upstream_clock.note(attempt.timing)
+        if attempt.verdict is Verdict.GOOD:  # the `Date` of a proxy's page is not upstream's
+            self._upstream_clock.note(attempt.timing)
         if attempt.timing.date is not None:
             # `Date` has whole seconds: half of one is the expected remainder.
             self._skew = attempt.timing.date + SECOND // 2 - attempt.timing.answered.at
