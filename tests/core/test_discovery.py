@@ -298,6 +298,18 @@ def test_a_cursor_ahead_of_the_time_is_not_believed():
     assert asked(discovery, START) == Discover(status=None, start=START.at - 24 * HOUR - WIDE)
 
 
+def test_discovery_began_with_its_very_first_answer_also_where_the_first_round_begins_again():
+    discovery = Discovery(SCOPE, Progress(), START)
+    read(discovery, START, token="a")
+    asked(discovery, START)
+    discovery.failed(Refused(timing=timing(START)), START)
+    later = START.later(MINUTE)
+    read(discovery, later)
+    progress = read(discovery, later)
+    assert progress is not None
+    assert progress.began_at == START.at
+
+
 def test_clocks_that_agree_within_some_minutes_correct_when_discovery_began():
     discovery = Discovery(SCOPE, Progress(), START)
 

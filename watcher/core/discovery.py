@@ -225,6 +225,8 @@ class Discovery:
         if read.asked_tick is None:
             read.asked_tick = page.timing.asked.tick
             self._is_answered = True
+            if self.is_first and self._began_tick is None:
+                self._began_tick = read.asked_tick
             if self._is_misplaced(read, ask, clocks):
                 self._start_again(now, clocks)
                 return None
@@ -341,7 +343,6 @@ class Discovery:
         self._main = None
         self._is_start = False
         if read.purpose is _Purpose.FIRST:
-            self._began_tick = read.asked_tick
             # While clocks disagree, what is created tells the time: the next reading only looks for that.
             self._is_survey = not clocks.agrees
             self._due = now.tick
