@@ -39,6 +39,7 @@ The core is layered too:
     steps          what an observation leads to, and the pieces that rules make it of
     answers        which column of the life cycle's table an observation is
     windows        which window of which list is the best question about an operation
+    readings       one list that discovery reads, page after page
     places         looks in order of creation
     agenda         who is due when
     looks          when one operation is looked at next, and why

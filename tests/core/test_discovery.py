@@ -10,10 +10,8 @@ import pytest
 from watcher.core.asks import Discover
 from watcher.core.clocks import ClockReading
 from watcher.core.discovery import (
-    EMPTY_PAGES_AT_MOST,
     OVERLAP,
     PAD,
-    PAGES_AT_MOST,
     WIDE,
     WIDE_EVERY,
     Discovery,
@@ -23,6 +21,7 @@ from watcher.core.discovery import (
 )
 from watcher.core.model import DAY, HOUR, MINUTE, SECOND, Instant, Micros, Moment, Status
 from watcher.core.observation import Forbidden, Missing, Page, Record, Refused, Timing, Trouble, Unanswered
+from watcher.core.readings import EMPTY_PAGES_AT_MOST, PAGES_AT_MOST
 from watcher.simulator.ids import make_id
 
 START = Moment(1_790_000_000 * SECOND, 1_000 * SECOND)

@@ -19,7 +19,6 @@ clocks disagree at a first start, the first reading of `new` takes up nothing th
 
 from __future__ import annotations
 
-import enum
 from collections import Counter, deque
 from collections.abc import Sequence
 from typing import assert_never
@@ -30,6 +29,7 @@ from watcher.core.asks import PAGE_SIZE, Discover
 from watcher.core.clocks import AGREE_WITHIN, ClockReading
 from watcher.core.model import DAY, MINUTE, SECOND, Instant, Micros, Moment, Status, Value, created_hint
 from watcher.core.observation import Forbidden, Missing, Negative, Page, Record, Refused, Unanswered
+from watcher.core.readings import Purpose, Reading
 
 OVERLAP: Micros = 90 * SECOND
 """Lists are eventually consistent: what was created so long ago may still turn up, and is read again every round."""
@@ -49,10 +49,6 @@ PAD: Micros = 2 * SECOND
 
 AGAIN_AT_MOST: Micros = MINUTE
 """A round that failed is tried again at the latest after so long."""
-
-PAGES_AT_MOST = 10_000
-EMPTY_PAGES_AT_MOST = 200
-"""A list may show empty pages, but not for ever."""
 
 JOINED_PAGES = 2
 """What is read again in a round fills at most so many pages; else it is read apart, a page a round."""
@@ -87,77 +83,6 @@ class Chosen(Value, frozen=True, kw_only=True):
     ended_before: Sequence[Record] = ()
 
 
-class _Purpose(enum.Enum):
-    FIRST = enum.auto()
-    PAIR = enum.auto()
-    NEW = enum.auto()
-    RECENT = enum.auto()
-    WIDE = enum.auto()
-
-
-class _Read(msgspec.Struct):
-    """A reading under way: lists still to be read, the first of them from the page that is next."""
-
-    purpose: _Purpose
-    lists: list[Discover]
-    asked_tick: Micros | None = None
-    pages: int = 0
-    empty_pages: int = 0
-    tokens: set[str] = msgspec.field(default_factory=set)
-    created: Counter[int] = msgspec.field(default_factory=Counter)
-    hinted: Instant = 0
-    unhinted: list[Instant] = msgspec.field(default_factory=list)
-    updated: list[Instant] = msgspec.field(default_factory=list)
-
-    def take(self, page: Page, now: ClockReading) -> None:
-        """Note what a page showed: rows by the second of their creation, and the newest of those borne out."""
-        self.pages += 1
-        self.empty_pages = 0 if page.records else self.empty_pages + 1
-        for record in page.records:
-            created_at = record.created_at
-            if created_at is None:
-                continue
-            self.created[created_at // SECOND] += 1
-            if not now.agrees and created_at <= now.latest_at:
-                self._bear_out(record, created_at, now)
-
-    def _bear_out(self, record: Record, created_at: Instant, now: ClockReading) -> None:
-        if record.updated_at is not None:
-            self.updated.append(record.updated_at)
-        hint = created_hint(record.id or "", now.latest_at)
-        if hint is not None:
-            self.hinted = max(self.hinted, min(created_at, hint))
-        else:
-            self.unhinted.append(created_at)
-
-    @property
-    def newest(self) -> Instant:
-        """The newest creation that more than one reading bears out, 0 for none.
-
-        A row whose id says the same is enough. Of other rows there must be newer ones: two, and a tenth of them.
-        """
-        return max(self.hinted, _borne_out(self.unhinted))
-
-    @property
-    def latest(self) -> Instant:
-        """The newest time of anything that more than one reading bears out, 0 for none."""
-        return max(self.newest, _borne_out(self.updated))
-
-    def goes_on(self, ask: Discover, token: str) -> bool:
-        """Turn to the page of the token; whether the list seems to have an end."""
-        if token in self.tokens or self.pages > PAGES_AT_MOST or self.empty_pages > EMPTY_PAGES_AT_MOST:
-            return False
-        self.tokens.add(token)
-        self.lists[0] = msgspec.structs.replace(ask, token=token)
-        return True
-
-    def ends_list(self) -> bool:
-        """A list was read to its end; whether it was the last."""
-        del self.lists[0]
-        self.tokens.clear()
-        return not self.lists
-
-
 class Discovery:
     """The rounds of one account. Pure: the present comes with every call."""
 
@@ -165,9 +90,9 @@ class Discovery:
         self._scope = scope
         self._progress = progress
         self._due: Micros = now.tick
-        self._main: _Read | None = None
-        self._beside: deque[_Read] = deque()
-        self._under_way: _Read | None = None
+        self._main: Reading | None = None
+        self._beside: deque[Reading] = deque()
+        self._under_way: Reading | None = None
         self._is_main_read = False
         self._is_start = True
         self._is_answered = False
@@ -267,17 +192,17 @@ class Discovery:
 
     # ── where to begin ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _begin(self, clocks: ClockReading) -> _Read:
+    def _begin(self, clocks: ClockReading) -> Reading:
         cursor = self._progress.cursor
         if cursor is None:
-            return self._not_ended(_Purpose.FIRST, clocks)
+            return self._not_ended(Purpose.FIRST, clocks)
         # At a start it is not known what was being read again when the process before this one ended.
         reach = WIDE if self._is_start else OVERLAP if self._is_joined(cursor) else PAD
-        return _Read(_Purpose.NEW, [Discover(status=None, start=cursor - reach)])
+        return Reading(Purpose.NEW, [Discover(status=None, start=cursor - reach)])
 
-    def _not_ended(self, purpose: _Purpose, clocks: ClockReading) -> _Read:
+    def _not_ended(self, purpose: Purpose, clocks: ClockReading) -> Reading:
         start = self._earliest(clocks)
-        return _Read(purpose, [Discover(status=status, start=start) for status in _NOT_ENDED])
+        return Reading(purpose, [Discover(status=status, start=start) for status in _NOT_ENDED])
 
     def _earliest(self, clocks: ClockReading) -> Instant:
         """From where to read what is not known; the machine's clock alone may be ahead, so a day further by that."""
@@ -289,11 +214,11 @@ class Discovery:
         rows = sum(number for second, number in self._recent.items() if second >= first)
         return rows <= JOINED_PAGES * self._capacity
 
-    def _is_misplaced(self, read: _Read, ask: Discover, clocks: ClockReading) -> bool:
+    def _is_misplaced(self, read: Reading, ask: Discover, clocks: ClockReading) -> bool:
         """Whether the first answer shows that a reading began too late, because a clock was ahead."""
-        if read.purpose is _Purpose.FIRST:
+        if read.purpose is Purpose.FIRST:
             return self._earliest(clocks) < ask.start - AGREE_WITHIN
-        return read.purpose is _Purpose.NEW and self._is_ahead(clocks)
+        return read.purpose is Purpose.NEW and self._is_ahead(clocks)
 
     def _is_ahead(self, clocks: ClockReading) -> bool:
         cursor, trusted_at = self._progress.cursor, clocks.trusted_at
@@ -311,7 +236,7 @@ class Discovery:
 
     # ── going on ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _turn(self, read: _Read, now: Moment) -> None:
+    def _turn(self, read: Reading, now: Moment) -> None:
         """The next page of a list: of the main one at once, of those beside it in the next round."""
         self._failures = 0
         if read is self._main:
@@ -331,18 +256,18 @@ class Discovery:
             self._beside_failed_tick = now.tick
         self._rest(now)
 
-    def _complete(self, read: _Read, ask: Discover, now: Moment, clocks: ClockReading) -> Progress | None:
+    def _complete(self, read: Reading, ask: Discover, now: Moment, clocks: ClockReading) -> Progress | None:
         self._failures = 0
         if read is not self._main:
             self._beside_failed_tick = None
             self._beside.remove(read)
-            if read.purpose is _Purpose.RECENT:
+            if read.purpose is Purpose.RECENT:
                 self._recount(read, ask.start, ask.end)
             self._rest(now)
             return None
         self._main = None
         self._is_start = False
-        if read.purpose is _Purpose.FIRST:
+        if read.purpose is Purpose.FIRST:
             # While clocks disagree, what is created tells the time: the next reading only looks for that.
             self._is_survey = not clocks.agrees
             self._due = now.tick
@@ -360,7 +285,7 @@ class Discovery:
                 self._rest(now)
         return self._progress
 
-    def _moved(self, read: _Read, ask: Discover, now: Moment, clocks: ClockReading) -> Progress:
+    def _moved(self, read: Reading, ask: Discover, now: Moment, clocks: ClockReading) -> Progress:
         asked_ago = now.tick - (now.tick if read.asked_tick is None else read.asked_tick)
         before, trusted_at = self._progress.cursor, clocks.trusted_at
         # Upstream looked after it was asked, so whatever was there by then was shown. `Date` has whole seconds.
@@ -372,7 +297,7 @@ class Discovery:
         assert cursor is not None  # noqa: S101 -- clocks that agree are trusted
         return Progress(cursor=max(cursor, before or 0), began_at=self._beginning(read, now, clocks))
 
-    def _beginning(self, read: _Read, now: Moment, clocks: ClockReading) -> Instant | None:
+    def _beginning(self, read: Reading, now: Moment, clocks: ClockReading) -> Instant | None:
         """When the first answer came, or a little before; None while that is not known.
 
         By clocks that agree, then or some minutes later; else by the earlier of two. Where there is only one, by what
@@ -391,10 +316,10 @@ class Discovery:
             return known
         if clocks.upstream_at is not None:
             return _earlier(known, clocks.earliest_at - passed)
-        is_survey = self._is_survey and read.purpose is _Purpose.NEW
+        is_survey = self._is_survey and read.purpose is Purpose.NEW
         return _earlier(known, read.latest - passed) if is_survey and read.latest else known
 
-    def _recount(self, read: _Read, start: Instant, end: Instant | None) -> None:
+    def _recount(self, read: Reading, start: Instant, end: Instant | None) -> None:
         """How many rows the last minutes have, by the second: of what was read just now, as it was read."""
         first = -(-start // SECOND)
         last = None if end is None else end // SECOND - 1
@@ -417,25 +342,25 @@ class Discovery:
         cursor = self._progress.cursor
         assert cursor is not None  # noqa: S101 -- a main reading has just moved it
         under_way = {read.purpose for read in self._beside}
-        if _Purpose.PAIR not in under_way and self._pairs_due and self._pairs_due[0] <= now.tick:
+        if Purpose.PAIR not in under_way and self._pairs_due and self._pairs_due[0] <= now.tick:
             del self._pairs_due[0]
-            self._beside.append(self._not_ended(_Purpose.PAIR, clocks))
-        if _Purpose.RECENT not in under_way and not self._is_joined(cursor):
+            self._beside.append(self._not_ended(Purpose.PAIR, clocks))
+        if Purpose.RECENT not in under_way and not self._is_joined(cursor):
             self._beside.append(
-                _Read(_Purpose.RECENT, [Discover(status=None, start=cursor - OVERLAP, end=cursor + PAD)])
+                Reading(Purpose.RECENT, [Discover(status=None, start=cursor - OVERLAP, end=cursor + PAD)])
             )
-        if _Purpose.WIDE not in under_way and self._wide_due <= now.tick:
+        if Purpose.WIDE not in under_way and self._wide_due <= now.tick:
             self._wide_due = now.tick + WIDE_EVERY
             window = Discover(status=None, start=cursor - WIDE, end=cursor - OVERLAP + PAD)
-            self._beside.append(_Read(_Purpose.WIDE, [window]))
+            self._beside.append(Reading(Purpose.WIDE, [window]))
 
-    def _give_up(self, read: _Read, now: Moment) -> None:
+    def _give_up(self, read: Reading, now: Moment) -> None:
         """The list has no end, or the page was refused: from its beginning again, later."""
         if read is not self._main:
             self._beside.remove(read)
-            if read.purpose is _Purpose.WIDE:
+            if read.purpose is Purpose.WIDE:
                 self._wide_due = now.tick
-            elif read.purpose is _Purpose.PAIR:
+            elif read.purpose is Purpose.PAIR:
                 self._pairs_due.insert(0, now.tick)
             self._beside_failed(now)
             return
@@ -455,11 +380,6 @@ class Discovery:
             return False
         created_at = max(record.created_at or 0, created_hint(record.id or "", began_at) or 0)
         return created_at < began_at and (record.updated_at is None or record.updated_at < began_at)
-
-
-def _borne_out(instants: Sequence[Instant]) -> Instant:
-    """The newest with two, and a tenth of them, that are as new; 0 for none."""
-    return next(iter(sorted(instants, reverse=True)[max(len(instants) // 10, 2) :]), 0)
 
 
 def _earlier(known: Instant | None, other: Instant) -> Instant:

@@ -1,0 +1,96 @@
+"""One reading of a list for discovery, page after page: where it stands, and what its rows tell of the time."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from watcher.core.asks import Discover
+from watcher.core.clocks import ClockReading
+from watcher.core.model import SECOND, Instant, Micros, created_hint
+from watcher.core.observation import Page, Record
+
+PAGES_AT_MOST = 10_000
+EMPTY_PAGES_AT_MOST = 200
+"""A list may show empty pages, but not for ever."""
+
+
+class Purpose(enum.Enum):
+    """What a list is read for: see `watcher.core.discovery`."""
+
+    FIRST = enum.auto()
+    PAIR = enum.auto()
+    NEW = enum.auto()
+    RECENT = enum.auto()
+    WIDE = enum.auto()
+
+
+class Reading(msgspec.Struct):
+    """A reading under way: lists still to be read, the first of them from the page that is next."""
+
+    purpose: Purpose
+    lists: list[Discover]
+    asked_tick: Micros | None = None
+    pages: int = 0
+    empty_pages: int = 0
+    tokens: set[str] = msgspec.field(default_factory=set)
+    created: Counter[int] = msgspec.field(default_factory=Counter)
+    hinted: Instant = 0
+    unhinted: list[Instant] = msgspec.field(default_factory=list)
+    updated: list[Instant] = msgspec.field(default_factory=list)
+
+    def take(self, page: Page, now: ClockReading) -> None:
+        """Note what a page showed: rows by the second of their creation, and the newest of those borne out."""
+        self.pages += 1
+        self.empty_pages = 0 if page.records else self.empty_pages + 1
+        for record in page.records:
+            created_at = record.created_at
+            if created_at is None:
+                continue
+            self.created[created_at // SECOND] += 1
+            if not now.agrees and created_at <= now.latest_at:
+                self._bear_out(record, created_at, now)
+
+    def _bear_out(self, record: Record, created_at: Instant, now: ClockReading) -> None:
+        if record.updated_at is not None:
+            self.updated.append(record.updated_at)
+        hint = created_hint(record.id or "", now.latest_at)
+        if hint is not None:
+            self.hinted = max(self.hinted, min(created_at, hint))
+        else:
+            self.unhinted.append(created_at)
+
+    @property
+    def newest(self) -> Instant:
+        """The newest creation that more than one reading bears out, 0 for none.
+
+        A row whose id says the same is enough. Of other rows there must be newer ones: two, and a tenth of them.
+        """
+        return max(self.hinted, _borne_out(self.unhinted))
+
+    @property
+    def latest(self) -> Instant:
+        """The newest time of anything that more than one reading bears out, 0 for none."""
+        return max(self.newest, _borne_out(self.updated))
+
+    def goes_on(self, ask: Discover, token: str) -> bool:
+        """Turn to the page of the token; whether the list seems to have an end."""
+        if token in self.tokens or self.pages > PAGES_AT_MOST or self.empty_pages > EMPTY_PAGES_AT_MOST:
+            return False
+        self.tokens.add(token)
+        self.lists[0] = msgspec.structs.replace(ask, token=token)
+        return True
+
+    def ends_list(self) -> bool:
+        """A list was read to its end; whether it was the last."""
+        del self.lists[0]
+        self.tokens.clear()
+        return not self.lists
+
+
+def _borne_out(instants: Sequence[Instant]) -> Instant:
+    """The newest with two, and a tenth of them, that are as new; 0 for none."""
+    return next(iter(sorted(instants, reverse=True)[max(len(instants) // 10, 2) :]), 0)
