@@ -12,6 +12,7 @@ from watcher.core.clocks import ClockReading
 from watcher.core.discovery import (
     OVERLAP,
     PAD,
+    SOON,
     WIDE,
     WIDE_EVERY,
     Discovery,
@@ -265,8 +266,25 @@ def test_without_a_date_the_first_round_reaches_a_day_further():
 def test_without_clocks_that_agree_the_cursor_moves_to_the_newest_creation_that_two_readings_bear_out():
     discovery = Discovery(SCOPE, Progress(cursor=START.at - DAY), START)
     seconds_ago = [row(START.at - ago * SECOND) for ago in (1, 2, 50, 100)]
-    progress = read(discovery, START, *seconds_ago, row(None), row(START.at + DAY), clocks=dateless(START))
-    assert progress == Progress(cursor=START.at - 50 * SECOND)
+    rows = *seconds_ago, row(None), row(START.at + DAY)
+    assert read(discovery, START, *rows, clocks=dateless(START)) == Progress(cursor=START.at - DAY)
+    later = START.later(5 * SECOND)
+    assert read(discovery, later, *rows, clocks=dateless(later)) == Progress(cursor=START.at - 50 * SECOND)
+
+
+@pytest.mark.parametrize("upstream", [None, HOUR], ids=["no date", "date ahead"])
+def test_rows_of_one_reading_that_are_wrong_alike_do_not_move_the_cursor(upstream: Micros | None):
+    # Counter-example to the rule that three rows of one reading bear each other out: one machine may write them all.
+    discovery = Discovery(SCOPE, Progress(cursor=START.at - MINUTE), START)
+    ahead = 0 if upstream is not None else HOUR
+    for after in range(0, 60 * SECOND, 5 * SECOND):
+        at = START.later(after)
+        upstream_at = None if upstream is None else at.at + upstream
+        clocks = ClockReading(machine_at=at.at + ahead, upstream_at=upstream_at, is_steady=upstream is not None)
+        wrong = [row(at.at + 30 * MINUTE, id=f"id{number}") for number in range(4)]
+        progress = read(discovery, at, *wrong, clocks=clocks)
+        assert progress is not None
+        assert progress.cursor == START.at - MINUTE
 
 
 def test_a_creation_counts_where_the_id_says_the_same():
@@ -281,14 +299,19 @@ def test_a_steady_date_that_is_ahead_of_all_that_is_created_moves_the_cursor_no_
     discovery = Discovery(SCOPE, Progress(cursor=START.at - HOUR), START)
     clocks = ClockReading(machine_at=START.at, upstream_at=START.at + 3 * HOUR, is_steady=True)
     rows = [row(START.at - ago * SECOND) for ago in (1, 2, 3)]
-    assert read(discovery, START, *rows, clocks=clocks) == Progress(cursor=START.at - 3 * SECOND)
+    assert read(discovery, START, *rows, clocks=clocks) == Progress(cursor=START.at - HOUR)
+    later = START.later(5 * SECOND)
+    assert read(discovery, later, *rows, clocks=clocks) == Progress(cursor=START.at - 3 * SECOND)
 
 
 def test_creations_ahead_of_a_steady_date_move_the_cursor_no_further_than_that():
     discovery = Discovery(SCOPE, Progress(cursor=START.at - DAY), START)
     clocks = ClockReading(machine_at=START.at, upstream_at=START.at - 3 * HOUR, is_steady=True)
     rows = [row(START.at - ago * SECOND) for ago in (1, 2, 3)]
-    assert read(discovery, START, *rows, clocks=clocks) == Progress(cursor=START.at - 3 * HOUR - SECOND)
+    read(discovery, START, *rows, clocks=clocks)
+    later = START.later(5 * SECOND)
+    progress = read(discovery, later, *rows, clocks=clocks)
+    assert progress == Progress(cursor=START.at - 3 * HOUR - SECOND)
 
 
 def test_a_cursor_ahead_of_the_time_is_not_believed():
@@ -337,17 +360,76 @@ def test_while_clocks_disagree_the_creations_that_are_shown_tell_when_discovery_
     while ask is not None and ask.status is not None:  # the first round, begun again where it began too late
         assert discovery.committed(ask, page(at), at, clocks) is None
         ask = discovery.choose(at, clocks)
-    assert ask is not None
     rows = [*old, *(row(true_at - seconds * SECOND) for seconds in (1, 2, 3))]
-    assert [record.word for record in discovery.sort(page(at, *rows)).wanted] == ["PROCESSING"] * 3
+    assert ask is not None
+    assert discovery.committed(ask, page(later, *rows), later, clocks) is None
+    ask = discovery.choose(later, clocks)
+    assert ask is not None
+    assert [record.word for record in discovery.sort(page(later, *rows)).wanted] == ["PROCESSING"] * 3
     progress = discovery.committed(ask, page(later, *rows), later, clocks)
     assert progress is not None
     assert progress.cursor == true_at - 3 * SECOND
-    # By the earlier clock, or by the newest creation that is borne out, less the time that the reading took.
+    # By the earlier clock, or by the newest creation that is borne out, less the time until the first of two readings.
     assert progress.began_at == (true_at if upstream is not None else true_at - 7 * SECOND)
     chosen = discovery.sort(page(later, *old, row(true_at, "COMPLETED", updated_at=true_at + SECOND)))
     assert list(chosen.ended_before) == old
     assert len(chosen.wanted) == 1
+
+
+def meanwhile(discovery: Discovery, start: Moment, until: Micros) -> list[tuple[Moment, Discover]]:
+    """The questions that reach back hours beside the rounds, when none brings anything."""
+    return [
+        (start.later(after), ask)
+        for after, ask in rounds(discovery, start, until)
+        if ask.end is not None and ask.start < START.at - HOUR
+    ]
+
+
+@pytest.mark.parametrize(("took", "readings"), [(SOON, 0), (SOON + SECOND, 1)], ids=["quick", "long"])
+def test_what_ended_during_a_long_first_round_is_read_once_more(took: Micros, readings: int):
+    # Counter-example to the rule that the overlap shows it: it may have been created hours before.
+    discovery = Discovery(SCOPE, Progress(), START)
+    read(discovery, START)
+    asked(discovery, START)
+    discovery.failed(Unanswered(timing=timing(START), trouble=Trouble.TIMEOUT), START)
+    later = START.later(took)
+    read(discovery, later)
+    assert len(meanwhile(discovery, later, 10 * MINUTE)) == readings
+
+
+def test_of_what_is_read_once_more_only_that_is_taken_up_which_ended_after_the_first_answer():
+    discovery = Discovery(SCOPE, Progress(cursor=START.at + MINUTE, began_at=START.at), START.later(MINUTE))
+    for _, ask in rounds(discovery, START.later(MINUTE), 30 * SECOND):
+        if ask.end is not None:
+            break
+    before = row(START.at - 2 * HOUR, "COMPLETED", id="before", updated_at=START.at - SECOND)
+    unsaid = row(START.at - 2 * HOUR, "COMPLETED", id="unsaid")
+    during = row(START.at - 2 * HOUR, "COMPLETED", id="during", updated_at=START.at + 5 * SECOND)
+    chosen = discovery.sort(page(START.later(MINUTE), before, unsaid, during))
+    assert list(chosen.wanted) == [during]
+    assert list(chosen.ended_before) == []
+
+
+def test_a_process_that_begins_long_after_discovery_reads_no_hours_again():
+    late = Progress(cursor=START.at, began_at=START.at - HOUR)
+    assert meanwhile(Discovery(SCOPE, late, START), START, 10 * MINUTE) == []
+    soon = Progress(cursor=START.at, began_at=START.at - MINUTE)
+    assert len(meanwhile(Discovery(SCOPE, soon, START), START, 10 * MINUTE)) == 1
+
+
+def test_hours_that_could_not_be_read_once_more_are_tried_again():
+    soon = Progress(cursor=START.at, began_at=START.at - MINUTE)
+    discovery, at, tried = Discovery(SCOPE, soon, START), START, 0
+    while tried < 2:
+        ask = discovery.choose(at, agreed(at))
+        if ask is None:
+            at = at.later(SECOND)
+        elif ask.end is not None and ask.start < START.at - HOUR:
+            tried += 1
+            discovery.failed(Refused(timing=timing(at)), at)
+        else:
+            discovery.committed(ask, page(at), at, agreed(at))
+    assert at.tick - START.tick < MINUTE
 
 
 # ── what had ended before ─────────────────────────────────────────────────────────────────────────────────────────────

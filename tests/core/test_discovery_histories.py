@@ -16,7 +16,7 @@ import pytest
 
 from watcher.core.asks import Discover
 from watcher.core.clocks import UpstreamClock
-from watcher.core.discovery import Discovery, Progress, Scope
+from watcher.core.discovery import SOON, Discovery, Progress, Scope
 from watcher.core.model import DAY, HOUR, MINUTE, SECOND, Instant, Micros, Moment
 from watcher.core.observation import Page, Record, Refused, Timing, Trouble, Unanswered
 from watcher.simulator.ids import make_id
@@ -155,8 +155,8 @@ class Played:
     answered_at: Instant | None = None
 
     def lost(self) -> Sequence[Life]:
-        """What had not ended when discovery began, and was visible within 15 min, but was never found."""
-        began = (self.answered_at or START) + SECOND
+        """What had not ended soon after discovery began, and was visible within 15 min, but was never found."""
+        began = (self.answered_at or START) + SOON + SECOND
         return [life for life in self.world.lives if life.ends > began and life.id not in self.found]
 
     def passed_wrongly(self) -> set[str]:

@@ -7,6 +7,7 @@ Lists are no snapshots, and clocks are hints, so no reading is believed to have 
     new       every round: all that was created since the cursor, with the 90 s before it where those fill few pages
     recent    else those 90 s apart, a page a round
     wide      every 3 min, a page a round: the 20 min before the cursor, for what becomes visible up to 15 min late
+    meanwhile once, a page a round, where the first took long: all of `since`, for what has ended during that
 
 The cursor is a creation instant by the best-known time: what was created before it was read and committed at least
 once. It moves when every page of `new` is committed: to the earlier of two clocks that agree. Else to the newest
@@ -14,13 +15,14 @@ creation that two readings bear out, and no further than a steady upstream clock
 time is not believed.
 
 What had ended before the very first answer is neither followed nor counted, nor is it ever taken up later. Where the
-clocks disagree at a first start, the first reading of `new` takes up nothing that has ended: it only shows the time.
+clocks disagree at a first start, two readings of `new` take up nothing that has ended: they only show the time.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import assert_never
 
 import msgspec
@@ -46,6 +48,9 @@ PAIR_AFTER: Sequence[Micros] = (OVERLAP, LATE_AT_MOST)
 
 PAD: Micros = 2 * SECOND
 """Bounds are padded: `createdAt` has whole seconds, and whether bounds are inclusive is not stated."""
+
+SOON: Micros = 10 * SECOND
+"""What ended so soon after the first answer may count as ended before: it can have left a list not read by then."""
 
 AGAIN_AT_MOST: Micros = MINUTE
 """A round that failed is tried again at the latest after so long."""
@@ -97,10 +102,15 @@ class Discovery:
         self._is_start = True
         self._is_answered = False
         self._is_survey = False
+        self._surveyed_tick: Micros | None = None
+        self._shown_began_at: Instant = 0
+        self._known_times: AbstractSet[tuple[str, Instant]] = frozenset()
         self._is_begin_agreed = False
         self._began_tick: Micros | None = None
         self._pairs_due = [now.tick + wait for wait in PAIR_AFTER]
         self._wide_due: Micros = now.tick + WIDE_EVERY
+        self._is_meanwhile_due = _began_lately(progress)
+        self._meanwhile_from: Instant = progress.began_at or 0
         self._recent: Counter[int] = Counter()
         self._capacity = float(PAGE_SIZE)
         self._failures = 0
@@ -139,7 +149,7 @@ class Discovery:
         for record in page.records:
             if record.word not in _ENDED:
                 wanted.append(record)
-            elif not (self.is_first or self._is_survey):
+            elif not (self.is_first or self._is_survey or self._is_left_out(record)):
                 (ended_before if self._ended_before(record) else wanted).append(record)
         return Chosen(wanted=wanted, ended_before=ended_before)
 
@@ -198,7 +208,7 @@ class Discovery:
             return self._not_ended(Purpose.FIRST, clocks)
         # At a start it is not known what was being read again when the process before this one ended.
         reach = WIDE if self._is_start else OVERLAP if self._is_joined(cursor) else PAD
-        return Reading(Purpose.NEW, [Discover(status=None, start=cursor - reach)])
+        return Reading(Purpose.NEW, [Discover(status=None, start=cursor - reach)], known_times=self._known_times)
 
     def _not_ended(self, purpose: Purpose, clocks: ClockReading) -> Reading:
         start = self._earliest(clocks)
@@ -267,23 +277,43 @@ class Discovery:
             return None
         self._main = None
         self._is_start = False
+        self._due = now.tick
         if read.purpose is Purpose.FIRST:
-            # While clocks disagree, what is created tells the time: the next reading only looks for that.
+            # While clocks disagree, what is created tells the time: the next readings only look for that.
             self._is_survey = not clocks.agrees
-            self._due = now.tick
+            self._progress = self._moved(read, ask, now, clocks)
+            if not self._is_survey:
+                self._begun(now)
+        elif self._is_survey and self._surveyed_tick is None:
+            # One reading proves nothing. What the next one repeats had happened by now.
+            self._surveyed_tick = now.tick
         else:
             self._recount(read, ask.start, None)
             self._is_main_read = True
-        self._progress = self._moved(read, ask, now, clocks)
-        if self._is_survey and not self._is_main_read:
-            return None  # a process that ends before the survey is done leaves an empty store for the next
-        if self._is_main_read:
-            self._is_survey = False
+            if self._is_survey:
+                self._shown_began_at = self._began_by(read)
+            self._progress = self._moved(read, ask, now, clocks)
+            if self._is_survey:
+                self._is_survey = False
+                self._begun(now)
             self._begin_beside(now, clocks)
-            self._due = now.tick
             if not self._beside:
                 self._rest(now)
-        return self._progress
+        self._known_times = read.times
+        # A process that ends before the survey is done leaves an empty store for the next.
+        return None if self._is_survey else self._progress
+
+    def _began_by(self, read: Reading) -> Instant:
+        """When the first answer came, or a little before: what both readings of the survey show preceded the first."""
+        if not read.latest or self._surveyed_tick is None or self._began_tick is None:
+            return 0
+        return read.latest - (self._surveyed_tick - self._began_tick)
+
+    def _begun(self, now: Moment) -> None:
+        """The first round is over; where it took long, its time is read once more."""
+        self._meanwhile_from = max(self._shown_began_at, self._progress.began_at or 0)
+        took = now.tick - (now.tick if self._began_tick is None else self._began_tick)
+        self._is_meanwhile_due = took > SOON and self._meanwhile_from > 0
 
     def _moved(self, read: Reading, ask: Discover, now: Moment, clocks: ClockReading) -> Progress:
         asked_ago = now.tick - (now.tick if read.asked_tick is None else read.asked_tick)
@@ -295,9 +325,9 @@ class Discovery:
             newest = ask.start if before is None else read.newest
             cursor = newest if cursor is None else min(cursor, newest)
         assert cursor is not None  # noqa: S101 -- clocks that agree are trusted
-        return Progress(cursor=max(cursor, before or 0), began_at=self._beginning(read, now, clocks))
+        return Progress(cursor=max(cursor, before or 0), began_at=self._beginning(now, clocks))
 
-    def _beginning(self, read: Reading, now: Moment, clocks: ClockReading) -> Instant | None:
+    def _beginning(self, now: Moment, clocks: ClockReading) -> Instant | None:
         """When the first answer came, or a little before; None while that is not known.
 
         By clocks that agree, then or some minutes later; else by the earlier of two. Where there is only one, by what
@@ -316,8 +346,7 @@ class Discovery:
             return known
         if clocks.upstream_at is not None:
             return _earlier(known, clocks.earliest_at - passed)
-        is_survey = self._is_survey and read.purpose is Purpose.NEW
-        return _earlier(known, read.latest - passed) if is_survey and read.latest else known
+        return known or self._shown_began_at or None
 
     def _recount(self, read: Reading, start: Instant, end: Instant | None) -> None:
         """How many rows the last minutes have, by the second: of what was read just now, as it was read."""
@@ -353,6 +382,10 @@ class Discovery:
             self._wide_due = now.tick + WIDE_EVERY
             window = Discover(status=None, start=cursor - WIDE, end=cursor - OVERLAP + PAD)
             self._beside.append(Reading(Purpose.WIDE, [window]))
+        if self._is_meanwhile_due:
+            self._is_meanwhile_due = False
+            window = Discover(status=None, start=self._earliest(clocks), end=cursor + PAD)
+            self._beside.append(Reading(Purpose.MEANWHILE, [window]))
 
     def _give_up(self, read: Reading, now: Moment) -> None:
         """The list has no end, or the page was refused: from its beginning again, later."""
@@ -362,6 +395,8 @@ class Discovery:
                 self._wide_due = now.tick
             elif read.purpose is Purpose.PAIR:
                 self._pairs_due.insert(0, now.tick)
+            elif read.purpose is Purpose.MEANWHILE:
+                self._is_meanwhile_due = True
             self._beside_failed(now)
             return
         self._main = None
@@ -369,6 +404,16 @@ class Discovery:
         self._due = now.tick + _growing(self._scope.every, self._failures)
 
     # ── what had ended before ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _is_left_out(self, record: Record) -> bool:
+        """Whether an ended row of `meanwhile` is not shown to have ended after the first answer.
+
+        That reading shows all that ended in hours: where clocks disagreed it must not take up what ended before, and
+        may not bury it either.
+        """
+        if self._under_way is None or self._under_way.purpose is not Purpose.MEANWHILE:
+            return False
+        return record.updated_at is None or record.updated_at < self._meanwhile_from
 
     def _ended_before(self, record: Record) -> bool:
         """Whether an ended row is of the time before the first answer, by everything that it says of itself.
@@ -380,6 +425,12 @@ class Discovery:
             return False
         created_at = max(record.created_at or 0, created_hint(record.id or "", began_at) or 0)
         return created_at < began_at and (record.updated_at is None or record.updated_at < began_at)
+
+
+def _began_lately(progress: Progress) -> bool:
+    """Whether a process before this one may not have got to read what ended during its first round."""
+    cursor, began_at = progress.cursor, progress.began_at
+    return cursor is not None and began_at is not None and cursor - began_at < LATE_AT_MOST
 
 
 def _earlier(known: Instant | None, other: Instant) -> Instant:

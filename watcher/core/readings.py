@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
@@ -26,13 +27,20 @@ class Purpose(enum.Enum):
     NEW = enum.auto()
     RECENT = enum.auto()
     WIDE = enum.auto()
+    MEANWHILE = enum.auto()
 
 
 class Reading(msgspec.Struct):
-    """A reading under way: lists still to be read, the first of them from the page that is next."""
+    """A reading under way: lists still to be read, the first of them from the page that is next.
+
+    While the clocks disagree, `times` has the creations and changes that it showed, by id; `known_times` those of the
+    reading before it.
+    """
 
     purpose: Purpose
     lists: list[Discover]
+    known_times: AbstractSet[tuple[str, Instant]] = frozenset()
+    times: set[tuple[str, Instant]] = msgspec.field(default_factory=set)
     asked_tick: Micros | None = None
     pages: int = 0
     empty_pages: int = 0
@@ -51,23 +59,32 @@ class Reading(msgspec.Struct):
             if created_at is None:
                 continue
             self.created[created_at // SECOND] += 1
-            if not now.agrees and created_at <= now.latest_at:
+            if self.purpose is Purpose.NEW and not now.agrees and created_at <= now.latest_at:
                 self._bear_out(record, created_at, now)
 
     def _bear_out(self, record: Record, created_at: Instant, now: ClockReading) -> None:
-        if record.updated_at is not None:
-            self.updated.append(record.updated_at)
-        hint = created_hint(record.id or "", now.latest_at)
+        operation_id = record.id or ""
+        updated_at = record.updated_at
+        if updated_at is not None and updated_at <= now.latest_at and self._is_repeated(operation_id, updated_at):
+            self.updated.append(updated_at)
+        hint = created_hint(operation_id, now.latest_at)
         if hint is not None:
             self.hinted = max(self.hinted, min(created_at, hint))
-        else:
+        elif self._is_repeated(operation_id, created_at):
             self.unhinted.append(created_at)
+
+    def _is_repeated(self, operation_id: str, instant: Instant) -> bool:
+        """Whether the reading before showed the same: several rows of one reading may be wrong in the same way."""
+        shown = operation_id, instant
+        self.times.add(shown)
+        return shown in self.known_times
 
     @property
     def newest(self) -> Instant:
         """The newest creation that more than one reading bears out, 0 for none.
 
-        A row whose id says the same is enough. Of other rows there must be newer ones: two, and a tenth of them.
+        A row whose id says the same is enough. Others count once two readings in a row showed the same, and of those
+        there must be newer ones: two, and a tenth of them.
         """
         return max(self.hinted, _borne_out(self.unhinted))
 
