@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import re
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import msgspec
@@ -126,3 +130,31 @@ def test_the_app_goes_on_when_the_watcher_is_not_there_or_the_api_refuses():
             return is_done, app.cancelled()
 
     assert asyncio.run(main()) == (False, True)
+
+
+SIGNALED_WHEN_THE_FOLDER_IS_THERE = """
+import os, signal, sys, tempfile
+from watcher import signals
+signals.handle_from_now_on(["demo"])
+from watcher.__main__ import main
+made = tempfile.mkdtemp
+def make(*given):
+    folder = made(*given)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return folder
+tempfile.mkdtemp = make
+sys.exit(main(["demo"]))
+"""
+
+
+def test_a_signal_just_after_its_folder_was_made_leaves_no_folder(tmp_path: Path):
+    ended = subprocess.run(
+        [sys.executable, "-c", SIGNALED_WHEN_THE_FOLDER_IS_THERE],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []

@@ -50,26 +50,27 @@ async def demo(
 
     `settings` are variables of the environment that win over the demo's own.
     """
-    with tempfile.TemporaryDirectory(prefix="watcher-demo-") as folder:
+    environ: dict[str, str] = {}
+    daemon = Daemon(lambda: load(None, environ))
+    # Signals first: until then one ends the process on the spot, which would leave the folder behind.
+    with daemon.listening_to_signals(), tempfile.TemporaryDirectory(prefix="watcher-demo-") as folder:
         async with serving(_quiet_api()) as api:
-            environ = _settings(api, Path(folder), operations) | dict(settings)
-            daemon = Daemon(lambda: load(None, environ))
-            with daemon.listening_to_signals():
-                running = asyncio.create_task(daemon.run(), name="daemon")
-                ready = asyncio.create_task(daemon.ready.wait(), name="ready")
-                await asyncio.wait([running, ready], return_when=asyncio.FIRST_COMPLETED)
-                ready.cancel()
-                if running.done():
-                    return running.result()
-                if duration is not None:
-                    asyncio.get_running_loop().call_later(duration.total_seconds(), daemon.stop)
-                _say(api, daemon)
-                app = asyncio.create_task(_app(api, daemon.addresses["admin"][0], operations), name="app")
-                try:
-                    return await running
-                finally:
-                    app.cancel()
-                    await asyncio.wait([app])
+            environ |= _settings(api, Path(folder), operations) | dict(settings)
+            running = asyncio.create_task(daemon.run(), name="daemon")
+            ready = asyncio.create_task(daemon.ready.wait(), name="ready")
+            await asyncio.wait([running, ready], return_when=asyncio.FIRST_COMPLETED)
+            ready.cancel()
+            if running.done():
+                return running.result()
+            if duration is not None:
+                asyncio.get_running_loop().call_later(duration.total_seconds(), daemon.stop)
+            _say(api, daemon)
+            app = asyncio.create_task(_app(api, daemon.addresses["admin"][0], operations), name="app")
+            try:
+                return await running
+            finally:
+                app.cancel()
+                await asyncio.wait([app])
 
 
 def _quiet_api() -> Scenario:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from tests.support.rereading import at_once
 from tests.support.virtual import virtual_clock
 from watcher.api import Client, Credentials, Gate
 from watcher.clock import Clock
@@ -113,6 +114,7 @@ async def asking(
             http=http,
             base_url=base_url,
             credentials=credentials,
+            reread=at_once(credentials),
             gate=gate,
             request_timeout=10 * SECOND,
             now=clock.now,

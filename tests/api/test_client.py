@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from tests.api.asking import BASE_URL, GOOD, ONE, OPERATIONS, SECRET, SHOWN, USER, Answer, Asking, asking
+from tests.support.rereading import at_once
 from tests.support.virtual import run_virtually, virtual_clock
 from watcher import __version__
 from watcher.api import Client, Credentials, Gate
@@ -332,7 +333,8 @@ def test_no_attempt_begins_during_a_hold_and_never_more_than_allowed_are_under_w
             client = Client(
                 http=http,
                 base_url=BASE_URL,
-                credentials=Credentials(account.account_id, lambda: account.auth_token),
+                credentials=(credentials := Credentials(account.account_id, lambda: account.auth_token)),
+                reread=at_once(credentials),
                 gate=gate,
                 request_timeout=10 * SECOND,
                 now=clock.now,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import CREDENTIALS, environment
-from watcher.cli import asking, healthcheck
+from watcher.cli import asking, configured, healthcheck
 from watcher.deadline import within
 
 
@@ -64,6 +65,20 @@ def test_healthcheck_ends_although_the_answer_never_does(watcher, trickling: int
     ended = watcher("healthcheck", "--url", f"http://127.0.0.1:{trickling}")
     assert ended.code == 1
     assert "no answer within 0.3 s" in ended.err
+
+
+@pytest.mark.parametrize("command", [("check",), ("wait", "comms_operation_01hhhhhhhhhhhhhhhhhhhhhhhh")])
+def test_a_configuration_that_is_a_pipe_ends_a_command(
+    watcher, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(configured, "READ_SECONDS", 0.05)
+    pipe = tmp_path / "watcher.yaml"
+    os.mkfifo(pipe)
+    ended = watcher(*command, "--config", str(pipe))
+    assert ended.code == 2
+    assert "the configuration was not read within 0.05 s" in ended.err
+    with pipe.open("wb", buffering=0) as other_end:  # the thread that reads it ends
+        other_end.write(b"{}")
 
 
 def test_an_output_that_takes_nothing_is_said_in_a_line():

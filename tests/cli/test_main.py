@@ -54,7 +54,7 @@ def test_what_an_option_wants_is_said(watcher: Command):
 
 
 def test_what_nobody_foresaw_is_70_with_all_that_helps(watcher: Command, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(check, "load", lambda *_: 1 / 0)
+    monkeypatch.setattr(check, "load_in_time", lambda *_: 1 / 0)
     ended = watcher("check")
     assert ended.code == 70
     assert "ZeroDivisionError" in ended.err

@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import threading
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.support.factories import NOW, a_final_operation, a_timing, an_id
 from tests.support.failing import FailingStore
 from tests.support.virtual import run_virtually, virtual_clock
-from watcher.config import EnvironmentSecret, FileSecret, Secret
+from watcher.config import EnvironmentSecret, FileSecret, Secret, SecretSource
 from watcher.core.attempt import Attempt, Endpoint
 from watcher.core.condition import Began, Trouble
 from watcher.core.errors import OperatorError, StoreUnusable
 from watcher.core.governor import Verdict
 from watcher.core.model import DAY, MINUTE, SECOND, Instant, Source
 from watcher.core.settings import Account
+from watcher.daemon import accounts
 from watcher.daemon.accounts import identities, open_upstream
 from watcher.daemon.complaints import Complaints
 from watcher.daemon.ears import Ears
@@ -33,6 +35,7 @@ from watcher.metrics import Instruments
 from watcher.store import Change, Entry, Shown
 from watcher.store.memory import MemoryStore
 from watcher.telling import Teller
+from watcher.threads import Threads
 
 
 def value(instruments: Instruments, name: str, **labels: str) -> float | None:
@@ -334,7 +337,7 @@ def test_an_account_is_who_its_id_says_and_a_key_alone_says_nothing():
 
 
 async def test_without_a_file_of_its_own_the_systems_certificates_are_trusted():
-    upstream = open_upstream(an_account(base_url="https://comms.example/v1"), SECRET)
+    upstream = open_upstream(an_account(base_url="https://comms.example/v1"), SECRET, Threads("secrets"))
     await upstream.http.aclose()
     assert "a-secret" not in repr(upstream)
 
@@ -345,19 +348,49 @@ def test_certificates_that_cannot_be_read_are_the_operators(tmp_path: Path, cont
     if content is not None:
         file.write_text(content)
     with pytest.raises(OperatorError, match=f"accounts: main: ca_file {file}: not a readable file of certificates"):
-        open_upstream(an_account(ca_file=str(file)), SECRET)
+        open_upstream(an_account(ca_file=str(file)), SECRET, Threads("secrets"))
 
 
 def test_a_secret_that_cannot_be_read_is_the_operators():
     with pytest.raises(OperatorError, match="cannot read /nowhere/token"):
-        open_upstream(an_account(), FileSecret(path="/nowhere/token"))
+        open_upstream(an_account(), FileSecret(path="/nowhere/token"), Threads("secrets"))
+
+
+class HangingSecret:
+    """A secret file on a mount that hangs from its second reading on."""
+
+    def __init__(self) -> None:
+        self.answers = threading.Event()
+        self.readings = 0
+
+    def read(self) -> Secret:
+        self.readings += 1
+        if self.readings > 1:
+            assert self.answers.wait(30)
+        return Secret(f"word {self.readings}")
+
+
+async def test_a_request_that_was_refused_waits_only_so_long_for_its_secret(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(accounts, "SECRET_SECONDS", 0.01)
+    source = HangingSecret()
+    upstream = open_upstream(an_account(), cast("SecretSource", source), Threads("secrets"))
+    old = upstream.credentials.header
+    for _ in range(20):
+        await upstream.reread_secret()
+    assert upstream.credentials.header == old
+    assert source.readings == 2  # however often it is refused, one thread waits for the file
+    source.answers.set()
+    monkeypatch.setattr(accounts, "SECRET_SECONDS", 30)
+    await upstream.reread_secret()
+    assert upstream.credentials.header != old
+    await upstream.http.aclose()
 
 
 @pytest.mark.parametrize("proxy", ["socks5://user:word@127.0.0.1:1", "rubbish://127.0.0.1:1", "http://[::1"])
 def test_a_proxy_that_cannot_be_used_is_the_operators(monkeypatch: pytest.MonkeyPatch, proxy: str):
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     with pytest.raises(OperatorError, match="HTTPS_PROXY") as caught:
-        open_upstream(an_account(), SECRET)
+        open_upstream(an_account(), SECRET, Threads("secrets"))
     assert "word" not in str(caught.value)
 
 
@@ -392,7 +425,7 @@ async def asked_through(monkeypatch: pytest.MonkeyPatch, base_url: str, no_proxy
             monkeypatch.delenv(name.lower(), raising=False)
         monkeypatch.setenv("NO_PROXY", no_proxy)
         monkeypatch.setenv("no_proxy", no_proxy)
-        upstream = open_upstream(an_account(base_url=base_url), SECRET)
+        upstream = open_upstream(an_account(base_url=base_url), SECRET, Threads("secrets"))
         headers = {"Authorization": upstream.credentials.header}
         with contextlib.suppress(Exception):
             await upstream.http.get(f"{base_url}/PushNotifications/Operations", headers=headers, timeout=5)

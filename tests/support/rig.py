@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import httpx
 import msgspec
 
+from tests.support.rereading import at_once
 from tests.support.virtual import virtual_clock
 from watcher.api import Client, Credentials, Gate
 from watcher.clock import Clock
@@ -156,11 +157,14 @@ async def running(
         verify=False,
     )
 
+    credentials = Credentials(user, secret or (lambda: own_secret))
+
     def connect(hear: Callable[[Attempt], None]) -> Client:
         return Client(
             http=http,
             base_url=base_url,
-            credentials=Credentials(user, secret or (lambda: own_secret)),
+            credentials=credentials,
+            reread=at_once(credentials),
             gate=gate,
             request_timeout=round(request_timeout * SECOND),
             now=clock.now,

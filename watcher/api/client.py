@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from codecs import BOM_UTF8
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 from urllib.parse import quote
 
@@ -61,7 +61,8 @@ class _NoAnswer(Exception):  # noqa: N818 -- drives tenacity, never leaves this 
 class Client:
     """Asks for operations of one account.
 
-    `http` is shared and belongs to the caller; `base_url` has no slash at its end.
+    `http` is shared and belongs to the caller; `base_url` has no slash at its end. `reread` reads the secret of the
+    credentials again. It raises nothing, and blocks nothing: the secret's file may lie on a mount that hangs.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Client:
         http: httpx.AsyncClient,
         base_url: str,
         credentials: Credentials,
+        reread: Callable[[], Awaitable[None]],
         gate: Gate,
         request_timeout: Micros,
         now: Callable[[], Moment],
@@ -78,6 +80,7 @@ class Client:
         self._http = http
         self._operations = httpx.URL(f"{base_url}/PushNotifications/Operations")
         self._credentials = credentials
+        self._reread = reread
         self._gate = gate
         self._request_timeout = request_timeout
         self._now = now
@@ -129,9 +132,9 @@ class Client:
             code, answer = await self._send(url, used, asked, read)
             verdict, why = _judge(answer)
             retry_after = answer.retry_after if isinstance(answer, Unanswered) else None
-            stale = (verdict is Verdict.UNAUTHORIZED or isinstance(answer, Forbidden)) and (
-                self._credentials.refresh() or self._credentials.header != used
-            )
+            if verdict is Verdict.UNAUTHORIZED or isinstance(answer, Forbidden):
+                await self._reread()
+            stale = self._credentials.header != used
             if stale:
                 # The secret was replaced under us: nothing is wrong with the account.
                 verdict = Verdict.ABANDONED

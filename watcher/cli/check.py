@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
-from pathlib import Path
 
+from watcher.cli.configured import load_in_time
 from watcher.cli.exits import Exit
 from watcher.cli.output import tell
-from watcher.config import describe, doubts, load
+from watcher.config import describe, doubts
 
 
 def execute(arguments: Namespace) -> int:
     """Say it; what is wrong comes as ConfigurationError, every problem at once."""
-    loaded = load(None if arguments.config is None else Path(arguments.config), os.environ)
+    loaded = load_in_time(arguments.config)
     tell(*describe(loaded))
     doubtful = doubts(loaded)
     if doubtful:

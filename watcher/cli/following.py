@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
+from watcher.cli.configured import read_in_time
 from watcher.cli.contact import Contact
 from watcher.cli.verdict import Stop
 from watcher.clock import Clock
@@ -23,6 +24,7 @@ from watcher.core.settings import Account, Configuration
 from watcher.daemon.accounts import build_watch, open_upstream
 from watcher.store import Entry
 from watcher.store.memory import MemoryStore
+from watcher.threads import Threads
 from watcher.watch import AccountWatch
 
 LOOK_EVERY_SECONDS = 0.5
@@ -71,7 +73,10 @@ class Following:
     def __init__(self, loaded: Loaded, account: Account, ids: Sequence[str], clock: Clock) -> None:
         self._configuration = _settings(loaded.configuration, len(ids))
         self._account = account
-        self._secret = loaded.secrets[account.name]
+        self._upstream = read_in_time(
+            "the secret or the certificates of the account were",
+            lambda: open_upstream(account, loaded.secrets[account.name], Threads("secrets")),
+        )
         self._ids = ids
         self._clock = clock
         self._operations: dict[str, Operation] = {}
@@ -89,7 +94,7 @@ class Following:
 
     async def until_ended(self, timeout: timedelta | None, show: Show) -> Stop:  # noqa: ASYNC109 -- an outcome, no error
         """Follow; `show` hears of the operations whenever they may have changed. Raises OperatorError."""
-        upstream = open_upstream(self._account, self._secret)
+        upstream = self._upstream
         async with upstream.http:
             store = MemoryStore()
             watched = build_watch(

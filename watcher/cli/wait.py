@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from watcher import loop
+from watcher.cli.configured import load_in_time
 from watcher.cli.exits import Exit, FailedError
 from watcher.cli.following import Following
 from watcher.cli.ids import read_ids
@@ -17,7 +16,6 @@ from watcher.cli.progress import display
 from watcher.cli.verdict import Limits, judge, total
 from watcher.cli.words import counted, stats_words
 from watcher.clock import Clock
-from watcher.config import load
 from watcher.core.model import Operation
 from watcher.core.settings import Account
 
@@ -25,7 +23,7 @@ from watcher.core.settings import Account
 def execute(arguments: Namespace) -> int:
     """Follow all ids to their end, and say how they ended."""
     ids = read_ids(arguments.ids)
-    loaded = load(None if arguments.config is None else Path(arguments.config), os.environ)
+    loaded = load_in_time(arguments.config)
     account = _account(loaded.configuration.accounts, arguments.account)
     clock = Clock()
     following = Following(loaded, account, ids, clock)

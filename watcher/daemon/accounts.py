@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import ssl
 from collections.abc import Callable, Iterable
@@ -24,7 +26,11 @@ from watcher.core.model import Moment, micros
 from watcher.core.planner import Promise
 from watcher.core.settings import Account, Configuration
 from watcher.store import Store
+from watcher.threads import NoThreadError, Threads
 from watcher.watch import AccountWatch, Following, Listener
+
+SECRET_SECONDS = 5.0
+"""How long a request that was refused waits for the secret to be read again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +40,13 @@ class Upstream:
     account: Account
     credentials: Credentials
     http: httpx.AsyncClient
+    secrets: Threads
+
+    async def reread_secret(self) -> None:
+        """Read the secret again, in a thread, since its file may lie on a mount that hangs; then the old one counts."""
+        with contextlib.suppress(TimeoutError, NoThreadError):
+            async with asyncio.timeout(SECRET_SECONDS):
+                await self.secrets.share(self.credentials, self.credentials.refresh)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +88,12 @@ def following(configuration: Configuration, account: Account) -> Following:
 
 
 def open_upstream(
-    account: Account, secret: SecretSource, transport: httpx.AsyncBaseTransport | None = None
+    account: Account, secret: SecretSource, secrets: Threads, transport: httpx.AsyncBaseTransport | None = None
 ) -> Upstream:
-    """Credentials and connections of an account. Raises OperatorError where a secret or certificate cannot be read."""
+    """Credentials and connections of an account; `secrets` is where its secret is read again.
+
+    Reads files, so it may block. Raises OperatorError where a secret or certificate cannot be read.
+    """
     credentials = Credentials(username(account), lambda: secret.read().reveal())
     transport = transport or _connections(account)
     http = httpx.AsyncClient(
@@ -88,7 +104,7 @@ def open_upstream(
         # Nothing that upstream sets comes back with the next request, or stays in memory.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
     )
-    return Upstream(account=account, credentials=credentials, http=http)
+    return Upstream(account=account, credentials=credentials, http=http, secrets=secrets)
 
 
 def _connections(account: Account) -> Connections:
@@ -126,6 +142,7 @@ def build_watch(
             http=upstream.http,
             base_url=account.base_url,
             credentials=upstream.credentials,
+            reread=upstream.reread_secret,
             gate=gate,
             request_timeout=micros(configuration.polling.request_timeout),
             now=now,

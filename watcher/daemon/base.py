@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import httpx
 
@@ -25,7 +26,7 @@ READERS = 2
 READ_SECONDS = 10.0
 """How long reading the configuration and its files may take."""
 
-_CONFIGURATION = "configuration"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,20 +45,24 @@ class Base:
     transport: httpx.AsyncBaseTransport | None = None
 
     async def read(self) -> Loaded:
-        """The configuration as it is now, read in a thread: a file may be large, a pipe, or on a mount that hangs.
+        """The configuration as it is now. Raises OperatorError."""
+        return await self.in_files("the configuration was", self.load)
 
-        Raises OperatorError.
+    async def in_files(self, what: str, work: Callable[[], T]) -> T:
+        """What the work returns, done in a thread: a file may be large, a pipe, or on a mount that hangs.
+
+        `what` begins the sentence that says so. Raises OperatorError after `READ_SECONDS`, and what the work raises.
         """
         try:
             async with asyncio.timeout(READ_SECONDS):
-                if self.files.is_busy(_CONFIGURATION):
+                if self.files.is_busy(what):
                     # What an earlier attempt gave up on may have been read before the last change.
                     with contextlib.suppress(Exception):
-                        await self.files.share(_CONFIGURATION, self.load)
-                return await self.files.share(_CONFIGURATION, self.load)
+                        await self.files.share(what, work)
+                return await self.files.share(what, work)
         except TimeoutError as exc:
-            message = f"the configuration was not read within {READ_SECONDS:g} s: a pipe, or a mount that hangs?"
+            message = f"{what} not read within {READ_SECONDS:g} s: a pipe, or a mount that hangs?"
             raise OperatorError(message) from exc
         except NoThreadError:
             # It says where to listen, so without it nobody could be told why. Here it may block the event loop.
-            return self.load()
+            return work()

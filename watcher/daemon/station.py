@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-import httpx
 import msgspec
 
 from watcher import __version__
@@ -55,7 +54,7 @@ class Station:
         self._loaded = loaded
         self._store = store
         self._fleet = Fleet(lambda: self._configuration.metrics.max_operations, base.secrets)
-        self._waiting: dict[str, Upstream] = {}
+        self._waiting: Mapping[str, Upstream] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._teller = Teller(store, base.log, base.writer.write, lambda: base.clock.now().at)
         self._ears = Ears(base.instruments, base.log, self._teller)
@@ -82,7 +81,7 @@ class Station:
         self._front = Front(base, lambda: self._loaded, rejected=self._on_bad_web_file, reloaded=self._on_good_web_file)
         self._is_refused = False
         self._reloading = asyncio.Lock()
-        self._reading: asyncio.Task[Loaded] | None = None
+        self._reading: asyncio.Task[tuple[Loaded, Mapping[str, Upstream]]] | None = None
         self._is_stopping = False
         self._are_secrets_unread = False
 
@@ -92,7 +91,7 @@ class Station:
 
         Raises OperatorError, StoreUnusable.
         """
-        upstreams = _open_upstreams(loaded, loaded.configuration.accounts, base.transport)
+        upstreams = await _open_upstreams(base, loaded, loaded.configuration.accounts)
         store = await open_store(loaded.configuration.storage.url)
         station = cls(base, loaded, store)
         try:
@@ -228,7 +227,7 @@ class Station:
                 return [STOPPING]
             try:
                 self._reading = asyncio.create_task(self._read(), name="read the configuration")
-                accounts = await self._adopt(await self._reading)
+                accounts = await self._adopt(*await self._reading)
             except asyncio.CancelledError:
                 if self._reading is None or not self._reading.cancelled():
                     raise
@@ -247,10 +246,12 @@ class Station:
             self._base.log.event("config.rejected", "error", reasons=reasons)
             return reasons
 
-    async def _read(self) -> Loaded:
-        """The configuration as it is now. Raises OperatorError."""
+    async def _read(self) -> tuple[Loaded, Mapping[str, Upstream]]:
+        """The configuration as it is now, and what its new and changed accounts need. Raises OperatorError."""
         try:
-            return await self._base.read()
+            loaded = await self._base.read()
+            _refuse_fixed(self._configuration, loaded.configuration)
+            return loaded, await _open_upstreams(self._base, loaded, _changed(self._loaded, loaded))
         except OperatorError:
             raise
         except Exception as exc:
@@ -259,13 +260,10 @@ class Station:
             message = f"a fault of the watcher ({type(exc).__name__}): the event reload.failed says more"
             raise OperatorError(message) from exc
 
-    async def _adopt(self, loaded: Loaded) -> Sequence[str]:
-        """Build everything, then swap. Raises OperatorError, StoreUnusable; until the swap nothing has changed."""
+    async def _adopt(self, loaded: Loaded, upstreams: Mapping[str, Upstream]) -> Sequence[str]:
+        """Write what can fail, then swap. Raises OperatorError, StoreUnusable; until the swap nothing has changed."""
         old, new = self._loaded, loaded
-        _refuse_fixed(old.configuration, new.configuration)
         going = [account.name for account in old.configuration.accounts if not _same_account(old, new, account.name)]
-        coming = [account for account in new.configuration.accounts if not _same_account(old, new, account.name)]
-        upstreams = _open_upstreams(new, coming, self._base.transport)
         try:
             await self._store.bind(identities(new.configuration.accounts))
             # The last thing that can fail; the loops that begin below find what it wrote.
@@ -326,10 +324,21 @@ class Station:
         self._base.log.about_itself.info("web.reloaded", file=path)
 
 
-def _open_upstreams(
-    loaded: Loaded, accounts: Sequence[Account], transport: httpx.AsyncBaseTransport | None
-) -> dict[str, Upstream]:
-    return {account.name: open_upstream(account, loaded.secrets[account.name], transport) for account in accounts}
+async def _open_upstreams(base: Base, loaded: Loaded, accounts: Sequence[Account]) -> Mapping[str, Upstream]:
+    """By account; a secret or a certificate may lie on a mount that hangs. Raises OperatorError."""
+
+    def open_all() -> Mapping[str, Upstream]:
+        return {
+            account.name: open_upstream(account, loaded.secrets[account.name], base.secrets, base.transport)
+            for account in accounts
+        }
+
+    return await base.in_files("secrets and certificates of the accounts were", open_all)
+
+
+def _changed(old: Loaded, new: Loaded) -> Sequence[Account]:
+    """Accounts that are new, or whose loop cannot go on as it is."""
+    return [account for account in new.configuration.accounts if not _same_account(old, new, account.name)]
 
 
 def _same_account(old: Loaded, new: Loaded, name: str) -> bool:
