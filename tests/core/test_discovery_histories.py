@@ -146,7 +146,10 @@ class Process:
 
 @dataclass
 class Played:
-    """What came of one history: ids found and passed over, pages read, and when the first answer was requested."""
+    """What came of one history: ids found and passed over, pages read, and when the first answer was requested.
+
+    That is the first answer of the process that completed the first round; one that ended before leaves nothing.
+    """
 
     world: World
     found: set[str]
@@ -179,6 +182,8 @@ def play(seed: int) -> Played:
         if restarts and restarts[0] <= after:
             del restarts[0]
             process = Process(progress, now)
+            if progress == Progress():
+                played.answered_at = None  # discovery begins with the process that first has something to store
         ask = process.discovery.choose(now, process.clock.read(now))
         if ask is None:
             after = max((process.discovery.wake_tick() or 0) - 1000 * SECOND, after + 1)
