@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from benchmarks.planner.policies import Policy
 from benchmarks.planner.tomorrow import Tomorrow
 from benchmarks.planner.world import START, World
-from watcher.core.asks import Ask, Discover, Fetch, Probe, Sweep
 from watcher.core.clocks import ClockReading
-from watcher.core.governor import FOREVER, Governor, Permit, Share, Verdict
-from watcher.core.lifecycle import Rules, observe
+from watcher.core.governor import FOREVER, AttemptResult, Governor, Permit, Share
+from watcher.core.lifecycle import LifecycleRules, observe
 from watcher.core.model import SECOND, Instant, Micros, Moment, Operation, Phase, Source, Status
 from watcher.core.observation import Observation, Page, Seen, Timing
 from watcher.core.planner import Planner, Promise
+from watcher.core.requests import Discover, Fetch, Probe, Request, Sweep
 
 TICK0: Micros = 1_000 * SECOND
 
@@ -68,13 +68,13 @@ class _Drive:
     def __init__(self, case: Case, world: World, policy: MakePolicy = Planner) -> None:
         self.case, self.world = case, world
         self.settle = tuple(round(wait * SECOND) for wait in case.settle_after)
-        self.rules = Rules(settle_after=self.settle)
+        self.rules = LifecycleRules(settle_after=self.settle)
         self.now = Moment(START, TICK0)
         promise = Promise(freshness=round(case.freshness * SECOND), settle_after=self.settle)
         self.planner = policy(promise, self.now)
         self.governor = Governor(Share(per_second=case.per_second, concurrency=case.concurrency), TICK0)
         self.operations: dict[str, Operation] = {}
-        self.answers: list[tuple[Micros, int, Ask, Permit, Moment]] = []
+        self.answers: list[tuple[Micros, int, Request, Permit, Moment]] = []
         self.number = itertools.count()
         self.outcome = Outcome()
         self.measured_from = TICK0 + round(case.warm_up * SECOND)
@@ -116,9 +116,9 @@ class _Drive:
             due = self.now.tick + round(self.case.latency * SECOND)
             heapq.heappush(self.answers, (due, next(self.number), ask, permit, self.now))
 
-    def _answer(self, ask: Ask, permit: Permit, asked: Moment) -> None:
+    def _answer(self, ask: Request, permit: Permit, asked: Moment) -> None:
         now = self.now
-        self.governor.end(permit, Verdict.GOOD, now.tick, retry_after=None, chance=0.5)
+        self.governor.end(permit, AttemptResult.GOOD, now.tick, retry_after=None, chance=0.5)
         timing = Timing(asked=asked, answered=now)
         # Upstream looks when the question has travelled half of the way.
         seen_at = (asked.at + now.at) // 2
@@ -175,7 +175,7 @@ class _Drive:
         self.now = Moment(START + tick - TICK0, tick)
 
 
-def _kind(ask: Ask) -> str:
+def _kind(ask: Request) -> str:
     match ask:
         case Fetch():
             return "fetch"

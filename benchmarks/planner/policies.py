@@ -13,9 +13,9 @@ from typing import Protocol
 
 import msgspec
 
-from watcher.core.asks import Ask, Fetch, Sweep
 from watcher.core.model import DAY, MINUTE, SECOND, Micros, Moment, Operation, Phase, Status
 from watcher.core.observation import Missing, Observation, Page, Refused, Unanswered
+from watcher.core.requests import Fetch, Request, Sweep
 
 FIRST_WAIT: Micros = SECOND
 LONGEST_WAIT: Micros = 60 * SECOND
@@ -30,9 +30,9 @@ class Policy(Protocol):
     """What the drive needs of a planner."""
 
     def follow(self, operation: Operation, now: Moment) -> None: ...
-    def choose(self, now: Moment) -> Ask | None: ...
+    def choose(self, now: Moment) -> Request | None: ...
     def wake_tick(self) -> Micros | None: ...
-    def answered(self, ask: Ask, now: Moment) -> None: ...
+    def answered(self, ask: Request, now: Moment) -> None: ...
     def learned(self, operation: Operation, observation: Observation, now: Moment) -> None: ...
     def swept(self, ask: Sweep, answer: Page | Missing | Refused | Unanswered, now: Moment) -> None: ...
 
@@ -67,7 +67,7 @@ class Polling:
         self._looks[operation.id] = 0
         heapq.heappush(self._queue, (now.tick + spread, operation.id))
 
-    def choose(self, now: Moment) -> Ask | None:
+    def choose(self, now: Moment) -> Request | None:
         if not self._queue or self._queue[0][0] > now.tick:
             return None
         return Fetch(operation_id=heapq.heappop(self._queue)[1])
@@ -75,7 +75,7 @@ class Polling:
     def wake_tick(self) -> Micros | None:
         return self._queue[0][0] if self._queue else None
 
-    def answered(self, ask: Ask, now: Moment) -> None:
+    def answered(self, ask: Request, now: Moment) -> None:
         pass
 
     def learned(self, operation: Operation, observation: Observation, now: Moment) -> None:
@@ -97,7 +97,7 @@ class Sweeping:
         self._freshness = freshness
         self._due = now.tick
         self._under_way = False
-        self._questions: deque[Ask] = deque()
+        self._questions: deque[Request] = deque()
         self._followed: set[str] = set()
         self._expected: set[str] = set()
         self._seen: set[str] = set()
@@ -105,7 +105,7 @@ class Sweeping:
     def follow(self, operation: Operation, now: Moment) -> None:
         self._followed.add(operation.id)
 
-    def choose(self, now: Moment) -> Ask | None:
+    def choose(self, now: Moment) -> Request | None:
         if self._questions:
             return self._questions.popleft()
         if self._under_way or self._due > now.tick:
@@ -119,7 +119,7 @@ class Sweeping:
             return 0
         return None if self._under_way else self._due
 
-    def answered(self, ask: Ask, now: Moment) -> None:
+    def answered(self, ask: Request, now: Moment) -> None:
         pass
 
     def learned(self, operation: Operation, observation: Observation, now: Moment) -> None:

@@ -11,9 +11,9 @@ import random
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 
-from watcher.core.asks import PAGE_SIZE, Sweep
 from watcher.core.model import SECOND, Instant, Stats, Status
 from watcher.core.observation import Record
+from watcher.core.requests import PAGE_SIZE, Sweep
 from watcher.simulator.ids import make_id
 
 START: Instant = 1_790_000_000 * SECOND

@@ -17,7 +17,7 @@ from watcher.api import Client, Credentials, Gate
 from watcher.clock import Clock
 from watcher.core.census import Retention
 from watcher.core.governor import Governor, Share
-from watcher.core.lifecycle import Rules
+from watcher.core.lifecycle import LifecycleRules
 from watcher.core.model import SECOND, Instant, Moment, Operation, Source, Stats, Status
 from watcher.core.planner import Promise
 from watcher.core.settings import Account
@@ -129,7 +129,7 @@ async def ours(operations: Sequence[Operation], max_operations: int) -> AsyncIte
     retention = Retention(max_operations=max_operations)
     watch = AccountWatch(
         ACCOUNT,
-        following=Following(rules=Rules(), promise=Promise(), retention=retention),
+        following=Following(rules=LifecycleRules(), promise=Promise(), retention=retention),
         store=_Full(operations),
         connect=lambda _: cast("Client", _Silent()),
         gate=gate,

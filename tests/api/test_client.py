@@ -22,9 +22,9 @@ from watcher import __version__
 from watcher.api import Client, Credentials, Gate
 from watcher.api.body import AT_MOST
 from watcher.core.errors import OperatorError
-from watcher.core.governor import Governor, Share, Verdict
+from watcher.core.governor import AttemptResult, Governor, Share
 from watcher.core.model import SECOND
-from watcher.core.observation import Forbidden, Missing, Observation, Page, Refused, Seen, Trouble, Unanswered
+from watcher.core.observation import FailureCause, Forbidden, Missing, Observation, Page, Refused, Seen, Unanswered
 from watcher.core.wire import TOKEN_AT_MOST
 from watcher.simulator import SimulatedTransport, Upstream, parse_scenario
 
@@ -124,7 +124,7 @@ def test_the_host_header_names_a_port_that_is_not_the_usual_one():
 def test_what_upstream_answers_for_itself_is_asked_once(code: int, kind: type[Observation]):
     observation, one = fetched(Answer(code=code))
     assert type(observation) is kind
-    expected = (Verdict.GOOD, "") if code == 200 else (Verdict.DOUBTFUL, f"HTTP {code}")
+    expected = (AttemptResult.GOOD, "") if code == 200 else (AttemptResult.DOUBTFUL, f"HTTP {code}")
     assert [(a.code, a.verdict, a.why) for a in one.attempts] == [(str(code), *expected)]
     assert one.wire.closed == 1
 
@@ -132,18 +132,18 @@ def test_what_upstream_answers_for_itself_is_asked_once(code: int, kind: type[Ob
 @pytest.mark.parametrize(
     ("code", "label", "trouble", "verdict", "attempts"),
     [
-        (401, "401", Trouble.UNAUTHORIZED, Verdict.UNAUTHORIZED, 1),
-        (429, "429", Trouble.THROTTLED, Verdict.THROTTLED, 3),
-        (500, "5xx", Trouble.UPSTREAM, Verdict.TROUBLED, 3),
-        (502, "5xx", Trouble.UPSTREAM, Verdict.TROUBLED, 3),
-        (503, "5xx", Trouble.THROTTLED, Verdict.THROTTLED, 3),
-        (204, "other", Trouble.OTHER, Verdict.TROUBLED, 3),
-        (302, "other", Trouble.OTHER, Verdict.TROUBLED, 3),
-        (418, "other", Trouble.OTHER, Verdict.TROUBLED, 3),
+        (401, "401", FailureCause.UNAUTHORIZED, AttemptResult.UNAUTHORIZED, 1),
+        (429, "429", FailureCause.THROTTLED, AttemptResult.THROTTLED, 3),
+        (500, "5xx", FailureCause.UPSTREAM, AttemptResult.TROUBLED, 3),
+        (502, "5xx", FailureCause.UPSTREAM, AttemptResult.TROUBLED, 3),
+        (503, "5xx", FailureCause.THROTTLED, AttemptResult.THROTTLED, 3),
+        (204, "other", FailureCause.OTHER, AttemptResult.TROUBLED, 3),
+        (302, "other", FailureCause.OTHER, AttemptResult.TROUBLED, 3),
+        (418, "other", FailureCause.OTHER, AttemptResult.TROUBLED, 3),
     ],
 )
 def test_a_status_without_a_usable_answer_is_a_trouble_and_tried_at_most_three_times(
-    code: int, label: str, trouble: Trouble, verdict: Verdict, *, attempts: int
+    code: int, label: str, trouble: FailureCause, verdict: AttemptResult, *, attempts: int
 ):
     observation, one = troubled(Answer(code=code, pieces=[b'{"code": 20500}']))
     assert (observation.trouble, observation.why) == (trouble, f"HTTP {code}, error 20500")
@@ -168,15 +168,20 @@ def test_a_redirect_is_not_followed_so_credentials_go_nowhere_else():
 @pytest.mark.parametrize(
     ("error", "label", "trouble", "why"),
     [
-        (httpx.ConnectError("[Errno 111] refused"), "connect", Trouble.CONNECT, "ConnectError: [Errno 111] refused"),
-        (httpx.ReadError(""), "connect", Trouble.CONNECT, "ReadError"),
-        (httpx.RemoteProtocolError("x" * 300), "garbled", Trouble.GARBLED, "RemoteProtocolError: " + "x" * 200),
-        (httpx.ProxyError("407 Proxy"), "other", Trouble.OTHER, "ProxyError: 407 Proxy"),
-        (httpx.ReadTimeout("slow"), "timeout", Trouble.TIMEOUT, "no answer within 10 s"),
-        (OSError("broken"), "other", Trouble.OTHER, "OSError: broken"),
+        (
+            httpx.ConnectError("[Errno 111] refused"),
+            "connect",
+            FailureCause.CONNECT,
+            "ConnectError: [Errno 111] refused",
+        ),
+        (httpx.ReadError(""), "connect", FailureCause.CONNECT, "ReadError"),
+        (httpx.RemoteProtocolError("x" * 300), "garbled", FailureCause.GARBLED, "RemoteProtocolError: " + "x" * 200),
+        (httpx.ProxyError("407 Proxy"), "other", FailureCause.OTHER, "ProxyError: 407 Proxy"),
+        (httpx.ReadTimeout("slow"), "timeout", FailureCause.TIMEOUT, "no answer within 10 s"),
+        (OSError("broken"), "other", FailureCause.OTHER, "OSError: broken"),
     ],
 )
-def test_what_goes_wrong_on_the_way_is_named(error: Exception, label: str, trouble: Trouble, why: str):
+def test_what_goes_wrong_on_the_way_is_named(error: Exception, label: str, trouble: FailureCause, why: str):
     observation, one = troubled(error)
     assert (observation.trouble, observation.why, observation.retry_after) == (trouble, why, None)
     assert one.codes == [label] * 3
@@ -189,7 +194,7 @@ CUT = httpx.RemoteProtocolError("peer closed connection without sending complete
 
 def test_a_good_answer_that_breaks_off_is_none():
     observation, one = troubled(Answer(pieces=[SHOWN[:20]], breaks=CUT))
-    assert observation.trouble is Trouble.GARBLED
+    assert observation.trouble is FailureCause.GARBLED
     assert observation.why.startswith("RemoteProtocolError: peer closed connection")
     assert one.codes == ["garbled"] * 3
     assert one.wire.closed == 3
@@ -201,7 +206,7 @@ def test_a_good_answer_that_breaks_off_is_none():
 def test_a_refusal_that_breaks_off_is_a_refusal_all_the_same(breaking: Answer):
     breaking.headers["Retry-After"] = "7"
     observation, one = troubled(breaking)
-    assert (observation.trouble, observation.retry_after) == (Trouble.THROTTLED, 7 * SECOND)
+    assert (observation.trouble, observation.retry_after) == (FailureCause.THROTTLED, 7 * SECOND)
     assert one.codes == ["429"]
 
 
@@ -223,7 +228,7 @@ def test_a_packed_answer_is_unpacked():
 )
 def test_a_body_that_cannot_be_unpacked_is_garbled(headers: dict[str, str], pieces: list[bytes], why: str):
     observation, _ = troubled(Answer(headers=headers, pieces=pieces))
-    assert (observation.trouble, observation.why) == (Trouble.GARBLED, why)
+    assert (observation.trouble, observation.why) == (FailureCause.GARBLED, why)
 
 
 def test_an_empty_body_that_is_said_to_be_packed_is_empty():
@@ -247,7 +252,7 @@ def test_a_body_beyond_bounds_is_not_read_to_its_end_nor_kept(headers: dict[str,
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert (observation.trouble, observation.why) == (Trouble.GARBLED, f"the body is larger than {AT_MOST} bytes")
+    assert (observation.trouble, observation.why) == (FailureCause.GARBLED, f"the body is larger than {AT_MOST} bytes")
     assert one.wire.pieces_read <= 3 * 9
     assert one.wire.closed == 3
     assert peak < 3 * AT_MOST
@@ -280,7 +285,7 @@ def test_an_endless_body_is_left_at_the_bound(headers: dict[str, str], endless):
 )
 def test_an_attempt_takes_no_longer_than_the_request_timeout(slow: Answer):
     observation, one = troubled(slow)
-    assert (observation.trouble, observation.why) == (Trouble.TIMEOUT, "no answer within 10 s")
+    assert (observation.trouble, observation.why) == (FailureCause.TIMEOUT, "no answer within 10 s")
     assert one.codes == ["timeout"] * 3
     assert [a.timing.answered.tick - a.timing.asked.tick for a in one.attempts] == [10 * SECOND] * 3
 
@@ -385,7 +390,10 @@ def test_a_secret_that_was_replaced_is_tried_at_once_and_nothing_was_wrong_with_
                 authorization("old"),
                 authorization("new"),
             ]
-            assert [(a.code, a.verdict) for a in one.attempts] == [("401", Verdict.ABANDONED), ("200", Verdict.GOOD)]
+            assert [(a.code, a.verdict) for a in one.attempts] == [
+                ("401", AttemptResult.ABANDONED),
+                ("200", AttemptResult.GOOD),
+            ]
             assert one.gate.hold() == 0
 
     run_virtually(main())
@@ -400,7 +408,7 @@ def test_all_questions_that_were_under_way_with_the_old_secret_are_asked_again_w
             current[0] = "new"
             assert all(isinstance(answer, Seen) for answer in await asyncio.gather(*tasks))
             # In which order the three are asked again is chance.
-            assert Counter(a.verdict for a in one.attempts) == {Verdict.ABANDONED: 3, Verdict.GOOD: 3}
+            assert Counter(a.verdict for a in one.attempts) == {AttemptResult.ABANDONED: 3, AttemptResult.GOOD: 3}
 
     run_virtually(main())
 
@@ -412,7 +420,7 @@ def test_a_new_secret_that_is_refused_too_is_a_trouble_of_the_account():
             current[0] = "wrong as well"
             observation = await one.client.fetch(ONE)
             assert isinstance(observation, Unanswered)
-            assert [a.verdict for a in one.attempts] == [Verdict.ABANDONED, Verdict.UNAUTHORIZED]
+            assert [a.verdict for a in one.attempts] == [AttemptResult.ABANDONED, AttemptResult.UNAUTHORIZED]
             assert one.gate.hold() == 30 * SECOND
 
     run_virtually(main())
@@ -432,7 +440,7 @@ def test_a_secret_that_cannot_be_read_leaves_the_old_one_in_force():
             before = one.credentials.header
             assert isinstance(await one.client.fetch(ONE), Unanswered)
             assert one.credentials.header == before
-            assert [a.verdict for a in one.attempts] == [Verdict.UNAUTHORIZED]
+            assert [a.verdict for a in one.attempts] == [AttemptResult.UNAUTHORIZED]
 
     run_virtually(main())
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.virtual import run_virtually, virtual_clock
 from watcher.api import Gate
-from watcher.core.governor import Governor, Share, Verdict
+from watcher.core.governor import AttemptResult, Governor, Share
 from watcher.core.model import SECOND
 
 
@@ -37,7 +37,7 @@ def test_whoever_waits_for_somebody_to_leave_enters_then_one_after_the_other():
         await asyncio.sleep(3600)
         assert not any(task.done() for task in waiting)
         for _ in range(2):
-            gate.leave(permit, Verdict.GOOD)
+            gate.leave(permit, AttemptResult.GOOD)
             (done,), waiting_set = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             permit, waiting = done.result(), list(waiting_set)
         assert waiting == []
@@ -50,7 +50,7 @@ def test_a_hold_is_waited_out():
     async def main() -> None:
         gate = a_gate()
         assert gate.hold() == 0
-        gate.leave(await gate.enter(), Verdict.THROTTLED, 10 * SECOND)
+        gate.leave(await gate.enter(), AttemptResult.THROTTLED, 10 * SECOND)
         assert 10 * SECOND <= gate.hold() <= 11 * SECOND
         before = asyncio.get_running_loop().time()
         held = gate.hold() / SECOND
@@ -64,7 +64,7 @@ def test_a_hold_is_waited_out():
 def test_new_credentials_end_the_hold_for_the_old_ones_at_once():
     async def main() -> None:
         gate = a_gate()
-        gate.leave(await gate.enter(), Verdict.UNAUTHORIZED)
+        gate.leave(await gate.enter(), AttemptResult.UNAUTHORIZED)
         waiting = asyncio.create_task(gate.enter())
         await asyncio.sleep(5)
         assert gate.hold() == 25 * SECOND

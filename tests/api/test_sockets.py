@@ -20,7 +20,7 @@ from watcher.clock import Clock
 from watcher.core.attempt import Attempt
 from watcher.core.governor import Governor, Share
 from watcher.core.model import SECOND
-from watcher.core.observation import Page, Seen, Trouble, Unanswered
+from watcher.core.observation import FailureCause, Page, Seen, Unanswered
 from watcher.simulator import parse_scenario
 from watcher.simulator.server import Running, serving
 
@@ -70,7 +70,7 @@ async def test_a_refusal_that_breaks_off_is_a_refusal():
     async with connected("{kind: status, status: 429, retry_after: seconds, wait: 20s}", "{kind: cut}") as one:
         observation = await one.client.fetch(ONE)
         assert isinstance(observation, Unanswered)
-        assert (observation.trouble, observation.retry_after) == (Trouble.THROTTLED, 20 * SECOND)
+        assert (observation.trouble, observation.retry_after) == (FailureCause.THROTTLED, 20 * SECOND)
 
 
 async def test_a_connection_that_is_reset_is_made_again():
@@ -105,7 +105,7 @@ async def test_nobody_listening_is_a_trouble_of_the_connection():
         observation = await one.client.fetch(ONE)
         assert isinstance(observation, Unanswered)
         assert (observation.trouble, observation.why) == (
-            Trouble.CONNECT,
+            FailureCause.CONNECT,
             "ConnectError: All connection attempts failed",
         )
 

@@ -18,10 +18,10 @@ from watcher.cli import track
 from watcher.cli.exits import Exit
 from watcher.cli.listing import drawn
 from watcher.core.clocks import ClockReading
-from watcher.core.lifecycle import Rules, observe
+from watcher.core.lifecycle import LifecycleRules, observe
 from watcher.core.model import SECOND, Operation, OperationEvent, Source, Stats
 from watcher.core.observation import Record, Seen, Timing
-from watcher.core.snapshot import NextLook
+from watcher.core.snapshot import NextPoll
 from watcher.intake import Handed
 from watcher.server import Listener
 from watcher.store import Change
@@ -51,7 +51,7 @@ def look(office: Office, number: int, word: str, **stats: int) -> Operation:
     for seconds in (0, 5):
         asked = NOW.later(seconds * SECOND)
         seen = Seen(timing=Timing(asked=asked, answered=asked), record=record)
-        step = observe(operation, seen, reading, Rules(settle_after=()))
+        step = observe(operation, seen, reading, LifecycleRules(settle_after=()))
         operation = step.operation
         events.extend(step.events)
     change = Change(operation=operation, events=tuple((NOW.at, event) for event in events))
@@ -254,7 +254,7 @@ def test_an_id_is_never_cut_off_on_a_terminal():
 def test_show_says_what_was_and_what_comes_next(watcher: Command, office: Office):
     register(office, 1, team="blue")
     look(office, 1, "PROCESSING", total=100, recipients=90, sent=40, failed=5, queued=55, unaddressable=2)
-    office.looks["main", an_id(1)] = NextLook(due_tick=NOW.tick + 3 * SECOND, how="GET by id", why="freshness")
+    office.looks["main", an_id(1)] = NextPoll(due_tick=NOW.tick + 3 * SECOND, how="GET by id", why="freshness")
     ended = watcher("show", an_id(1))
     assert (ended.code, ended.err) == (Exit.GOOD, "")
     stats = "40 of 100 sent, 5 failed, 55 queued, 2 of 90 recipients unaddressable"
@@ -281,7 +281,7 @@ def test_show_says_what_was_and_what_comes_next(watcher: Command, office: Office
 def test_show_knows_every_stage(watcher: Command, office: Office):
     register(office, 1)
     assert "next look:  not planned yet" in watcher("show", an_id(1)).out
-    office.looks["main", an_id(1)] = NextLook(due_tick=NOW.tick - 2 * SECOND, how="GET by id", why="first look")
+    office.looks["main", an_id(1)] = NextPoll(due_tick=NOW.tick - 2 * SECOND, how="GET by id", why="first look")
     assert "next look:  due since 2.0 s (" in watcher("show", an_id(1)).out
     look(office, 1, "COMPLETED", total=1, sent=1)
     office.looks.clear()

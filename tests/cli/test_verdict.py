@@ -6,9 +6,9 @@ from tests.server.serving import an_operation
 from watcher.cli.contact import Contact
 from watcher.cli.exits import Exit
 from watcher.cli.verdict import Limits, Stop, judge, total
+from watcher.core.account_health import Began, HealthIssue, Recovered
 from watcher.core.attempt import Attempt, Endpoint
-from watcher.core.condition import Began, Recovered, Trouble
-from watcher.core.governor import Verdict
+from watcher.core.governor import AttemptResult
 from watcher.core.model import SECOND, Moment, Stats, Status
 from watcher.core.observation import Timing
 
@@ -67,7 +67,7 @@ def test_what_nobody_has_stays_absent_from_the_sum():
     assert total([COMPLETED, FAILING, RUNNING]) == Stats(sent=18, failed=3, unaddressable=4)
 
 
-def after(*verdicts: tuple[Verdict, int]) -> Contact:
+def after(*verdicts: tuple[AttemptResult, int]) -> Contact:
     """The contact after attempts that were asked at so many seconds."""
     contact = Contact()
     for verdict, seconds in verdicts:
@@ -78,7 +78,7 @@ def after(*verdicts: tuple[Verdict, int]) -> Contact:
     return contact
 
 
-GOOD, TROUBLED, UNAUTHORIZED = Verdict.GOOD, Verdict.TROUBLED, Verdict.UNAUTHORIZED
+GOOD, TROUBLED, UNAUTHORIZED = AttemptResult.GOOD, AttemptResult.TROUBLED, AttemptResult.UNAUTHORIZED
 
 
 def test_an_api_that_never_answered_is_given_up_after_ten_seconds():
@@ -88,14 +88,14 @@ def test_an_api_that_never_answered_is_given_up_after_ten_seconds():
 
 
 def test_one_failed_attempt_proves_nothing():
-    assert after((TROUBLED, 5), (Verdict.ABANDONED, 6)).lost(100 * SECOND) is None
+    assert after((TROUBLED, 5), (AttemptResult.ABANDONED, 6)).lost(100 * SECOND) is None
 
 
 def test_an_api_that_answered_before_has_a_minute_to_come_back():
     contact = after((GOOD, 0), (TROUBLED, 5), (TROUBLED, 6))
     assert contact.lost(64 * SECOND) is None
     assert contact.lost(65 * SECOND) is Stop.UNREACHABLE
-    assert after((TROUBLED, 5), (TROUBLED, 6), (Verdict.THROTTLED, 7)).lost(100 * SECOND) is None
+    assert after((TROUBLED, 5), (TROUBLED, 6), (AttemptResult.THROTTLED, 7)).lost(100 * SECOND) is None
 
 
 def test_credentials_that_were_never_taken_are_wrong_at_once():
@@ -115,15 +115,15 @@ def test_a_timeout_before_any_answer_means_that_nothing_was_reached():
 
 
 @pytest.mark.parametrize(
-    ("trouble", "stop"), [(Trouble.UNREACHABLE, Stop.UNREACHABLE), (Trouble.UNAUTHORIZED, Stop.UNAUTHORIZED)]
+    ("trouble", "stop"), [(HealthIssue.UNREACHABLE, Stop.UNREACHABLE), (HealthIssue.UNAUTHORIZED, Stop.UNAUTHORIZED)]
 )
 def test_a_trouble_of_the_account_is_waited_for_as_long_as_failures_are_and_over_with_a_good_answer(
-    trouble: Trouble, stop: Stop
+    trouble: HealthIssue, stop: Stop
 ):
     contact = Contact().told(Began(trouble=trouble, why="HTTP 404"), 0)
     assert (contact.lost(9 * SECOND), contact.lost(10 * SECOND), contact.why) == (None, stop, "HTTP 404")
     timing = Timing(asked=Moment(0, 0), answered=Moment(0, 0))
-    good = Attempt(endpoint=Endpoint.FETCH, code="200", verdict=Verdict.GOOD, timing=timing)
+    good = Attempt(endpoint=Endpoint.FETCH, code="200", verdict=AttemptResult.GOOD, timing=timing)
     assert contact.after(good).lost(99 * SECOND) is None
     assert contact.told(Recovered(trouble=trouble, lasted=1), 1) == contact
-    assert Contact().told(Began(trouble=Trouble.THROTTLED, why="HTTP 429"), 0) == Contact()
+    assert Contact().told(Began(trouble=HealthIssue.THROTTLED, why="HTTP 429"), 0) == Contact()

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import pytest
 
 from tests.support.factories import a_reading
-from watcher.core.asks import Ask, Fetch, Sweep
 from watcher.core.clocks import ClockReading, UpstreamClock
-from watcher.core.governor import FOREVER, Governor, Permit, Share, Verdict
-from watcher.core.lifecycle import Rules, observe
+from watcher.core.governor import FOREVER, AttemptResult, Governor, Permit, Share
+from watcher.core.lifecycle import LifecycleRules, observe
 from watcher.core.model import SECOND, Instant, Micros, Moment, Operation, Phase, Source, Stats, Status, Tally
-from watcher.core.observation import Missing, Observation, Page, Record, Refused, Seen, Timing, Trouble, Unanswered
+from watcher.core.observation import FailureCause, Missing, Observation, Page, Record, Refused, Seen, Timing, Unanswered
 from watcher.core.planner import Planner, Promise
+from watcher.core.requests import Fetch, Request, Sweep
 from watcher.simulator.ids import make_id
 
 pytestmark = pytest.mark.unmeasured
@@ -97,7 +97,7 @@ class Adversary:
     def fetch(self, operation_id: str, timing: Timing) -> Observation:
         now, life = timing.asked, self.lives[operation_id]
         if self.does("unanswered", now):
-            return Unanswered(timing=timing, trouble=Trouble.TIMEOUT)
+            return Unanswered(timing=timing, trouble=FailureCause.TIMEOUT)
         at = self.seen_at(now)
         if at < life.created or self.does("missing", now):
             return Missing(timing=timing)
@@ -114,7 +114,7 @@ class Adversary:
     def page(self, ask: Sweep, timing: Timing) -> Page | Refused | Unanswered:
         now = timing.asked
         if self.does("unanswered", now):
-            return Unanswered(timing=timing, trouble=Trouble.UPSTREAM)
+            return Unanswered(timing=timing, trouble=FailureCause.UPSTREAM)
         if ask.token is not None and self.does("refused", now):
             return Refused(timing=timing)
         rows = self.rows(ask, now)
@@ -156,12 +156,12 @@ class History:
 
     def __init__(self, seed: int) -> None:
         self.upstream = self.adversary(random.Random(seed))
-        self.rules = Rules(settle_after=SETTLE)
+        self.rules = LifecycleRules(settle_after=SETTLE)
         self.now = START
         self.planner = Planner(Promise(freshness=FRESHNESS, settle_after=SETTLE), START)
         self.governor = Governor(Share(per_second=10, concurrency=3), START.tick)
         self.operations: dict[str, Operation] = {}
-        self.flights: list[tuple[Micros, int, Ask, Permit, Moment]] = []
+        self.flights: list[tuple[Micros, int, Request, Permit, Moment]] = []
         self.number = itertools.count()
         self.requests: Counter[str] = Counter()
         self.tallies: list[Tally] = []
@@ -197,7 +197,7 @@ class History:
 
     def land(self) -> None:
         _, _, ask, permit, asked = heapq.heappop(self.flights)
-        self.governor.end(permit, Verdict.GOOD, self.now.tick, retry_after=None, chance=0)
+        self.governor.end(permit, AttemptResult.GOOD, self.now.tick, retry_after=None, chance=0)
         timing = Timing(asked=asked, answered=self.now, date=self.upstream.date(self.now))
         self.clock.note(timing)
         self.planner.answered(ask, self.now)

@@ -6,16 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.strategies import unhurried
-from watcher.core.agenda import Agenda
-from watcher.core.looks import NOWHERE, Look
+from watcher.core.due_queue import DueQueue
+from watcher.core.polls import NOWHERE, Poll
 
 
 def test_nobody_is_due_on_an_empty_agenda():
-    assert Agenda().front() is None
+    assert DueQueue().front() is None
 
 
 def test_of_those_due_at_one_tick_the_first_comes_first():
-    agenda, looks = Agenda(), [Look("a", 0), Look("b", 0)]
+    agenda, looks = DueQueue(), [Poll("a", 0), Poll("b", 0)]
     for look in looks:
         agenda.put(look, 7)
     assert agenda.front() == (7, looks[0])
@@ -26,7 +26,7 @@ def test_of_those_due_at_one_tick_the_first_comes_first():
 @unhurried
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9) | st.none())))
 def test_whoever_was_put_last_to_the_earliest_tick_is_in_front(moves: list[tuple[int, int | None]]):
-    agenda, looks = Agenda(), [Look(str(number), 0) for number in range(4)]
+    agenda, looks = DueQueue(), [Poll(str(number), 0) for number in range(4)]
     due: dict[int, int] = {}
     for number, tick in moves:
         if tick is None:

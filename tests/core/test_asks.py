@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.support.factories import NOW, a_record, a_timing
-from watcher.core.asks import Discover, Sweep, honours
 from watcher.core.model import HOUR, MINUTE, SECOND, Status
 from watcher.core.observation import Page
+from watcher.core.requests import Discover, Sweep, honours
 
 
 def test_filters_are_the_same_on_every_page():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.support.factories import a_timing
 from watcher.core.attempt import Attempt, Endpoint
-from watcher.core.governor import Verdict
+from watcher.core.governor import AttemptResult
 
 
 def test_the_endpoints_are_those_of_the_contract():
@@ -12,5 +12,5 @@ def test_the_endpoints_are_those_of_the_contract():
 
 
 def test_an_attempt_that_went_well_needs_no_reason():
-    attempt = Attempt(endpoint=Endpoint.FETCH, code="200", verdict=Verdict.GOOD, timing=a_timing())
+    attempt = Attempt(endpoint=Endpoint.FETCH, code="200", verdict=AttemptResult.GOOD, timing=a_timing())
     assert attempt.why == ""

@@ -26,12 +26,12 @@ from tests.support.factories import (
     unanswered,
 )
 from tests.support.strategies import unhurried
-from watcher.core.asks import Fetch, Probe
+from watcher.core.account_health import Cause
 from watcher.core.attribution import CHECK_EVERY, LIST_EVERY, Attribution
 from watcher.core.clocks import ClockReading
-from watcher.core.condition import Cause
 from watcher.core.model import MINUTE, Moment, Operation
 from watcher.core.observation import Forbidden, Missing, Negative, Observation, Page, Refused
+from watcher.core.requests import Fetch, Probe
 
 
 def upstreams(answer: Missing | Refused) -> Missing | Refused:

@@ -25,8 +25,7 @@ from tests.support.factories import (
     unanswered,
 )
 from watcher.core.clocks import ClockReading, UpstreamClock
-from watcher.core.lifecycle import Rules, observe
-from watcher.core.looks import Promise, settling_plan
+from watcher.core.lifecycle import LifecycleRules, observe
 from watcher.core.model import (
     HOUR,
     MINUTE,
@@ -43,13 +42,14 @@ from watcher.core.model import (
     Status,
 )
 from watcher.core.observation import Observation, Seen
+from watcher.core.polls import Promise, settling_plan
 from watcher.core.steps import Step
 
-RULES = Rules()
+RULES = LifecycleRules()
 MILLIS = 1000
 
 
-def after(operation: Operation, *observations: Observation, rules: Rules = RULES) -> list[Step]:
+def after(operation: Operation, *observations: Observation, rules: LifecycleRules = RULES) -> list[Step]:
     """The steps; both clocks agree on the moment at which each answer came."""
     steps = []
     for observation in observations:
@@ -156,7 +156,7 @@ def test_instants_of_one_resolution_are_compared_as_they_are():
 
 
 def settling_reads(
-    operation: Operation, rules: Rules = RULES, *, sent_after: Callable[[float], int], at_most: int = 20
+    operation: Operation, rules: LifecycleRules = RULES, *, sent_after: Callable[[float], int], at_most: int = 20
 ) -> list[tuple[float, Step]]:
     """The settling reads at their planned seconds, until the stats are final."""
     promise = Promise(settle_after=rules.settle_after)
@@ -334,7 +334,7 @@ def test_a_correction_that_a_sweep_brought_before_the_last_read_prolongs_settlin
 def test_doubling_begins_with_half_a_minute_and_a_longer_setting_stands(
     settle_after: tuple[Micros, ...], due: list[int]
 ):
-    reads = settling_reads(a_settling_operation(), Rules(settle_after=settle_after), sent_after=int, at_most=4)
+    reads = settling_reads(a_settling_operation(), LifecycleRules(settle_after=settle_after), sent_after=int, at_most=4)
     assert [seconds for seconds, _ in reads] == due
 
 
@@ -510,7 +510,9 @@ def test_a_created_at_that_is_too_old_to_count_is_confirmed_only_a_minute_later(
 def test_an_end_of_what_may_be_too_old_to_count_is_final_only_when_that_is_certain():
     old: dict[str, Any] = {"created_at": 0, "updated_at": NOW - days(8)}
     steps = after(
-        an_operation(), *(seen("COMPLETED", seconds=s, **old) for s in (0, 5, 65)), rules=Rules(settle_after=())
+        an_operation(),
+        *(seen("COMPLETED", seconds=s, **old) for s in (0, 5, 65)),
+        rules=LifecycleRules(settle_after=()),
     )
     assert [step.operation.phase for step in steps] == [Phase.SETTLING, Phase.SETTLING, Phase.FINAL]
     assert [step.tally for step in steps] == [None] * 3

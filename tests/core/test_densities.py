@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from watcher.core.densities import BUCKET, FADE_EVERY, ROWS_A_PAGE, Densities
-from watcher.core.departures import Departures
+from watcher.core.exit_rates import ExitRates
 from watcher.core.model import DAY, SECOND, Status
+from watcher.core.row_density import BUCKET, FADE_EVERY, ROWS_A_PAGE, RowDensity
 
 BASE = 100_000_000 * BUCKET
 ALL = None
@@ -17,11 +17,11 @@ def spread(count: int, start: int, end: int) -> list[int]:
 
 
 def test_nothing_is_expected_where_nothing_was_learned():
-    assert Densities().between(ALL, BASE, BASE + DAY) == 0
+    assert RowDensity().between(ALL, BASE, BASE + DAY) == 0
 
 
 def test_a_list_read_whole_is_known_and_so_is_its_emptiness():
-    densities = Densities()
+    densities = RowDensity()
     densities.learn_whole(ALL, BASE, BASE + 4 * BUCKET, spread(400, BASE, BASE + 4 * BUCKET))
     assert densities.between(ALL, BASE, BASE + 4 * BUCKET) == pytest.approx(400)
     assert densities.between(ALL, BASE + BUCKET // 4, BASE + BUCKET // 2) == pytest.approx(25)
@@ -33,14 +33,14 @@ def test_a_list_read_whole_is_known_and_so_is_its_emptiness():
 
 
 def test_what_lies_outside_of_the_bounds_stays_as_it_was():
-    densities = Densities()
+    densities = RowDensity()
     densities.learn_whole(ALL, BASE, BASE + BUCKET, spread(100, BASE, BASE + BUCKET))
     densities.learn_whole(ALL, BASE, BASE + BUCKET // 2, [])
     assert densities.between(ALL, BASE, BASE + BUCKET) == pytest.approx(50)
 
 
 def test_half_a_bucket_speaks_for_the_other_half_where_nothing_is_known():
-    densities = Densities()
+    densities = RowDensity()
     densities.learn_whole(ALL, BASE, BASE + BUCKET // 2, spread(50, BASE, BASE + BUCKET // 2))
     assert densities.between(ALL, BASE, BASE + BUCKET) == pytest.approx(100)
     densities.learn_whole(ALL, BASE + BUCKET, BASE + BUCKET, [BASE + BUCKET])
@@ -48,7 +48,7 @@ def test_half_a_bucket_speaks_for_the_other_half_where_nothing_is_known():
 
 
 def test_a_list_read_in_part_is_guessed_to_go_on_and_guesses_fade():
-    densities = Densities()
+    densities = RowDensity()
     densities.fade(0)
     densities.learn_some(ALL, BASE, BASE + 9 * BUCKET, spread(300, BASE + 7 * BUCKET, BASE + 10 * BUCKET))
     assert densities.between(ALL, BASE, BASE + BUCKET) == pytest.approx(100)
@@ -60,7 +60,7 @@ def test_a_list_read_in_part_is_guessed_to_go_on_and_guesses_fade():
 
 
 def test_what_is_known_is_not_guessed_again():
-    densities = Densities()
+    densities = RowDensity()
     densities.learn_whole(ALL, BASE, BASE + BUCKET, [BASE])
     densities.learn_some(ALL, BASE, BASE + 3 * BUCKET, spread(100, BASE + 2 * BUCKET, BASE + 3 * BUCKET))
     densities.learn_some(ALL, BASE, BASE + 3 * BUCKET, [])
@@ -68,7 +68,7 @@ def test_what_is_known_is_not_guessed_again():
 
 
 def test_what_upstream_shows_no_longer_is_forgotten():
-    densities = Densities()
+    densities = RowDensity()
     densities.learn_whole(ALL, BASE, BASE + BUCKET, [BASE])
     densities.learn_some(Status.PROCESSING, BASE, BASE + 9 * BUCKET, [BASE + 9 * BUCKET])
     densities.forget_before(BASE + 7 * DAY + BUCKET)
@@ -77,7 +77,7 @@ def test_what_upstream_shows_no_longer_is_forgotten():
 
 
 def test_short_pages_are_planned_for_and_slowly_forgotten():
-    densities = Densities()
+    densities = RowDensity()
     for _ in range(30):
         densities.learn_page(Status.PROCESSING, 100)
     assert densities.rows_a_page(Status.PROCESSING) == pytest.approx(100, abs=1)
@@ -90,7 +90,7 @@ def test_short_pages_are_planned_for_and_slowly_forgotten():
 
 
 def test_departures_are_learned_by_age():
-    departures = Departures()
+    departures = ExitRates()
     before = departures.rate(3 * SECOND)
     for _ in range(500):
         departures.expect(5 * SECOND, 1500 * SECOND, 300)
@@ -100,6 +100,6 @@ def test_departures_are_learned_by_age():
 
 
 def test_a_wrong_creation_from_1970_makes_no_guesses_over_all_the_years_since():
-    densities = Densities()
+    densities = RowDensity()
     densities.learn_some(None, 0, 1_790_000_000 * SECOND, [0])
     assert densities.between(None, 0, 1_790_000_000 * SECOND) < 10**5

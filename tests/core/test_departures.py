@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.strategies import unhurried
-from watcher.core.departures import ages_of, class_of
+from watcher.core.exit_rates import ages_of, class_of
 from watcher.core.model import DAY, SECOND
 
 

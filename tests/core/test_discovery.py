@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from watcher.core.asks import Discover
 from watcher.core.clocks import ClockReading
 from watcher.core.discovery import (
     OVERLAP,
@@ -16,18 +15,19 @@ from watcher.core.discovery import (
     WIDE,
     WIDE_EVERY,
     Discovery,
-    Progress,
+    DiscoveryProgress,
     Scope,
     comes_first,
 )
 from watcher.core.model import DAY, HOUR, MINUTE, SECOND, Instant, Micros, Moment, Status
-from watcher.core.observation import Forbidden, Missing, Page, Record, Refused, Timing, Trouble, Unanswered
+from watcher.core.observation import FailureCause, Forbidden, Missing, Page, Record, Refused, Timing, Unanswered
 from watcher.core.readings import EMPTY_PAGES_AT_MOST, PAGES_AT_MOST
+from watcher.core.requests import Discover
 from watcher.simulator.ids import make_id
 
 START = Moment(1_790_000_000 * SECOND, 1_000 * SECOND)
 SCOPE = Scope(every=5 * SECOND, since=24 * HOUR)
-KNOWN = Progress(cursor=START.at, began_at=START.at - DAY)
+KNOWN = DiscoveryProgress(cursor=START.at, began_at=START.at - DAY)
 
 
 def timing(at: Moment) -> Timing:
@@ -52,7 +52,7 @@ def dateless(at: Moment) -> ClockReading:
 
 def read(
     discovery: Discovery, at: Moment, *records: Record, token: str | None = None, clocks: ClockReading | None = None
-) -> Progress | None:
+) -> DiscoveryProgress | None:
     """One page asked for, read and committed; the new progress."""
     clocks = agreed(at) if clocks is None else clocks
     ask = discovery.choose(at, clocks)
@@ -82,7 +82,7 @@ def rounds(discovery: Discovery, start: Moment, until: Micros, *records: Record)
 
 
 def test_the_first_round_reads_what_is_scheduled_before_what_is_processed():
-    discovery = Discovery(SCOPE, Progress(), START)
+    discovery = Discovery(SCOPE, DiscoveryProgress(), START)
     first = asked(discovery, START)
     assert first == Discover(status=Status.SCHEDULED, start=START.at - 24 * HOUR)
     assert discovery.choose(START, agreed(START)) is None
@@ -90,19 +90,19 @@ def test_the_first_round_reads_what_is_scheduled_before_what_is_processed():
     second = asked(discovery, START)
     assert second.status is Status.PROCESSING
     progress = discovery.committed(second, page(START), START, agreed(START))
-    assert progress == Progress(cursor=START.at - SECOND, began_at=START.at)
+    assert progress == DiscoveryProgress(cursor=START.at - SECOND, began_at=START.at)
     assert asked(discovery, START) == Discover(status=None, start=START.at - SECOND - OVERLAP)
 
 
 def test_each_list_of_the_first_round_is_read_completely_before_the_next():
-    discovery = Discovery(SCOPE, Progress(), START)
+    discovery = Discovery(SCOPE, DiscoveryProgress(), START)
     read(discovery, START, token="a")
     following = asked(discovery, START)
     assert (following.status, following.token) == (Status.SCHEDULED, "a")
 
 
-@pytest.mark.parametrize("progress", [Progress(), KNOWN], ids=["empty", "known"])
-def test_what_has_not_ended_is_read_again_after_90_seconds_and_after_15_minutes(progress: Progress):
+@pytest.mark.parametrize("progress", [DiscoveryProgress(), KNOWN], ids=["empty", "known"])
+def test_what_has_not_ended_is_read_again_after_90_seconds_and_after_15_minutes(progress: DiscoveryProgress):
     discovery = Discovery(SCOPE, progress, START)
     pairs = [after for after, ask in rounds(discovery, START, 30 * MINUTE) if ask.status is Status.PROCESSING]
     first = [0] if progress.cursor is None else []
@@ -113,7 +113,7 @@ def test_what_has_not_ended_is_read_again_after_90_seconds_and_after_15_minutes(
 
 def test_later_rounds_begin_90_seconds_before_the_cursor_and_come_as_often_as_asked():
     discovery = Discovery(SCOPE, KNOWN, START)
-    assert read(discovery, START) == Progress(cursor=START.at, began_at=KNOWN.began_at)
+    assert read(discovery, START) == DiscoveryProgress(cursor=START.at, began_at=KNOWN.began_at)
     assert discovery.wake_tick() == START.tick + 5 * SECOND
     assert discovery.choose(START.later(4 * SECOND), agreed(START)) is None
     later = START.later(5 * SECOND)
@@ -139,7 +139,7 @@ def test_every_three_minutes_a_round_reaches_15_minutes_back():
 
 
 def test_the_cursor_moves_only_after_the_last_page_and_never_back():
-    ahead = Progress(cursor=START.at + 20 * SECOND)
+    ahead = DiscoveryProgress(cursor=START.at + 20 * SECOND)
     discovery = Discovery(SCOPE, ahead, START)
     assert read(discovery, START, token="a") is None
     assert asked(discovery, START).token == "a"
@@ -173,7 +173,7 @@ def test_a_page_without_an_answer_is_asked_for_again_and_a_refused_one_begins_th
     discovery = Discovery(SCOPE, KNOWN, START)
     read(discovery, START, token="a")
     ask = asked(discovery, START)
-    discovery.failed(Unanswered(timing=timing(START), trouble=Trouble.TIMEOUT), START)
+    discovery.failed(Unanswered(timing=timing(START), trouble=FailureCause.TIMEOUT), START)
     assert discovery.choose(START, agreed(START)) is None
     later = START.later(5 * SECOND)
     assert asked(discovery, later) == ask
@@ -189,7 +189,7 @@ def test_a_page_without_an_answer_is_asked_for_again_and_a_refused_one_begins_th
 
 @pytest.mark.parametrize(
     "answer",
-    [Unanswered(timing=timing(START), trouble=Trouble.TIMEOUT), Refused(timing=timing(START))],
+    [Unanswered(timing=timing(START), trouble=FailureCause.TIMEOUT), Refused(timing=timing(START))],
     ids=["unanswered", "refused"],
 )
 def test_a_wide_round_that_fails_does_not_hold_up_the_next_round(answer: Unanswered | Refused):
@@ -248,7 +248,7 @@ def test_new_settings_hold_from_the_next_round_on():
 
 def test_a_first_round_that_a_wrong_clock_began_too_late_begins_again_at_the_best_known_time():
     machine = Moment(START.at + 3 * HOUR, START.tick)
-    discovery = Discovery(Scope(every=5 * SECOND, since=HOUR), Progress(), machine)
+    discovery = Discovery(Scope(every=5 * SECOND, since=HOUR), DiscoveryProgress(), machine)
     ask = discovery.choose(machine, dateless(machine))
     assert ask == Discover(status=Status.SCHEDULED, start=START.at + 2 * HOUR)
     clocks = ClockReading(machine_at=machine.at, upstream_at=START.at)
@@ -257,25 +257,25 @@ def test_a_first_round_that_a_wrong_clock_began_too_late_begins_again_at_the_bes
 
 
 def test_without_a_date_the_first_round_reaches_a_day_further():
-    discovery = Discovery(SCOPE, Progress(), START)
+    discovery = Discovery(SCOPE, DiscoveryProgress(), START)
     read(discovery, START, clocks=dateless(START))
     ask = discovery.choose(START, dateless(START))
     assert ask == Discover(status=Status.SCHEDULED, start=START.at - 2 * DAY)
 
 
 def test_without_clocks_that_agree_the_cursor_moves_to_the_newest_creation_that_two_readings_bear_out():
-    discovery = Discovery(SCOPE, Progress(cursor=START.at - DAY), START)
+    discovery = Discovery(SCOPE, DiscoveryProgress(cursor=START.at - DAY), START)
     seconds_ago = [row(START.at - ago * SECOND) for ago in (1, 2, 50, 100)]
     rows = *seconds_ago, row(None), row(START.at + DAY)
-    assert read(discovery, START, *rows, clocks=dateless(START)) == Progress(cursor=START.at - DAY)
+    assert read(discovery, START, *rows, clocks=dateless(START)) == DiscoveryProgress(cursor=START.at - DAY)
     later = START.later(5 * SECOND)
-    assert read(discovery, later, *rows, clocks=dateless(later)) == Progress(cursor=START.at - 50 * SECOND)
+    assert read(discovery, later, *rows, clocks=dateless(later)) == DiscoveryProgress(cursor=START.at - 50 * SECOND)
 
 
 @pytest.mark.parametrize("upstream", [None, HOUR], ids=["no date", "date ahead"])
 def test_rows_of_one_reading_that_are_wrong_alike_do_not_move_the_cursor(upstream: Micros | None):
     # Counter-example to the rule that three rows of one reading bear each other out: one machine may write them all.
-    discovery = Discovery(SCOPE, Progress(cursor=START.at - MINUTE), START)
+    discovery = Discovery(SCOPE, DiscoveryProgress(cursor=START.at - MINUTE), START)
     ahead = 0 if upstream is not None else HOUR
     for after in range(0, 60 * SECOND, 5 * SECOND):
         at = START.later(after)
@@ -288,40 +288,40 @@ def test_rows_of_one_reading_that_are_wrong_alike_do_not_move_the_cursor(upstrea
 
 
 def test_a_creation_counts_where_the_id_says_the_same():
-    discovery = Discovery(SCOPE, Progress(cursor=START.at - DAY), START)
+    discovery = Discovery(SCOPE, DiscoveryProgress(cursor=START.at - DAY), START)
     created_at = START.at - 7 * SECOND
     progress = read(discovery, START, row(created_at, id=make_id(created_at, random.Random(1))), clocks=dateless(START))
-    assert progress == Progress(cursor=created_at)
+    assert progress == DiscoveryProgress(cursor=created_at)
 
 
 def test_a_steady_date_that_is_ahead_of_all_that_is_created_moves_the_cursor_no_further_than_that():
     # Counter-example to the rule that a steady upstream clock moves the cursor alone: a gateway may write `Date`.
-    discovery = Discovery(SCOPE, Progress(cursor=START.at - HOUR), START)
+    discovery = Discovery(SCOPE, DiscoveryProgress(cursor=START.at - HOUR), START)
     clocks = ClockReading(machine_at=START.at, upstream_at=START.at + 3 * HOUR, is_steady=True)
     rows = [row(START.at - ago * SECOND) for ago in (1, 2, 3)]
-    assert read(discovery, START, *rows, clocks=clocks) == Progress(cursor=START.at - HOUR)
+    assert read(discovery, START, *rows, clocks=clocks) == DiscoveryProgress(cursor=START.at - HOUR)
     later = START.later(5 * SECOND)
-    assert read(discovery, later, *rows, clocks=clocks) == Progress(cursor=START.at - 3 * SECOND)
+    assert read(discovery, later, *rows, clocks=clocks) == DiscoveryProgress(cursor=START.at - 3 * SECOND)
 
 
 def test_creations_ahead_of_a_steady_date_move_the_cursor_no_further_than_that():
-    discovery = Discovery(SCOPE, Progress(cursor=START.at - DAY), START)
+    discovery = Discovery(SCOPE, DiscoveryProgress(cursor=START.at - DAY), START)
     clocks = ClockReading(machine_at=START.at, upstream_at=START.at - 3 * HOUR, is_steady=True)
     rows = [row(START.at - ago * SECOND) for ago in (1, 2, 3)]
     read(discovery, START, *rows, clocks=clocks)
     later = START.later(5 * SECOND)
     progress = read(discovery, later, *rows, clocks=clocks)
-    assert progress == Progress(cursor=START.at - 3 * HOUR - SECOND)
+    assert progress == DiscoveryProgress(cursor=START.at - 3 * HOUR - SECOND)
 
 
 def test_a_cursor_ahead_of_the_time_is_not_believed():
-    discovery = Discovery(SCOPE, Progress(cursor=START.at + DAY, began_at=START.at - HOUR), START)
+    discovery = Discovery(SCOPE, DiscoveryProgress(cursor=START.at + DAY, began_at=START.at - HOUR), START)
     assert read(discovery, START) is None
     assert asked(discovery, START) == Discover(status=None, start=START.at - 24 * HOUR - WIDE)
 
 
 def test_discovery_began_with_its_very_first_answer_also_where_the_first_round_begins_again():
-    discovery = Discovery(SCOPE, Progress(), START)
+    discovery = Discovery(SCOPE, DiscoveryProgress(), START)
     read(discovery, START, token="a")
     asked(discovery, START)
     discovery.failed(Refused(timing=timing(START)), START)
@@ -333,7 +333,7 @@ def test_discovery_began_with_its_very_first_answer_also_where_the_first_round_b
 
 
 def test_clocks_that_agree_within_some_minutes_correct_when_discovery_began():
-    discovery = Discovery(SCOPE, Progress(), START)
+    discovery = Discovery(SCOPE, DiscoveryProgress(), START)
 
     def began_at(after: Micros, upstream_at: Instant) -> Instant | None:
         at = START.later(after)
@@ -352,7 +352,7 @@ def test_clocks_that_agree_within_some_minutes_correct_when_discovery_began():
 
 @pytest.mark.parametrize("upstream", [None, -3 * HOUR], ids=["no date", "machine ahead"])
 def test_while_clocks_disagree_the_creations_that_are_shown_tell_when_discovery_began(upstream: Micros | None):
-    discovery, at, later = Discovery(SCOPE, Progress(), START), START, START.later(4 * SECOND)
+    discovery, at, later = Discovery(SCOPE, DiscoveryProgress(), START), START, START.later(4 * SECOND)
     clocks = ClockReading(machine_at=later.at, upstream_at=None if upstream is None else later.at + upstream)
     true_at = at.at - 3 * HOUR
     old = [row(true_at - hours * HOUR, "COMPLETED", updated_at=true_at - hours * HOUR) for hours in range(1, 20)]
@@ -388,17 +388,17 @@ def meanwhile(discovery: Discovery, start: Moment, until: Micros) -> list[tuple[
 @pytest.mark.parametrize(("took", "readings"), [(SOON, 0), (SOON + SECOND, 1)], ids=["quick", "long"])
 def test_what_ended_during_a_long_first_round_is_read_once_more(took: Micros, readings: int):
     # Counter-example to the rule that the overlap shows it: it may have been created hours before.
-    discovery = Discovery(SCOPE, Progress(), START)
+    discovery = Discovery(SCOPE, DiscoveryProgress(), START)
     read(discovery, START)
     asked(discovery, START)
-    discovery.failed(Unanswered(timing=timing(START), trouble=Trouble.TIMEOUT), START)
+    discovery.failed(Unanswered(timing=timing(START), trouble=FailureCause.TIMEOUT), START)
     later = START.later(took)
     read(discovery, later)
     assert len(meanwhile(discovery, later, 10 * MINUTE)) == readings
 
 
 def test_of_what_is_read_once_more_only_that_is_taken_up_which_ended_after_the_first_answer():
-    discovery = Discovery(SCOPE, Progress(cursor=START.at + MINUTE, began_at=START.at), START.later(MINUTE))
+    discovery = Discovery(SCOPE, DiscoveryProgress(cursor=START.at + MINUTE, began_at=START.at), START.later(MINUTE))
     for _, ask in rounds(discovery, START.later(MINUTE), 30 * SECOND):
         if ask.end is not None:
             break
@@ -411,14 +411,14 @@ def test_of_what_is_read_once_more_only_that_is_taken_up_which_ended_after_the_f
 
 
 def test_a_process_that_begins_long_after_discovery_reads_no_hours_again():
-    late = Progress(cursor=START.at, began_at=START.at - HOUR)
+    late = DiscoveryProgress(cursor=START.at, began_at=START.at - HOUR)
     assert meanwhile(Discovery(SCOPE, late, START), START, 10 * MINUTE) == []
-    soon = Progress(cursor=START.at, began_at=START.at - MINUTE)
+    soon = DiscoveryProgress(cursor=START.at, began_at=START.at - MINUTE)
     assert len(meanwhile(Discovery(SCOPE, soon, START), START, 10 * MINUTE)) == 1
 
 
 def test_hours_that_could_not_be_read_once_more_are_tried_again():
-    soon = Progress(cursor=START.at, began_at=START.at - MINUTE)
+    soon = DiscoveryProgress(cursor=START.at, began_at=START.at - MINUTE)
     discovery, at, tried = Discovery(SCOPE, soon, START), START, 0
     while tried < 2:
         ask = discovery.choose(at, agreed(at))
@@ -437,7 +437,7 @@ def test_hours_that_could_not_be_read_once_more_are_tried_again():
 
 def test_the_first_round_wants_what_has_not_ended():
     records = [Record(id=word, word=word) for word in ("PROCESSING", "COMPLETED", "CANCELED", "SCHEDULED")]
-    chosen = Discovery(SCOPE, Progress(), START).sort(page(START, *records))
+    chosen = Discovery(SCOPE, DiscoveryProgress(), START).sort(page(START, *records))
     assert [record.word for record in chosen.wanted] == ["PROCESSING", "SCHEDULED"]
     assert list(chosen.ended_before) == []
 
@@ -463,14 +463,16 @@ def test_what_had_ended_before_the_first_answer_is_passed_over_where_all_of_it_s
 
     identity = "x" if id_created is None else make_id(START.at + id_created * SECOND, random.Random(1))
     record = Record(id=identity, word="COMPLETED", created_at=at(created), updated_at=at(updated))
-    chosen = Discovery(SCOPE, Progress(cursor=START.at, began_at=START.at), START).sort(page(START, record))
+    chosen = Discovery(SCOPE, DiscoveryProgress(cursor=START.at, began_at=START.at), START).sort(page(START, record))
     assert (list(chosen.ended_before) == [record]) is is_before
     assert (list(chosen.wanted) == [record]) is not is_before
 
 
 def test_a_store_that_does_not_know_when_it_began_takes_everything_that_ended():
     record = row(START.at - HOUR, "COMPLETED", updated_at=START.at - HOUR)
-    assert list(Discovery(SCOPE, Progress(cursor=START.at), START).sort(page(START, record)).wanted) == [record]
+    assert list(Discovery(SCOPE, DiscoveryProgress(cursor=START.at), START).sort(page(START, record)).wanted) == [
+        record
+    ]
 
 
 # ── bursts ────────────────────────────────────────────────────────────────────────────────────────────────────────────

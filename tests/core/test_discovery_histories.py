@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from watcher.core.asks import Discover
 from watcher.core.clocks import UpstreamClock
-from watcher.core.discovery import SOON, Discovery, Progress, Scope
+from watcher.core.discovery import SOON, Discovery, DiscoveryProgress, Scope
 from watcher.core.model import DAY, HOUR, MINUTE, SECOND, Instant, Micros, Moment
-from watcher.core.observation import Page, Record, Refused, Timing, Trouble, Unanswered
+from watcher.core.observation import FailureCause, Page, Record, Refused, Timing, Unanswered
+from watcher.core.requests import Discover
 from watcher.simulator.ids import make_id
 
 HISTORIES = int(os.environ.get("HISTORIES", "480"))
@@ -108,7 +108,7 @@ class World:
         if self.chance.random() < self.fails:
             if ask.token is not None and self.chance.random() < 0.3:
                 return Refused(timing=timing)
-            return Unanswered(timing=timing, trouble=Trouble.TIMEOUT)
+            return Unanswered(timing=timing, trouble=FailureCause.TIMEOUT)
         rows = [life for life in self.lives if self._is_on(life, ask, true_at)]
         rows.sort(key=lambda life: (life.created, life.id), reverse=self.newest_first)
         if ask.token is not None:
@@ -139,7 +139,7 @@ class World:
 class Process:
     """Discovery with its clock, as one process runs it; only `progress` outlives it."""
 
-    def __init__(self, progress: Progress, now: Moment) -> None:
+    def __init__(self, progress: DiscoveryProgress, now: Moment) -> None:
         self.clock = UpstreamClock()
         self.discovery = Discovery(SCOPE, progress, now)
 
@@ -173,7 +173,7 @@ def play(seed: int) -> Played:
     chance = random.Random(seed)
     world = World(chance)
     played = Played(world, set(), set())
-    after, progress = 0, Progress()
+    after, progress = 0, DiscoveryProgress()
     restarts = sorted(chance.randrange(COMING + 10 * MINUTE) for _ in range(chance.choice([0, 0, 1, 3])))
     process = Process(progress, Moment(world.machine_at(START), 1000 * SECOND))
     while after < OVER_AFTER:
@@ -182,7 +182,7 @@ def play(seed: int) -> Played:
         if restarts and restarts[0] <= after:
             del restarts[0]
             process = Process(progress, now)
-            if progress == Progress():
+            if progress == DiscoveryProgress():
                 played.answered_at = None  # discovery begins with the process that first has something to store
         ask = process.discovery.choose(now, process.clock.read(now))
         if ask is None:

@@ -20,10 +20,10 @@ from watcher.core.governor import (
     GROWTH_PER_SECOND,
     LATE_AT_MOST,
     UNAUTHORIZED_PROBE,
+    AttemptResult,
     Governor,
     Permit,
     Share,
-    Verdict,
 )
 from watcher.core.model import MINUTE, SECOND, Micros
 
@@ -37,7 +37,7 @@ def begun(governor: Governor, tick: Micros) -> Permit:
 
 def attempt(
     governor: Governor,
-    verdict: Verdict,
+    verdict: AttemptResult,
     tick: Micros,
     *,
     took: Micros = 1000,
@@ -63,7 +63,7 @@ def test_the_first_attempt_may_begin_at_once_and_the_next_after_its_share_of_a_s
 def test_a_timer_that_fires_late_costs_no_slot():
     governor = Governor(SHARE, 0)
     for slot in range(4):
-        attempt(governor, Verdict.GOOD, slot * 200_000 + 30_000)
+        attempt(governor, AttemptResult.GOOD, slot * 200_000 + 30_000)
     assert governor.wait(780_000) == 20_000
 
 
@@ -90,7 +90,7 @@ def test_above_the_concurrency_an_attempt_waits_until_one_has_ended():
     begun(governor, SECOND)
     assert governor.under_way == 2
     assert governor.wait(2 * SECOND) == FOREVER
-    governor.end(first, Verdict.ABANDONED, 2 * SECOND, retry_after=None, chance=0)
+    governor.end(first, AttemptResult.ABANDONED, 2 * SECOND, retry_after=None, chance=0)
     assert governor.under_way == 1
     assert governor.wait(2 * SECOND) == 0
 
@@ -100,7 +100,7 @@ def test_above_the_concurrency_an_attempt_waits_until_one_has_ended():
 
 def test_a_429_halves_rate_and_concurrency_and_holds_for_what_upstream_says():
     governor = Governor(SHARE, 0)
-    ended = attempt(governor, Verdict.THROTTLED, 0, retry_after=7 * SECOND)
+    ended = attempt(governor, AttemptResult.THROTTLED, 0, retry_after=7 * SECOND)
     assert (governor.per_second(ended), governor.concurrency(ended)) == (2.5, 2)
     assert governor.wait(ended) == 7 * SECOND
     assert governor.held_until(ended) == ended + 7 * SECOND
@@ -109,25 +109,25 @@ def test_a_429_halves_rate_and_concurrency_and_holds_for_what_upstream_says():
 
 def test_retry_after_is_a_floor():
     governor = Governor(SHARE, 0)
-    ended = attempt(governor, Verdict.THROTTLED, 0, retry_after=10 * SECOND, chance=0.5)
+    ended = attempt(governor, AttemptResult.THROTTLED, 0, retry_after=10 * SECOND, chance=0.5)
     assert governor.wait(ended) == 10 * SECOND + SECOND // 2
 
 
 def test_a_retry_after_of_nothing_holds_for_a_second():
     governor = Governor(SHARE, 0)
-    assert governor.wait(attempt(governor, Verdict.THROTTLED, 0, retry_after=0)) == SECOND
+    assert governor.wait(attempt(governor, AttemptResult.THROTTLED, 0, retry_after=0)) == SECOND
 
 
 def test_without_retry_after_holds_double_up_to_a_minute_until_a_good_answer():
     governor = Governor(SHARE, 0)
     tick, holds = 0, []
     for _ in range(8):
-        tick = attempt(governor, Verdict.THROTTLED, tick)
+        tick = attempt(governor, AttemptResult.THROTTLED, tick)
         holds.append(governor.wait(tick) // SECOND)
         tick = governor.held_until(tick)
     assert holds == [1, 2, 4, 8, 16, 32, 60, 60]
-    tick = attempt(governor, Verdict.GOOD, tick)
-    tick = attempt(governor, Verdict.THROTTLED, tick + SECOND)
+    tick = attempt(governor, AttemptResult.GOOD, tick)
+    tick = attempt(governor, AttemptResult.THROTTLED, tick + SECOND)
     assert governor.wait(tick) == SECOND
 
 
@@ -135,9 +135,9 @@ def test_kin_of_a_429_neither_cut_again_nor_lengthen_the_next_hold():
     governor = Governor(SHARE, 0)
     permits = [begun(governor, number * SECOND) for number in range(4)]
     for number, permit in enumerate(permits):
-        governor.end(permit, Verdict.THROTTLED, (4 + number) * SECOND, retry_after=None, chance=0)
+        governor.end(permit, AttemptResult.THROTTLED, (4 + number) * SECOND, retry_after=None, chance=0)
     assert (governor.per_second(7 * SECOND), governor.concurrency(7 * SECOND)) == (2.5, 2)
-    tick = attempt(governor, Verdict.THROTTLED, 8 * SECOND)
+    tick = attempt(governor, AttemptResult.THROTTLED, 8 * SECOND)
     assert governor.wait(tick) == 2 * SECOND
     assert governor.per_second(tick) == pytest.approx(1.25, abs=0.001)
 
@@ -145,25 +145,25 @@ def test_kin_of_a_429_neither_cut_again_nor_lengthen_the_next_hold():
 def test_the_good_kin_of_a_429_do_not_shorten_the_next_hold():
     governor = Governor(SHARE, 0)
     early, late = begun(governor, 0), begun(governor, SECOND)
-    governor.end(early, Verdict.THROTTLED, 2 * SECOND, retry_after=None, chance=0)
-    governor.end(late, Verdict.GOOD, 2 * SECOND, retry_after=None, chance=0)
-    tick = attempt(governor, Verdict.THROTTLED, 3 * SECOND)
+    governor.end(early, AttemptResult.THROTTLED, 2 * SECOND, retry_after=None, chance=0)
+    governor.end(late, AttemptResult.GOOD, 2 * SECOND, retry_after=None, chance=0)
+    tick = attempt(governor, AttemptResult.THROTTLED, 3 * SECOND)
     assert governor.wait(tick) == 2 * SECOND
 
 
 def test_overlapping_holds_count_once():
     governor = Governor(SHARE, 0)
     early, late = begun(governor, 0), begun(governor, SECOND)
-    governor.end(early, Verdict.THROTTLED, 2 * SECOND, retry_after=10 * SECOND, chance=0)
-    governor.end(late, Verdict.THROTTLED, 4 * SECOND, retry_after=10 * SECOND, chance=0)
+    governor.end(early, AttemptResult.THROTTLED, 2 * SECOND, retry_after=10 * SECOND, chance=0)
+    governor.end(late, AttemptResult.THROTTLED, 4 * SECOND, retry_after=10 * SECOND, chance=0)
     assert governor.throttled == 12 * SECOND
 
 
 def test_a_shorter_hold_does_not_end_a_longer():
     governor = Governor(SHARE, 0)
     early, late = begun(governor, 0), begun(governor, SECOND)
-    governor.end(early, Verdict.THROTTLED, 2 * SECOND, retry_after=10 * SECOND, chance=0)
-    governor.end(late, Verdict.THROTTLED, 2 * SECOND, retry_after=3 * SECOND, chance=0)
+    governor.end(early, AttemptResult.THROTTLED, 2 * SECOND, retry_after=10 * SECOND, chance=0)
+    governor.end(late, AttemptResult.THROTTLED, 2 * SECOND, retry_after=3 * SECOND, chance=0)
     assert governor.held_until(2 * SECOND) == 12 * SECOND
     assert governor.throttled == 10 * SECOND
 
@@ -172,20 +172,20 @@ def test_rate_and_concurrency_have_a_floor():
     governor = Governor(SHARE, 0)
     tick = 0
     for _ in range(8):
-        tick = governor.held_until(attempt(governor, Verdict.THROTTLED, tick))
+        tick = governor.held_until(attempt(governor, AttemptResult.THROTTLED, tick))
     assert governor.per_second(tick) == FLOOR_PER_SECOND
     assert governor.concurrency(tick) == 1
 
 
 def test_a_share_below_the_floor_is_its_own_floor():
     governor = Governor(Share(per_second=0.5, concurrency=1), 0)
-    tick = attempt(governor, Verdict.THROTTLED, 0)
+    tick = attempt(governor, AttemptResult.THROTTLED, 0)
     assert (governor.per_second(tick), governor.concurrency(tick)) == (0.5, 1)
 
 
 def test_what_was_cut_grows_slowly_from_the_end_of_the_hold_up_to_the_share():
     governor = Governor(SHARE, 0)
-    tick = governor.held_until(attempt(governor, Verdict.THROTTLED, 0, retry_after=MINUTE))
+    tick = governor.held_until(attempt(governor, AttemptResult.THROTTLED, 0, retry_after=MINUTE))
     assert (governor.per_second(tick), governor.concurrency(tick)) == (2.5, 2)
     later = tick + 10 * SECOND
     assert governor.per_second(later) == pytest.approx(2.5 + 10 * GROWTH_PER_SECOND)
@@ -201,11 +201,11 @@ def test_single_troubles_hold_nothing_and_many_in_a_row_back_off_with_jitter():
     governor = Governor(SHARE, 0)
     tick, holds = 0, []
     for _ in range(12):
-        tick = attempt(governor, Verdict.TROUBLED, tick + SECOND, chance=1.0)
+        tick = attempt(governor, AttemptResult.TROUBLED, tick + SECOND, chance=1.0)
         holds.append(max(governor.held_until(tick) - tick, 0) // SECOND)
         tick = max(governor.held_until(tick), tick)
     assert holds == [0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60]
-    tick = attempt(governor, Verdict.TROUBLED, tick + SECOND, chance=0.0)
+    tick = attempt(governor, AttemptResult.TROUBLED, tick + SECOND, chance=0.0)
     assert governor.held_until(tick) - tick == 30 * SECOND
 
 
@@ -214,23 +214,23 @@ def test_troubles_leave_the_rate_and_let_one_alone_try():
     tick = 0
     for number in range(4):
         assert governor.concurrency(tick) == 4, number
-        tick = attempt(governor, Verdict.TROUBLED, tick + SECOND)
+        tick = attempt(governor, AttemptResult.TROUBLED, tick + SECOND)
     assert (governor.per_second(tick), governor.concurrency(tick), governor.throttled) == (5.0, 1, 0)
-    attempt(governor, Verdict.GOOD, governor.held_until(tick))
+    attempt(governor, AttemptResult.GOOD, governor.held_until(tick))
     assert governor.concurrency(tick) == 4
 
 
 def test_a_trouble_that_names_its_time_holds_at_once_and_longer_than_our_back_off():
     governor = Governor(SHARE, 0)
-    tick = attempt(governor, Verdict.TROUBLED, 0, retry_after=20 * SECOND)
+    tick = attempt(governor, AttemptResult.TROUBLED, 0, retry_after=20 * SECOND)
     assert governor.wait(tick) == 20 * SECOND
 
 
 def test_a_good_answer_from_before_does_not_end_a_hold():
     governor = Governor(SHARE, 0)
     early, late = begun(governor, 0), begun(governor, SECOND)
-    governor.end(early, Verdict.TROUBLED, 2 * SECOND, retry_after=20 * SECOND, chance=0)
-    governor.end(late, Verdict.GOOD, 2 * SECOND, retry_after=None, chance=0)
+    governor.end(early, AttemptResult.TROUBLED, 2 * SECOND, retry_after=20 * SECOND, chance=0)
+    governor.end(late, AttemptResult.GOOD, 2 * SECOND, retry_after=None, chance=0)
     assert governor.wait(2 * SECOND) == 20 * SECOND
 
 
@@ -239,15 +239,15 @@ def test_a_good_answer_from_before_does_not_end_a_hold():
 
 def test_refused_credentials_are_probed_alone_every_half_minute_until_one_is_good():
     governor = Governor(SHARE, 0)
-    tick = attempt(governor, Verdict.UNAUTHORIZED, 0)
+    tick = attempt(governor, AttemptResult.UNAUTHORIZED, 0)
     assert governor.wait(tick) == UNAUTHORIZED_PROBE == 30 * SECOND
     probed = tick + UNAUTHORIZED_PROBE
     probe = begun(governor, probed)
     assert governor.concurrency(probed) == 1
     assert governor.wait(probed) == FOREVER
-    governor.end(probe, Verdict.TROUBLED, probed + SECOND, retry_after=None, chance=0)
+    governor.end(probe, AttemptResult.TROUBLED, probed + SECOND, retry_after=None, chance=0)
     assert governor.wait(probed + SECOND) == 29 * SECOND
-    attempt(governor, Verdict.GOOD, probed + UNAUTHORIZED_PROBE)
+    attempt(governor, AttemptResult.GOOD, probed + UNAUTHORIZED_PROBE)
     assert governor.wait(probed + 31 * SECOND) == 0
     assert governor.concurrency(probed + 31 * SECOND) == 4
 
@@ -255,14 +255,14 @@ def test_refused_credentials_are_probed_alone_every_half_minute_until_one_is_goo
 def test_a_good_answer_asked_for_before_the_refusal_does_not_end_it():
     governor = Governor(SHARE, 0)
     early, late = begun(governor, 0), begun(governor, SECOND)
-    governor.end(early, Verdict.UNAUTHORIZED, 2 * SECOND, retry_after=None, chance=0)
-    governor.end(late, Verdict.GOOD, 3 * SECOND, retry_after=None, chance=0)
+    governor.end(early, AttemptResult.UNAUTHORIZED, 2 * SECOND, retry_after=None, chance=0)
+    governor.end(late, AttemptResult.GOOD, 3 * SECOND, retry_after=None, chance=0)
     assert governor.wait(3 * SECOND) == 29 * SECOND
 
 
 def test_new_credentials_end_the_hold_for_the_old():
     governor = Governor(SHARE, 0)
-    tick = attempt(governor, Verdict.UNAUTHORIZED, 0)
+    tick = attempt(governor, AttemptResult.UNAUTHORIZED, 0)
     governor.forgive()
     assert governor.wait(tick + SECOND) == 0
     assert governor.concurrency(tick) == 4
@@ -280,7 +280,7 @@ def test_a_new_share_holds_at_once_where_nothing_was_cut():
 
 def test_what_was_learned_of_the_limits_outlives_a_new_share():
     governor = Governor(SHARE, 0)
-    tick = attempt(governor, Verdict.THROTTLED, 0)
+    tick = attempt(governor, AttemptResult.THROTTLED, 0)
     governor.adopt(Share(per_second=50.0, concurrency=8), tick)
     assert (governor.per_second(tick), governor.concurrency(tick)) == (2.5, 2)
     governor.adopt(Share(per_second=2.0, concurrency=1), tick)
@@ -290,7 +290,7 @@ def test_what_was_learned_of_the_limits_outlives_a_new_share():
 # ── for all histories ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-Answered: TypeAlias = tuple[Verdict, Micros, Micros | None, float, Micros]
+Answered: TypeAlias = tuple[AttemptResult, Micros, Micros | None, float, Micros]
 
 
 @dataclass
@@ -307,7 +307,7 @@ class Run:
 
 answers = st.lists(
     st.tuples(
-        st.sampled_from([Verdict.GOOD, Verdict.GOOD, *Verdict]),
+        st.sampled_from([AttemptResult.GOOD, AttemptResult.GOOD, *AttemptResult]),
         st.integers(1, 3 * SECOND),  # latency
         st.none() | st.integers(0, 20 * SECOND),  # Retry-After
         st.floats(0, 1),  # chance
@@ -334,7 +334,7 @@ def a_run(share: Share, given_answers: list[Answered]) -> Run:
         governor.end(permit, verdict, tick, retry_after=retry_after, chance=chance)
         if governor.per_second(tick) < before:
             run.cuts.append(tick)
-        refused = refused or verdict is Verdict.UNAUTHORIZED
+        refused = refused or verdict is AttemptResult.UNAUTHORIZED
 
     for number, (_, latency, _, _, dawdling) in enumerate(given_answers):
         target = tick + dawdling
@@ -390,13 +390,13 @@ def test_the_rate_is_cut_at_most_once_a_hold_and_stays_above_its_floor(share: Sh
 
 
 @unhurried
-@given(st.lists(st.tuples(st.sampled_from(list(Verdict)), st.integers(1, 90 * SECOND)), max_size=20))
-def test_there_is_at_most_one_probe_in_half_a_minute(probes: list[tuple[Verdict, Micros]]):
+@given(st.lists(st.tuples(st.sampled_from(list(AttemptResult)), st.integers(1, 90 * SECOND)), max_size=20))
+def test_there_is_at_most_one_probe_in_half_a_minute(probes: list[tuple[AttemptResult, Micros]]):
     governor = Governor(SHARE, 0)
-    tick = attempt(governor, Verdict.UNAUTHORIZED, 0)
+    tick = attempt(governor, AttemptResult.UNAUTHORIZED, 0)
     begins = [0]
     for verdict, took in probes:
-        if verdict is Verdict.GOOD:
+        if verdict is AttemptResult.GOOD:
             continue
         tick += governor.wait(tick)
         begins.append(tick)
@@ -450,7 +450,7 @@ def hungry(
     while tick < LIFTED + 3 * MINUTE:
         while flights and flights[0][0] <= tick:
             _, _, permit, good = heapq.heappop(flights)
-            verdict, after = (Verdict.GOOD, None) if good else (Verdict.THROTTLED, retry_after)
+            verdict, after = (AttemptResult.GOOD, None) if good else (AttemptResult.THROTTLED, retry_after)
             governor.end(permit, verdict, tick, retry_after=after, chance=rng.random())
         while governor.wait(tick) == 0:
             good = tick >= LIFTED or lets_through(tick)
@@ -482,7 +482,7 @@ def test_an_account_that_is_refused_is_held_until_what_was_requested_since_is_an
     early = governor.begin(0)
     governor.refuse(SECOND)
     refused = []
-    for verdict, tick in ((Verdict.GOOD, 2), (Verdict.DOUBTFUL, 32), (Verdict.GOOD, 62)):
+    for verdict, tick in ((AttemptResult.GOOD, 2), (AttemptResult.DOUBTFUL, 32), (AttemptResult.GOOD, 62)):
         governor.end(early, verdict, tick * SECOND, retry_after=None, chance=0.0)
         refused.append(governor.is_refused)
         early = governor.begin(tick * SECOND)

@@ -32,9 +32,9 @@ from tests.support.factories import (
 )
 from tests.support.strategies import harmless, observations, timings, unhurried
 from watcher.core import lifecycle
-from watcher.core.answers import Answer, is_before, kind_of, means_failure
+from watcher.core.answers import ObservationKind, is_before, kind_of, means_failure
 from watcher.core.clocks import ClockReading
-from watcher.core.lifecycle import SLOW_TRIES, TABLE, Rules, progresses, repeats
+from watcher.core.lifecycle import SLOW_TRIES, TABLE, LifecycleRules, progresses, repeats
 from watcher.core.model import (
     MINUTE,
     SECOND,
@@ -57,8 +57,8 @@ from watcher.core.model import (
 from watcher.core.observation import Missing, Observation, Record, Seen, Timing
 from watcher.core.steps import Step, duration_seconds
 
-RULES = Rules()
-AT_ONCE = Rules(settle_after=())
+RULES = LifecycleRules()
+AT_ONCE = LifecycleRules(settle_after=())
 
 
 def clocks(observation: Observation, now: Moment) -> ClockReading:
@@ -66,11 +66,11 @@ def clocks(observation: Observation, now: Moment) -> ClockReading:
     return a_reading(now, upstream=observation.timing.date)
 
 
-def observe(operation: Operation, observation: Observation, now: Moment, rules: Rules) -> Step:
+def observe(operation: Operation, observation: Observation, now: Moment, rules: LifecycleRules) -> Step:
     return lifecycle.observe(operation, observation, clocks(observation, now), rules)
 
 
-def after(operation: Operation, *seen_in_order: Observation, rules: Rules = RULES) -> list[Step]:
+def after(operation: Operation, *seen_in_order: Observation, rules: LifecycleRules = RULES) -> list[Step]:
     """The steps, each observation taken in when it was answered."""
     steps = []
     for observation in seen_in_order:
@@ -87,35 +87,35 @@ def kinds(events: Iterable[OperationEvent]) -> list[str]:
 
 
 def test_the_table_has_a_rule_for_every_phase_and_answer():
-    assert set(TABLE) == {(phase, answer) for phase in Phase for answer in Answer}
+    assert set(TABLE) == {(phase, answer) for phase in Phase for answer in ObservationKind}
 
 
 @pytest.mark.parametrize(
     ("observation", "answer"),
     [
-        (seen("SCHEDULED"), Answer.RUNNING),
-        (seen("PROCESSING"), Answer.RUNNING),
-        (seen("PAUSED"), Answer.UNKNOWN),
-        (seen("EXPIRED"), Answer.UNKNOWN),
-        (seen("UNSEEN"), Answer.UNKNOWN),
-        (seen(None), Answer.UNKNOWN),
-        (seen("COMPLETED"), Answer.ENDED),
-        (seen("CANCELED"), Answer.ENDED),
-        (missing(), Answer.MISSING),
-        (refused(), Answer.REFUSED),
-        (forbidden(), Answer.FORBIDDEN),
-        (unanswered(), Answer.UNANSWERED),
+        (seen("SCHEDULED"), ObservationKind.RUNNING),
+        (seen("PROCESSING"), ObservationKind.RUNNING),
+        (seen("PAUSED"), ObservationKind.UNKNOWN),
+        (seen("EXPIRED"), ObservationKind.UNKNOWN),
+        (seen("UNSEEN"), ObservationKind.UNKNOWN),
+        (seen(None), ObservationKind.UNKNOWN),
+        (seen("COMPLETED"), ObservationKind.ENDED),
+        (seen("CANCELED"), ObservationKind.ENDED),
+        (missing(), ObservationKind.MISSING),
+        (refused(), ObservationKind.REFUSED),
+        (forbidden(), ObservationKind.FORBIDDEN),
+        (unanswered(), ObservationKind.UNANSWERED),
     ],
 )
-def test_each_observation_of_something_never_seen_has_its_column(observation: Observation, answer: Answer):
+def test_each_observation_of_something_never_seen_has_its_column(observation: Observation, answer: ObservationKind):
     assert kind_of(an_operation(), observation) is answer
 
 
 @pytest.mark.parametrize(
     ("operation", "answer"),
-    [(a_running_operation(), Answer.RUNNING), (a_settling_operation(), Answer.ENDED)],
+    [(a_running_operation(), ObservationKind.RUNNING), (a_settling_operation(), ObservationKind.ENDED)],
 )
-def test_a_record_without_a_status_stands_for_the_status_it_had(operation: Operation, answer: Answer):
+def test_a_record_without_a_status_stands_for_the_status_it_had(operation: Operation, answer: ObservationKind):
     assert kind_of(operation, seen(None)) is answer
 
 
@@ -717,7 +717,7 @@ def test_fewer_settling_reads_after_a_reload_end_the_settling_with_the_next():
 @pytest.mark.parametrize(
     "observation",
     [seen("PROCESSING"), seen("PAUSED"), seen("COMPLETED"), missing(), refused(), forbidden(), unanswered()],
-    ids=[answer.name for answer in Answer],
+    ids=[answer.name for answer in ObservationKind],
 )
 def test_what_is_final_stays(observation: Observation):
     operation = a_final_operation(asked_tick=0)
@@ -727,7 +727,7 @@ def test_what_is_final_stays(observation: Observation):
 histories = st.lists(observations, max_size=15)
 
 
-def lives(history: list[Observation], rules: Rules) -> tuple[list[Operation], list[Step]]:
+def lives(history: list[Observation], rules: LifecycleRules) -> tuple[list[Operation], list[Step]]:
     """The operation before, between and after, with the steps; a minute passes between two answers."""
     operations, steps = [an_operation()], []
     for number, observation in enumerate(history):
@@ -748,7 +748,7 @@ def test_an_end_is_final(history: list[Observation]):
 
 @unhurried
 @given(histories, st.sampled_from([RULES, AT_ONCE]))
-def test_a_tally_comes_exactly_once_with_becoming_final(history: list[Observation], rules: Rules):
+def test_a_tally_comes_exactly_once_with_becoming_final(history: list[Observation], rules: LifecycleRules):
     operations, steps = lives(history, rules)
     became_final = [
         before.final_at is None and after.final_at is not None for before, after in itertools.pairwise(operations)

@@ -18,7 +18,7 @@ from tests.support.factories import (
     missing,
     seen,
 )
-from watcher.core.lifecycle import Rules, observe
+from watcher.core.lifecycle import LifecycleRules, observe
 from watcher.core.model import Operation, Outcome, Tally
 from watcher.core.observation import Observation
 
@@ -31,7 +31,7 @@ def lived(operation: Operation, answer: Callable[[float], Observation]) -> tuple
     tallies: list[Tally] = []
     for minute in range(MINUTES):
         seconds = minute * 60.0
-        step = observe(operation, answer(seconds), a_reading(at(seconds)), Rules())
+        step = observe(operation, answer(seconds), a_reading(at(seconds)), LifecycleRules())
         operation = step.operation
         tallies += [] if step.tally is None else [step.tally]
         if operation.final_at is not None:

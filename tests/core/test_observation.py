@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.support.factories import NOW, a_timing, seen
 from watcher.core.model import SECOND
-from watcher.core.observation import Page, Record, Trouble
+from watcher.core.observation import FailureCause, Page, Record
 from watcher.core.wire import CODES
 
 
@@ -24,5 +24,5 @@ def test_nothing_is_assumed_of_a_record_or_a_page():
 
 
 def test_troubles_that_have_no_http_code_are_codes_of_their_own():
-    own = {trouble.value for trouble in Trouble} & set(CODES)
+    own = {trouble.value for trouble in FailureCause} & set(CODES)
     assert own == {"timeout", "connect", "garbled", "other"}

@@ -29,13 +29,13 @@ from tests.support.factories import (
     unanswered,
 )
 from tests.support.strategies import unhurried
-from watcher.core.asks import Ask, Fetch, Probe
-from watcher.core.governor import FOREVER, Governor, Permit, Share, Verdict
-from watcher.core.looks import SETTLE_SLACK, Look, running_plan, second_question
+from watcher.core.governor import FOREVER, AttemptResult, Governor, Permit, Share
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Stats, Status
 from watcher.core.observation import Observation, Record, Seen, Timing
 from watcher.core.planner import IDLE_EVERY, Planner, Promise
-from watcher.core.snapshot import NextLook
+from watcher.core.polls import SETTLE_SLACK, Poll, running_plan, second_question
+from watcher.core.requests import Fetch, Probe, Request
+from watcher.core.snapshot import NextPoll
 
 PROMISE = Promise(freshness=5 * SECOND, settle_after=(30 * SECOND, 2 * MINUTE))
 
@@ -49,7 +49,7 @@ def a_planner(*operations: Operation, promise: Promise = PROMISE) -> Planner:
 
 def look(
     planner: Planner, operation: Operation, observation: Observation, *, learned: Operation | None = None
-) -> NextLook:
+) -> NextPoll:
     """One look from question to answer, and what is planned then."""
     asked, answered = observation.timing.asked, observation.timing.answered
     ask = planner.choose(asked)
@@ -61,7 +61,7 @@ def look(
     return following
 
 
-def due(following: NextLook) -> float:
+def due(following: NextPoll) -> float:
     """When the look is due, in seconds into the test."""
     return (following.due_tick - TICK) / SECOND
 
@@ -71,7 +71,7 @@ def due(following: NextLook) -> float:
 
 def test_what_is_new_is_asked_about_at_once():
     planner = a_planner(an_operation())
-    assert planner.next_look(PLAIN_ID) == NextLook(due_tick=TICK, how="GET by id", why="first look")
+    assert planner.next_look(PLAIN_ID) == NextPoll(due_tick=TICK, how="GET by id", why="first look")
     assert planner.wake_tick() == TICK
     assert planner.choose(at()) == Fetch(operation_id=PLAIN_ID)
 
@@ -292,7 +292,7 @@ def watched(
     while now.tick < at(seconds).tick:
         while flights and flights[0][0] <= now.tick:
             _, operation_id, permit = heapq.heappop(flights)
-            governor.end(permit, Verdict.GOOD, now.tick, retry_after=None, chance=0)
+            governor.end(permit, AttemptResult.GOOD, now.tick, retry_after=None, chance=0)
             planner.answered(Fetch(operation_id=operation_id), now)
             began = (permit.began - TICK) / SECOND
             planner.learned(operations[operation_id], seen(seconds=began), now)
@@ -368,7 +368,7 @@ class Desk:
     def __init__(self) -> None:
         self.now = Moment(NOW, TICK)
         self.planner = Planner(PROMISE, self.now)
-        self.asked: list[Ask] = []
+        self.asked: list[Request] = []
         self.followed: dict[str, Operation] = {}
 
     def follow(self, operation: Operation) -> None:
@@ -450,7 +450,7 @@ def test_nothing_that_is_followed_is_ever_left_out(history):
 def test_a_look_that_runs_on_is_what_taking_and_planning_make_of_it(
     state: dict[str, Any], asked: int, latency: Micros, freshness: Micros
 ):
-    short, long = (Look("an id", status=Status.PROCESSING, **state) for _ in range(2))
+    short, long = (Poll("an id", status=Status.PROCESSING, **state) for _ in range(2))
     short.run_on(asked * SECOND, freshness, second_question(freshness, latency))
     moment = Moment(0, asked * SECOND)
     long.take(Seen(timing=Timing(asked=moment, answered=moment), record=Record()))

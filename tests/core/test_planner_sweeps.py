@@ -18,10 +18,10 @@ from tests.support.factories import (
     seen,
     unanswered,
 )
-from watcher.core.asks import Ask, Discover, Fetch, Sweep
 from watcher.core.model import DAY, SECOND, Moment, Operation, Status
 from watcher.core.observation import Page, Record, Refused, Seen, Timing, Unanswered
 from watcher.core.planner import FEW, Planner, Promise
+from watcher.core.requests import Discover, Fetch, Request, Sweep
 
 COUNT = 40
 OPERATIONS = [
@@ -43,7 +43,7 @@ class Desk:
     def wait(self, seconds: float) -> None:
         self.now = self.now.later(round(seconds * SECOND))
 
-    def ask(self) -> Ask | None:
+    def ask(self) -> Request | None:
         return self.planner.choose(self.now)
 
     def sweep(self) -> Sweep:
@@ -51,7 +51,7 @@ class Desk:
         assert isinstance(ask, Sweep)
         return ask
 
-    def asks(self) -> list[Ask]:
+    def asks(self) -> list[Request]:
         found = []
         while (ask := self.ask()) is not None:
             found.append(ask)
@@ -80,7 +80,7 @@ class Desk:
         self.planner.answered(ask, self.now)
         self.planner.swept(ask, unanswered(), self.now)
 
-    def seen_by_id(self, ask: Ask | None) -> None:
+    def seen_by_id(self, ask: Request | None) -> None:
         assert isinstance(ask, Fetch)
         self.planner.answered(ask, self.now)
         self.planner.learned(self.operations[ask.operation_id], Seen(timing=self.timing(), record=Record()), self.now)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.support.strategies import unhurried
 from watcher.core.observation import Record
-from watcher.core.rows import ROW_AT_MOST, Rows
+from watcher.core.record_cache import ROW_AT_MOST, RecordCache
 from watcher.core.wire import read_record
 
 
@@ -18,7 +18,7 @@ def test_a_row_that_comes_again_is_not_read_again():
         read.append(row)
         return Record(id=row.decode())
 
-    rows = Rows(reading, at_most=2)
+    rows = RecordCache(reading, at_most=2)
     for row in (b"a", b"b", b"a", b"c", b"a", b"b", b"d", b"e", b"d"):
         assert rows.record(row) == Record(id=row.decode())
     assert read == [b"a", b"b", b"c", b"d", b"e"]
@@ -32,14 +32,14 @@ def test_a_row_that_stays_away_is_forgotten():
         read.append(row)
         return Record()
 
-    rows = Rows(reading, at_most=1)
+    rows = RecordCache(reading, at_most=1)
     for row in (b"a", b"b", b"c", b"a"):
         rows.record(row)
     assert read == [b"a", b"b", b"c", b"a"]
 
 
 def test_what_is_no_row_or_a_giant_one_is_not_remembered():
-    rows = Rows(read_record)
+    rows = RecordCache(read_record)
     assert rows.record(b"[]") is None
     assert rows.record(b'{"id": "' + b"x" * ROW_AT_MOST + b'"}') is not None
     assert len(rows) == 0
@@ -48,5 +48,5 @@ def test_what_is_no_row_or_a_giant_one_is_not_remembered():
 @unhurried
 @given(st.lists(st.sampled_from([b'{"id": "a"}', b'{"id": "b"}', b"{}", b"null", b"{"]), max_size=30))
 def test_what_is_remembered_is_what_is_read(rows: list[bytes]):
-    known = Rows(read_record, at_most=2)
+    known = RecordCache(read_record, at_most=2)
     assert [known.record(row) for row in rows] == [read_record(row) for row in rows]

@@ -8,7 +8,7 @@ import pytest
 
 from watcher.core.census import Retention
 from watcher.core.governor import Share
-from watcher.core.lifecycle import Rules
+from watcher.core.lifecycle import LifecycleRules
 from watcher.core.model import micros
 from watcher.core.planner import Promise
 from watcher.core.settings import PUBLIC_BASE_URL, Account, Admin, Configuration, Log, Metrics, Polling, Storage, Web
@@ -50,7 +50,9 @@ def test_the_core_agrees_with_the_settings():
     polling, metrics, account = Polling(), Metrics(), Account(name="main")
     settle_after = tuple(map(micros, polling.settle_after))
     assert Promise() == Promise(freshness=micros(polling.freshness), settle_after=settle_after)
-    assert Rules() == Rules(settle_after=settle_after, not_found_grace=micros(polling.not_found_grace))
+    assert LifecycleRules() == LifecycleRules(
+        settle_after=settle_after, not_found_grace=micros(polling.not_found_grace)
+    )
     assert Share() == Share(per_second=account.max_requests_per_second, concurrency=account.max_concurrency)
     assert Retention() == Retention(
         hold=micros(metrics.hold), hold_at_most=micros(metrics.hold_at_most), max_operations=metrics.max_operations

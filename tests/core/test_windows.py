@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from tests.support.factories import NOW, TICK, an_id, at
-from watcher.core.densities import ROWS_A_PAGE, Densities
-from watcher.core.departures import Departures
-from watcher.core.looks import Look
+from watcher.core.creation_index import CreationIndex
+from watcher.core.exit_rates import ExitRates
 from watcher.core.model import HOUR, SECOND, Status
-from watcher.core.places import Places
-from watcher.core.windows import PAD, Weighing, Window
+from watcher.core.polls import Poll
+from watcher.core.row_density import ROWS_A_PAGE, RowDensity
+from watcher.core.windows import PAD, Window, WindowChooser
 
 DUE, SEEN = TICK, TICK - 5 * SECOND
 
@@ -21,10 +21,10 @@ class Account:
     """Looks in place, and what is known of lists."""
 
     def __init__(self) -> None:
-        self.places, self.densities, self.departures = Places(), Densities(), Departures()
-        self.weighing = Weighing(self.places, self.densities, self.departures)
+        self.places, self.densities, self.departures = CreationIndex(), RowDensity(), ExitRates()
+        self.weighing = WindowChooser(self.places, self.densities, self.departures)
 
-    def put(self, count: int, start: int, step: int, **changes: Any) -> list[Look]:
+    def put(self, count: int, start: int, step: int, **changes: Any) -> list[Poll]:
         looks = []
         for number in range(count):
             fields: dict[str, Any] = {
@@ -34,7 +34,7 @@ class Account:
                 "was_seen": True,
                 **changes,
             }
-            look = Look(id=an_id(len(self.places.looks)), **fields)
+            look = Poll(id=an_id(len(self.places.looks)), **fields)
             self.places.put(look, start + number * step)
             looks.append(look)
         return looks
@@ -44,7 +44,7 @@ class Account:
         start = NOW - 2 * HOUR
         self.densities.learn_whole(status, start, NOW, [start + 2 * HOUR * n // rows for n in range(rows)])
 
-    def best(self, look: Look) -> Window:
+    def best(self, look: Poll) -> Window:
         window = self.weighing.best(look, at())
         assert window is not None
         return window

@@ -17,10 +17,10 @@ from tests.support.factories import NOW, a_final_operation, a_timing, an_id
 from tests.support.failing import FailingStore
 from tests.support.virtual import run_virtually, virtual_clock
 from watcher.config import EnvironmentSecret, FileSecret, Secret, SecretSource
+from watcher.core.account_health import Began, HealthIssue
 from watcher.core.attempt import Attempt, Endpoint
-from watcher.core.condition import Began, Trouble
 from watcher.core.errors import OperatorError, StoreUnusable
-from watcher.core.governor import Verdict
+from watcher.core.governor import AttemptResult
 from watcher.core.model import DAY, MINUTE, SECOND, Instant, Source
 from watcher.core.settings import Account
 from watcher.daemon import accounts
@@ -67,10 +67,14 @@ async def test_who_hears_counts_it_and_tells_only_the_edges():
     teller = Teller(store, log, writer.write, lambda: 0)
     ears = Ears(instruments, log, teller)
     attempt = Attempt(
-        endpoint=Endpoint.LIST, code="429", verdict=Verdict.THROTTLED, timing=a_timing(latency=0.5), why="HTTP 429"
+        endpoint=Endpoint.LIST,
+        code="429",
+        verdict=AttemptResult.THROTTLED,
+        timing=a_timing(latency=0.5),
+        why="HTTP 429",
     )
     ears.attempted("main", attempt)
-    ears.condition_changed("main", Began(trouble=Trouble.THROTTLED, why="HTTP 429"))
+    ears.condition_changed("main", Began(trouble=HealthIssue.THROTTLED, why="HTTP 429"))
     ears.anomaly("main", "stale_answer")
     ears.detected("main", 2 * SECOND)
     ears.store_trouble(None)

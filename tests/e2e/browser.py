@@ -34,7 +34,7 @@ from watcher.core.model import (
     Status,
     rfc3339,
 )
-from watcher.core.snapshot import AccountSnapshot, NextLook
+from watcher.core.snapshot import AccountSnapshot, NextPoll
 from watcher.store import Change, Entry
 
 WIDE, NARROW = (1200, 760), (360, 740)
@@ -232,7 +232,7 @@ async def furnish(stage: Stage) -> Sequence[Operation]:
         from_status=None, to_status=Status.PROCESSING, stats=begun, updated_at=rfc3339(start), delay_seconds=None
     )
     await stage.keep(first, (start + 2 * SECOND, moved), (start + 31 * SECOND, Failing(stats=failing)))
-    stage.looks[first.account, first.id] = NextLook(
+    stage.looks[first.account, first.id] = NextPoll(
         due_tick=NOW.tick + 6 * SECOND, how="GET by id", why="freshness after the last look"
     )
     stage.show(*operations)

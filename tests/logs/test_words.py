@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.logs.piping import Pipe, piped
-from watcher.core.condition import AccountEvent, Began, Recovered, Trouble
+from watcher.core.account_health import AccountEvent, Began, HealthIssue, Recovered
 from watcher.core.model import (
     SECOND,
     Corrected,
@@ -153,11 +153,11 @@ class Told:
     ("event", "fields"),
     [
         (
-            Began(trouble=Trouble.THROTTLED, why="HTTP 429"),
+            Began(trouble=HealthIssue.THROTTLED, why="HTTP 429"),
             {"level": "warning", "event": "account.throttled", "account": "main", "reason": "HTTP 429"},
         ),
         (
-            Began(trouble=Trouble.UNREACHABLE, why="no answer within 10 s"),
+            Began(trouble=HealthIssue.UNREACHABLE, why="no answer within 10 s"),
             {
                 "level": "warning",
                 "event": "account.unreachable",
@@ -166,11 +166,11 @@ class Told:
             },
         ),
         (
-            Began(trouble=Trouble.UNAUTHORIZED, why="HTTP 401"),
+            Began(trouble=HealthIssue.UNAUTHORIZED, why="HTTP 401"),
             {"level": "warning", "event": "account.unauthorized", "account": "main", "reason": "HTTP 401"},
         ),
         (
-            Recovered(trouble=Trouble.UNAUTHORIZED, lasted=91_844_000),
+            Recovered(trouble=HealthIssue.UNAUTHORIZED, lasted=91_844_000),
             {
                 "level": "info",
                 "event": "account.recovered",

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Metric
 from tests.support.factories import counters_with
 from watcher.cli.exits import Exit
 from watcher.core import model
-from watcher.core.condition import Trouble
+from watcher.core.account_health import HealthIssue
 from watcher.core.model import Moment, Operation, Source, Stats, Status
 from watcher.core.snapshot import AccountSnapshot
 from watcher.logs.words import fields_of, level_of, operation_fields
@@ -157,7 +157,7 @@ OF_EVERY_OPERATION = list(
     operation_fields(account="", operation_id="", labels={}, event_id="", seq=1, occurred_at=1, replayed=False)
 )
 # What the AST cannot tell: names that are put together.
-PUT_TOGETHER = {"f'account.{trouble}'": [f"account.{trouble.value}" for trouble in Trouble]}
+PUT_TOGETHER = {"f'account.{trouble}'": [f"account.{trouble.value}" for trouble in HealthIssue]}
 SPOKEN = {"debug", "info", "warning", "error", "critical"}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from watcher.core.answers import Answer
+from watcher.core.answers import ObservationKind
 from watcher.core.lifecycle import TABLE
 from watcher.core.model import Phase
 
@@ -47,9 +47,9 @@ def layers(contract: str) -> list[set[str]]:
 
 
 def state_table() -> str:
-    rows = [["", *(answer.name.lower() for answer in Answer)]]
+    rows = [["", *(answer.name.lower() for answer in ObservationKind)]]
     rows += [
-        [phase.value, *(TABLE[phase, answer].__name__.strip("_").replace("_", " ") for answer in Answer)]
+        [phase.value, *(TABLE[phase, answer].__name__.strip("_").replace("_", " ") for answer in ObservationKind)]
         for phase in Phase
     ]
     return "\n".join(f"    {first:<12}" + "".join(f"{cell:<15}" for cell in rest).rstrip() for first, *rest in rows)

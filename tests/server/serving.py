@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from tests.support.event_ids import numbered
 from watcher.core.model import SECOND, Moment, Operation, Source, Stats, Status
-from watcher.core.snapshot import AccountSnapshot, NextLook
+from watcher.core.snapshot import AccountSnapshot, NextPoll
 from watcher.intake import Intake
 from watcher.server import Desk, Listener, Rules, WebConfig, admin_app, web_app
 from watcher.server.desk import Exposition
@@ -52,7 +52,7 @@ class Office:
         self.reasons: Sequence[str] = ()
         self.overdue: Sequence[str] = ()
         self.is_ready = True
-        self.looks: dict[tuple[str, str], NextLook] = {}
+        self.looks: dict[tuple[str, str], NextPoll] = {}
         self.metric_labels: Sequence[str] = ()
         self.woken: list[str] = []
         self.scraped: list[object] = []

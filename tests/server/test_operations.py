@@ -19,7 +19,7 @@ from tests.support.event_ids import foretold
 from watcher.core.errors import StoreUnusable
 from watcher.core.model import SECOND, Failing, Finished, Outcome, Stats, Status
 from watcher.core.settings import Account
-from watcher.core.snapshot import NextLook
+from watcher.core.snapshot import NextPoll
 from watcher.server.handlers import MAX_BODY
 from watcher.store import Change
 from watcher.store.memory import MemoryStore
@@ -275,7 +275,7 @@ async def test_one_operation_comes_with_its_history_and_its_next_look(office: Of
     stats = Stats(sent=1, failed=2)
     finished = Finished(outcome=Outcome.COMPLETED, stats=stats, duration_seconds=1.5)
     await change(office, AN_ID, Failing(stats=stats), finished, status=Status.COMPLETED)
-    office.looks["main", AN_ID] = NextLook(due_tick=NOW.tick + 5 * SECOND, how="by id", why="settling")
+    office.looks["main", AN_ID] = NextPoll(due_tick=NOW.tick + 5 * SECOND, how="by id", why="settling")
     operation = (await web.get(f"{OPERATIONS}/{AN_ID}")).json()
     assert operation["history"] == [
         {

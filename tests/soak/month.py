@@ -22,8 +22,8 @@ import msgspec
 
 from tests.support.rig import Rig, following, running
 from tests.support.virtual import EPOCH, run_virtually, virtual_clock
+from watcher.core.account_health import Began
 from watcher.core.census import Retention
-from watcher.core.condition import Began
 from watcher.core.errors import OperatorError
 from watcher.core.model import DAY, HOUR, SECOND, Micros
 from watcher.core.totals import NOTIFICATIONS, OPERATIONS, RECIPIENTS, UNADDRESSABLE

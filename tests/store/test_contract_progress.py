@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.store.factories import ACCOUNT, COMPLETED, ID, NOW, OTHER, entry, final, finish, finished, follow, operation
-from watcher.core.discovery import Progress
+from watcher.core.discovery import DiscoveryProgress
 from watcher.core.labelling import Counters
 from watcher.core.model import (
     Corrected,
@@ -65,7 +65,7 @@ EVENTS = (
 
 async def test_an_unheard_account_begins_with_nothing(store: Store) -> None:
     loaded = await store.load("unheard", final_since=0)
-    assert (loaded.operations, loaded.revision, loaded.discovery) == ((), 0, Progress())
+    assert (loaded.operations, loaded.revision, loaded.discovery) == ((), 0, DiscoveryProgress())
     assert (await store.totals("unheard"), await store.counters("unheard")) == ({}, Counters())
 
 
@@ -241,7 +241,7 @@ async def test_when_discovery_began_is_kept_and_can_be_corrected(store: Store) -
     await store.note_discovery_began(ACCOUNT, 7)
     await store.commit(ACCOUNT, [], cursor=9)
     await store.note_discovery_began(ACCOUNT, 8)
-    assert (await store.load(ACCOUNT, final_since=0)).discovery == Progress(cursor=9, began_at=8)
+    assert (await store.load(ACCOUNT, final_since=0)).discovery == DiscoveryProgress(cursor=9, began_at=8)
 
 
 async def test_what_had_ended_before_is_passed_over_by_discovery_and_taken_in_by_the_api(store: Store) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from watcher.core.clocks import ClockReading
 from watcher.core.labelling import Combination, CombinationState, Counters, adopted, combination_in, counters_of
 from watcher.core.model import DAY, SECOND, Instant, Micros, Moment, Operation, Outcome, Source, Stats, Status, Tally
-from watcher.core.observation import Forbidden, Missing, Record, Refused, Reply, Seen, Timing, Trouble, Unanswered
+from watcher.core.observation import FailureCause, Forbidden, Missing, Record, Refused, Reply, Seen, Timing, Unanswered
 from watcher.core.totals import Key
 
 NOW: Instant = 1_790_000_000 * SECOND
@@ -119,7 +119,7 @@ def forbidden(seconds: float = 0.0) -> Forbidden:
     return Forbidden(timing=a_timing(seconds), why="HTTP 403")
 
 
-def unanswered(seconds: float = 0.0, trouble: Trouble = Trouble.UPSTREAM) -> Unanswered:
+def unanswered(seconds: float = 0.0, trouble: FailureCause = FailureCause.UPSTREAM) -> Unanswered:
     """No usable answer came."""
     return Unanswered(timing=a_timing(seconds), trouble=trouble, why="made up")
 

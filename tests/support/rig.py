@@ -14,12 +14,12 @@ from tests.support.rereading import at_once
 from tests.support.virtual import virtual_clock
 from watcher.api import Client, Credentials, Gate
 from watcher.clock import Clock
+from watcher.core.account_health import AccountEvent
 from watcher.core.attempt import Attempt
 from watcher.core.census import Census, Retention, choose_shown
-from watcher.core.condition import AccountEvent
 from watcher.core.errors import StoreUnusable
 from watcher.core.governor import Governor, Share
-from watcher.core.lifecycle import Rules
+from watcher.core.lifecycle import LifecycleRules
 from watcher.core.model import SECOND, Micros, Source
 from watcher.core.planner import Promise
 from watcher.core.snapshot import AccountSnapshot
@@ -115,7 +115,7 @@ def following(
     """Settings of a loop, in seconds."""
     settle = tuple(round(wait * SECOND) for wait in settle_after)
     return Following(
-        rules=Rules(settle_after=settle, not_found_grace=round(grace * SECOND)),
+        rules=LifecycleRules(settle_after=settle, not_found_grace=round(grace * SECOND)),
         promise=Promise(freshness=round(freshness * SECOND), settle_after=settle),
         retention=retention or Retention(),
         counter_labels=counter_labels,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.support.factories import CREATED, NOW, PLAIN_ID, at
 from watcher.core.model import DAY, SECOND, STAT_NAMES, Stats
-from watcher.core.observation import Missing, Observation, Record, Refused, Seen, Timing, Trouble, Unanswered
+from watcher.core.observation import FailureCause, Missing, Observation, Record, Refused, Seen, Timing, Unanswered
 
 unhurried = settings(deadline=None)
 """For all properties: a busy machine is no failure."""
@@ -42,11 +42,11 @@ observations: st.SearchStrategy[Observation] = st.one_of(
     st.builds(Seen, timing=timings(), record=records),
     st.builds(Missing, timing=timings()),
     st.builds(Refused, timing=timings()),
-    st.builds(Unanswered, timing=timings(), trouble=st.sampled_from(Trouble)),
+    st.builds(Unanswered, timing=timings(), trouble=st.sampled_from(FailureCause)),
 )
 
 harmless: st.SearchStrategy[Observation] = st.one_of(
     st.builds(Seen, timing=timings(), record=records),
-    st.builds(Unanswered, timing=timings(), trouble=st.sampled_from(Trouble)),
+    st.builds(Unanswered, timing=timings(), trouble=st.sampled_from(FailureCause)),
 )
 """What ends an operation only by upstream's own word, or by age."""

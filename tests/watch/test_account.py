@@ -14,8 +14,8 @@ import pytest
 from tests.support.failing import FailingStore
 from tests.support.rig import ACCOUNT, Rig, following, running
 from tests.support.virtual import EPOCH, run_virtually
+from watcher.core.account_health import Began, HealthIssue, Recovered
 from watcher.core.census import Retention
-from watcher.core.condition import Began, Recovered, Trouble
 from watcher.core.governor import Share
 from watcher.core.model import (
     DAY,
@@ -208,7 +208,7 @@ def test_refused_credentials_stop_the_asking_and_the_right_ones_bring_it_back() 
         assert all(later - earlier >= 30 * SECOND for earlier, later in itertools.pairwise(asked))
         began, recovered = rig.heard.conditions
         assert isinstance(began, Began)
-        assert began.trouble is Trouble.UNAUTHORIZED
+        assert began.trouble is HealthIssue.UNAUTHORIZED
         assert isinstance(recovered, Recovered)
         assert 300 * SECOND <= recovered.lasted <= 335 * SECOND
 
@@ -249,7 +249,7 @@ def test_upstream_that_is_down_is_told_on_the_edges_and_not_hammered() -> None:
         assert lag > 3000 * SECOND
         began, recovered = rig.heard.conditions
         assert isinstance(began, Began)
-        assert began.trouble is Trouble.UNREACHABLE
+        assert began.trouble is HealthIssue.UNREACHABLE
         assert isinstance(recovered, Recovered)
         assert len([attempt for attempt in rig.heard.attempts if attempt.why]) < 3 * 60 * 2
 

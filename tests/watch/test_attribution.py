@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.rig import BASE_URL, Rig, following, running
 from tests.support.virtual import EPOCH, run_virtually
-from watcher.core.condition import Began, Recovered, Trouble
+from watcher.core.account_health import Began, HealthIssue, Recovered
 from watcher.core.discovery import Scope
 from watcher.core.model import HOUR, SECOND, Odd, Status
 from watcher.simulator import Scenario, Upstream, parse_scenario
@@ -38,11 +38,11 @@ def statuses(rig: Rig) -> Counter[Status]:
     return Counter(operation.status for operation in rig.watch.candidates())
 
 
-def begun(rig: Rig) -> list[tuple[Trouble, str]]:
+def begun(rig: Rig) -> list[tuple[HealthIssue, str]]:
     return [(event.trouble, event.why) for event in rig.heard.conditions if isinstance(event, Began)]
 
 
-def over(rig: Rig) -> list[Trouble]:
+def over(rig: Rig) -> list[HealthIssue]:
     return [event.trouble for event in rig.heard.conditions if isinstance(event, Recovered)]
 
 
@@ -119,14 +119,14 @@ def test_a_403_of_everything_holds_the_account_and_is_over_with_the_first_good_a
             await asyncio.sleep(1800)
             assert rig.upstream.ledger.count() - requests <= 61
             ((trouble, why),) = begun(rig)
-            assert trouble is Trouble.UNAUTHORIZED
+            assert trouble is HealthIssue.UNAUTHORIZED
             assert why.startswith("HTTP 403, error 70051, request RQ")
             assert why.endswith(f"from the list at {LIST}")
             assert (rig.snapshot().up, rig.snapshot().unauthorized) == (False, True)
             rig.upstream.set_faults([], 0)
             await rig.until(lambda: rig.snapshot().up, within=121)
             await asyncio.sleep(60)
-            assert over(rig) == [Trouble.UNAUTHORIZED]
+            assert over(rig) == [HealthIssue.UNAUTHORIZED]
             assert rig.snapshot().lag < SECOND
             assert "forbidden" not in rig.heard.anomalies
 
@@ -146,7 +146,7 @@ def test_a_proxys_page_at_the_first_poll_is_no_outcome(status: int, number: int)
             await asyncio.sleep(200)
             assert statuses(rig) == {Status.UNSEEN: number}
             ((trouble, why),) = begun(rig)
-            assert trouble is (Trouble.UNAUTHORIZED if status == 403 else Trouble.UNREACHABLE)
+            assert trouble is (HealthIssue.UNAUTHORIZED if status == 403 else HealthIssue.UNREACHABLE)
             assert f"HTTP {status}" in why
             assert LIST in why
             assert not rig.snapshot().up
@@ -168,7 +168,7 @@ def test_a_proxys_page_to_everything_for_an_hour_ends_nothing_that_was_seen_befo
             await asyncio.sleep(3600)
             assert statuses(rig) == {Status.PROCESSING: number}
             assert not rig.snapshot().up
-            assert begun(rig)[0][0] is Trouble.UNREACHABLE
+            assert begun(rig)[0][0] is HealthIssue.UNREACHABLE
             rig.upstream.set_faults([], 0)
             await asyncio.sleep(130)
             assert (rig.snapshot().up, rig.snapshot().lag < SECOND) == (True, True)
@@ -187,7 +187,7 @@ def test_a_wrong_path_in_base_url_ends_nothing_and_is_told_with_its_address(shap
             await asyncio.sleep(3600)
             assert statuses(rig) == {Status.UNSEEN: number}
             ((trouble, why),) = begun(rig)
-            assert trouble is Trouble.UNREACHABLE
+            assert trouble is HealthIssue.UNREACHABLE
             assert f"{wrong}/PushNotifications/Operations" in why
             assert "HTTP 404" in why
             assert rig.upstream.ledger.count() <= 2 * 60 + 10
@@ -223,7 +223,7 @@ def test_lists_refused_while_fetches_are_answered_are_a_trouble_and_operations_a
             # One operation alone is fetched by its id, so that its lists are not missed until a check is due.
             await asyncio.sleep(330)
             ((trouble, why),) = begun(rig)
-            assert trouble is (Trouble.UNAUTHORIZED if status == 403 else Trouble.UNREACHABLE)
+            assert trouble is (HealthIssue.UNAUTHORIZED if status == 403 else HealthIssue.UNREACHABLE)
             assert f"HTTP {status}" in why
             assert LIST in why
             assert not rig.snapshot().up
@@ -248,7 +248,7 @@ def test_a_key_that_may_not_list_cannot_discover_and_says_so() -> None:
             rig.upstream.world.send(account_id, now)
             await sent(rig, 1)
             await asyncio.sleep(590)
-            assert [trouble for trouble, _ in begun(rig)] == [Trouble.UNAUTHORIZED]
+            assert [trouble for trouble, _ in begun(rig)] == [HealthIssue.UNAUTHORIZED]
             assert rig.snapshot().discovered_at is None
             assert rig.upstream.ledger.count("list") <= 12
             await asyncio.sleep(400)
@@ -287,7 +287,7 @@ def test_operations_that_were_seen_and_all_answer_404_are_a_trouble_of_the_accou
             await asyncio.sleep(7200)
             assert statuses(rig) == {Status.PROCESSING: number}
             ((trouble, why),) = begun(rig)
-            assert trouble is Trouble.UNREACHABLE
+            assert trouble is HealthIssue.UNREACHABLE
             assert "operations that were seen before are not shown any more" in why
             assert not rig.snapshot().up
             rig.upstream.set_faults([], 0)

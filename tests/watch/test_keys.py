@@ -7,7 +7,7 @@ from collections import Counter
 
 from tests.support.rig import ACCOUNT, Rig, running
 from tests.support.virtual import run_virtually
-from watcher.core.condition import Began, Recovered, Trouble
+from watcher.core.account_health import Began, HealthIssue, Recovered
 from watcher.core.model import Status
 from watcher.simulator import parse_scenario
 from watcher.store.memory import MemoryStore
@@ -50,7 +50,7 @@ def test_the_key_of_another_account_is_not_adopted_and_no_operation_ends_by_it_a
                 assert statuses(rig) == {Status.PROCESSING: NUMBER}
                 (began,) = rig.heard.conditions
                 assert isinstance(began, Began)
-                assert began.trouble is Trouble.UNAUTHORIZED
+                assert began.trouble is HealthIssue.UNAUTHORIZED
                 assert "the new API key has not shown a tracked operation" in began.why
                 assert (rig.snapshot().up, rig.snapshot().unauthorized) == (False, True)
                 assert upstream.ledger.count() - requests <= 2 * 120 + 10

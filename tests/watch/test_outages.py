@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.rig import running
 from tests.support.virtual import run_virtually
-from watcher.core.condition import Began, Recovered, Trouble
+from watcher.core.account_health import Began, HealthIssue, Recovered
 from watcher.core.model import HOUR, SECOND
 from watcher.simulator import Scenario
 from watcher.simulator.fault_types import Fault
@@ -20,15 +20,15 @@ NUMBER = 50
 @pytest.mark.parametrize(
     ("fault", "trouble"),
     [
-        (Fault(kind="status", status=503), Trouble.THROTTLED),
-        (Fault(kind="status", status=500), Trouble.UNREACHABLE),
-        (Fault(kind="reset"), Trouble.UNREACHABLE),
-        (Fault(kind="silent"), Trouble.UNREACHABLE),
-        (Fault(kind="garbage"), Trouble.UNREACHABLE),
+        (Fault(kind="status", status=503), HealthIssue.THROTTLED),
+        (Fault(kind="status", status=500), HealthIssue.UNREACHABLE),
+        (Fault(kind="reset"), HealthIssue.UNREACHABLE),
+        (Fault(kind="silent"), HealthIssue.UNREACHABLE),
+        (Fault(kind="garbage"), HealthIssue.UNREACHABLE),
     ],
 )
 def test_an_outage_of_hours_is_told_on_its_edges_and_costs_two_requests_a_minute_at_most(
-    fault: Fault, trouble: Trouble
+    fault: Fault, trouble: HealthIssue
 ) -> None:
     async def main() -> None:
         async with running(Scenario()) as rig:
@@ -40,7 +40,7 @@ def test_an_outage_of_hours_is_told_on_its_edges_and_costs_two_requests_a_minute
             asked = rig.upstream.ledger.count()
             await asyncio.sleep(HOURS * 3600)
             requests = rig.upstream.ledger.count() - asked
-            assert rig.snapshot().up is (trouble is Trouble.THROTTLED)
+            assert rig.snapshot().up is (trouble is HealthIssue.THROTTLED)
             rig.upstream.set_faults([], 0)
             await rig.until(lambda: rig.watch.unfinished == 0, within=600)
             totals = rig.snapshot().totals

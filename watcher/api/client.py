@@ -25,9 +25,10 @@ from watcher.api.gate import Gate
 from watcher.api.head import bounded_head, trace
 from watcher.core import wire
 from watcher.core.attempt import Attempt, Endpoint
-from watcher.core.governor import Verdict
+from watcher.core.governor import AttemptResult
 from watcher.core.model import SECOND, Micros, Moment
 from watcher.core.observation import (
+    FailureCause,
     Forbidden,
     ListAnswer,
     Observation,
@@ -35,19 +36,18 @@ from watcher.core.observation import (
     Reply,
     Seen,
     Timing,
-    Trouble,
     Unanswered,
 )
-from watcher.core.rows import Rows
+from watcher.core.record_cache import RecordCache
 
 ATTEMPTS = 3
 PATIENCE: Micros = 5 * SECOND
 _DISCONNECTED = "disconnected without sending"
 USER_AGENT = f"operation-watcher/{__version__}"
 
-_VERDICTS: Mapping[Trouble, Verdict] = {
-    Trouble.THROTTLED: Verdict.THROTTLED,
-    Trouble.UNAUTHORIZED: Verdict.UNAUTHORIZED,
+_VERDICTS: Mapping[FailureCause, AttemptResult] = {
+    FailureCause.THROTTLED: AttemptResult.THROTTLED,
+    FailureCause.UNAUTHORIZED: AttemptResult.UNAUTHORIZED,
 }
 _Answer: TypeAlias = Page | Observation
 
@@ -85,7 +85,7 @@ class Client:
         self._request_timeout = request_timeout
         self._now = now
         self._heard = heard
-        self._rows = Rows(wire.read_record)
+        self._rows = RecordCache(wire.read_record)
 
     async def fetch(self, operation_id: str) -> Observation:
         """What upstream shows of one operation."""
@@ -125,19 +125,19 @@ class Client:
     async def _attempt(self, endpoint: Endpoint, url: httpx.URL, read: Callable[[Reply], _Answer]) -> _Answer:
         """One attempt under a permit; raises _NoAnswer where another one may help."""
         permit = await self._gate.enter()
-        verdict, retry_after = Verdict.ABANDONED, None
+        verdict, retry_after = AttemptResult.ABANDONED, None
         used = self._credentials.header
         asked = self._now()
         try:
             code, answer = await self._send(url, used, asked, read)
             verdict, why = _judge(answer)
             retry_after = answer.retry_after if isinstance(answer, Unanswered) else None
-            if verdict is Verdict.UNAUTHORIZED or isinstance(answer, Forbidden):
+            if verdict is AttemptResult.UNAUTHORIZED or isinstance(answer, Forbidden):
                 await self._reread()
             stale = self._credentials.header != used
             if stale:
                 # The secret was replaced under us: nothing is wrong with the account.
-                verdict = Verdict.ABANDONED
+                verdict = AttemptResult.ABANDONED
         finally:
             self._gate.leave(permit, verdict, retry_after)
         label = wire.code_label(answer, code)
@@ -146,7 +146,7 @@ class Client:
             self._gate.forgive()
         if isinstance(answer, Forbidden) and stale:
             raise _NoAnswer(answer)
-        if isinstance(answer, Unanswered) and (stale or verdict is not Verdict.UNAUTHORIZED):
+        if isinstance(answer, Unanswered) and (stale or verdict is not AttemptResult.UNAUTHORIZED):
             raise _NoAnswer(answer)
         return answer
 
@@ -156,22 +156,22 @@ class Client:
         """The HTTP code, if one came, and what the answer says."""
         reading = _Reading()
         progress = Progress()
-        trouble = Trouble.OTHER
+        trouble = FailureCause.OTHER
         try:
             async with asyncio.timeout(self._request_timeout / SECOND):
                 await reading.read(self._http, _request(url, authorization, progress))
             why = ""
         except (TimeoutError, httpx.TimeoutException):
             stage = f" ({progress.stage})" if progress.stage else ""
-            trouble, why = Trouble.TIMEOUT, f"no answer within {self._request_timeout / SECOND:g} s{stage}"
+            trouble, why = FailureCause.TIMEOUT, f"no answer within {self._request_timeout / SECOND:g} s{stage}"
         except httpx.NetworkError as exc:
-            trouble, why = Trouble.CONNECT, _reason(exc, progress.stage)
+            trouble, why = FailureCause.CONNECT, _reason(exc, progress.stage)
         except httpx.RemoteProtocolError as exc:
             # A kept connection that upstream closed just now: nothing was answered, so nothing was garbled.
             is_closed = progress.is_reused and reading.code is None and _DISCONNECTED in str(exc)
-            trouble, why = Trouble.CONNECT if is_closed else Trouble.GARBLED, _reason(exc)
+            trouble, why = FailureCause.CONNECT if is_closed else FailureCause.GARBLED, _reason(exc)
         except (httpx.ProtocolError, httpx.DecodingError, Unreadable) as exc:
-            trouble, why = Trouble.GARBLED, _reason(exc)
+            trouble, why = FailureCause.GARBLED, _reason(exc)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
             why = _reason(exc)
         code, answered = reading.code, self._now()
@@ -213,15 +213,15 @@ def _request(url: httpx.URL, authorization: str, progress: Progress) -> httpx.Re
     return httpx.Request("GET", url, headers=headers, extensions={"trace": trace, "progress": progress})
 
 
-def _judge(answer: _Answer) -> tuple[Verdict, str]:
+def _judge(answer: _Answer) -> tuple[AttemptResult, str]:
     """What one attempt says of the account. A 400, 403 or 404 says nothing yet: `attribution` asks whose it is."""
     match answer:
         case Page() | Seen():
-            return Verdict.GOOD, ""
+            return AttemptResult.GOOD, ""
         case Unanswered():
-            return _VERDICTS.get(answer.trouble, Verdict.TROUBLED), answer.why
+            return _VERDICTS.get(answer.trouble, AttemptResult.TROUBLED), answer.why
         case _:
-            return Verdict.DOUBTFUL, answer.why
+            return AttemptResult.DOUBTFUL, answer.why
 
 
 def _reason(exc: Exception, stage: str = "") -> str:

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from watcher.core.governor import FOREVER, Governor, Permit, Verdict
+from watcher.core.governor import FOREVER, AttemptResult, Governor, Permit
 from watcher.core.model import SECOND, Micros, Moment
 
 
@@ -32,7 +32,7 @@ class Gate:
                 continue
         return self.governor.begin(self._now().tick)
 
-    def leave(self, permit: Permit, verdict: Verdict, retry_after: Micros | None = None) -> None:
+    def leave(self, permit: Permit, verdict: AttemptResult, retry_after: Micros | None = None) -> None:
         """The attempt is over; whoever waits looks again."""
         self.governor.end(permit, verdict, self._now().tick, retry_after=retry_after, chance=self._chance())
         self._ended.set()

@@ -13,9 +13,9 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from watcher.cli.verdict import Stop
+from watcher.core.account_health import AccountEvent, HealthIssue, Recovered
 from watcher.core.attempt import Attempt
-from watcher.core.condition import AccountEvent, Recovered, Trouble
-from watcher.core.governor import Verdict
+from watcher.core.governor import AttemptResult
 from watcher.core.model import MINUTE, SECOND, Micros, Value
 
 PATIENCE_AT_FIRST: Micros = 10 * SECOND
@@ -36,27 +36,27 @@ class Contact(Value, frozen=True, kw_only=True):
     def after(self, attempt: Attempt) -> Contact:
         """The contact after one more attempt."""
         match attempt.verdict:
-            case Verdict.GOOD | Verdict.THROTTLED:
+            case AttemptResult.GOOD | AttemptResult.THROTTLED:
                 return Contact(has_answered=True)
-            case Verdict.UNAUTHORIZED:
+            case AttemptResult.UNAUTHORIZED:
                 return replace(self, refusals=self.refusals + 1, why=attempt.why)
-            case Verdict.TROUBLED:
+            case AttemptResult.TROUBLED:
                 since = attempt.timing.asked.tick if self.failing_since is None else self.failing_since
                 return replace(self, failures=self.failures + 1, failing_since=since, why=attempt.why)
-            case Verdict.ABANDONED | Verdict.DOUBTFUL:
+            case AttemptResult.ABANDONED | AttemptResult.DOUBTFUL:
                 return self
             case _:
                 assert_never(attempt.verdict)
 
     def told(self, event: AccountEvent, tick: Micros) -> Contact:
         """The contact after the account came into a trouble, or out of it, as several answers together say."""
-        if isinstance(event, Recovered) or event.trouble is Trouble.THROTTLED or self.failing_since is not None:
+        if isinstance(event, Recovered) or event.trouble is HealthIssue.THROTTLED or self.failing_since is not None:
             return self
         return replace(
             self,
             failures=FAILURES_AT_LEAST,
             failing_since=tick,
-            is_refused=event.trouble is Trouble.UNAUTHORIZED,
+            is_refused=event.trouble is HealthIssue.UNAUTHORIZED,
             why=event.why,
         )
 

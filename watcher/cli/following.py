@@ -16,8 +16,8 @@ from watcher.cli.contact import Contact
 from watcher.cli.verdict import Stop
 from watcher.clock import Clock
 from watcher.config import Loaded
+from watcher.core.account_health import AccountEvent
 from watcher.core.attempt import Attempt
-from watcher.core.condition import AccountEvent
 from watcher.core.errors import StoreUnusable
 from watcher.core.model import Micros, Operation, Source, created_hint
 from watcher.core.settings import Account, Configuration

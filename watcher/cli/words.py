@@ -15,7 +15,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _COMMON = frozenset({"event", "event_id", "seq", "occurred_at"})
 
 
-class NextLook(msgspec.Struct, frozen=True):
+class NextPoll(msgspec.Struct, frozen=True):
     """When, how and why an operation is looked at next."""
 
     at: datetime
@@ -43,7 +43,7 @@ class Operation(msgspec.Struct, frozen=True):
     ended_at: datetime | None = None
     final_at: datetime | None = None
     history: list[dict[str, Any]] = []
-    next_look: NextLook | None = None
+    next_look: NextPoll | None = None
 
     @property
     def is_final(self) -> bool:

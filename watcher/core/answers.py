@@ -33,7 +33,7 @@ WORDS: Mapping[str, Status] = {
 }
 
 
-class Answer(enum.Enum):
+class ObservationKind(enum.Enum):
     """What an observation says, as a column of the table."""
 
     RUNNING = enum.auto()
@@ -45,22 +45,22 @@ class Answer(enum.Enum):
     UNANSWERED = enum.auto()
 
 
-def kind_of(operation: Operation, observation: Observation) -> Answer:
+def kind_of(operation: Operation, observation: Observation) -> ObservationKind:
     """The column of the table; a record without a status stands for the status it had."""
     match observation:
         case Seen(record=record):
             status = status_of(operation, record.word)
             if status in (Status.COMPLETED, Status.CANCELED):
-                return Answer.ENDED
-            return Answer.UNKNOWN if status is Status.UNKNOWN else Answer.RUNNING
+                return ObservationKind.ENDED
+            return ObservationKind.UNKNOWN if status is Status.UNKNOWN else ObservationKind.RUNNING
         case Missing():
-            return Answer.MISSING
+            return ObservationKind.MISSING
         case Refused():
-            return Answer.REFUSED
+            return ObservationKind.REFUSED
         case Forbidden():
-            return Answer.FORBIDDEN
+            return ObservationKind.FORBIDDEN
         case Unanswered():
-            return Answer.UNANSWERED
+            return ObservationKind.UNANSWERED
         case _:
             assert_never(observation)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from watcher.core.governor import Verdict
+from watcher.core.governor import AttemptResult
 from watcher.core.model import Value
 from watcher.core.observation import Timing
 
@@ -21,6 +21,6 @@ class Attempt(Value, frozen=True, kw_only=True):
 
     endpoint: Endpoint
     code: str
-    verdict: Verdict
+    verdict: AttemptResult
     timing: Timing
     why: str = ""

@@ -23,12 +23,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
+from watcher.core.account_health import Cause
 from watcher.core.answers import is_past_its_record
-from watcher.core.asks import Fetch, Probe
 from watcher.core.clocks import ClockReading
-from watcher.core.condition import Cause
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Status
 from watcher.core.observation import Forbidden, ListAnswer, Missing, Negative, Page, Refused, Seen, Unanswered
+from watcher.core.requests import Fetch, Probe
 
 CHECK_EVERY: Micros = MINUTE
 
@@ -52,7 +52,7 @@ _OF_LISTS = frozenset({Cause.LISTS_ABSENT, Cause.LISTS_FORBIDDEN})
 _OURS = _OF_LISTS | {Cause.OPERATIONS_GONE, Cause.KEY_UNPROVEN}
 
 
-class Tracked(Protocol):
+class TrackedOperation(Protocol):
     """The operations of the account."""
 
     def get(self, operation_id: str) -> Operation | None:
@@ -136,7 +136,7 @@ class Attribution:
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def choose(self, now: Moment, tracked: Tracked) -> Probe | Fetch | None:
+    def choose(self, now: Moment, tracked: TrackedOperation) -> Probe | Fetch | None:
         """The request that resolves a doubt, taken as made; None when none is due."""
         if self._needs_proof:
             return None
@@ -303,7 +303,7 @@ class Attribution:
                 del self._doubtful[operation_id]
                 self._resolved.forgotten.append(operation_id)
 
-    def _find_witness(self, tracked: Tracked, now: Moment) -> str | None:
+    def _find_witness(self, tracked: TrackedOperation, now: Moment) -> str | None:
         """An operation that was shown since others were not: its fetch tells whether fetches work at all."""
         for operation_id, asked in list(self._gone.items()):
             operation = tracked.get(operation_id)

@@ -27,11 +27,11 @@ from typing import assert_never
 
 import msgspec
 
-from watcher.core.asks import PAGE_SIZE, Discover
 from watcher.core.clocks import AGREE_WITHIN, ClockReading
 from watcher.core.model import DAY, MINUTE, SECOND, Instant, Micros, Moment, Status, Value, created_hint
 from watcher.core.observation import Forbidden, Missing, Negative, Page, Record, Refused, Unanswered
 from watcher.core.readings import Purpose, Reading
+from watcher.core.requests import PAGE_SIZE, Discover
 
 OVERLAP: Micros = 90 * SECOND
 """Lists are eventually consistent: what was created so long ago may still turn up, and is read again every round."""
@@ -71,7 +71,7 @@ class Scope(Value, frozen=True, kw_only=True):
     since: Micros
 
 
-class Progress(Value, frozen=True, kw_only=True):
+class DiscoveryProgress(Value, frozen=True, kw_only=True):
     """What the store remembers: the cursor, and when the very first answer came.
 
     `began_at` is None where clocks did not agree on that; nothing is then taken for ended before.
@@ -91,7 +91,7 @@ class Chosen(Value, frozen=True, kw_only=True):
 class Discovery:
     """The rounds of one account. Pure: the present comes with every call."""
 
-    def __init__(self, scope: Scope, progress: Progress, now: Moment) -> None:
+    def __init__(self, scope: Scope, progress: DiscoveryProgress, now: Moment) -> None:
         self._scope = scope
         self._progress = progress
         self._due: Micros = now.tick
@@ -153,7 +153,7 @@ class Discovery:
                 (ended_before if self._ended_before(record) else wanted).append(record)
         return Chosen(wanted=wanted, ended_before=ended_before)
 
-    def committed(self, ask: Discover, page: Page, now: Moment, clocks: ClockReading) -> Progress | None:
+    def committed(self, ask: Discover, page: Page, now: Moment, clocks: ClockReading) -> DiscoveryProgress | None:
         """A page was read and what it brought is committed; the progress to be stored when that has moved."""
         read, self._under_way = self._under_way, None
         assert read is not None  # noqa: S101 -- pages come only of readings
@@ -266,7 +266,7 @@ class Discovery:
             self._beside_failed_tick = now.tick
         self._rest(now)
 
-    def _complete(self, read: Reading, ask: Discover, now: Moment, clocks: ClockReading) -> Progress | None:
+    def _complete(self, read: Reading, ask: Discover, now: Moment, clocks: ClockReading) -> DiscoveryProgress | None:
         self._failures = 0
         if read is not self._main:
             self._beside_failed_tick = None
@@ -315,7 +315,7 @@ class Discovery:
         took = now.tick - (now.tick if self._began_tick is None else self._began_tick)
         self._is_meanwhile_due = took > SOON and self._meanwhile_from > 0
 
-    def _moved(self, read: Reading, ask: Discover, now: Moment, clocks: ClockReading) -> Progress:
+    def _moved(self, read: Reading, ask: Discover, now: Moment, clocks: ClockReading) -> DiscoveryProgress:
         asked_ago = now.tick - (now.tick if read.asked_tick is None else read.asked_tick)
         before, trusted_at = self._progress.cursor, clocks.trusted_at
         # Upstream looked after it was asked, so whatever was there by then was shown. `Date` has whole seconds.
@@ -325,7 +325,7 @@ class Discovery:
             newest = ask.start if before is None else read.newest
             cursor = newest if cursor is None else min(cursor, newest)
         assert cursor is not None  # noqa: S101 -- clocks that agree are trusted
-        return Progress(cursor=max(cursor, before or 0), began_at=self._beginning(now, clocks))
+        return DiscoveryProgress(cursor=max(cursor, before or 0), began_at=self._beginning(now, clocks))
 
     def _beginning(self, now: Moment, clocks: ClockReading) -> Instant | None:
         """When the first answer came, or a little before; None while that is not known.
@@ -427,7 +427,7 @@ class Discovery:
         return created_at < began_at and (record.updated_at is None or record.updated_at < began_at)
 
 
-def _began_lately(progress: Progress) -> bool:
+def _began_lately(progress: DiscoveryProgress) -> bool:
     """Whether a process before this one may not have got to read what ended during its first round."""
     cursor, began_at = progress.cursor, progress.began_at
     return cursor is not None and began_at is not None and cursor - began_at < LATE_AT_MOST

@@ -18,7 +18,7 @@ import msgspec
 from watcher.core.model import MINUTE, SECOND, Micros, Value
 
 
-class Verdict(enum.Enum):
+class AttemptResult(enum.Enum):
     """What one attempt says of the account."""
 
     GOOD = enum.auto()
@@ -76,7 +76,7 @@ class Governor:
         self._grown_until = tick
         self._next_slot = tick
         self._under_way = 0
-        self._held_until: dict[Verdict, Micros] = {}
+        self._held_until: dict[AttemptResult, Micros] = {}
         self._cut_at: Micros = -1
         self._throttles = 0
         self._troubles = 0
@@ -103,7 +103,7 @@ class Governor:
     def concurrency(self, tick: Micros) -> int:
         """Requests allowed at once now: one alone while upstream is in trouble or refuses us."""
         self._grow(tick)
-        if self._troubles >= TROUBLES_BEFORE_BACKOFF or Verdict.UNAUTHORIZED in self._held_until:
+        if self._troubles >= TROUBLES_BEFORE_BACKOFF or AttemptResult.UNAUTHORIZED in self._held_until:
             return 1
         return int(self._concurrency)
 
@@ -122,33 +122,35 @@ class Governor:
     def begin(self, tick: Micros) -> Permit:
         """Count an attempt that begins now; only after `wait` said 0."""
         self._under_way += 1
-        if Verdict.UNAUTHORIZED in self._held_until:
+        if AttemptResult.UNAUTHORIZED in self._held_until:
             # This is the probe; whatever becomes of it, the next one is not sooner.
-            self._hold(Verdict.UNAUTHORIZED, tick + UNAUTHORIZED_PROBE)
+            self._hold(AttemptResult.UNAUTHORIZED, tick + UNAUTHORIZED_PROBE)
         spacing = int(SECOND / self._per_second)
         self._next_slot = max(self._next_slot, tick - min(LATE_AT_MOST, spacing)) + spacing
         return Permit(tick)
 
-    def end(self, permit: Permit, verdict: Verdict, tick: Micros, *, retry_after: Micros | None, chance: float) -> None:
+    def end(
+        self, permit: Permit, verdict: AttemptResult, tick: Micros, *, retry_after: Micros | None, chance: float
+    ) -> None:
         """Learn from how an attempt ended."""
         self._grow(tick)
         self._under_way -= 1
         match verdict:
-            case Verdict.GOOD:
+            case AttemptResult.GOOD:
                 self._troubles = 0
                 if permit.began > self._cut_at:
                     self._throttles = 0
                 if permit.began > self._refused_at:
-                    self._held_until.pop(Verdict.UNAUTHORIZED, None)
-            case Verdict.THROTTLED:
+                    self._held_until.pop(AttemptResult.UNAUTHORIZED, None)
+            case AttemptResult.THROTTLED:
                 self._cut(permit, tick)
                 self._hold_throttled(tick, retry_after, chance)
-            case Verdict.TROUBLED:
+            case AttemptResult.TROUBLED:
                 self._troubles += 1
                 self._back_off(tick, retry_after, chance)
-            case Verdict.UNAUTHORIZED:
+            case AttemptResult.UNAUTHORIZED:
                 self.refuse(tick)
-            case Verdict.ABANDONED | Verdict.DOUBTFUL:
+            case AttemptResult.ABANDONED | AttemptResult.DOUBTFUL:
                 pass
             case _:
                 assert_never(verdict)
@@ -156,16 +158,16 @@ class Governor:
     def refuse(self, tick: Micros) -> None:
         """Hold the account but for slow probes, until what is requested from now on is answered well."""
         self._refused_at = tick
-        self._hold(Verdict.UNAUTHORIZED, tick + UNAUTHORIZED_PROBE)
+        self._hold(AttemptResult.UNAUTHORIZED, tick + UNAUTHORIZED_PROBE)
 
     @property
     def is_refused(self) -> bool:
         """Whether the account is held but for slow probes."""
-        return Verdict.UNAUTHORIZED in self._held_until
+        return AttemptResult.UNAUTHORIZED in self._held_until
 
     def forgive(self) -> None:
         """New credentials are at hand: the hold for the old ones is over."""
-        self._held_until.pop(Verdict.UNAUTHORIZED, None)
+        self._held_until.pop(AttemptResult.UNAUTHORIZED, None)
 
     def adopt(self, share: Share, tick: Micros) -> None:
         """A new share from the operator; what was learned of upstream's limits stays."""
@@ -179,7 +181,7 @@ class Governor:
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _grow(self, tick: Micros) -> None:
-        begin = max(self._grown_until, self._held_until.get(Verdict.THROTTLED, 0))
+        begin = max(self._grown_until, self._held_until.get(AttemptResult.THROTTLED, 0))
         if tick > begin:
             gained = (tick - begin) / SECOND * GROWTH_PER_SECOND
             self._per_second = min(self._share.per_second, self._per_second + gained)
@@ -200,16 +202,16 @@ class Governor:
             wait = max(retry_after, THROTTLE_AT_LEAST)
         # A little late rather than all at once with everybody else who was told the same.
         until = tick + wait + int(wait * chance / 10)
-        begun = max(self._held_until.get(Verdict.THROTTLED, tick), tick)
+        begun = max(self._held_until.get(AttemptResult.THROTTLED, tick), tick)
         self._throttled += max(until - begun, 0)
-        self._hold(Verdict.THROTTLED, until)
+        self._hold(AttemptResult.THROTTLED, until)
 
     def _back_off(self, tick: Micros, retry_after: Micros | None, chance: float) -> None:
         beyond = self._troubles - TROUBLES_BEFORE_BACKOFF
         wait = min(SECOND << min(beyond, 10), BACKOFF_AT_MOST) if beyond >= 0 else 0
         wait = max(int(wait * (0.5 + chance / 2)), retry_after or 0)
         if wait:
-            self._hold(Verdict.TROUBLED, tick + wait)
+            self._hold(AttemptResult.TROUBLED, tick + wait)
 
-    def _hold(self, verdict: Verdict, until: Micros) -> None:
+    def _hold(self, verdict: AttemptResult, until: Micros) -> None:
         self._held_until[verdict] = max(self._held_until.get(verdict, 0), until)

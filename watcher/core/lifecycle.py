@@ -20,7 +20,7 @@ from typing import Any
 from msgspec.structs import astuple, replace
 
 from watcher.core.answers import (
-    Answer,
+    ObservationKind,
     Order,
     has_expired,
     is_apart,
@@ -83,14 +83,14 @@ SLOW_TRIES = 3
 _NOTHING = Evidence()
 
 
-class Rules(Value, frozen=True, kw_only=True):
+class LifecycleRules(Value, frozen=True, kw_only=True):
     """What of the settings decides about operations."""
 
     settle_after: tuple[Micros, ...] = (30 * SECOND, 2 * MINUTE)
     not_found_grace: Micros = 2 * MINUTE
 
 
-def observe(operation: Operation, observation: Observation, now: ClockReading, rules: Rules) -> Step:
+def observe(operation: Operation, observation: Observation, now: ClockReading, rules: LifecycleRules) -> Step:
     """The operation after the observation, and what to tell of it. `now` is when it is taken in, by both clocks."""
     if isinstance(observation, Seen):
         if repeats(operation, observation, now, rules):
@@ -106,7 +106,7 @@ def observe(operation: Operation, observation: Observation, now: ClockReading, r
     return rule(operation, observation, now, rules)
 
 
-def repeats(operation: Operation, seen: Seen, now: ClockReading, rules: Rules) -> bool:
+def repeats(operation: Operation, seen: Seen, now: ClockReading, rules: LifecycleRules) -> bool:
     """Whether an operation that runs, or settles and is not due, was shown just as it is known.
 
     Nearly every row of a sweep does; what the table says of those is known beforehand.
@@ -170,7 +170,7 @@ def progresses(operation: Operation, seen: Seen, now: ClockReading) -> bool:
 # ── followed ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _moves(operation: Operation, seen: Seen, now: ClockReading, _rules: Rules) -> Step:
+def _moves(operation: Operation, seen: Seen, now: ClockReading, _rules: LifecycleRules) -> Step:
     order = order_of(operation, seen)
     if order is Order.OVERTAKEN:
         step = passed_over(operation)
@@ -193,7 +193,7 @@ def _progressed(operation: Operation, seen: Seen, now: ClockReading) -> Step:
     return Step(operation=after, delay=detection_delay(operation, after, seen, now) if operation.asked_tick else None)
 
 
-def _ends(operation: Operation, seen: Seen, now: ClockReading, _rules: Rules) -> Step:
+def _ends(operation: Operation, seen: Seen, now: ClockReading, _rules: LifecycleRules) -> Step:
     given, known = seen.record.updated_at, operation.updated_at
     # The machine that writes ends may write coarser instants than the one that writes progress, or be behind it.
     is_older = given is not None and known is not None and given < known
@@ -218,7 +218,7 @@ def _ended_at(updated_at: Instant | None, now: ClockReading) -> Instant:
     return now.at if now.trusted_at is None else now.trusted_at
 
 
-def _misses(operation: Operation, _missing: Missing, now: ClockReading, rules: Rules) -> Step:
+def _misses(operation: Operation, _missing: Missing, now: ClockReading, rules: LifecycleRules) -> Step:
     if has_expired(operation, now):
         return finish(operation, Status.EXPIRED, now)
     since = operation.missing_since
@@ -232,7 +232,7 @@ def _misses(operation: Operation, _missing: Missing, now: ClockReading, rules: R
     return Step(operation=operation.with_(missing_since=since, missed=missed))
 
 
-def _is_rejected(operation: Operation, _refused: Refused, now: ClockReading, _rules: Rules) -> Step:
+def _is_rejected(operation: Operation, _refused: Refused, now: ClockReading, _rules: LifecycleRules) -> Step:
     # Upstream has shown it under this id, so the id is not malformed: one 400 proves nothing.
     if operation.status is not Status.UNSEEN and operation.missed < SLOW_TRIES:
         since = now.at if operation.missing_since is None else operation.missing_since
@@ -243,7 +243,7 @@ def _is_rejected(operation: Operation, _refused: Refused, now: ClockReading, _ru
 # ── settling ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _settles(operation: Operation, seen: Seen, now: ClockReading, rules: Rules) -> Step:
+def _settles(operation: Operation, seen: Seen, now: ClockReading, rules: LifecycleRules) -> Step:
     is_later = seen.timing.asked.tick > operation.asked_tick
     dated = with_creation(operation, seen, is_later=is_later)
     if is_past_its_record(dated, now):
@@ -274,7 +274,7 @@ def _settles(operation: Operation, seen: Seen, now: ClockReading, rules: Rules) 
     return followed_by(step, finalise(step.operation, now)) if is_last else step
 
 
-def _is_settling_read(operation: Operation, seen: Seen, rules: Rules) -> bool:
+def _is_settling_read(operation: Operation, seen: Seen, rules: LifecycleRules) -> bool:
     """Whether this answer was requested after all that are known, and after the next settling read was due."""
     began_at, asked = settling_began_at(operation), seen.timing.asked
     # Asked so long before it was learned? The wall clock was set back meanwhile: what is planned goes on by ticks.
@@ -343,7 +343,7 @@ def _ends_otherwise(operation: Operation, seen: Seen, now: ClockReading) -> Step
     return _still_unsettled(passed_over(operation, "terminal_changed"), now)
 
 
-def _has_regressed(operation: Operation, seen: Seen, now: ClockReading, _rules: Rules) -> Step:
+def _has_regressed(operation: Operation, seen: Seen, now: ClockReading, _rules: LifecycleRules) -> Step:
     """A running status after the end. A replica that lags behind shows one; an end that was wrong is followed by them.
 
     One proves nothing. Two at least a minute apart, with no terminal one in between, keep it settling, with their
@@ -378,11 +378,11 @@ def _contradicted(operation: Operation, seen: Seen, now: ClockReading) -> Step:
     return Step(operation=after, events=_correction(operation.stats, stats))
 
 
-def _is_unclear(operation: Operation, _seen: Seen, now: ClockReading, _rules: Rules) -> Step:
+def _is_unclear(operation: Operation, _seen: Seen, now: ClockReading, _rules: LifecycleRules) -> Step:
     return _still_unsettled(passed_over(operation, "terminal_regressed"), now)
 
 
-def _is_gone(operation: Operation, missing: Missing, now: ClockReading, _rules: Rules) -> Step:
+def _is_gone(operation: Operation, missing: Missing, now: ClockReading, _rules: LifecycleRules) -> Step:
     """A 404 after the end: the stats are final as they are, but only when it is repeated at least a minute later."""
     asked_at = missing.timing.asked.at
     evidence = operation.evidence or _NOTHING
@@ -396,39 +396,41 @@ def _is_gone(operation: Operation, missing: Missing, now: ClockReading, _rules: 
     return finalise(operation, now)
 
 
-def _is_unsettled(operation: Operation, _failed: Refused | Unanswered, now: ClockReading, _rules: Rules) -> Step:
+def _is_unsettled(
+    operation: Operation, _failed: Refused | Unanswered, now: ClockReading, _rules: LifecycleRules
+) -> Step:
     return _still_unsettled(Step(operation=operation), now)
 
 
-def _is_forbidden(operation: Operation, _forbidden: Forbidden, now: ClockReading, _rules: Rules) -> Step:
+def _is_forbidden(operation: Operation, _forbidden: Forbidden, now: ClockReading, _rules: LifecycleRules) -> Step:
     """A 403 that other answers of the account have shown to be about this operation alone; it is no outcome."""
     step = with_oddities(operation, ("forbidden",))
     return _still_unsettled(step, now) if operation.phase is Phase.SETTLING else _bounded(step, now)
 
 
-def _stays(operation: Operation, _: Observation, _now: ClockReading, _rules: Rules) -> Step:
+def _stays(operation: Operation, _: Observation, _now: ClockReading, _rules: LifecycleRules) -> Step:
     return Step(operation=operation)
 
 
 # Any: each rule takes the kinds of observation that its columns stand for.
-Rule = Callable[[Operation, Any, ClockReading, Rules], Step]
+Rule = Callable[[Operation, Any, ClockReading, LifecycleRules], Step]
 
-TABLE: Mapping[tuple[Phase, Answer], Rule] = {
-    (Phase.FOLLOWED, Answer.RUNNING): _moves,
-    (Phase.FOLLOWED, Answer.UNKNOWN): _moves,
-    (Phase.FOLLOWED, Answer.ENDED): _ends,
-    (Phase.FOLLOWED, Answer.MISSING): _misses,
-    (Phase.FOLLOWED, Answer.REFUSED): _is_rejected,
-    (Phase.FOLLOWED, Answer.FORBIDDEN): _is_forbidden,
-    (Phase.FOLLOWED, Answer.UNANSWERED): _stays,
-    (Phase.SETTLING, Answer.RUNNING): _has_regressed,
-    (Phase.SETTLING, Answer.UNKNOWN): _is_unclear,
-    (Phase.SETTLING, Answer.ENDED): _settles,
-    (Phase.SETTLING, Answer.MISSING): _is_gone,
-    (Phase.SETTLING, Answer.REFUSED): _is_unsettled,
-    (Phase.SETTLING, Answer.FORBIDDEN): _is_forbidden,
-    (Phase.SETTLING, Answer.UNANSWERED): _is_unsettled,
-    **{(Phase.FINAL, answer): _stays for answer in Answer},
+TABLE: Mapping[tuple[Phase, ObservationKind], Rule] = {
+    (Phase.FOLLOWED, ObservationKind.RUNNING): _moves,
+    (Phase.FOLLOWED, ObservationKind.UNKNOWN): _moves,
+    (Phase.FOLLOWED, ObservationKind.ENDED): _ends,
+    (Phase.FOLLOWED, ObservationKind.MISSING): _misses,
+    (Phase.FOLLOWED, ObservationKind.REFUSED): _is_rejected,
+    (Phase.FOLLOWED, ObservationKind.FORBIDDEN): _is_forbidden,
+    (Phase.FOLLOWED, ObservationKind.UNANSWERED): _stays,
+    (Phase.SETTLING, ObservationKind.RUNNING): _has_regressed,
+    (Phase.SETTLING, ObservationKind.UNKNOWN): _is_unclear,
+    (Phase.SETTLING, ObservationKind.ENDED): _settles,
+    (Phase.SETTLING, ObservationKind.MISSING): _is_gone,
+    (Phase.SETTLING, ObservationKind.REFUSED): _is_unsettled,
+    (Phase.SETTLING, ObservationKind.FORBIDDEN): _is_forbidden,
+    (Phase.SETTLING, ObservationKind.UNANSWERED): _is_unsettled,
+    **{(Phase.FINAL, answer): _stays for answer in ObservationKind},
 }
 
 

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from watcher.core.model import Instant, Micros, Moment, Stats, Value
 
 
-class Trouble(enum.StrEnum):
+class FailureCause(enum.StrEnum):
     """Why a question stayed without a usable answer."""
 
     THROTTLED = "throttled"
@@ -98,7 +98,7 @@ class Unanswered(Value, frozen=True, kw_only=True):
     """No usable answer; says nothing of the operation."""
 
     timing: Timing
-    trouble: Trouble
+    trouble: FailureCause
     why: str = ""
     retry_after: Micros | None = None
 

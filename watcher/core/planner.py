@@ -9,7 +9,7 @@ A sweep only ever shows; absence is never an end. Who was not shown by a sweep t
 list and is looked at again, in another way. A newly registered operation is looked at at once, unless another newcomer
 was less than `freshness` ago: then it waits for company, as long as there are more than a `FEW`.
 
-The planner answers with an `Ask` at a time and hears what became of it: first `answered`, then `learned` for each
+The planner answers with an `Request` at a time and hears what became of it: first `answered`, then `learned` for each
 operation that it showed, then `swept`.
 """
 
@@ -19,29 +19,29 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import assert_never
 
-from watcher.core.agenda import Agenda
-from watcher.core.asks import Ask, Discover, Fetch, Probe, Sweep
-from watcher.core.densities import SWEPT_STATUSES, Densities
-from watcher.core.departures import Departures, ages_of, class_of
-from watcher.core.looks import (
+from watcher.core.creation_index import CreationIndex
+from watcher.core.due_queue import DueQueue
+from watcher.core.exit_rates import ExitRates, ages_of, class_of
+from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Phase, Status, created_hint
+from watcher.core.observation import ListAnswer, Observation, Seen, Timing
+from watcher.core.polls import (
     FETCHING,
     FORBIDDEN,
     FORBIDDEN_AT_MOST,
     NOWHERE,
-    Look,
     Plan,
+    Poll,
     Promise,
     company_of,
     next_plan,
     second_question,
     settling_plan,
 )
-from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Phase, Status, created_hint
-from watcher.core.observation import ListAnswer, Observation, Seen, Timing
-from watcher.core.places import Places
-from watcher.core.snapshot import NextLook
-from watcher.core.tours import Tour, Tours
-from watcher.core.windows import Weighing, Window
+from watcher.core.requests import Discover, Fetch, Probe, Request, Sweep
+from watcher.core.row_density import SWEPT_STATUSES, RowDensity
+from watcher.core.snapshot import NextPoll
+from watcher.core.sweeps import SweepProgress, Sweeps
+from watcher.core.windows import Window, WindowChooser
 
 __all__ = ["Planner", "Promise"]
 
@@ -64,19 +64,19 @@ class Planner:
 
     def __init__(self, promise: Promise, now: Moment) -> None:
         self._promise = promise
-        self._looks: dict[str, Look] = {}
+        self._looks: dict[str, Poll] = {}
         self._fetching: set[str] = set()
-        self._agenda = Agenda()
+        self._agenda = DueQueue()
         # Looks that wait until nothing else is due.
-        self._spare = Agenda()
-        self._places = Places()
-        self._densities = Densities()
-        self._departures = Departures()
-        self._weighing = Weighing(self._places, self._densities, self._departures)
-        self._tours = Tours(self._densities)
+        self._spare = DueQueue()
+        self._places = CreationIndex()
+        self._densities = RowDensity()
+        self._departures = ExitRates()
+        self._weighing = WindowChooser(self._places, self._densities, self._departures)
+        self._tours = Sweeps(self._densities)
         self._failures = 0
         self._newcomer_tick: Micros | None = None
-        self._newcomers: list[Look] = []
+        self._newcomers: list[Poll] = []
         self._latency: Micros = 0
         self._margin: Micros = 0
         self._timing: Timing | None = None
@@ -95,7 +95,7 @@ class Planner:
         """Plan the first look at an operation that is new here or was loaded."""
         if operation.phase is Phase.FINAL or operation.id in self._looks:
             return
-        look = self._looks[operation.id] = Look(operation.id, now.tick)
+        look = self._looks[operation.id] = Poll(operation.id, now.tick)
         if operation.id in self._fetching:
             look.asked = FETCHING
         if operation.phase is Phase.SETTLING:
@@ -115,7 +115,7 @@ class Planner:
 
     # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def choose(self, now: Moment) -> Ask | None:
+    def choose(self, now: Moment) -> Request | None:
         """The best question that is due, taken as asked; None when none is."""
         self._wall = now.at - now.tick
         if self._tours.has_pages:
@@ -144,7 +144,7 @@ class Planner:
 
     # ── hearing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def answered(self, ask: Ask, now: Moment) -> None:
+    def answered(self, ask: Request, now: Moment) -> None:
         """The question came back, whatever it brought."""
         self._probe_due = now.tick + IDLE_EVERY
         match ask:
@@ -215,17 +215,17 @@ class Planner:
         # Through C, since every scrape asks.
         return max(now.tick - min(map(_PROMISED, self._looks.values()), default=now.tick), 0)
 
-    def next_look(self, operation_id: str) -> NextLook | None:
+    def next_look(self, operation_id: str) -> NextPoll | None:
         """When, how and why an operation is looked at next, as far as can be said now."""
         look = self._looks.get(operation_id)
         if look is None:
             return None
         if look.asked:
             how = "GET by id" if look.asked == FETCHING else "sweep that is under way"
-            return NextLook(due_tick=look.due, how=how, why="asked about at this moment")
+            return NextPoll(due_tick=look.due, how=how, why="asked about at this moment")
         then = Moment(look.due + self._wall, look.due)
         window = self._weighing.best(look, then) if self.uses_lists else None
-        return NextLook(due_tick=look.due, how="GET by id" if window is None else _in_words(window), why=look.why)
+        return NextPoll(due_tick=look.due, how="GET by id" if window is None else _in_words(window), why=look.why)
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -248,7 +248,7 @@ class Planner:
                     self._release(look, now.tick)
         self._newcomers.clear()
 
-    def _keep(self, look: Look, operation: Operation, plan: Plan, now: Moment) -> None:
+    def _keep(self, look: Poll, operation: Operation, plan: Plan, now: Moment) -> None:
         status = _list_of(operation.status)
         settles = status is None and operation.phase is Phase.SETTLING
         company = company_of(look, operation, plan, now) if settles else 0
@@ -267,7 +267,7 @@ class Planner:
     def _probe_is_due(self, now: Moment) -> bool:
         return not self._looks and not self._probe_under_way and self._probe_due <= now.tick
 
-    def _ask_about(self, look: Look, now: Moment) -> Ask:
+    def _ask_about(self, look: Poll, now: Moment) -> Request:
         window = self._weighing.best(look, now) if self.uses_lists else None
         if window is None:
             self._expect([look], now)
@@ -280,7 +280,7 @@ class Planner:
             member.asked, member.queued, member.by_list = sweep.number, NOWHERE, True
         return sweep
 
-    def _expect(self, looks: Sequence[Look], now: Moment) -> None:
+    def _expect(self, looks: Sequence[Poll], now: Moment) -> None:
         """Tell what is learned from looks of those about to happen."""
         passed: dict[int, list[int]] = {}
         youngest, oldest, sums = 1, 0, [0, 0, 0]  # those that lie beside each other are mostly of one class
@@ -301,7 +301,7 @@ class Planner:
         for waited, age, count in passed.values():
             self._departures.expect(waited // count, age // count, count)
 
-    def _complete(self, tour: Tour, now: Moment) -> None:
+    def _complete(self, tour: SweepProgress, now: Moment) -> None:
         """The sweep was read to its end: whom it did not show has left the list."""
         self._failures = 0
         vanished = self._not_shown(tour)
@@ -312,11 +312,11 @@ class Planner:
             look.status = None
             self._release(look, max(now.tick, look.not_before))
 
-    def _note_departure(self, look: Look, now: Moment) -> None:
+    def _note_departure(self, look: Poll, now: Moment) -> None:
         if look.was_seen and look.status is not None and look.place is not None:
             self._departures.left(now.at - look.place)
 
-    def _give_up(self, tour: Tour, now: Moment) -> None:
+    def _give_up(self, tour: SweepProgress, now: Moment) -> None:
         """The sweep cannot be read to its end: what it showed is known, what it did not is asked for in another way."""
         missed = self._not_shown(tour)
         # With each sweep in a row that shows nobody, more are asked for by their ids: that always gets on.
@@ -326,18 +326,18 @@ class Planner:
             look.alone = position < alone
             self._release(look, max(look.due, now.tick))
 
-    def _not_shown(self, tour: Tour) -> list[Look]:
+    def _not_shown(self, tour: SweepProgress) -> list[Poll]:
         """Members that nothing has shown since the sweep began, the longest due first."""
         missed = [look for look in tour.window.members if look.asked == tour.number]
         return sorted((look for look in missed if self._looks.get(look.id) is look), key=lambda look: look.due)
 
-    def _release(self, look: Look, due: Micros) -> None:
+    def _release(self, look: Poll, due: Micros) -> None:
         look.asked = 0
         look.due = due
         self._agenda.put(look, due)
 
 
-def _runs_on(look: Look, operation: Operation, seen: Seen) -> bool:
+def _runs_on(look: Poll, operation: Operation, seen: Seen) -> bool:
     """Whether it is processed, as it was when it was last seen, and nobody asks for patience."""
     return (
         operation.status is Status.PROCESSING

@@ -9,10 +9,10 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
-from watcher.core.asks import Discover
 from watcher.core.clocks import ClockReading
 from watcher.core.model import SECOND, Instant, Micros, created_hint
 from watcher.core.observation import Page, Record
+from watcher.core.requests import Discover
 
 PAGES_AT_MOST = 10_000
 EMPTY_PAGES_AT_MOST = 200

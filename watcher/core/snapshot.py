@@ -12,7 +12,7 @@ from watcher.core.model import Instant, Micros, Moment, Operation, Value
 from watcher.core.totals import Key
 
 
-class NextLook(Value, frozen=True, kw_only=True):
+class NextPoll(Value, frozen=True, kw_only=True):
     """When an operation is looked at next, how and why."""
 
     due_tick: Micros

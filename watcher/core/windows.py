@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from watcher.core.densities import BUCKET, Densities
-from watcher.core.departures import Departures, class_of
-from watcher.core.looks import Look
+from watcher.core.creation_index import CreationIndex
+from watcher.core.exit_rates import ExitRates, class_of
 from watcher.core.model import SECOND, Instant, Micros, Moment, Status
-from watcher.core.places import Places
+from watcher.core.polls import Poll
+from watcher.core.row_density import BUCKET, RowDensity
 
 PAD: Micros = 2 * SECOND
 """Bounds are padded: `createdAt` has whole seconds, and whether bounds are inclusive is not stated."""
@@ -46,7 +46,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     end: Instant
     pages: int
     worth: float
-    members: Sequence[Look]
+    members: Sequence[Poll]
 
 
 class _Side(msgspec.Struct, gc=False):
@@ -55,7 +55,7 @@ class _Side(msgspec.Struct, gc=False):
     `edge` and `edge_rows` are of the first who has no room.
     """
 
-    looks: list[Look]
+    looks: list[Poll]
     rows: list[float]
     worth: list[float]
     edge: Instant | None
@@ -105,16 +105,16 @@ class _Prices:
         self._prices[at] = before + (price - before) * _PRICE_LEARNING
 
 
-class Weighing:
+class WindowChooser:
     """What windows are worth; keeps the price of a look at who is on a list of one status."""
 
-    def __init__(self, places: Places, densities: Densities, departures: Departures) -> None:
+    def __init__(self, places: CreationIndex, densities: RowDensity, departures: ExitRates) -> None:
         self._places = places
         self._densities = densities
         self._departures = departures
         self._prices = _Prices()
 
-    def best(self, look: Look, now: Moment) -> Window | None:
+    def best(self, look: Poll, now: Moment) -> Window | None:
         """The window that spares the most requests; None where the operation is better asked for alone."""
         place = look.place
         if look.alone or place is None:
@@ -132,7 +132,7 @@ class Weighing:
         cost = listed.pages + self._risk(listed.members, now)
         return listed if listed.worth >= WORTHWHILE * cost else None
 
-    def _listed(self, look: Look, place: Instant, now: Moment) -> Window:
+    def _listed(self, look: Poll, place: Instant, now: Moment) -> Window:
         """A window of the list of one status; it teaches the price of a look."""
         status = Status.PROCESSING if look.status is None else look.status
         window = self._window(look, place, status, now)
@@ -140,7 +140,7 @@ class Weighing:
         self._prices.learn(now.at - place, window.pages / max(_on(status, shown), 1))
         return window
 
-    def _window(self, anchor: Look, place: Instant, status: Status | None, now: Moment) -> Window:
+    def _window(self, anchor: Poll, place: Instant, status: Status | None, now: Moment) -> Window:
         """The window around an operation that is worth most, as far as its pages have room."""
         page = self._densities.rows_a_page(status)
         rows = self._rows_around(place, status)
@@ -221,7 +221,7 @@ class Weighing:
             its_worth.append(worth)
         return side
 
-    def _risk(self, members: Sequence[Look], now: Moment) -> float:
+    def _risk(self, members: Sequence[Poll], now: Moment) -> float:
         """How many of them have left their list since they were last looked at."""
         tick, at, departures = now.tick, now.at, self._departures
         risk = 0.0
@@ -235,7 +235,7 @@ class Weighing:
         return risk
 
 
-def _on(status: Status, looks: Sequence[Look]) -> int:
+def _on(status: Status, looks: Sequence[Poll]) -> int:
     return sum(look.status is status for look in looks)
 
 

@@ -18,6 +18,7 @@ import msgspec
 from watcher.core.error_bodies import ErrorBody, read_error
 from watcher.core.model import DAY, HOUR, MINUTE, SECOND, STAT_NAMES, Instant, Micros, Stats, Status
 from watcher.core.observation import (
+    FailureCause,
     Forbidden,
     ListAnswer,
     Missing,
@@ -29,10 +30,9 @@ from watcher.core.observation import (
     Reply,
     Seen,
     Timing,
-    Trouble,
     Unanswered,
 )
-from watcher.core.rows import Rows
+from watcher.core.record_cache import RecordCache
 
 CODES: tuple[str, ...] = ("200", "400", "401", "403", "404", "429", "5xx", "timeout", "connect", "garbled", "other")
 """The values of the label `code`, all of them."""
@@ -47,10 +47,10 @@ answer look stale, and the end would never be learned."""
 TOKEN_AT_MOST = 4096
 """Characters of a page token. A longer one, percent-encoded, may be longer than a URL can be."""
 
-_TROUBLES: Mapping[int, Trouble] = {
-    401: Trouble.UNAUTHORIZED,
-    429: Trouble.THROTTLED,
-    503: Trouble.THROTTLED,
+_TROUBLES: Mapping[int, FailureCause] = {
+    401: FailureCause.UNAUTHORIZED,
+    429: FailureCause.THROTTLED,
+    503: FailureCause.THROTTLED,
 }
 _SERVER_ERRORS = range(500, 600)
 _NO_LIST = frozenset({405, 410})
@@ -63,7 +63,7 @@ _LATEST: Instant = 253_402_300_800 * SECOND - 1  # the end of the year 9999: wha
 _UNREADABLE = (msgspec.DecodeError, RecursionError, ValueError, OverflowError)
 
 
-class _Row(msgspec.Struct, rename="camel", gc=False):
+class _OperationRow(msgspec.Struct, rename="camel", gc=False):
     """An operation exactly as documented; whatever does not fit is read again, field by field."""
 
     id: str | None = None
@@ -80,7 +80,7 @@ class _List(msgspec.Struct):
     pagination: Any = None
 
 
-_rows = msgspec.json.Decoder(_Row)
+_rows = msgspec.json.Decoder(_OperationRow)
 _lists = msgspec.json.Decoder(_List)
 _anything = msgspec.json.Decoder()
 
@@ -92,14 +92,14 @@ def read_fetch(reply: Reply, operation_id: str) -> Observation:
         return _read_failure(reply, timing)
     record = read_record(reply.body)
     if record is None or _says_nothing(record):
-        return Unanswered(timing=timing, trouble=Trouble.GARBLED, why="the body is not an operation")
+        return Unanswered(timing=timing, trouble=FailureCause.GARBLED, why="the body is not an operation")
     if record.id is not None and record.id != operation_id:
-        return Unanswered(timing=timing, trouble=Trouble.GARBLED, why="the answer is of another operation")
+        return Unanswered(timing=timing, trouble=FailureCause.GARBLED, why="the answer is of another operation")
     record = _without_future(record, _latest(timing))
     return Seen(timing=timing, record=record, retry_after=read_retry_after(reply.headers, timing.upstream_now))
 
 
-def read_page(reply: Reply, known: Rows | None = None) -> ListAnswer:
+def read_page(reply: Reply, known: RecordCache | None = None) -> ListAnswer:
     """One page of the list: the good rows count, the bad are counted. `known` remembers them from page to page."""
     timing = _timing(reply)
     if reply.code != 200:  # noqa: PLR2004 -- the one code that is good
@@ -107,12 +107,12 @@ def read_page(reply: Reply, known: Rows | None = None) -> ListAnswer:
     try:
         envelope = _lists.decode(reply.body)
     except _UNREADABLE:
-        return Unanswered(timing=timing, trouble=Trouble.GARBLED, why="the body is not a list of operations")
+        return Unanswered(timing=timing, trouble=FailureCause.GARBLED, why="the body is not a list of operations")
     pagination = {} if envelope.pagination is None else envelope.pagination
     token = pagination.get("next") if isinstance(pagination, dict) else False
     if token is not None and not (isinstance(token, str) and len(token) <= TOKEN_AT_MOST):
         # Not the end: what is on the pages behind it would never be seen.
-        return Unanswered(timing=timing, trouble=Trouble.GARBLED, why="the token of the next page cannot be used")
+        return Unanswered(timing=timing, trouble=FailureCause.GARBLED, why="the token of the next page cannot be used")
     record_of = read_record if known is None else known.record
     rows = [record_of(bytes(raw)) for raw in envelope.operations]
     latest = _latest(timing)
@@ -173,7 +173,7 @@ def read_date(text: str) -> Instant | None:
 def code_label(observation: Page | Observation, code: int | None) -> str:
     """The value of the label `code` for one attempt."""
     match observation:
-        case Unanswered(trouble=Trouble.TIMEOUT | Trouble.CONNECT | Trouble.GARBLED as trouble):
+        case Unanswered(trouble=FailureCause.TIMEOUT | FailureCause.CONNECT | FailureCause.GARBLED as trouble):
             return trouble.value
         case _ if code in _SERVER_ERRORS:
             return "5xx"
@@ -202,7 +202,7 @@ def _read_failure(reply: Reply, timing: Timing) -> Negative | Unanswered:
             return Missing(timing=timing, why=why, is_upstreams=error.is_upstreams)
         case _:
             pass
-    trouble = _TROUBLES.get(reply.code, Trouble.UPSTREAM if reply.code in _SERVER_ERRORS else Trouble.OTHER)
+    trouble = _TROUBLES.get(reply.code, FailureCause.UPSTREAM if reply.code in _SERVER_ERRORS else FailureCause.OTHER)
     return Unanswered(
         timing=timing,
         trouble=trouble,

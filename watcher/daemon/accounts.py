@@ -15,13 +15,13 @@ import httpx
 from watcher.api import Client, Connections, Credentials, Gate
 from watcher.config import SecretSource, username
 from watcher.config.proxies import ProxyError, choose_proxy
+from watcher.core.account_health import AccountHealth
 from watcher.core.attempt import Attempt
 from watcher.core.census import Retention
-from watcher.core.condition import Condition
 from watcher.core.discovery import Scope
 from watcher.core.errors import OperatorError
 from watcher.core.governor import Governor, Share
-from watcher.core.lifecycle import Rules
+from watcher.core.lifecycle import LifecycleRules
 from watcher.core.model import Moment, micros
 from watcher.core.planner import Promise
 from watcher.core.settings import Account, Configuration
@@ -72,7 +72,7 @@ def following(configuration: Configuration, account: Account) -> Following:
     polling, metrics = configuration.polling, configuration.metrics
     settle_after = tuple(micros(wait) for wait in polling.settle_after)
     return Following(
-        rules=Rules(settle_after=settle_after, not_found_grace=micros(polling.not_found_grace)),
+        rules=LifecycleRules(settle_after=settle_after, not_found_grace=micros(polling.not_found_grace)),
         promise=Promise(freshness=micros(polling.freshness), settle_after=settle_after),
         retention=Retention(
             hold=micros(metrics.hold),
@@ -130,7 +130,7 @@ def build_watch(
     store: Store,
     now: Callable[[], Moment],
     listener: Listener,
-    condition: Condition | None = None,
+    condition: AccountHealth | None = None,
 ) -> Watched:
     """The account's loop, not yet running. `condition` is how the loop before it left the account."""
     account = upstream.account

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from watcher.core.account_health import AccountEvent
 from watcher.core.attempt import Attempt
-from watcher.core.condition import AccountEvent
 from watcher.core.errors import StoreUnusable
 from watcher.core.model import SECOND, Micros
 from watcher.logs import Log

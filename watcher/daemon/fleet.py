@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from watcher.core.account_health import AccountHealth
 from watcher.core.census import Census, choose_shown
-from watcher.core.condition import Condition
 from watcher.core.model import Operation
-from watcher.core.snapshot import AccountSnapshot, NextLook
+from watcher.core.snapshot import AccountSnapshot, NextPoll
 from watcher.daemon.accounts import Watched
 from watcher.threads import Threads
 
@@ -55,7 +55,7 @@ class Fleet:
         task = tasks.create_task(watched.watch.run(stop), name=f"watch {watched.settings.name}")
         self._running[watched.settings.name] = _Running(watched=watched, task=task, stop=stop)
 
-    async def stop(self, names: Collection[str]) -> Mapping[str, Condition]:
+    async def stop(self, names: Collection[str]) -> Mapping[str, AccountHealth]:
         """End these loops with their last writes done, all at once and within `STOP_SECONDS`.
 
         Of each account, what a loop that takes over has to know.
@@ -108,7 +108,7 @@ class Fleet:
             if (running := self._running.get(snapshot.account)) is not None:
                 running.watched.watch.scraped(snapshot)
 
-    def next_look(self, account: str, operation_id: str) -> NextLook | None:
+    def next_look(self, account: str, operation_id: str) -> NextPoll | None:
         """When, how and why an operation is looked at next."""
         running = self._running.get(account)
         return None if running is None else running.watched.watch.next_look(operation_id)

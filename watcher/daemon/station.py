@@ -18,7 +18,7 @@ import msgspec
 
 from watcher import __version__
 from watcher.config import ConfigurationError, Loaded
-from watcher.core.condition import Condition
+from watcher.core.account_health import AccountHealth
 from watcher.core.errors import OperatorError, StoreUnusable
 from watcher.core.model import SECOND, Micros
 from watcher.core.settings import Account, Configuration
@@ -147,7 +147,7 @@ class Station:
             ready()
             tasks.create_task(self._end(stop, telling, serving, duties), name="end")
 
-    def _start(self, upstream: Upstream, condition: Condition | None = None) -> None:
+    def _start(self, upstream: Upstream, condition: AccountHealth | None = None) -> None:
         assert self._tasks is not None  # noqa: S101 -- only while running
         self._base.instruments.open_account(upstream.account.name)
         watched = build_watch(

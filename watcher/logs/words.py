@@ -12,8 +12,8 @@ from typing import Any, assert_never
 import msgspec
 import structlog
 
+from watcher.core.account_health import AccountEvent, Began, Recovered
 from watcher.core.answers import means_failure
-from watcher.core.condition import AccountEvent, Began, Recovered
 from watcher.core.model import (
     SECOND,
     Corrected,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from watcher.core.model import Moment
-from watcher.core.snapshot import AccountSnapshot, NextLook
+from watcher.core.snapshot import AccountSnapshot, NextPoll
 from watcher.intake import Intake
 from watcher.store import Store
 
@@ -40,7 +40,7 @@ class Desk:
     reload: Callable[[], Awaitable[Sequence[str]]]
     healthy: Callable[[], Sequence[str]]
     ready: Callable[[], bool]
-    next_look: Callable[[str, str], NextLook | None]
+    next_look: Callable[[str, str], NextPoll | None]
     metric_labels: Callable[[], Sequence[str]]
     now: Callable[[], Moment]
     failed: Callable[[Exception], None]

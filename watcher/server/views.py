@@ -23,7 +23,7 @@ from watcher.core.model import (
     Untracked,
     rfc3339,
 )
-from watcher.core.snapshot import AccountSnapshot, NextLook
+from watcher.core.snapshot import AccountSnapshot, NextPoll
 from watcher.core.totals import NOTIFICATION_STATES, NOTIFICATIONS, OPERATIONS
 from watcher.store import Registration, Result, StoredEvent
 
@@ -94,7 +94,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     gone: list[str]
 
 
-class NextLookView(msgspec.Struct, frozen=True, kw_only=True):
+class NextPollView(msgspec.Struct, frozen=True, kw_only=True):
     """When, how and why it is looked at next; a negative number of seconds says how late that is already."""
 
     at: Timestamp
@@ -143,7 +143,7 @@ class OperationDetail(OperationView, frozen=True, kw_only=True):
     """One operation with its events that are still kept, oldest first, and when it is looked at next."""
 
     history: list[Told]
-    next_look: NextLookView | None
+    next_look: NextPollView | None
 
 
 class RegistrationView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -180,7 +180,7 @@ def operation_view(operation: Operation, visible: Sequence[str] | None) -> Opera
 
 
 def operation_detail(
-    operation: Operation, visible: Sequence[str] | None, history: Sequence[StoredEvent], look: NextLookView | None
+    operation: Operation, visible: Sequence[str] | None, history: Sequence[StoredEvent], look: NextPollView | None
 ) -> OperationDetail:
     """What is shown of one operation with its history."""
     return OperationDetail(**_shown(operation, visible), history=[_told(event) for event in history], next_look=look)
@@ -204,13 +204,13 @@ def account_view(snapshot: AccountSnapshot) -> AccountView:
     )
 
 
-def next_look_view(look: NextLook | None, now: Moment) -> NextLookView | None:
+def next_look_view(look: NextPoll | None, now: Moment) -> NextPollView | None:
     """The next look by the wall clock."""
     if look is None:
         return None
     wait = look.due_tick - now.tick
     at = rfc3339(now.at + wait) or ""
-    return NextLookView(at=at, in_seconds=wait / SECOND, how=look.how, why=look.why)
+    return NextPollView(at=at, in_seconds=wait / SECOND, how=look.how, why=look.why)
 
 
 def registration_view(registration: Registration) -> RegistrationView:

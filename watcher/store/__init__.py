@@ -17,7 +17,7 @@ import enum
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
-from watcher.core.discovery import Progress
+from watcher.core.discovery import DiscoveryProgress
 from watcher.core.labelling import Combination, Counters
 from watcher.core.model import Instant, Operation, OperationEvent, Outcome, Source, Tally, Value
 from watcher.core.totals import Key
@@ -104,7 +104,7 @@ class Loaded(Value, frozen=True, kw_only=True):
 
     operations: Sequence[Operation]
     revision: int
-    discovery: Progress
+    discovery: DiscoveryProgress
     api_key: str | None = None
     """The key that was adopted last, where no account id says whose it is."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec.structs import replace
 
-from watcher.core.discovery import Progress
+from watcher.core.discovery import DiscoveryProgress
 from watcher.core.labelling import (
     Combination,
     CombinationState,
@@ -137,7 +137,7 @@ class MemoryStore:
             for row in self._rows_of(account)
             if row.untracked_at is None and (row.operation.final_at is None or row.operation.final_at >= final_since)
         )
-        progress = Progress(cursor=stored.cursor, began_at=stored.discovery_began_at)
+        progress = DiscoveryProgress(cursor=stored.cursor, began_at=stored.discovery_began_at)
         return Loaded(operations=operations, revision=stored.revision, discovery=progress, api_key=stored.api_key)
 
     async def register(

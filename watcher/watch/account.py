@@ -12,15 +12,15 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias, assert_never
 
 from watcher.api import Client, Gate
-from watcher.core.asks import Ask, Discover, Fetch, Probe, Sweep, honours
+from watcher.core.account_health import AccountEvent, AccountHealth, note, with_causes
 from watcher.core.attempt import Attempt
 from watcher.core.clocks import UpstreamClock
-from watcher.core.condition import AccountEvent, Condition, note, with_causes
 from watcher.core.discovery import comes_first
-from watcher.core.governor import Verdict
+from watcher.core.governor import AttemptResult
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation
-from watcher.core.observation import Forbidden, Missing, Observation, Page, Refused, Seen, Trouble, Unanswered
-from watcher.core.snapshot import AccountSnapshot, NextLook
+from watcher.core.observation import FailureCause, Forbidden, Missing, Observation, Page, Refused, Seen, Unanswered
+from watcher.core.requests import Discover, Fetch, Probe, Request, Sweep, honours
+from watcher.core.snapshot import AccountSnapshot, NextPoll
 from watcher.store import Store
 from watcher.watch.attributor import Attributor
 from watcher.watch.counters import CounterSync
@@ -55,7 +55,7 @@ class AccountWatch:
         gate: Gate,
         now: Callable[[], Moment],
         listener: Listener,
-        condition: Condition | None = None,
+        condition: AccountHealth | None = None,
     ) -> None:
         self.account = account
         self._client = connect(self.heard)
@@ -64,7 +64,7 @@ class AccountWatch:
         self._listener = listener
         self._started = now()
         self._progress_tick: Micros = self._started.tick
-        self._condition = condition or Condition()
+        self._condition = condition or AccountHealth()
         self._skew: Micros = 0
         self._upstream_clock = UpstreamClock()
         self._discovered_last = False
@@ -95,7 +95,7 @@ class AccountWatch:
             listener=listener,
             now=now,
         )
-        self._answers: list[tuple[Ask, _Answer]] = []
+        self._answers: list[tuple[Request, _Answer]] = []
         self._asking: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
 
@@ -111,13 +111,13 @@ class AccountWatch:
         self._listener.attempted(self.account, attempt)
         now = self._now()
         self._report(*note(self._condition, attempt.verdict, now, attempt.why, asked=attempt.timing.asked.tick))
-        if attempt.verdict is Verdict.GOOD:  # the `Date` of a proxy's page is not upstream's
+        if attempt.verdict is AttemptResult.GOOD:  # the `Date` of a proxy's page is not upstream's
             self._upstream_clock.note(attempt.timing)
         if attempt.timing.date is not None:
             # `Date` has whole seconds: half of one is the expected remainder.
             self._skew = attempt.timing.date + SECOND // 2 - attempt.timing.answered.at
 
-    def _report(self, condition: Condition, events: Sequence[AccountEvent]) -> None:
+    def _report(self, condition: AccountHealth, events: Sequence[AccountEvent]) -> None:
         self._condition = condition
         for event in events:
             self._listener.condition_changed(self.account, event)
@@ -137,7 +137,7 @@ class AccountWatch:
         if self._counters.is_due(self._now()):
             self._wake.set()
 
-    def next_look(self, operation_id: str) -> NextLook | None:
+    def next_look(self, operation_id: str) -> NextPoll | None:
         """When, how and why an operation is looked at next."""
         return self._follower.planner.next_look(operation_id)
 
@@ -146,7 +146,7 @@ class AccountWatch:
         return self._now().tick - self._progress_tick > OVERDUE_AFTER
 
     @property
-    def condition(self) -> Condition:
+    def condition(self) -> AccountHealth:
         """How the account is doing, for the loop that carries on after this one."""
         return self._condition
 
@@ -220,13 +220,13 @@ class AccountWatch:
             # What to ask next is the longest thought of a turn: not two of them in one go.
             await asyncio.sleep(0)
 
-    def _choose(self, now: Moment) -> Ask | None:
+    def _choose(self, now: Moment) -> Request | None:
         check = self._attributor.choose(now)
         if check is not None:
             return check
         return self._choose_in_turn(now) if self._attributor.uses_lists else self._follower.planner.choose(now)
 
-    def _choose_in_turn(self, now: Moment) -> Ask | None:
+    def _choose_in_turn(self, now: Moment) -> Request | None:
         """Polls and discovery take turns by due time, so that neither stops the other."""
         finder, planner = self._finder, self._follower.planner
         if comes_first(finder.wake_tick(), planner.wake_tick(), was_first=self._discovered_last):
@@ -237,7 +237,7 @@ class AccountWatch:
             self._discovered_last = isinstance(ask, Discover)
         return ask
 
-    async def _perform(self, ask: Ask) -> None:
+    async def _perform(self, ask: Request) -> None:
         answer: _Answer
         match ask:
             case Fetch(operation_id=operation_id):
@@ -261,7 +261,7 @@ class AccountWatch:
         for ask, answer in answers:
             now = self._now()
             follower.planner.answered(ask, now)
-            if isinstance(answer, Unanswered) and answer.trouble is Trouble.GARBLED:
+            if isinstance(answer, Unanswered) and answer.trouble is FailureCause.GARBLED:
                 self._listener.anomaly(self.account, "garbled")
             match ask, answer:
                 case Fetch(operation_id=operation_id), Seen() | Missing() | Refused() | Forbidden() | Unanswered():

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from watcher.api import Gate
-from watcher.core.asks import Fetch, Probe
+from watcher.core.account_health import AccountHealth, Cause
 from watcher.core.attribution import Attribution
-from watcher.core.condition import Cause, Condition
 from watcher.core.model import Micros, Moment, Status
 from watcher.core.observation import Forbidden, ListAnswer, Missing, Observation, Refused
+from watcher.core.requests import Fetch, Probe
 from watcher.watch.follower import Follower
 
 
@@ -20,7 +20,14 @@ class Attributor:
     """
 
     def __init__(
-        self, follower: Follower, gate: Gate, *, condition: Condition, address: str, now: Moment, api_key: str | None
+        self,
+        follower: Follower,
+        gate: Gate,
+        *,
+        condition: AccountHealth,
+        address: str,
+        now: Moment,
+        api_key: str | None,
     ) -> None:
         self.follower = follower
         self._gate = gate
@@ -86,7 +93,7 @@ class Attributor:
         """A page of a list came back or was refused."""
         self._attribution.listed(answer, is_first_page=is_first_page)
 
-    def settle(self, condition: Condition) -> Mapping[Cause, str]:
+    def settle(self, condition: AccountHealth) -> Mapping[Cause, str]:
         """Carry out what the answers taken so far have resolved; what is wrong with the account as a whole."""
         attribution = self._attribution
         believed, forgotten = attribution.resolved()
@@ -101,7 +108,7 @@ class Attributor:
             for cause, why in attribution.causes.items()
         }
 
-    def _hold(self, condition: Condition) -> None:
+    def _hold(self, condition: AccountHealth) -> None:
         if self._attribution.is_held:
             # A good answer to a check ends the governor's hold, though not yet the trouble.
             self._gate.refuse()

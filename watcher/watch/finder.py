@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
 
-from watcher.core.asks import Discover, honours
 from watcher.core.clocks import UpstreamClock
-from watcher.core.discovery import Discovery, Progress, Scope
+from watcher.core.discovery import Discovery, DiscoveryProgress, Scope
 from watcher.core.model import MINUTE, Instant, Micros, Moment, Source, Value, is_operation_id
 from watcher.core.observation import Negative, Page, Record, Unanswered
+from watcher.core.requests import Discover, honours
 from watcher.store import Entry, Store
 
 
@@ -37,13 +37,13 @@ class Finder:
         self._clock = clock
         self._odd = odd
         self._discovery: Discovery | None = None
-        self._progress = Progress()
+        self._progress = DiscoveryProgress()
         self._passed_over: set[str] = set()
         self._found: _Found | None = None
         self.complete_at: Instant | None = None
         """When the lists were last read to their end and all of it was committed."""
 
-    def begin(self, scope: Scope | None, progress: Progress, now: Moment) -> None:
+    def begin(self, scope: Scope | None, progress: DiscoveryProgress, now: Moment) -> None:
         """Go on from what the store remembers."""
         self._progress = progress
         self.adopt(scope, now)

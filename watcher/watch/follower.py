@@ -11,7 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from watcher.core.clocks import ClockReading, UpstreamClock
 from watcher.core.lifecycle import observe
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Phase
-from watcher.core.observation import Forbidden, Negative, Observation, Page, Record, Seen, Timing, Trouble, Unanswered
+from watcher.core.observation import (
+    FailureCause,
+    Forbidden,
+    Negative,
+    Observation,
+    Page,
+    Record,
+    Seen,
+    Timing,
+    Unanswered,
+)
 from watcher.core.planner import Planner
 from watcher.core.snapshot import AccountSnapshot
 from watcher.core.steps import Step
@@ -143,14 +153,14 @@ class Follower:
         if isinstance(answer, Forbidden) and operation.phase is Phase.FOLLOWED and not is_held:
             self.planner.learned(operation, answer, self._now())
         else:
-            self.learn(operation_id, Unanswered(timing=answer.timing, trouble=Trouble.DOUBTFUL, why=answer.why))
+            self.learn(operation_id, Unanswered(timing=answer.timing, trouble=FailureCause.DOUBTFUL, why=answer.why))
 
     def plan_again(self, operation_id: str) -> None:
         """The account was in trouble, not the operation: it is polled as soon as it may be."""
         operation, now = self.operations.get(operation_id), self._now()
         if operation is not None and operation.final_at is None:
             timing = Timing(asked=now, answered=now)
-            self.planner.learned(operation, Unanswered(timing=timing, trouble=Trouble.DOUBTFUL), now)
+            self.planner.learned(operation, Unanswered(timing=timing, trouble=FailureCause.DOUBTFUL), now)
 
     async def learn_page(self, page: Page) -> None:
         """Each row of a page, in slices between which the event loop turns.

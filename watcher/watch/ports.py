@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from watcher.core.account_health import AccountEvent
 from watcher.core.attempt import Attempt
 from watcher.core.census import Retention
-from watcher.core.condition import AccountEvent
 from watcher.core.discovery import Scope
 from watcher.core.errors import StoreUnusable
-from watcher.core.lifecycle import Rules
-from watcher.core.looks import Promise
+from watcher.core.lifecycle import LifecycleRules
 from watcher.core.model import Micros, Value
+from watcher.core.polls import Promise
 
 
 class Following(Value, frozen=True, kw_only=True):
     """What of the settings an account's loop goes by."""
 
-    rules: Rules
+    rules: LifecycleRules
     promise: Promise
     retention: Retention
     counter_labels: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from watcher.core.discovery import Progress
+from watcher.core.discovery import DiscoveryProgress
 from watcher.store import Committed, Loaded
 from watcher.store.rules import Reach, reach_of, settle_counters
 from watcher.store.sqlite import counting, outbox
@@ -45,7 +45,7 @@ def load(connection: sqlite3.Connection, account: str, final_since: Instant) -> 
         "SELECT revision, cursor, discovery_began_at, api_key FROM accounts WHERE name = ?", (account,)
     ).fetchone()
     revision, cursor, began_at, api_key = found or (0, None, None, None)
-    discovery = Progress(cursor=cursor, began_at=began_at)
+    discovery = DiscoveryProgress(cursor=cursor, began_at=began_at)
     return Loaded(operations=operations, revision=revision, discovery=discovery, api_key=api_key)
 
 

@@ -62,7 +62,7 @@ class Plan(NamedTuple):
     not_before: Micros = 0
 
 
-class Look(msgspec.Struct, gc=False, eq=False):
+class Poll(msgspec.Struct, gc=False, eq=False):
     """The next look at one operation.
 
     `since` is when it was last seen: from then on a look grows in worth until it is `due`. `place` is its creation, as
@@ -119,7 +119,7 @@ class Look(msgspec.Struct, gc=False, eq=False):
 
 
 def next_plan(
-    operation: Operation, observation: Observation, look: Look, now: Moment, *, promise: Promise, latency: Micros
+    operation: Operation, observation: Observation, look: Poll, now: Moment, *, promise: Promise, latency: Micros
 ) -> Plan:
     """The look after an observation. `latency` is how long an answer usually takes."""
     if operation.phase is Phase.SETTLING:
@@ -152,7 +152,7 @@ def next_plan(
             assert_never(observation)
 
 
-def running_plan(look: Look, asked: Micros, freshness: Micros, latency: Micros) -> Plan:
+def running_plan(look: Poll, asked: Micros, freshness: Micros, latency: Micros) -> Plan:
     """The look after one, asked for at that tick, that showed it running."""
     promised = max(look.since, asked) + freshness
     margin = second_question(freshness, latency) if look.by_list and look.status is not None else 0
@@ -186,7 +186,7 @@ def settling_plan(operation: Operation, now: Moment, promise: Promise, *, alread
     return Plan(due, due + SETTLE_SLACK, why)
 
 
-def company_of(look: Look, operation: Operation, plan: Plan, now: Moment) -> Micros:
+def company_of(look: Poll, operation: Operation, plan: Plan, now: Moment) -> Micros:
     """How long a settling read that is due waits for a sweep to show it; planned again, as long as before."""
     read = (operation.settled + operation.prolonged, operation.unsettled_since)
     if look.read != read:

@@ -11,16 +11,16 @@ from typing import NamedTuple, assert_never
 
 import msgspec
 
-from watcher.core.asks import Sweep
-from watcher.core.densities import SWEPT_STATUSES, Densities
 from watcher.core.model import Instant, Micros
 from watcher.core.observation import Forbidden, ListAnswer, Missing, Page, Refused, Unanswered
+from watcher.core.requests import Sweep
+from watcher.core.row_density import SWEPT_STATUSES, RowDensity
 from watcher.core.windows import Window
 
 TRIES_OF_A_PAGE = 3
 
 
-class Tour(msgspec.Struct, eq=False):
+class SweepProgress(msgspec.Struct, eq=False):
     """One sweep: its window, and how far it has come since it was begun or begun once more."""
 
     number: int
@@ -57,16 +57,16 @@ class Tour(msgspec.Struct, eq=False):
 class Done(NamedTuple):
     """A sweep that is over; `whole`: it was read to its end."""
 
-    tour: Tour
+    tour: SweepProgress
     whole: bool
 
 
-class Tours:
+class Sweeps:
     """All sweeps under way, and the pages that are to be asked for next."""
 
-    def __init__(self, densities: Densities) -> None:
+    def __init__(self, densities: RowDensity) -> None:
         self._densities = densities
-        self._tours: dict[int, Tour] = {}
+        self._tours: dict[int, SweepProgress] = {}
         self._pages: deque[Sweep] = deque()
         self._number = 0
 
@@ -82,7 +82,7 @@ class Tours:
     def begin(self, window: Window, began: Micros) -> Sweep:
         """Begin a sweep; its first page, taken as asked."""
         self._number += 1
-        self._tours[self._number] = Tour(self._number, window, began)
+        self._tours[self._number] = SweepProgress(self._number, window, began)
         return Sweep(number=self._number, status=window.status, start=window.start, end=window.end)
 
     def hear(self, ask: Sweep, answer: ListAnswer) -> Done | None:
@@ -105,7 +105,7 @@ class Tours:
                 assert_never(answer)
         return None
 
-    def _turn_page(self, ask: Sweep, tour: Tour, page: Page) -> Done | None:
+    def _turn_page(self, ask: Sweep, tour: SweepProgress, page: Page) -> Done | None:
         tour.take(page)
         token = page.next_token
         if token is None:
@@ -120,7 +120,7 @@ class Tours:
     def _go_on(self, ask: Sweep, token: str | None) -> None:
         self._pages.append(msgspec.structs.replace(ask, token=token))
 
-    def _end(self, tour: Tour, *, whole: bool) -> Done:
+    def _end(self, tour: SweepProgress, *, whole: bool) -> Done:
         del self._tours[tour.number]
         window = tour.window
         # The list of everything tells of the others too.

@@ -13,7 +13,7 @@ ROW_AT_MOST = 1024
 """Bytes of a row that is remembered: twice as many as one has, so that no upstream decides what memory is taken."""
 
 
-class Rows:
+class RecordCache:
     """Remembers what `read` made of rows. What comes again stays; what does not is gone after two generations."""
 
     def __init__(self, read: Callable[[bytes], Record | None], at_most: int = AT_MOST) -> None:

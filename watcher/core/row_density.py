@@ -66,7 +66,7 @@ class _Counts:
         del self.known[:gone]
 
 
-class Densities:
+class RowDensity:
     """Expected rows of the lists of one account; `None` is the list of everything."""
 
     def __init__(self) -> None:

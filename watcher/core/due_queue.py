@@ -9,18 +9,18 @@ from __future__ import annotations
 import heapq
 from collections import deque
 
-from watcher.core.looks import Look
 from watcher.core.model import Micros
+from watcher.core.polls import Poll
 
 
-class Agenda:
+class DueQueue:
     """The looks ahead. A look is brought up at the tick where it was put last."""
 
     def __init__(self) -> None:
         self._ticks: list[Micros] = []
-        self._looks: dict[Micros, deque[Look]] = {}
+        self._looks: dict[Micros, deque[Poll]] = {}
 
-    def put(self, look: Look, tick: Micros) -> None:
+    def put(self, look: Poll, tick: Micros) -> None:
         """Bring the look up at that tick, and no more where it was put before."""
         look.queued = tick
         looks = self._looks.get(tick)
@@ -30,7 +30,7 @@ class Agenda:
         else:
             looks.append(look)
 
-    def front(self) -> tuple[Micros, Look] | None:
+    def front(self) -> tuple[Micros, Poll] | None:
         """Who is due first, and when; it stays there."""
         while self._ticks:
             tick = self._ticks[0]

@@ -90,4 +90,4 @@ def honours(ask: Sweep | Discover, page: Page) -> bool:
     return 2 * max(outside, others) <= rows or rows == 1
 
 
-Ask: TypeAlias = Fetch | Probe | Sweep | Discover
+Request: TypeAlias = Fetch | Probe | Sweep | Discover

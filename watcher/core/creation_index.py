@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 
-from watcher.core.looks import Look
 from watcher.core.model import Instant
+from watcher.core.polls import Poll
 
 
-class Places:
+class CreationIndex:
     """Two lists side by side: `instants` in order, and the look at each."""
 
     def __init__(self) -> None:
         self.instants: list[Instant] = []
-        self.looks: list[Look] = []
+        self.looks: list[Poll] = []
 
-    def put(self, look: Look, place: Instant) -> None:
+    def put(self, look: Poll, place: Instant) -> None:
         """Let the look lie at its operation's creation, where it may have been unknown or elsewhere before."""
         if look.place == place:
             return
@@ -25,7 +25,7 @@ class Places:
         self.instants.insert(position, place)
         self.looks.insert(position, look)
 
-    def remove(self, look: Look) -> None:
+    def remove(self, look: Poll) -> None:
         """The look lies nowhere any more."""
         if look.place is None:
             return
@@ -33,10 +33,10 @@ class Places:
         del self.instants[position], self.looks[position]
         look.place = None
 
-    def position(self, look: Look, place: Instant) -> int:
+    def position(self, look: Poll, place: Instant) -> int:
         """Where the look is among all; many may have been created at the same instant."""
         return self.looks.index(look, bisect_left(self.instants, place))
 
-    def between(self, start: Instant, end: Instant) -> list[Look]:
+    def between(self, start: Instant, end: Instant) -> list[Poll]:
         """The looks at what was created from `start` to `end`."""
         return self.looks[bisect_left(self.instants, start) : bisect_right(self.instants, end)]

@@ -15,7 +15,7 @@ _CLASSES = 32
 _ASSUMED_LEFT, _ASSUMED_EXPOSURE = 0.3, 1.0
 
 
-class Departures:
+class ExitRates:
     """The learned rates, by doublings of the age in seconds."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Departures:
         self._exposed = [_ASSUMED_EXPOSURE] * _CLASSES
 
     def rate(self, age: Micros) -> float:
-        """Departures for each unit of time passed / age."""
+        """ExitRates for each unit of time passed / age."""
         at = class_of(age)
         return self._left[at] / self._exposed[at]
 

@@ -18,7 +18,7 @@ from typing import TypeAlias, assert_never
 
 import msgspec
 
-from watcher.core.governor import Verdict
+from watcher.core.governor import AttemptResult
 from watcher.core.model import SECOND, Instant, Micros, Moment, Value
 
 FAILURES_BEFORE_UNREACHABLE = 9
@@ -27,7 +27,7 @@ FAILURES_BEFORE_UNREACHABLE = 9
 CALM_AFTER_THROTTLE: Micros = 30 * SECOND
 
 
-class Trouble(enum.StrEnum):
+class HealthIssue(enum.StrEnum):
     """What can be wrong with an account; the values are the last words of the events."""
 
     THROTTLED = "throttled"
@@ -47,14 +47,14 @@ class Cause(enum.Enum):
     KEY_UNPROVEN = enum.auto()
 
 
-TROUBLE_OF: Mapping[Cause, Trouble] = {
-    Cause.THROTTLING: Trouble.THROTTLED,
-    Cause.FAILURES: Trouble.UNREACHABLE,
-    Cause.CREDENTIALS: Trouble.UNAUTHORIZED,
-    Cause.LISTS_ABSENT: Trouble.UNREACHABLE,
-    Cause.LISTS_FORBIDDEN: Trouble.UNAUTHORIZED,
-    Cause.OPERATIONS_GONE: Trouble.UNREACHABLE,
-    Cause.KEY_UNPROVEN: Trouble.UNAUTHORIZED,
+TROUBLE_OF: Mapping[Cause, HealthIssue] = {
+    Cause.THROTTLING: HealthIssue.THROTTLED,
+    Cause.FAILURES: HealthIssue.UNREACHABLE,
+    Cause.CREDENTIALS: HealthIssue.UNAUTHORIZED,
+    Cause.LISTS_ABSENT: HealthIssue.UNREACHABLE,
+    Cause.LISTS_FORBIDDEN: HealthIssue.UNAUTHORIZED,
+    Cause.OPERATIONS_GONE: HealthIssue.UNREACHABLE,
+    Cause.KEY_UNPROVEN: HealthIssue.UNAUTHORIZED,
 }
 _OF_ATTEMPTS = frozenset({Cause.THROTTLING, Cause.FAILURES, Cause.CREDENTIALS})
 
@@ -62,21 +62,21 @@ _OF_ATTEMPTS = frozenset({Cause.THROTTLING, Cause.FAILURES, Cause.CREDENTIALS})
 class Began(Value, frozen=True, kw_only=True):
     """A trouble began; told as `account.throttled`, `account.unreachable` or `account.unauthorized`."""
 
-    trouble: Trouble
+    trouble: HealthIssue
     why: str
 
 
 class Recovered(Value, frozen=True, kw_only=True):
     """A trouble is over; told as `account.recovered`."""
 
-    trouble: Trouble
+    trouble: HealthIssue
     lasted: Micros
 
 
 AccountEvent: TypeAlias = Began | Recovered
 
 
-class Condition(Value, frozen=True, kw_only=True):
+class AccountHealth(Value, frozen=True, kw_only=True):
     """`since` has the causes that last, with the tick at which each began. `up` needs a first good answer."""
 
     since: tuple[tuple[Cause, Micros], ...] = ()
@@ -85,50 +85,53 @@ class Condition(Value, frozen=True, kw_only=True):
     last_success_at: Instant | None = None
 
     @property
-    def troubles(self) -> frozenset[Trouble]:
+    def troubles(self) -> frozenset[HealthIssue]:
         """The troubles that last."""
         return frozenset(TROUBLE_OF[cause] for cause, _ in self.since)
 
-    def for_another_loop(self) -> Condition:
+    def for_another_loop(self) -> AccountHealth:
         """What a loop that takes over has to know: which troubles it must tell the end of."""
-        return Condition(since=self.since, throttled_tick=self.throttled_tick)
+        return AccountHealth(since=self.since, throttled_tick=self.throttled_tick)
 
     @property
     def is_up(self) -> bool:
         """Whether upstream answered us and has not stopped."""
-        return self.last_success_at is not None and not self.troubles & {Trouble.UNREACHABLE, Trouble.UNAUTHORIZED}
+        return self.last_success_at is not None and not self.troubles & {
+            HealthIssue.UNREACHABLE,
+            HealthIssue.UNAUTHORIZED,
+        }
 
     @property
     def is_unauthorized(self) -> bool:
         """Whether our credentials are refused."""
-        return Trouble.UNAUTHORIZED in self.troubles
+        return HealthIssue.UNAUTHORIZED in self.troubles
 
 
 def note(
-    condition: Condition, verdict: Verdict, now: Moment, why: str = "", *, asked: Micros | None = None
-) -> tuple[Condition, tuple[AccountEvent, ...]]:
+    condition: AccountHealth, verdict: AttemptResult, now: Moment, why: str = "", *, asked: Micros | None = None
+) -> tuple[AccountHealth, tuple[AccountEvent, ...]]:
     """The condition after one attempt ended with `verdict`, and what to tell of it; `asked` is when it began."""
     match verdict:
-        case Verdict.GOOD:
+        case AttemptResult.GOOD:
             return _after_success(condition, now, now.tick if asked is None else asked)
-        case Verdict.THROTTLED:
+        case AttemptResult.THROTTLED:
             return _begun(msgspec.structs.replace(condition, throttled_tick=now.tick), Cause.THROTTLING, now, why)
-        case Verdict.TROUBLED:
+        case AttemptResult.TROUBLED:
             failing = msgspec.structs.replace(condition, failures=condition.failures + 1)
             if failing.failures < FAILURES_BEFORE_UNREACHABLE:
                 return failing, ()
             return _begun(failing, Cause.FAILURES, now, why)
-        case Verdict.UNAUTHORIZED:
+        case AttemptResult.UNAUTHORIZED:
             return _begun(condition, Cause.CREDENTIALS, now, why)
-        case Verdict.ABANDONED | Verdict.DOUBTFUL:
+        case AttemptResult.ABANDONED | AttemptResult.DOUBTFUL:
             return condition, ()
         case _:
             assert_never(verdict)
 
 
 def with_causes(
-    condition: Condition, causes: Mapping[Cause, str], now: Moment
-) -> tuple[Condition, tuple[AccountEvent, ...]]:
+    condition: AccountHealth, causes: Mapping[Cause, str], now: Moment
+) -> tuple[AccountHealth, tuple[AccountEvent, ...]]:
     """The condition with what several answers together say of the account, and why, in the place of what they said."""
     over = {cause for cause, _ in condition.since if cause not in _OF_ATTEMPTS and cause not in causes}
     events: tuple[AccountEvent, ...] = ()
@@ -139,7 +142,9 @@ def with_causes(
     return condition, (*events, *ended)
 
 
-def _begun(condition: Condition, cause: Cause, now: Moment, why: str) -> tuple[Condition, tuple[AccountEvent, ...]]:
+def _begun(
+    condition: AccountHealth, cause: Cause, now: Moment, why: str
+) -> tuple[AccountHealth, tuple[AccountEvent, ...]]:
     if any(cause is known for known, _ in condition.since):
         return condition, ()
     after = msgspec.structs.replace(condition, since=(*condition.since, (cause, now.tick)))
@@ -148,13 +153,13 @@ def _begun(condition: Condition, cause: Cause, now: Moment, why: str) -> tuple[C
     return after, () if trouble in condition.troubles else (Began(trouble=trouble, why=why),)
 
 
-def _ended(condition: Condition, over: set[Cause], now: Moment) -> tuple[Condition, tuple[AccountEvent, ...]]:
+def _ended(condition: AccountHealth, over: set[Cause], now: Moment) -> tuple[AccountHealth, tuple[AccountEvent, ...]]:
     if not over:
         return condition, ()
     after = msgspec.structs.replace(
         condition, since=tuple((cause, tick) for cause, tick in condition.since if cause not in over)
     )
-    began: dict[Trouble, Micros] = {}
+    began: dict[HealthIssue, Micros] = {}
     for cause, tick in condition.since:
         began.setdefault(TROUBLE_OF[cause], tick)
     return after, tuple(
@@ -164,7 +169,9 @@ def _ended(condition: Condition, over: set[Cause], now: Moment) -> tuple[Conditi
     )
 
 
-def _after_success(condition: Condition, now: Moment, asked: Micros) -> tuple[Condition, tuple[AccountEvent, ...]]:
+def _after_success(
+    condition: AccountHealth, now: Moment, asked: Micros
+) -> tuple[AccountHealth, tuple[AccountEvent, ...]]:
     lasts = {
         Cause.THROTTLING: now.tick - condition.throttled_tick < CALM_AFTER_THROTTLE,
         # What was asked before the refusal may be answered after it, and says nothing of the credentials now.
