@@ -10,15 +10,15 @@ from watcher.core.model import SECOND, Operation, Outcome, Source, Status
 from watcher.core.settings import Account
 from watcher.intake import (
     EntriesRefusedError,
-    Handed,
     Intake,
     MalformedError,
     NotAnIdError,
     NotFollowedError,
     SeveralAccountsError,
+    TrackRequest,
     quoted,
 )
-from watcher.store import Change, Result
+from watcher.store import Change, RegistrationResult
 from watcher.store.memory import MemoryStore
 
 NOW = 1_800_000_000 * SECOND
@@ -70,7 +70,7 @@ async def test_a_new_operation_is_stored_and_its_loop_is_woken(desk: Desk):
 
 async def test_one_object_is_a_list_of_one(desk: Desk):
     (registration,) = await desk.intake.take(b' {"id": "%s"} ' % AN_ID.encode())
-    assert registration.result is Result.NEW
+    assert registration.result is RegistrationResult.NEW
 
 
 async def test_an_empty_list_wakes_nobody(desk: Desk):
@@ -95,7 +95,7 @@ async def test_a_finished_operation_answers_its_outcome_and_wakes_nobody(desk: D
     await desk.end("main", AN_ID, Status.CANCELED)
     desk.woken.clear()
     (registration,) = await desk.intake.take(json.dumps({"id": AN_ID}).encode())
-    assert (registration.result, registration.outcome) == (Result.FINISHED, Outcome.CANCELED)
+    assert (registration.result, registration.outcome) == (RegistrationResult.FINISHED, Outcome.CANCELED)
     assert desk.woken == []
 
 
@@ -114,9 +114,9 @@ async def test_a_store_that_takes_no_registration_is_heard_of_and_so_is_that_it_
     store = Filling()
     intake = Intake(store, lambda: ["main"], lambda _: None, lambda: NOW, store_trouble=heard.append)
     with pytest.raises(StoreUnusable):
-        await intake.register([Handed(id=AN_ID)], Source.API)
+        await intake.register([TrackRequest(id=AN_ID)], Source.API)
     store.trouble = None
-    await intake.register([Handed(id=AN_ID)], Source.API)
+    await intake.register([TrackRequest(id=AN_ID)], Source.API)
     assert heard == [full, None]
 
 
@@ -130,7 +130,7 @@ async def test_the_creation_that_the_id_tells_of_is_kept(desk: Desk):
             return await register(entries, now)
 
     intake = Intake(Listening(), lambda: ["main"], desk.woken.append, lambda: NOW)
-    await intake.register([Handed(id=AN_ID)], Source.API)
+    await intake.register([TrackRequest(id=AN_ID)], Source.API)
     assert [entry.created_at for entry in seen] == [1_693_954_497_299_000]
 
 
@@ -180,7 +180,7 @@ async def test_every_bad_entry_is_named_with_all_its_reasons(desk: Desk):
 
 async def test_a_lone_surrogate_is_refused_where_the_text_did_not_come_as_json(desk: Desk):
     with pytest.raises(EntriesRefusedError) as caught:
-        await desk.intake.register([Handed(id=AN_ID, labels={"a": "\ud800"})], Source.API)
+        await desk.intake.register([TrackRequest(id=AN_ID, labels={"a": "\ud800"})], Source.API)
     assert "no text can carry" in caught.value.complaints[0].why
 
 
@@ -290,7 +290,7 @@ async def test_the_configuration_does_not_bring_back_what_was_untracked_but_the_
     await desk.intake.withdraw(AN_ID)
     desk.woken.clear()
     (registration,) = await desk.intake.from_configuration([account])
-    assert registration.result is Result.PASSED_OVER
+    assert registration.result is RegistrationResult.PASSED_OVER
     assert desk.woken == []
     assert await desk.take({"id": AN_ID}) == [("main", "new")]
 
@@ -305,8 +305,8 @@ async def test_what_the_configuration_names_is_remembered_and_what_others_regist
 
     intake = Intake(Listening(), lambda: ["main"], desk.woken.append, lambda: NOW)
     await intake.from_configuration([Account(name="main", operations=(AN_ID,)), Account(name="idle")])
-    await intake.register([Handed(id=ANOTHER_ID)], Source.API)
-    await intake.register([Handed(id=ANOTHER_ID)], Source.DISCOVERY)
+    await intake.register([TrackRequest(id=ANOTHER_ID)], Source.API)
+    await intake.register([TrackRequest(id=ANOTHER_ID)], Source.DISCOVERY)
     assert named == [([AN_ID], "main", "idle"), ([ANOTHER_ID],), ([ANOTHER_ID],)]
 
 
@@ -326,7 +326,7 @@ async def test_withdrawing_what_the_loop_of_the_store_let_go_meanwhile_is_not_fo
             return False
 
     intake = Intake(Forgetful(), lambda: ["main"], lambda _: None, lambda: NOW)
-    await intake.register([Handed(id=AN_ID)], Source.API)
+    await intake.register([TrackRequest(id=AN_ID)], Source.API)
     with pytest.raises(NotFollowedError):
         await intake.withdraw(AN_ID)
 

@@ -12,9 +12,9 @@ from tests.support.failing import FailingStore
 from tests.support.virtual import run_virtually, virtual_clock
 from watcher.core.errors import StoreUnusable
 from watcher.core.model import Instant, Source
-from watcher.logs import LineWriter, Log
+from watcher.logs import EventLog, LineWriter
+from watcher.publishing import BATCH, EventPublisher
 from watcher.store import Entry, StoredEvent
-from watcher.telling import BATCH, Teller
 
 START = 1000.0  # where virtual time begins
 
@@ -67,7 +67,7 @@ class Telling:
         clock = virtual_clock()
         self.store = store
         self.output = Output()
-        self.teller = Teller(store, Log(LineWriter(-1)), self.output.write, lambda: clock.now().at)
+        self.teller = EventPublisher(store, EventLog(LineWriter(-1)), self.output.write, lambda: clock.now().at)
         self.number = 0
 
     async def commit(self, *names: str) -> list[str]:

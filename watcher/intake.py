@@ -17,7 +17,7 @@ from watcher.config.rules import RESERVED_LABELS
 from watcher.core.errors import StoreUnusable, WatcherError
 from watcher.core.model import Instant, Operation, Outcome, Source, created_hint, is_operation_id
 from watcher.core.settings import Account
-from watcher.store import Entry, Registration, Result, Store
+from watcher.store import Entry, Registration, RegistrationResult, Store
 
 MAX_ENTRIES = 10_000
 MAX_LABELS = 10
@@ -43,7 +43,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Handed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TrackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One operation to be followed, as handed in; the account may be left out where there is only one."""
 
     id: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": ID_PATTERN})]
@@ -64,7 +64,7 @@ class Handed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = {}
 
 
-class Complaint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class EntryError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is wrong with one thing that was handed in. The id is shortened and printable, so not always as given."""
 
     why: str
@@ -80,7 +80,7 @@ class MalformedError(WatcherError):
 class EntriesRefusedError(WatcherError):
     """Some entries are bad, so none was kept. `is_conflict`: good in themselves, but not beside what is followed."""
 
-    def __init__(self, complaints: Sequence[Complaint], *, of: int, is_conflict: bool = False) -> None:
+    def __init__(self, complaints: Sequence[EntryError], *, of: int, is_conflict: bool = False) -> None:
         super().__init__(f"{len(complaints)} of {of} {'entry' if of == 1 else 'entries'} refused, nothing was kept")
         self.complaints = complaints
         self.is_conflict = is_conflict
@@ -132,14 +132,14 @@ class Intake:
             (read_entry(index, raw) for index, raw in enumerate(raws)), Source.API, self._accounts()
         )
 
-    async def register(self, entries: Sequence[Handed], source: Source) -> Sequence[Registration]:
+    async def register(self, entries: Sequence[TrackRequest], source: Source) -> Sequence[Registration]:
         """What became of each entry. Raises MalformedError, EntriesRefusedError, StoreUnusable."""
         return await self._register(entries, source, self._accounts())
 
     async def from_configuration(self, accounts: Iterable[Account]) -> Sequence[Registration]:
         """Register what the configuration names; nothing happens to what is known, finished or was untracked."""
         accounts = tuple(accounts)
-        entries = [Handed(id=id_, account=account.name) for account in accounts for id_ in account.operations]
+        entries = [TrackRequest(id=id_, account=account.name) for account in accounts for id_ in account.operations]
         return await self._register(entries, Source.CONFIG, [account.name for account in accounts])
 
     async def locate(self, operation_id: str, account: str | None = None) -> Operation:
@@ -173,15 +173,15 @@ class Intake:
         return operation
 
     async def _register(
-        self, handed: Iterable[Handed | Complaint], source: Source, accounts: Sequence[str]
+        self, handed: Iterable[TrackRequest | EntryError], source: Source, accounts: Sequence[str]
     ) -> Sequence[Registration]:
         checked = await in_pieces(handed, lambda index, one: checked_entry(index, one, accounts))
-        complaints = [one for one in checked if isinstance(one, Complaint)]
+        complaints = [one for one in checked if isinstance(one, EntryError)]
         if complaints:
             raise EntriesRefusedError(complaints, of=len(checked))
         now = self._now()
         entries = await in_pieces(
-            (one for one in checked if isinstance(one, Handed)),
+            (one for one in checked if isinstance(one, TrackRequest)),
             lambda _, one: Entry(
                 account=one.account or "",
                 id=one.id,
@@ -202,7 +202,9 @@ class Intake:
                 self._store_trouble(exc)
                 raise
             self._store_trouble(None)
-        for account in {one.account for one in registrations if one.result in {Result.NEW, Result.KNOWN}}:
+        for account in {
+            one.account for one in registrations if one.result in {RegistrationResult.NEW, RegistrationResult.KNOWN}
+        }:
             self._wake(account)
         return registrations
 
@@ -233,17 +235,17 @@ class _Ledger:
             if operation.outcome not in _NEVER_SEEN:
                 self._names.setdefault(operation.id, {})[operation.account] = set(operation.labels)
 
-    def enter(self, index: int, entry: Entry) -> Complaint | None:
+    def enter(self, index: int, entry: Entry) -> EntryError | None:
         """Enter one more; what stands in its way, if anything."""
         accounts = self._names.setdefault(entry.id, {})
         others = sorted(accounts.keys() - {entry.account})
         if others:
-            return Complaint(index=index, id=quoted(entry.id), why=f"followed under the account {quoted(others[0])}")
+            return EntryError(index=index, id=quoted(entry.id), why=f"followed under the account {quoted(others[0])}")
         names = accounts.setdefault(entry.account, set())
         names |= entry.labels.keys()
         if len(names) > MAX_LABELS:
             why = f"{len(names)} labels together with those that it has; at most {MAX_LABELS}"
-            return Complaint(index=index, id=quoted(entry.id), why=why)
+            return EntryError(index=index, id=quoted(entry.id), why=why)
         return None
 
 
@@ -265,27 +267,27 @@ def raw_entries(body: bytes) -> Sequence[msgspec.Raw]:
     return raws
 
 
-def read_entry(index: int, raw: msgspec.Raw) -> Handed | Complaint:
+def read_entry(index: int, raw: msgspec.Raw) -> TrackRequest | EntryError:
     """The entry, or why it is none."""
     try:
-        return msgspec.json.decode(raw, type=Handed)
+        return msgspec.json.decode(raw, type=TrackRequest)
     except msgspec.MsgspecError as exc:
         why = str(exc)
     fields = _fields(raw)
-    unknown = sorted(fields.keys() - set(Handed.__struct_fields__))
+    unknown = sorted(fields.keys() - set(TrackRequest.__struct_fields__))
     if unknown:
         names = ", ".join(map(quoted, unknown[:_MOST_NAMED])) + (", …" if len(unknown) > _MOST_NAMED else "")
         why = f"unknown {'key' if len(unknown) == 1 else 'keys'} {names}; there are id, account and labels"
-    return Complaint(index=index, id=_id_in(fields), why=why[:1].lower() + why[1:])
+    return EntryError(index=index, id=_id_in(fields), why=why[:1].lower() + why[1:])
 
 
-def checked_entry(index: int, handed: Handed | Complaint, accounts: Sequence[str]) -> Handed | Complaint:
+def checked_entry(index: int, handed: TrackRequest | EntryError, accounts: Sequence[str]) -> TrackRequest | EntryError:
     """The entry with its account filled in, or everything that is wrong with it."""
-    if isinstance(handed, Complaint):
+    if isinstance(handed, EntryError):
         return handed
     faults = "; ".join(_faults(handed, accounts))
     if faults:
-        return Complaint(index=index, id=quoted(handed.id), why=faults)
+        return EntryError(index=index, id=quoted(handed.id), why=faults)
     return handed if handed.account is not None else msgspec.structs.replace(handed, account=accounts[0])
 
 
@@ -326,7 +328,7 @@ def _id_in(fields: Mapping[str, msgspec.Raw]) -> str | None:
         return None
 
 
-def _faults(handed: Handed, accounts: Sequence[str]) -> Iterator[str]:
+def _faults(handed: TrackRequest, accounts: Sequence[str]) -> Iterator[str]:
     if not is_operation_id(handed.id):
         yield _ID_WANTED
     named = ", ".join(map(quoted, accounts))

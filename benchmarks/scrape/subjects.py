@@ -13,7 +13,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Gauge, Metric, generate_latest
 from prometheus_client.registry import Collector
 
-from watcher.api import Client, Credentials, Gate
+from watcher.api import BasicCredentials, Client, Gate
 from watcher.clock import Clock
 from watcher.core.census import Retention
 from watcher.core.governor import Governor, Share
@@ -22,14 +22,14 @@ from watcher.core.model import SECOND, Instant, Moment, Operation, Source, Stats
 from watcher.core.planner import Promise
 from watcher.core.settings import Account
 from watcher.core.snapshot import AccountSnapshot
-from watcher.daemon.accounts import Watched
-from watcher.daemon.fleet import Fleet
+from watcher.daemon.account_loops import AccountLoops
+from watcher.daemon.accounts import AccountRuntime
 from watcher.metrics import Exposition, Instruments
 from watcher.metrics.census import COUNTS, INFO, INSTANTS, NOTIFICATIONS, STATES, STATUS, CensusCollector
-from watcher.store import Loaded
+from watcher.store import LoadedAccount
 from watcher.store.memory import MemoryStore
-from watcher.watch import AccountWatch, Following, Listener
-from watcher.watch.follower import SLICE
+from watcher.watch import AccountObserver, AccountWatch, WatchSettings
+from watcher.watch.tracker import SLICE
 
 ACCOUNT = "main"
 LABELS = ("campaign",)
@@ -81,7 +81,7 @@ class _Full(MemoryStore):
         super().__init__()
         self._operations = operations
 
-    async def load(self, account: str, *, final_since: Instant) -> Loaded:
+    async def load(self, account: str, *, final_since: Instant) -> LoadedAccount:
         loaded = await super().load(account, final_since=final_since)
         return msgspec.structs.replace(loaded, operations=self._operations)
 
@@ -104,7 +104,7 @@ class _Deaf:
 class Ours:
     """The daemon's parts that take part in a scrape: an account's loop, the fleet, the exposition."""
 
-    def __init__(self, fleet: Fleet, watch: AccountWatch, exposition: Exposition) -> None:
+    def __init__(self, fleet: AccountLoops, watch: AccountWatch, exposition: Exposition) -> None:
         self.fleet = fleet
         self.exposition = exposition
         self._watch = watch
@@ -129,22 +129,22 @@ async def ours(operations: Sequence[Operation], max_operations: int) -> AsyncIte
     retention = Retention(max_operations=max_operations)
     watch = AccountWatch(
         ACCOUNT,
-        following=Following(rules=LifecycleRules(), promise=Promise(), retention=retention),
+        following=WatchSettings(rules=LifecycleRules(), promise=Promise(), retention=retention),
         store=_Full(operations),
         connect=lambda _: cast("Client", _Silent()),
         gate=gate,
         now=clock.now,
-        listener=cast("Listener", _Deaf()),
+        listener=cast("AccountObserver", _Deaf()),
     )
     instruments = Instruments()
     instruments.open_account(ACCOUNT)
-    fleet = Fleet(lambda: max_operations)
+    fleet = AccountLoops(lambda: max_operations)
     exposition = Exposition(instruments.registry, fleet.snapshots)
     exposition.labels = LABELS
     async with asyncio.TaskGroup() as tasks, httpx.AsyncClient() as http:
-        credentials = Credentials(ACCOUNT, lambda: "")
+        credentials = BasicCredentials(ACCOUNT, lambda: "")
         settings = Account(name=ACCOUNT)
-        fleet.start(Watched(settings=settings, watch=watch, credentials=credentials, http=http), tasks)
+        fleet.start(AccountRuntime(settings=settings, watch=watch, credentials=credentials, http=http), tasks)
         while watch.unfinished < len(operations):  # noqa: ASYNC110 -- nobody sets an event for it
             await asyncio.sleep(0.01)
         yield Ours(fleet, watch, exposition)

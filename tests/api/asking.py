@@ -12,7 +12,7 @@ import httpx
 
 from tests.support.rereading import at_once
 from tests.support.virtual import virtual_clock
-from watcher.api import Client, Credentials, Gate
+from watcher.api import BasicCredentials, Client, Gate
 from watcher.clock import Clock
 from watcher.core.attempt import Attempt
 from watcher.core.governor import Governor, Share
@@ -87,7 +87,7 @@ class Asking:
     wire: Wire
     gate: Gate
     clock: Clock
-    credentials: Credentials
+    credentials: BasicCredentials
     attempts: list[Attempt]
 
     @property
@@ -107,7 +107,7 @@ async def asking(
     clock = virtual_clock()
     wire = Wire(answers, lambda: clock.now().tick)
     gate = Gate(Governor(share or Share(per_second=100, concurrency=4), clock.now().tick), clock.now, lambda: 0.5)
-    credentials = Credentials(USER, secret)
+    credentials = BasicCredentials(USER, secret)
     attempts: list[Attempt] = []
     async with httpx.AsyncClient(transport=wire, timeout=None, verify=False) as http:  # noqa: S113 -- the client has its own
         client = Client(

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 
-from watcher.api.connections import Progress
+from watcher.api.connections import RequestProgress
 
 Answerer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 STUCK_SECONDS = 5.0
@@ -51,7 +51,7 @@ def connections(places: int, proxy: str | None = None) -> httpx.AsyncHTTPTranspo
 async def get(over: httpx.AsyncBaseTransport, url: str, *, within: float) -> int:
     """The status of one request, its body read and closed as the client does."""
     async with asyncio.timeout(within):
-        request = httpx.Request("GET", url, extensions={"progress": Progress()})
+        request = httpx.Request("GET", url, extensions={"progress": RequestProgress()})
         response = await over.handle_async_request(request)
         try:
             async for _ in response.stream:  # type: ignore[union-attr]

@@ -19,7 +19,7 @@ from tests.api.asking import BASE_URL, GOOD, ONE, OPERATIONS, SECRET, SHOWN, USE
 from tests.support.rereading import at_once
 from tests.support.virtual import run_virtually, virtual_clock
 from watcher import __version__
-from watcher.api import Client, Credentials, Gate
+from watcher.api import BasicCredentials, Client, Gate
 from watcher.api.body import AT_MOST
 from watcher.core.errors import OperatorError
 from watcher.core.governor import AttemptResult, Governor, Share
@@ -338,7 +338,7 @@ def test_no_attempt_begins_during_a_hold_and_never_more_than_allowed_are_under_w
             client = Client(
                 http=http,
                 base_url=BASE_URL,
-                credentials=(credentials := Credentials(account.account_id, lambda: account.auth_token)),
+                credentials=(credentials := BasicCredentials(account.account_id, lambda: account.auth_token)),
                 reread=at_once(credentials),
                 gate=gate,
                 request_timeout=10 * SECOND,
@@ -469,7 +469,7 @@ def test_no_word_about_a_failure_holds_the_secret():
 
 def test_credentials_say_whether_the_secret_changed():
     current = ["one"]
-    credentials = Credentials(USER, lambda: current[0])
+    credentials = BasicCredentials(USER, lambda: current[0])
     assert not credentials.refresh()
     current[0] = "two"
     assert credentials.refresh()

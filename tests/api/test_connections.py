@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.api.hammering import STUCK_SECONDS, connections, get, listening, longest_without_an_answer
-from watcher.api.connections import Connections, Progress
+from watcher.api.connections import Connections, RequestProgress
 
 
 @pytest.mark.parametrize("permits", [1, 4])
@@ -46,7 +46,7 @@ async def test_the_stage_of_a_request_is_known_when_it_fails():
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         await writer.drain()
 
-    progress = Progress()
+    progress = RequestProgress()
     assert progress.stage == ""
     async with listening(answer) as port, over_proxy(1, port) as over:
         request = httpx.Request("GET", "https://upstream.invalid/", extensions={"progress": progress})

@@ -15,7 +15,7 @@ import pytest
 from tests.api.asking import ONE, SECRET, SHOWN, USER
 from tests.support.certificates import Authority
 from tests.support.rereading import at_once
-from watcher.api import Client, Credentials, Gate, body, head
+from watcher.api import BasicCredentials, Client, Gate, body, head
 from watcher.clock import Clock
 from watcher.core.attempt import Attempt
 from watcher.core.governor import Governor, Share
@@ -94,7 +94,7 @@ async def answering(answers: Sequence[bytes], authority: Authority | None, folde
         client = Client(
             http=http,
             base_url=f"{'https' if tls else 'http'}://localhost:{server.sockets[0].getsockname()[1]}/v1",
-            credentials=(credentials := Credentials(USER, lambda: SECRET)),
+            credentials=(credentials := BasicCredentials(USER, lambda: SECRET)),
             reread=at_once(credentials),
             gate=Gate(Governor(Share(per_second=1000), clock.now().tick), clock.now),
             request_timeout=60 * SECOND,

@@ -15,7 +15,7 @@ from tests.api.asking import ONE
 from tests.api.hammering import connections, listening
 from tests.support.processes import free_port
 from tests.support.rereading import at_once
-from watcher.api import Client, Connections, Credentials, Gate
+from watcher.api import BasicCredentials, Client, Connections, Gate
 from watcher.clock import Clock
 from watcher.core.attempt import Attempt
 from watcher.core.governor import Governor, Share
@@ -50,7 +50,7 @@ async def connected(
         client = Client(
             http=http,
             base_url=base_url or api.base_url,
-            credentials=(credentials := Credentials(account.account_id, lambda: account.auth_token)),
+            credentials=(credentials := BasicCredentials(account.account_id, lambda: account.auth_token)),
             reread=at_once(credentials),
             gate=Gate(Governor(Share(per_second=1000), clock.now().tick), clock.now),
             request_timeout=round(timeout * SECOND),
@@ -132,7 +132,7 @@ async def test_a_kept_connection_that_upstream_closed_is_no_garbled_answer():
         client = Client(
             http=http,
             base_url=f"http://127.0.0.1:{port}/v1",
-            credentials=(credentials := Credentials("user", lambda: "secret")),
+            credentials=(credentials := BasicCredentials("user", lambda: "secret")),
             reread=at_once(credentials),
             gate=Gate(Governor(Share(per_second=1000), clock.now().tick), clock.now),
             request_timeout=5 * SECOND,

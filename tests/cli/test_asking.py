@@ -22,7 +22,7 @@ from watcher.core.lifecycle import LifecycleRules, observe
 from watcher.core.model import SECOND, Operation, OperationEvent, Source, Stats
 from watcher.core.observation import Record, Seen, Timing
 from watcher.core.snapshot import NextPoll
-from watcher.intake import Handed
+from watcher.intake import TrackRequest
 from watcher.server import Listener
 from watcher.store import Change
 
@@ -37,7 +37,7 @@ def do(what: Awaitable[Any]) -> Any:
 
 
 def register(office: Office, *numbers: int, account: str = "main", **labels: str) -> None:
-    entries = [Handed(id=an_id(number), account=account, labels=labels) for number in numbers]
+    entries = [TrackRequest(id=an_id(number), account=account, labels=labels) for number in numbers]
     do(office.intake.register(entries, Source.API))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import CREDENTIALS, environment
-from watcher.cli import asking, configured, healthcheck
+from watcher.cli import admin_client, configured, healthcheck
 from watcher.deadline import within
 
 
@@ -54,7 +54,7 @@ def test_what_takes_longer_is_left_and_what_ends_gives_its_result():
 
 
 def test_list_ends_although_the_answer_never_does(watcher, trickling: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(asking, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(admin_client, "TIMEOUT_SECONDS", 0.3)
     ended = watcher("list", "--url", f"http://127.0.0.1:{trickling}")
     assert ended.code == 4
     assert "not over within 0.3 s" in ended.err

@@ -3,9 +3,9 @@
 import pytest
 
 from tests.server.serving import an_operation
-from watcher.cli.contact import Contact
 from watcher.cli.exits import Exit
-from watcher.cli.verdict import Limits, Stop, judge, total
+from watcher.cli.reachability import Reachability
+from watcher.cli.verdict import FailureLimits, Stop, judge, total
 from watcher.core.account_health import Began, HealthIssue, Recovered
 from watcher.core.attempt import Attempt, Endpoint
 from watcher.core.governor import AttemptResult
@@ -20,23 +20,23 @@ RUNNING = an_operation(status=Status.PROCESSING, stats=Stats(sent=1))
 @pytest.mark.parametrize(
     ("operations", "limits", "code"),
     [
-        ([COMPLETED], Limits(), Exit.GOOD),
-        ([COMPLETED, FAILING], Limits(), Exit.ENDED_BADLY),
-        ([COMPLETED, FAILING], Limits(failed=3), Exit.GOOD),
-        ([FAILING, FAILING], Limits(failed=5), Exit.ENDED_BADLY),
-        ([FAILING, FAILING], Limits(failed=6), Exit.GOOD),
-        ([COMPLETED], Limits(unaddressable=3), Exit.ENDED_BADLY),
-        ([COMPLETED], Limits(unaddressable=4), Exit.GOOD),
-        ([COMPLETED, COMPLETED], Limits(unaddressable=7), Exit.ENDED_BADLY),
+        ([COMPLETED], FailureLimits(), Exit.GOOD),
+        ([COMPLETED, FAILING], FailureLimits(), Exit.ENDED_BADLY),
+        ([COMPLETED, FAILING], FailureLimits(failed=3), Exit.GOOD),
+        ([FAILING, FAILING], FailureLimits(failed=5), Exit.ENDED_BADLY),
+        ([FAILING, FAILING], FailureLimits(failed=6), Exit.GOOD),
+        ([COMPLETED], FailureLimits(unaddressable=3), Exit.ENDED_BADLY),
+        ([COMPLETED], FailureLimits(unaddressable=4), Exit.GOOD),
+        ([COMPLETED, COMPLETED], FailureLimits(unaddressable=7), Exit.ENDED_BADLY),
     ],
 )
-def test_limits_are_sums_over_all(operations, limits: Limits, code: Exit):
+def test_limits_are_sums_over_all(operations, limits: FailureLimits, code: Exit):
     assert judge(Stop.ALL_ENDED, operations, limits).code == code
 
 
 @pytest.mark.parametrize("status", [Status.CANCELED, Status.EXPIRED, Status.NOT_FOUND, Status.REJECTED])
 def test_any_other_end_than_completed_is_bad(status: Status):
-    verdict = judge(Stop.ALL_ENDED, [COMPLETED, an_operation(status=status)], Limits(failed=99))
+    verdict = judge(Stop.ALL_ENDED, [COMPLETED, an_operation(status=status)], FailureLimits(failed=99))
     assert verdict.code == Exit.ENDED_BADLY
     assert verdict.reasons == (f"1 operation ended as {status.value.lower().replace('_', ' ')}",)
 
@@ -51,11 +51,11 @@ def test_any_other_end_than_completed_is_bad(status: Status):
     ],
 )
 def test_where_several_apply_the_order_is_2_4_1_3(stop: Stop, operations, code: Exit):
-    assert judge(stop, operations, Limits()).code == code
+    assert judge(stop, operations, FailureLimits()).code == code
 
 
 def test_every_reason_is_said():
-    verdict = judge(Stop.TIMED_OUT, [COMPLETED, FAILING, RUNNING], Limits(unaddressable=0))
+    verdict = judge(Stop.TIMED_OUT, [COMPLETED, FAILING, RUNNING], FailureLimits(unaddressable=0))
     assert verdict.reasons == (
         "timed out, 1 operation had not ended",
         "3 notifications failed, 0 allowed (--max-failed)",
@@ -67,9 +67,9 @@ def test_what_nobody_has_stays_absent_from_the_sum():
     assert total([COMPLETED, FAILING, RUNNING]) == Stats(sent=18, failed=3, unaddressable=4)
 
 
-def after(*verdicts: tuple[AttemptResult, int]) -> Contact:
+def after(*verdicts: tuple[AttemptResult, int]) -> Reachability:
     """The contact after attempts that were asked at so many seconds."""
-    contact = Contact()
+    contact = Reachability()
     for verdict, seconds in verdicts:
         asked = Moment(0, seconds * SECOND)
         timing = Timing(asked=asked, answered=asked)
@@ -110,7 +110,7 @@ def test_credentials_that_were_taken_may_be_refused_once():
 
 def test_a_timeout_before_any_answer_means_that_nothing_was_reached():
     assert after((TROUBLED, 0)).at_timeout() is Stop.UNREACHABLE
-    assert Contact().at_timeout() is Stop.UNREACHABLE
+    assert Reachability().at_timeout() is Stop.UNREACHABLE
     assert after((GOOD, 0), (TROUBLED, 1)).at_timeout() is Stop.TIMED_OUT
 
 
@@ -120,10 +120,10 @@ def test_a_timeout_before_any_answer_means_that_nothing_was_reached():
 def test_a_trouble_of_the_account_is_waited_for_as_long_as_failures_are_and_over_with_a_good_answer(
     trouble: HealthIssue, stop: Stop
 ):
-    contact = Contact().told(Began(trouble=trouble, why="HTTP 404"), 0)
+    contact = Reachability().told(Began(trouble=trouble, why="HTTP 404"), 0)
     assert (contact.lost(9 * SECOND), contact.lost(10 * SECOND), contact.why) == (None, stop, "HTTP 404")
     timing = Timing(asked=Moment(0, 0), answered=Moment(0, 0))
     good = Attempt(endpoint=Endpoint.FETCH, code="200", verdict=AttemptResult.GOOD, timing=timing)
     assert contact.after(good).lost(99 * SECOND) is None
     assert contact.told(Recovered(trouble=trouble, lasted=1), 1) == contact
-    assert Contact().told(Began(trouble=HealthIssue.THROTTLED, why="HTTP 429"), 0) == Contact()
+    assert Reachability().told(Began(trouble=HealthIssue.THROTTLED, why="HTTP 429"), 0) == Reachability()

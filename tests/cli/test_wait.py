@@ -22,8 +22,8 @@ from tests.cli.running import (
 )
 from watcher.__main__ import INTERRUPTED
 from watcher.cli.exits import Exit
-from watcher.cli.following import Following
 from watcher.cli.verdict import Stop
+from watcher.cli.wait_loop import WaitLoop
 from watcher.clock import Clock
 from watcher.config import load
 from watcher.core.model import Operation
@@ -99,7 +99,7 @@ def test_nothing_listening_is_found_out_without_a_timeout():
     # A clock that runs faster brings the end of patience nearer, and changes nothing else.
     clock = Clock(steady=lambda: time.monotonic() * 20)
     loaded = load(None, {**CREDENTIALS, "WATCHER_ACCOUNTS__0__BASE_URL": NOWHERE})
-    following = Following(loaded, loaded.configuration.accounts[0], [an_id(1)], clock)
+    following = WaitLoop(loaded, loaded.configuration.accounts[0], [an_id(1)], clock)
     shown: list[Operation] = []
     stop = aside(run_following, following, shown)
     assert stop is Stop.UNREACHABLE
@@ -107,7 +107,7 @@ def test_nothing_listening_is_found_out_without_a_timeout():
     assert {one.id for one in shown} == {an_id(1)}
 
 
-def run_following(following: Following, shown: list[Operation]) -> Stop:
+def run_following(following: WaitLoop, shown: list[Operation]) -> Stop:
     import asyncio
 
     return asyncio.run(following.until_ended(timedelta(seconds=30), shown.extend))
@@ -127,7 +127,7 @@ def test_a_proxys_page_is_found_out_without_a_timeout(monkeypatch: pytest.Monkey
     page = f"{ENDLESS}\nfaults: [{{kind: status, status: 404, shape: html}}]"
     with simulated(page, monkeypatch) as base_url:
         loaded = load(None, {**CREDENTIALS, "WATCHER_ACCOUNTS__0__BASE_URL": base_url})
-        following = Following(loaded, loaded.configuration.accounts[0], [an_id(1)], clock)
+        following = WaitLoop(loaded, loaded.configuration.accounts[0], [an_id(1)], clock)
         stop = aside(run_following, following, [])
     assert stop is Stop.UNREACHABLE
     assert "HTTP 404" in following.why

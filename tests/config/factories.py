@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from watcher.config import ConfigurationError, Loaded, load
+from watcher.config import ConfigurationError, LoadedConfiguration, load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Loader:
         path.write_text(content)
         return path
 
-    def load(self, text: str | None, environ: Mapping[str, str] = CREDENTIALS) -> Loaded:
+    def load(self, text: str | None, environ: Mapping[str, str] = CREDENTIALS) -> LoadedConfiguration:
         if text is None:
             return load(None, environ)
         return load(self.write("config.yaml", text), environ)

@@ -11,7 +11,17 @@ from watcher.core.governor import Share
 from watcher.core.lifecycle import LifecycleRules
 from watcher.core.model import micros
 from watcher.core.planner import Promise
-from watcher.core.settings import PUBLIC_BASE_URL, Account, Admin, Configuration, Log, Metrics, Polling, Storage, Web
+from watcher.core.settings import (
+    PUBLIC_BASE_URL,
+    Account,
+    Admin,
+    Configuration,
+    LogSettings,
+    Metrics,
+    Polling,
+    Storage,
+    Web,
+)
 
 
 def test_an_account_takes_a_small_share_of_the_public_api():
@@ -42,7 +52,7 @@ def test_the_other_sections_have_the_documented_defaults():
         ),
         web=Web(listen=":10617", config_file=None),
         admin=Admin(listen="localhost:10618", token_file=None, allowed_hosts=()),
-        log=Log(level="info", format="json"),
+        log=LogSettings(level="info", format="json"),
     )
 
 

@@ -24,17 +24,17 @@ from watcher.core.governor import AttemptResult
 from watcher.core.model import DAY, MINUTE, SECOND, Instant, Source
 from watcher.core.settings import Account
 from watcher.daemon import accounts
+from watcher.daemon.account_loops import AccountLoops
 from watcher.daemon.accounts import identities, open_upstream
-from watcher.daemon.complaints import Complaints
-from watcher.daemon.ears import Ears
-from watcher.daemon.fleet import Fleet
 from watcher.daemon.housekeeping import PRUNE_BATCH, Housekeeping, KeepTimes
+from watcher.daemon.loop_exceptions import LoopExceptionHandler
+from watcher.daemon.telemetry import Telemetry
 from watcher.daemon.watchdog import Watchdog
-from watcher.logs import LineWriter, Log
+from watcher.logs import EventLog, LineWriter
 from watcher.metrics import Instruments
+from watcher.publishing import EventPublisher
 from watcher.store import Change, Entry, Shown
 from watcher.store.memory import MemoryStore
-from watcher.telling import Teller
 from watcher.threads import Threads
 
 
@@ -62,10 +62,10 @@ class Remembering(LineWriter):
 async def test_who_hears_counts_it_and_tells_only_the_edges():
     writer, instruments = Remembering(), Instruments()
     instruments.open_account("main")
-    log = Log(writer, level="debug")
+    log = EventLog(writer, level="debug")
     store = MemoryStore()
-    teller = Teller(store, log, writer.write, lambda: 0)
-    ears = Ears(instruments, log, teller)
+    teller = EventPublisher(store, log, writer.write, lambda: 0)
+    ears = Telemetry(instruments, log, teller)
     attempt = Attempt(
         endpoint=Endpoint.LIST,
         code="429",
@@ -98,7 +98,7 @@ async def test_who_hears_counts_it_and_tells_only_the_edges():
 
 async def test_a_thousand_equal_complaints_of_the_event_loop_are_one_line_a_minute():
     writer, ticks = Remembering(), [0]
-    complaints = Complaints(Log(writer), lambda: ticks[0])
+    complaints = LoopExceptionHandler(EventLog(writer), lambda: ticks[0])
     loop = asyncio.get_running_loop()
     with complaints.heard():
         for ticks[0] in (1, 2, MINUTE, MINUTE + 1):
@@ -282,7 +282,7 @@ def test_a_store_that_somebody_could_not_write_is_tried_every_five_seconds_until
 
 
 async def test_a_fleet_without_accounts_answers_all_the_same():
-    fleet = Fleet(lambda: 10)
+    fleet = AccountLoops(lambda: 10)
     fleet.wake("gone")
     fleet.scraped(fleet.snapshots())
     await fleet.stop(())

@@ -15,7 +15,7 @@ import pytest
 
 from tests.daemon.running import Place, Running, an_id, placed, settings, simulated, started
 from tests.support.processes import account
-from watcher.config import Loaded, load
+from watcher.config import LoadedConfiguration, load
 from watcher.simulator.server import Running as Api
 
 FINISHED = "twilio_push_operations_finished_total"
@@ -92,7 +92,7 @@ async def test_a_fault_of_ours_in_a_reload_is_told_with_all_that_helps_and_chang
         place.configure(settings(account("http://127.0.0.1:1/v1", tmp_path)))
         faults: list[Exception] = []
 
-        def read() -> Loaded:
+        def read() -> LoadedConfiguration:
             if faults:
                 raise faults[0]
             return load(place.file, place.environ)

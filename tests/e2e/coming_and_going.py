@@ -22,10 +22,10 @@ from watcher.core.census import Retention
 from watcher.core.model import HOUR, Micros
 from watcher.core.snapshot import AccountSnapshot
 from watcher.core.totals import OPERATIONS
-from watcher.logs import LineWriter, Log
+from watcher.logs import EventLog, LineWriter
+from watcher.publishing import EventPublisher
 from watcher.simulator.scenario import parse_scenario
 from watcher.store.sqlite import SqliteStore
-from watcher.telling import Teller
 
 DAYS = 20
 BATCH = 500
@@ -57,7 +57,7 @@ async def tell_nobody(lines: Sequence[bytes]) -> None:
     """A standard output that takes everything."""
 
 
-async def keep_house(rig: Rig, store: SqliteStore, teller: Teller) -> None:
+async def keep_house(rig: Rig, store: SqliteStore, teller: EventPublisher) -> None:
     """What the daemon does beside its loops: telling and pruning."""
     while True:
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
@@ -77,7 +77,7 @@ async def come_and_go(file: Path, number: int) -> tuple[Measured, Measured, floa
     scenario = parse_scenario(SCENARIO)
     settings = following(freshness=60.0, settle_after=(30.0,), retention=Retention(max_operations=MAX_OPERATIONS))
     async with running(scenario, store=store, settings=settings) as rig:
-        teller = Teller(store, Log(LineWriter()), tell_nobody, lambda: rig.clock.now().at)
+        teller = EventPublisher(store, EventLog(LineWriter()), tell_nobody, lambda: rig.clock.now().at)
         tasks = [asyncio.create_task(teller.run()), asyncio.create_task(keep_house(rig, store, teller))]
         batches = -(-number // BATCH)
         pause = DAYS * 86_400 / batches

@@ -29,7 +29,7 @@ from tests.support.processes import (
     until,
 )
 from watcher.cli.parser import parser
-from watcher.server.desk import Side
+from watcher.server.app_context import Side
 from watcher.server.endpoints import endpoints_of
 
 OTHER_ACCOUNT_ID = "AC" + "1" * 32

@@ -31,13 +31,13 @@ from tests.support.rig import ACCOUNT, Rig, following, running
 from tests.support.virtual import EPOCH, VirtualLoop, run_virtually
 from watcher.core.model import SECOND, Micros, Source
 from watcher.core.totals import DURATION_MICROS, OPERATIONS
-from watcher.logs import LineWriter, Log
+from watcher.logs import EventLog, LineWriter
+from watcher.publishing import EventPublisher
 from watcher.simulator import Upstream
 from watcher.simulator.ids import make_id
 from watcher.simulator.scenario import parse_scenario
 from watcher.store import Entry
 from watcher.store.sqlite import pruning
-from watcher.telling import Teller
 
 KEEP: Micros = 20 * SECOND
 RESTARTS_AFTER = 3.0
@@ -118,7 +118,7 @@ class Life:
         upstream = Upstream(scenario, STARTED)
         settings = following(freshness=2.0, settle_after=(5.0, 15.0), grace=10.0, counter_labels=("campaign",))
         async with running(scenario, store=store, upstream=upstream, settings=settings) as rig:
-            teller = Teller(store, Log(LineWriter()), self.tell, lambda: rig.clock.now().at)
+            teller = EventPublisher(store, EventLog(LineWriter()), self.tell, lambda: rig.clock.now().at)
             await teller.prepare()
             telling = asyncio.create_task(teller.run())
             answered = {what for _, what in noted}

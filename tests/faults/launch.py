@@ -18,7 +18,7 @@ import httpx
 
 from watcher import loop
 from watcher.clock import Clock
-from watcher.config import Loaded, load
+from watcher.config import LoadedConfiguration, load
 from watcher.daemon.daemon import Daemon
 
 
@@ -49,7 +49,7 @@ def connect(*args: Any, **options: Any) -> sqlite3.Connection:
 
 
 async def run(fault: str, config: Path) -> int:
-    def read() -> Loaded:
+    def read() -> LoadedConfiguration:
         return load(config, os.environ)
 
     kind, _, value = fault.partition("=")

@@ -39,7 +39,7 @@ from tests.faults.test_surroundings import AS_ROOT, Following, Promised, followi
 from tests.support.certificates import Authority, hashed, write_web_file
 from tests.support.processes import ACCOUNT_ID, AUTH_TOKEN, environment, until
 from watcher.api.connections import Connections
-from watcher.daemon.base import READERS
+from watcher.daemon.process_context import READERS
 from watcher.loop import RESOLVERS
 from watcher.simulator.ids import make_id
 

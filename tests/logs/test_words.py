@@ -25,8 +25,8 @@ from watcher.core.model import (
     Tracked,
     Untracked,
 )
-from watcher.logs import LineWriter, Log
-from watcher.logs.words import fields_of, level_of, operation_fields
+from watcher.logs import EventLog, LineWriter
+from watcher.logs.events import fields_of, level_of, operation_fields
 
 CLEAN, FAILED, UNREACHED = Stats(total=5, sent=5, failed=0, unaddressable=0), Stats(failed=1), Stats(unaddressable=2)
 
@@ -46,8 +46,8 @@ def finished(outcome: Outcome = Outcome.COMPLETED, stats: Stats = CLEAN) -> Fini
     return Finished(outcome=outcome, stats=stats, duration_seconds=30.0)
 
 
-def a_log(**settings: str) -> Log:
-    return Log(LineWriter(-1), **settings)  # which is never written to: nothing is dropped in
+def a_log(**settings: str) -> EventLog:
+    return EventLog(LineWriter(-1), **settings)  # which is never written to: nothing is dropped in
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ class Told:
     def __init__(self, pipe: Pipe, **settings: str) -> None:
         self._pipe = pipe
         self._writer = LineWriter(pipe.writing)
-        self.log = Log(self._writer, **settings)
+        self.log = EventLog(self._writer, **settings)
 
     def lines(self) -> list[bytes]:
         self._writer.drop_in(b"end\n")

@@ -21,16 +21,16 @@ from watcher.core import model
 from watcher.core.account_health import HealthIssue
 from watcher.core.model import Moment, Operation, Source, Stats, Status
 from watcher.core.snapshot import AccountSnapshot
-from watcher.logs.words import fields_of, level_of, operation_fields
+from watcher.logs.events import fields_of, level_of, operation_fields
 from watcher.metrics.census import CensusCollector
 from watcher.metrics.instruments import KINDS, Instruments
-from watcher.server.desk import Side
-from watcher.server.endpoints import ENDPOINTS, Answer, Endpoint
+from watcher.server.app_context import Side
+from watcher.server.endpoints import ENDPOINTS, ApiEndpoint, ResponseSpec
 from watcher.server.openapi import PATH as OPENAPI
 from watcher.server.problems import PLAIN
 from watcher.simulator import Scenario, built_in_names
 from watcher.simulator.fault_types import _ALL_DETAILS, _DETAILS, Fault, Kind
-from watcher.simulator.sending import _Send
+from watcher.simulator.send_endpoint import _Send
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -326,7 +326,9 @@ HTTP = page("http.md")
 ROUTES = sections(HTTP)
 OF_ALL = [
     *ENDPOINTS,
-    Endpoint(method="GET", path=OPENAPI, handler=ENDPOINTS[0].handler, words="", answers={200: Answer(words="")}),
+    ApiEndpoint(
+        method="GET", path=OPENAPI, handler=ENDPOINTS[0].handler, words="", answers={200: ResponseSpec(words="")}
+    ),
 ]
 
 
@@ -335,7 +337,7 @@ def test_every_route_is_in_the_manual_and_none_that_is_gone():
 
 
 @pytest.mark.parametrize("endpoint", OF_ALL, ids=lambda endpoint: f"{endpoint.method} {endpoint.path}")
-def test_the_manual_tells_listener_parameters_and_answers_of_a_route(endpoint: Endpoint):
+def test_the_manual_tells_listener_parameters_and_answers_of_a_route(endpoint: ApiEndpoint):
     name = f"{endpoint.method} {endpoint.path}"
     both, admin = HTTP.split("## On admin only")
     assert (f"### `{name}`" in admin) is (endpoint.side is Side.ADMIN)

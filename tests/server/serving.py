@@ -12,8 +12,8 @@ from tests.support.event_ids import numbered
 from watcher.core.model import SECOND, Moment, Operation, Source, Stats, Status
 from watcher.core.snapshot import AccountSnapshot, NextPoll
 from watcher.intake import Intake
-from watcher.server import Desk, Listener, Rules, WebConfig, admin_app, web_app
-from watcher.server.desk import Exposition
+from watcher.server import AccessRules, AppContext, Listener, WebConfig, admin_app, web_app
+from watcher.server.app_context import Exposition
 from watcher.server.protocol import Limits
 from watcher.store.memory import MemoryStore
 
@@ -70,8 +70,8 @@ class Office:
     async def _reload(self) -> Sequence[str]:
         return self.reasons
 
-    def desk(self) -> Desk:
-        return Desk(
+    def desk(self) -> AppContext:
+        return AppContext(
             accounts=lambda: self.accounts,
             snapshots=lambda: self.snapshots,
             store=self.store,
@@ -92,7 +92,7 @@ class Office:
         return web_app(self.desk(), config)
 
     def admin(self, **rules: Any) -> ASGIApp:
-        return admin_app(self.desk(), Rules(**rules))
+        return admin_app(self.desk(), AccessRules(**rules))
 
 
 @asynccontextmanager

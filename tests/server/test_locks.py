@@ -15,7 +15,7 @@ from tests.support.certificates import Authority, hashed, write_web_file
 from watcher.__main__ import main
 from watcher.config import read_web_file
 from watcher.server import Listener, WebConfig
-from watcher.server.desk import Side
+from watcher.server.app_context import Side
 from watcher.server.endpoints import endpoints_of
 from watcher.server.guard import OPEN_PATHS
 

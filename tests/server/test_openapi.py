@@ -11,7 +11,7 @@ import pytest
 
 from tests.server.serving import AN_ID, NOW, Office, client_of
 from watcher.core.model import Moved, Odd, Stats, Status
-from watcher.intake import Complaint, Handed, checked_entry
+from watcher.intake import EntryError, TrackRequest, checked_entry
 from watcher.store import Change
 
 PYTHON: Mapping[str, Any] = {
@@ -120,7 +120,7 @@ async def test_the_history_is_described_event_by_event(web: httpx.AsyncClient):
 
 async def test_the_accounts_of_an_entry_are_those_in_force(office: Office, admin: httpx.AsyncClient):
     def entry(doc: Any) -> Any:
-        return doc["components"]["schemas"]["Handed"]
+        return doc["components"]["schemas"]["TrackRequest"]
 
     one = entry(await document(admin))
     assert (one["properties"]["account"]["enum"], one["required"]) == (["main", None], ["id"])
@@ -145,7 +145,7 @@ async def test_the_token_is_described_where_it_is_needed(office: Office):
 
 
 def test_the_schema_of_an_entry_agrees_with_what_is_decoded():
-    schema = msgspec.json.schema(Handed)["$defs"]["Handed"]
+    schema = msgspec.json.schema(TrackRequest)["$defs"]["TrackRequest"]
     assert set(schema["properties"]) == {"id", "account", "labels"}
     assert re.search(schema["properties"]["id"]["pattern"], AN_ID)
     names = schema["properties"]["labels"]["propertyNames"]
@@ -158,7 +158,7 @@ def test_the_schema_of_an_entry_agrees_with_what_is_decoded():
     [("", True), ("x" * 128, True), ("\t\x01\n\x7f ü \U0001f514", True), ("x" * 129, False), ("a\0b", False)],
 )
 def test_the_schema_of_a_labels_value_takes_what_is_taken(value: str, *, is_taken: bool):
-    values = msgspec.json.schema(Handed)["$defs"]["Handed"]["properties"]["labels"]["additionalProperties"]
+    values = msgspec.json.schema(TrackRequest)["$defs"]["TrackRequest"]["properties"]["labels"]["additionalProperties"]
     fits_schema = len(value) <= values["maxLength"] and re.search(values["pattern"], value) is not None
-    checked = checked_entry(0, Handed(id=AN_ID, labels={"a": value}), ["main"])
-    assert (fits_schema, not isinstance(checked, Complaint)) == (is_taken, is_taken)
+    checked = checked_entry(0, TrackRequest(id=AN_ID, labels={"a": value}), ["main"])
+    assert (fits_schema, not isinstance(checked, EntryError)) == (is_taken, is_taken)

@@ -5,8 +5,8 @@ import json
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from watcher.simulator import Ask, Reply, Upstream, parse_scenario
-from watcher.simulator.instants import SECOND
+from watcher.simulator import Reply, Request, Upstream, parse_scenario
+from watcher.simulator.timestamps import SECOND
 
 START = 1_705_311_000 * SECOND  # 2024-01-15T09:30:00Z
 OPERATIONS = "/v1/PushNotifications/Operations"
@@ -36,7 +36,7 @@ class Caller:
 
     def request(self, method: str, path: str, *, body: bytes = b"", **query: Any) -> Reply:
         headers = {} if self.authorization is None else {"authorization": self.authorization}
-        ask = Ask(method=method, path=path, query=urlencode(query), headers=headers, body=body)
+        ask = Request(method=method, path=path, query=urlencode(query), headers=headers, body=body)
         return self.upstream.answer(ask, self.now)
 
     def fetch(self, operation_id: str) -> Reply:

@@ -8,9 +8,9 @@ import pytest
 
 from tests.simulator.asking import ONE, START, Caller, basic, ids, read
 from watcher.simulator import Fault, Upstream, built_in
-from watcher.simulator.exchange import Cut, Endless, Reset, Silent, Trickle, Whole
 from watcher.simulator.fault_types import SPOILING, Kind, UpstreamShape
-from watcher.simulator.instants import SECOND, parse_rfc3339
+from watcher.simulator.messages import Cut, Endless, Reset, Silent, Trickle, Whole
+from watcher.simulator.timestamps import SECOND, parse_rfc3339
 from watcher.simulator.values import Duration
 
 ENDED = f"operations: [{{id: {ONE}, created: 0s, completed: 10s, stats: {{recipients: 10, failed: 4}}}}]\n"

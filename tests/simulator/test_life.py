@@ -6,10 +6,10 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from watcher.simulator.births import Plan, live
 from watcher.simulator.ids import is_well_formed, make_id
-from watcher.simulator.instants import SECOND, parse_rfc3339, rfc3339
 from watcher.simulator.life import ENDED, Life, Stats, last_stats, state, turns
+from watcher.simulator.population import Plan, live
+from watcher.simulator.timestamps import SECOND, parse_rfc3339, rfc3339
 
 START = 1_705_311_000 * SECOND
 RANK = {"SCHEDULED": 0, "PROCESSING": 1, "COMPLETED": 2, "CANCELED": 2}

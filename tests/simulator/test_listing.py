@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.simulator.asking import START, Caller, Row, ids, read
-from watcher.simulator.instants import rfc3339
+from watcher.simulator.timestamps import rfc3339
 
 MANY = """
 population:

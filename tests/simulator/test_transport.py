@@ -10,7 +10,7 @@ import pytest
 
 from tests.simulator.asking import ONE, START
 from watcher.simulator import SimulatedTransport, Upstream, parse_scenario
-from watcher.simulator.instants import SECOND
+from watcher.simulator.timestamps import SECOND
 
 RUNNING = f"operations: [{{id: {ONE}, completed: 60s}}]\n"
 PATH = f"/PushNotifications/Operations/{ONE}"

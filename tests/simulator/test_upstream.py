@@ -6,8 +6,8 @@ import re
 import pytest
 
 from tests.simulator.asking import ONE, OPERATIONS, START, Caller, basic, ids, read
-from watcher.simulator import Account, Ask, Limits
-from watcher.simulator.instants import SECOND
+from watcher.simulator import Account, Limits, Request
+from watcher.simulator.timestamps import SECOND
 from watcher.simulator.values import Durations
 
 RUNNING = f"operations: [{{id: {ONE}, created: 0s, completed: 60s, stats: {{recipients: 6}}}}]\n"
@@ -196,7 +196,7 @@ def test_a_send_without_a_body_is_drawn_from_the_population():
 
 
 def begin(caller: Caller, times: int = 1):
-    ask = Ask(method="GET", path=OPERATIONS, headers={"authorization": caller.authorization or ""})
+    ask = Request(method="GET", path=OPERATIONS, headers={"authorization": caller.authorization or ""})
     return [caller.upstream.began(ask, caller.now) for _ in range(times)]
 
 

@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from watcher.simulator import ScenarioError, built_in, parse_scenario
-from watcher.simulator.births import arrivals_per_second
-from watcher.simulator.instants import DAY, SECOND
 from watcher.simulator.life import Life, Stats, Status, state
+from watcher.simulator.population import arrivals_per_second
 from watcher.simulator.timeline import LAST_ID, Timeline
+from watcher.simulator.timestamps import DAY, SECOND
 from watcher.simulator.world import World
 
 START = 1_705_311_000 * SECOND

@@ -27,12 +27,12 @@ from watcher.core.census import Retention
 from watcher.core.errors import OperatorError
 from watcher.core.model import DAY, HOUR, SECOND, Micros
 from watcher.core.totals import NOTIFICATIONS, OPERATIONS, RECIPIENTS, UNADDRESSABLE
-from watcher.logs import LineWriter, Log
+from watcher.logs import EventLog, LineWriter
+from watcher.publishing import EventPublisher
 from watcher.simulator import Upstream
 from watcher.simulator.fault_types import Fault
 from watcher.simulator.scenario import Limits, Scenario, parse_scenario
 from watcher.store.memory import MemoryStore
-from watcher.telling import Teller
 
 DAYS = 30
 BATCH = 1000
@@ -129,7 +129,7 @@ class Month:
                 )
             )
 
-    async def keep_house(self, rig: Rig, store: MemoryStore, teller: Teller) -> None:
+    async def keep_house(self, rig: Rig, store: MemoryStore, teller: EventPublisher) -> None:
         while True:
             await asyncio.sleep(300)
             teller.wake()
@@ -164,7 +164,7 @@ async def live_a_month(part: int, operations: int) -> tuple[Month, dict[tuple[st
     async with running(
         month.scenario, store=store, upstream=month.upstream, settings=settings, secret=month.secret
     ) as rig:
-        teller = Teller(store, Log(LineWriter()), month.tell, lambda: rig.clock.now().at)
+        teller = EventPublisher(store, EventLog(LineWriter()), month.tell, lambda: rig.clock.now().at)
         beside = [
             asyncio.create_task(one)
             for one in (

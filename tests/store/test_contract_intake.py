@@ -9,10 +9,10 @@ import pytest
 from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, final, finish, follow, operation, prune_all, tell_all
 from watcher.core.errors import StoreRefused
 from watcher.core.model import DAY, Outcome, Source, Status, Tracked, Untracked
-from watcher.store import Change, Entry, Registration, Result, Store
+from watcher.store import Change, Entry, Registration, RegistrationResult, Store
 
 
-async def results(store: Store, *entries: Entry, now: int = NOW) -> list[Result]:
+async def results(store: Store, *entries: Entry, now: int = NOW) -> list[RegistrationResult]:
     return [registration.result for registration in await store.register(entries, now)]
 
 
@@ -35,7 +35,7 @@ async def test_an_account_seen_before_it_was_bound_can_be_bound(store: Store) ->
 
 async def test_an_unknown_id_is_new_and_told(store: Store) -> None:
     registrations = await store.register([entry(labels={"a": "1"}, source=Source.CONFIG)], NOW)
-    assert list(registrations) == [Registration(account=ACCOUNT, id=ID, result=Result.NEW)]
+    assert list(registrations) == [Registration(account=ACCOUNT, id=ID, result=RegistrationResult.NEW)]
     assert [found.operation for found in await store.find(ID)] == [
         operation(labels={"a": "1"}, source=Source.CONFIG),
     ]
@@ -52,7 +52,9 @@ async def test_a_hint_of_creation_is_not_taken_for_upstreams_word(store: Store) 
 
 async def test_a_known_id_merges_labels_and_given_keys_win(store: Store) -> None:
     await follow(store, labels={"a": "1", "b": "1"})
-    assert await results(store, entry(labels={"b": "2", "c": "2"}, source=Source.CONFIG), now=NOW + 1) == [Result.KNOWN]
+    assert await results(store, entry(labels={"b": "2", "c": "2"}, source=Source.CONFIG), now=NOW + 1) == [
+        RegistrationResult.KNOWN
+    ]
     (found,) = await store.find(ID)
     assert found.operation == operation(labels={"a": "1", "b": "2", "c": "2"})
     assert await store.count_untold() == 1
@@ -106,7 +108,7 @@ async def test_accounts_do_not_mix(store: Store) -> None:
 
 async def test_one_list_may_name_an_id_twice(store: Store) -> None:
     given = [entry(labels={"a": "1"}), entry(id=OTHER), entry(labels={"b": "2"})]
-    assert await results(store, *given) == [Result.NEW, Result.NEW, Result.KNOWN]
+    assert await results(store, *given) == [RegistrationResult.NEW, RegistrationResult.NEW, RegistrationResult.KNOWN]
     assert (await store.find(ID))[0].operation.labels == {"a": "1", "b": "2"}
     assert [event.labels for event in await store.untold(0, 9)] == [{"a": "1"}, {}]
 
@@ -117,7 +119,7 @@ async def test_a_final_id_answers_its_outcome_and_is_not_followed_again(store: S
     await finish(store)
     registrations = await store.register([entry(source=source, labels={"a": "1"})], NOW + 20)
     assert list(registrations) == [
-        Registration(account=ACCOUNT, id=ID, result=Result.FINISHED, outcome=Outcome.COMPLETED),
+        Registration(account=ACCOUNT, id=ID, result=RegistrationResult.FINISHED, outcome=Outcome.COMPLETED),
     ]
     assert (await store.find(ID))[0].operation.labels == {}
     assert await store.count_untold() == 2
@@ -132,15 +134,15 @@ async def test_a_final_id_is_known_by_its_tombstone_when_its_details_have_left(s
     assert await store.find(ID) == ()
     registrations = await store.register([entry(), entry(id=OTHER, source=Source.DISCOVERY)], NOW + 20)
     assert [(answer.result, answer.outcome) for answer in registrations] == [
-        (Result.FINISHED, Outcome.COMPLETED),
-        (Result.FINISHED, Outcome.NOT_FOUND),
+        (RegistrationResult.FINISHED, Outcome.COMPLETED),
+        (RegistrationResult.FINISHED, Outcome.NOT_FOUND),
     ]
 
 
 async def test_an_id_that_is_settling_is_known(store: Store) -> None:
     await follow(store)
     await store.commit(ACCOUNT, [Change(operation=operation(status=Status.COMPLETED, ended_at=NOW))])
-    assert await results(store, entry()) == [Result.KNOWN]
+    assert await results(store, entry()) == [RegistrationResult.KNOWN]
     assert await store.outcome_of(ACCOUNT, ID) is Outcome.COMPLETED
 
 
@@ -175,7 +177,7 @@ async def test_configuration_and_discovery_do_not_bring_back_the_untracked(
     if pruned:
         await tell_all(store)
         await prune_all(store, keep_since=NOW + DAY)
-    assert await results(store, entry(source=source)) == [Result.PASSED_OVER]
+    assert await results(store, entry(source=source)) == [RegistrationResult.PASSED_OVER]
     assert await store.last_position() == 2
 
 
@@ -188,11 +190,11 @@ async def test_the_api_brings_back_the_untracked_afresh_and_its_events_count_on(
         await tell_all(store)
         await prune_all(store, keep_since=NOW + DAY)
     before = await store.intake(ACCOUNT, 0)
-    assert await results(store, entry(labels={"b": "2"}), now=NOW + 2) == [Result.NEW]
+    assert await results(store, entry(labels={"b": "2"}), now=NOW + 2) == [RegistrationResult.NEW]
     after = await store.intake(ACCOUNT, before.revision)
     assert after.operations == (operation(labels={"b": "2"}, registered_at=NOW + 2),)
     assert (await store.history(ACCOUNT, ID))[-1].seq == 3
-    assert await results(store, entry(source=Source.CONFIG)) == [Result.KNOWN]
+    assert await results(store, entry(source=Source.CONFIG)) == [RegistrationResult.KNOWN]
     assert await store.withdraw(ACCOUNT, ID, NOW + 3, Source.API)
 
 
@@ -200,7 +202,7 @@ async def test_a_settling_one_that_was_withdrawn_was_not_counted_and_comes_back(
     await follow(store)
     await store.commit(ACCOUNT, [Change(operation=operation(status=Status.COMPLETED))])
     await store.withdraw(ACCOUNT, ID, NOW + 1, Source.API)
-    assert await results(store, entry(), now=NOW + 2) == [Result.NEW]
+    assert await results(store, entry(), now=NOW + 2) == [RegistrationResult.NEW]
 
 
 async def test_a_final_one_that_was_withdrawn_stays_finished(store: Store) -> None:
@@ -209,10 +211,10 @@ async def test_a_final_one_that_was_withdrawn_stays_finished(store: Store) -> No
     assert await store.withdraw(ACCOUNT, ID, NOW + 20, Source.API)
     assert (await store.load(ACCOUNT, final_since=0)).operations == ()
     assert (await store.history(ACCOUNT, ID))[-1].event == Untracked(source=Source.API)
-    assert await results(store, entry()) == [Result.FINISHED]
+    assert await results(store, entry()) == [RegistrationResult.FINISHED]
     await tell_all(store)
     await prune_all(store, keep_since=NOW + DAY)
-    assert await results(store, entry()) == [Result.FINISHED]
+    assert await results(store, entry()) == [RegistrationResult.FINISHED]
     assert not await store.withdraw(ACCOUNT, ID, NOW + 20, Source.API)
 
 
@@ -221,6 +223,6 @@ async def test_ten_thousand_are_taken_in_at_once(store: Store) -> None:
     began = time.process_time()
     answers = await store.register(entries, NOW)
     assert time.process_time() - began < 2  # 0.2 s where nothing else runs
-    assert {answer.result for answer in answers} == {Result.NEW}
+    assert {answer.result for answer in answers} == {RegistrationResult.NEW}
     assert [answer.id for answer in answers] == [given.id for given in entries]
     assert await store.count_untold() == 10_000

@@ -10,7 +10,7 @@ import pytest
 
 from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, final, finish, follow, operation, prune_all, tell_all
 from watcher.core.model import DAY, TOMBSTONE_LIFE, Outcome, Source, Status
-from watcher.store import Change, Result, Shown, Store
+from watcher.store import Change, RegistrationResult, Shown, Store
 from watcher.store.sqlite import SqliteStore
 
 
@@ -110,7 +110,7 @@ async def test_one_that_came_back_does_not_leave(store: Store) -> None:
     assert [found.untracked_at for found in await store.find(ID)] == [None]
 
 
-async def _result_after_all_has_left(store: Store, now: int) -> Result:
+async def _result_after_all_has_left(store: Store, now: int) -> RegistrationResult:
     await tell_all(store, NOW + 20)
     await prune_all(store, now=now, keep_since=NOW + DAY)
     (answer,) = await store.register([entry()], now)
@@ -123,8 +123,8 @@ async def test_a_tombstone_stays_until_eight_days_after_the_end_whatever_creatio
 ) -> None:
     await follow(store, created_at=NOW - 5)
     await finish(store, at=NOW + 10, created_at=created_at)
-    assert await _result_after_all_has_left(store, NOW + 10 + TOMBSTONE_LIFE) is Result.FINISHED
-    assert await _result_after_all_has_left(store, NOW + 10 + TOMBSTONE_LIFE + 1) is Result.NEW
+    assert await _result_after_all_has_left(store, NOW + 10 + TOMBSTONE_LIFE) is RegistrationResult.FINISHED
+    assert await _result_after_all_has_left(store, NOW + 10 + TOMBSTONE_LIFE + 1) is RegistrationResult.NEW
 
 
 async def test_a_tombstone_of_what_was_untracked_stays_until_eight_days_after_that(store: Store) -> None:
@@ -133,31 +133,31 @@ async def test_a_tombstone_of_what_was_untracked_stays_until_eight_days_after_th
     await tell_all(store)
     await prune_all(store, now=NOW + 10 + TOMBSTONE_LIFE, keep_since=NOW + DAY)
     (answer,) = await store.register([entry(source=Source.CONFIG)], NOW)
-    assert answer.result is Result.PASSED_OVER
-    assert await _result_after_all_has_left(store, NOW + 10 + TOMBSTONE_LIFE + 1) is Result.NEW
+    assert answer.result is RegistrationResult.PASSED_OVER
+    assert await _result_after_all_has_left(store, NOW + 10 + TOMBSTONE_LIFE + 1) is RegistrationResult.NEW
 
 
 async def test_a_tombstone_stays_until_eight_days_after_a_creation_that_our_clock_was_behind_of(store: Store) -> None:
     await follow(store, created_at=NOW + DAY)
     await finish(store)
-    assert await _result_after_all_has_left(store, NOW + DAY + TOMBSTONE_LIFE) is Result.FINISHED
-    assert await _result_after_all_has_left(store, NOW + DAY + TOMBSTONE_LIFE + 1) is Result.NEW
+    assert await _result_after_all_has_left(store, NOW + DAY + TOMBSTONE_LIFE) is RegistrationResult.FINISHED
+    assert await _result_after_all_has_left(store, NOW + DAY + TOMBSTONE_LIFE + 1) is RegistrationResult.NEW
 
 
 async def test_a_tombstone_stays_eight_days_after_a_registration_that_the_clock_was_set_back_from(store: Store) -> None:
     await follow(store)
     await finish(store, at=NOW - 99 * DAY)
-    assert await _result_after_all_has_left(store, NOW + TOMBSTONE_LIFE) is Result.FINISHED
+    assert await _result_after_all_has_left(store, NOW + TOMBSTONE_LIFE) is RegistrationResult.FINISHED
 
 
 async def test_a_creation_far_ahead_keeps_no_tombstone_for_ever(store: Store) -> None:
     await follow(store)
     await finish(store, created_at=NOW + 999 * DAY)
-    assert await _result_after_all_has_left(store, NOW + 10 + TOMBSTONE_LIFE) is Result.FINISHED
-    assert await _result_after_all_has_left(store, NOW + 10 + TOMBSTONE_LIFE + 1) is Result.NEW
+    assert await _result_after_all_has_left(store, NOW + 10 + TOMBSTONE_LIFE) is RegistrationResult.FINISHED
+    assert await _result_after_all_has_left(store, NOW + 10 + TOMBSTONE_LIFE + 1) is RegistrationResult.NEW
 
 
-async def _named(store: Store, *ids: str, account: str = ACCOUNT, now: int = NOW) -> list[Result]:
+async def _named(store: Store, *ids: str, account: str = ACCOUNT, now: int = NOW) -> list[RegistrationResult]:
     entries = [entry(account=account, id=name, source=Source.CONFIG) for name in ids]
     return [answer.result for answer in await store.register(entries, now, configured=[account])]
 
@@ -170,11 +170,14 @@ async def test_a_tombstone_stays_as_long_as_the_configuration_names_its_id(store
         await tell_all(store)
         await prune_all(store, now=NOW + day * DAY, keep_since=NOW + day * DAY)
         assert await store.find(ID) == ()
-        assert await _named(store, ID, OTHER, now=NOW + day * DAY) == [Result.FINISHED, Result.PASSED_OVER]
-    assert await _named(store, OTHER, now=NOW + 999 * DAY) == [Result.PASSED_OVER]
+        assert await _named(store, ID, OTHER, now=NOW + day * DAY) == [
+            RegistrationResult.FINISHED,
+            RegistrationResult.PASSED_OVER,
+        ]
+    assert await _named(store, OTHER, now=NOW + 999 * DAY) == [RegistrationResult.PASSED_OVER]
     await prune_all(store, now=NOW + 999 * DAY, keep_since=NOW + 999 * DAY)
     assert await store.outcome_of(ACCOUNT, ID) is None
-    assert await _named(store, OTHER, now=NOW + 999 * DAY) == [Result.PASSED_OVER]
+    assert await _named(store, OTHER, now=NOW + 999 * DAY) == [RegistrationResult.PASSED_OVER]
 
 
 async def test_what_the_configuration_names_is_remembered_over_a_restart(path: Path) -> None:
@@ -186,7 +189,7 @@ async def test_what_the_configuration_names_is_remembered_over_a_restart(path: P
     store = await SqliteStore.open(path)
     # The first pruning may come before the configuration is registered.
     await prune_all(store, now=NOW + 99 * DAY, keep_since=NOW + 99 * DAY)
-    assert await _named(store, ID, now=NOW + 99 * DAY) == [Result.FINISHED]
+    assert await _named(store, ID, now=NOW + 99 * DAY) == [RegistrationResult.FINISHED]
     assert await store.totals(ACCOUNT) == {("operations", "completed"): 1}
     await store.close()
 
@@ -197,10 +200,10 @@ async def test_tombstones_of_an_account_that_is_configured_no_longer_stay_as_it_
     await tell_all(store)
     await _named(store, ID, account="another", now=NOW + DAY)
     await prune_all(store, now=NOW + 99 * DAY, keep_since=NOW + 99 * DAY)
-    assert await _named(store, ID, now=NOW + 99 * DAY) == [Result.FINISHED]
+    assert await _named(store, ID, now=NOW + 99 * DAY) == [RegistrationResult.FINISHED]
     assert await _named(store, now=NOW + 99 * DAY) == []
     await prune_all(store, now=NOW + 99 * DAY, keep_since=NOW + 99 * DAY)
-    assert await _named(store, ID, now=NOW + 99 * DAY) == [Result.NEW]
+    assert await _named(store, ID, now=NOW + 99 * DAY) == [RegistrationResult.NEW]
 
 
 async def test_a_registration_by_the_api_or_discovery_changes_nothing_about_what_is_configured(store: Store) -> None:
@@ -241,7 +244,7 @@ async def test_an_event_id_is_never_used_again_though_the_sequence_begins_anew(s
     await follow(store)
     await finish(store)
     before = await store.history(ACCOUNT, ID)
-    assert await _result_after_all_has_left(store, NOW + 99 * DAY) is Result.NEW
+    assert await _result_after_all_has_left(store, NOW + 99 * DAY) is RegistrationResult.NEW
     again = await store.history(ACCOUNT, ID)
     assert [event.seq for event in again] == [before[0].seq]
     assert not {event.event_id for event in again} & {event.event_id for event in before}

@@ -22,7 +22,7 @@ from watcher.core.model import (
     Tracked,
     Untracked,
 )
-from watcher.store import Change, Result, Store
+from watcher.store import Change, RegistrationResult, Store
 
 FULL = operation(
     labels={"campaign": "<script>", "größe": "10"},
@@ -247,17 +247,17 @@ async def test_when_discovery_began_is_kept_and_can_be_corrected(store: Store) -
 async def test_what_had_ended_before_is_passed_over_by_discovery_and_taken_in_by_the_api(store: Store) -> None:
     await store.insert_tombstones(ACCOUNT, {ID: NOW - 5, OTHER: None}, NOW)
     found = await store.register([entry(id=ID, source=Source.DISCOVERY), entry(id=OTHER, source=Source.CONFIG)], NOW)
-    assert [answer.result for answer in found] == [Result.PASSED_OVER, Result.PASSED_OVER]
+    assert [answer.result for answer in found] == [RegistrationResult.PASSED_OVER, RegistrationResult.PASSED_OVER]
     assert await store.untold(0, 9) == ()
     (answer,) = await store.register([entry(id=ID, source=Source.API)], NOW)
-    assert answer.result is Result.NEW
+    assert answer.result is RegistrationResult.NEW
 
 
 async def test_a_tombstone_of_what_had_ended_before_replaces_neither_a_row_nor_another_one(store: Store) -> None:
     await follow(store)
     await store.insert_tombstones(ACCOUNT, {ID: None}, NOW)
     (answer,) = await store.register([entry(id=ID)], NOW)
-    assert answer.result is Result.KNOWN
+    assert answer.result is RegistrationResult.KNOWN
     await store.withdraw(ACCOUNT, ID, NOW, Source.API)
     await store.insert_tombstones(ACCOUNT, {ID: None}, NOW)
     assert [event.seq for event in await store.untold(0, 9)] == [1, 2]

@@ -15,7 +15,7 @@ from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, follow, prune_
 from watcher.core.errors import StoreRefused, StoreUnusable
 from watcher.core.labelling import COMBINATIONS_AT_MOST
 from watcher.core.model import TOMBSTONE_LIFE, Outcome
-from watcher.store import Result, StoredEvent
+from watcher.store import RegistrationResult, StoredEvent
 from watcher.store.sqlite import SqliteStore
 from watcher.store.sqlite.migrations import released
 
@@ -54,7 +54,7 @@ async def test_an_old_store_is_brought_up_to_date_with_all_that_is_in_it(dump: P
     assert (loaded.revision, loaded.discovery.cursor) == (2, 1768469400000005)
     assert [event.seq for event in await store.untold(0, 9)] == [2]
     (answer,) = await store.register([entry(id=OTHER)], NOW)
-    assert (answer.result, answer.outcome) == (Result.FINISHED, Outcome.COMPLETED)
+    assert (answer.result, answer.outcome) == (RegistrationResult.FINISHED, Outcome.COMPLETED)
     with pytest.raises(StoreRefused):
         await store.bind({ACCOUNT: "another"})
     await store.close()

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from watcher.core.errors import StoreUnusable
 from watcher.core.labelling import Combination, Counters
 from watcher.core.model import Instant
-from watcher.store import Change, Committed, Entry, Intake, Loaded, Registration
+from watcher.store import Change, Committed, Entry, IntakeChanges, LoadedAccount, Registration
 from watcher.store.memory import MemoryStore
 
 
@@ -21,7 +21,7 @@ class FailingStore(MemoryStore):
             message = "database or disk is full"
             raise StoreUnusable(message)
 
-    async def load(self, account: str, *, final_since: Instant) -> Loaded:
+    async def load(self, account: str, *, final_since: Instant) -> LoadedAccount:
         self._check()
         return await super().load(account, final_since=final_since)
 
@@ -34,7 +34,7 @@ class FailingStore(MemoryStore):
         self._check()
         return await super().register(entries, now, configured=configured)
 
-    async def intake(self, account: str, since: int) -> Intake:
+    async def intake(self, account: str, since: int) -> IntakeChanges:
         self._check()
         return await super().intake(account, since)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from watcher.api import Credentials
+from watcher.api import BasicCredentials
 
 
-def at_once(credentials: Credentials) -> Callable[[], Awaitable[None]]:
+def at_once(credentials: BasicCredentials) -> Callable[[], Awaitable[None]]:
     """What a client does when it was refused."""
 
     async def reread() -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from tests.support.rereading import at_once
 from tests.support.virtual import virtual_clock
-from watcher.api import Client, Credentials, Gate
+from watcher.api import BasicCredentials, Client, Gate
 from watcher.clock import Clock
 from watcher.core.account_health import AccountEvent
 from watcher.core.attempt import Attempt
@@ -26,7 +26,7 @@ from watcher.core.snapshot import AccountSnapshot
 from watcher.simulator import Scenario, SimulatedTransport, Upstream
 from watcher.store import Entry, Store, StoredEvent
 from watcher.store.memory import MemoryStore
-from watcher.watch import AccountWatch, Following
+from watcher.watch import AccountWatch, WatchSettings
 
 ACCOUNT = "main"
 BASE_URL = "https://comms.example/v1"
@@ -111,10 +111,10 @@ def following(
     grace: float = 120.0,
     retention: Retention | None = None,
     counter_labels: tuple[str, ...] = (),
-) -> Following:
+) -> WatchSettings:
     """Settings of a loop, in seconds."""
     settle = tuple(round(wait * SECOND) for wait in settle_after)
-    return Following(
+    return WatchSettings(
         rules=LifecycleRules(settle_after=settle, not_found_grace=round(grace * SECOND)),
         promise=Promise(freshness=round(freshness * SECOND), settle_after=settle),
         retention=retention or Retention(),
@@ -128,7 +128,7 @@ async def running(
     *,
     store: Store | None = None,
     upstream: Upstream | None = None,
-    settings: Following | None = None,
+    settings: WatchSettings | None = None,
     share: Share | None = None,
     secret: Callable[[], str] | None = None,
     request_timeout: float = 10.0,
@@ -157,7 +157,7 @@ async def running(
         verify=False,
     )
 
-    credentials = Credentials(user, secret or (lambda: own_secret))
+    credentials = BasicCredentials(user, secret or (lambda: own_secret))
 
     def connect(hear: Callable[[Attempt], None]) -> Client:
         return Client(

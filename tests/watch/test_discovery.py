@@ -14,7 +14,7 @@ from watcher.core.governor import Share
 from watcher.core.model import HOUR, SECOND, Finished, Source, Status, Tracked
 from watcher.simulator import Upstream, parse_scenario
 from watcher.store.memory import MemoryStore
-from watcher.watch import Following
+from watcher.watch import WatchSettings
 
 LATE = "population: {{in_flight: 0, share_failing: 0}}\nfaults: [{{kind: invisible, wait: {wait}, endpoint: list}}]"
 QUIET = parse_scenario("population: {in_flight: 0, share_failing: 0}\nlatency: 20ms..80ms")
@@ -29,10 +29,10 @@ class MachineClock:
         self.clock = Clock(wall=lambda: EPOCH - 1000.0 + loop.time() + self.ahead, steady=loop.time)
 
 
-def discovering(*, since: float = 24.0, **changes: object) -> Following:
+def discovering(*, since: float = 24.0, **changes: object) -> WatchSettings:
     """Settings with discovery, back to so many hours ago on an empty store."""
     settings = following(settle_after=(5.0,), **changes)  # type: ignore[arg-type]
-    return Following(
+    return WatchSettings(
         rules=settings.rules,
         promise=settings.promise,
         retention=settings.retention,

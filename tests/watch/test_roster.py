@@ -18,7 +18,7 @@ from tests.support.factories import (
 from tests.support.strategies import unhurried
 from watcher.core.census import Retention, is_retired
 from watcher.core.model import MINUTE, Operation, Status
-from watcher.watch.roster import Roster
+from watcher.watch.operation_table import OperationTable
 
 RETENTION = Retention(hold=MINUTE)
 
@@ -34,7 +34,7 @@ operations = st.builds(
 @unhurried
 @given(st.lists(operations | st.integers(0, 4).map(an_id), max_size=20))
 def test_counts_are_kept_as_operations_come_change_and_go(steps: list[Operation | str]):
-    roster, held = Roster(), dict[str, Operation]()
+    roster, held = OperationTable(), dict[str, Operation]()
     for step in steps:
         if isinstance(step, str):
             roster.drop(step)
@@ -56,7 +56,7 @@ def test_counts_are_kept_as_operations_come_change_and_go(steps: list[Operation 
 
 
 def test_a_newer_state_keeps_its_place():
-    roster = Roster()
+    roster = OperationTable()
     for number in (2, 1):
         roster.put(an_operation(id=an_id(number)))
     roster.put(a_running_operation(id=an_id(2)))

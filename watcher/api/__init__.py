@@ -10,7 +10,7 @@ body         answers read whole, within bounds
 
 from watcher.api.client import Client
 from watcher.api.connections import Connections
-from watcher.api.credentials import Credentials
+from watcher.api.credentials import BasicCredentials
 from watcher.api.gate import Gate
 
-__all__ = ["Client", "Connections", "Credentials", "Gate"]
+__all__ = ["BasicCredentials", "Client", "Connections", "Gate"]

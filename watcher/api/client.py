@@ -19,8 +19,8 @@ import tenacity
 
 from watcher import __version__
 from watcher.api.body import Unreadable, read_body
-from watcher.api.connections import Progress
-from watcher.api.credentials import Credentials
+from watcher.api.connections import RequestProgress
+from watcher.api.credentials import BasicCredentials
 from watcher.api.gate import Gate
 from watcher.api.head import bounded_head, trace
 from watcher.core import wire
@@ -70,7 +70,7 @@ class Client:
         *,
         http: httpx.AsyncClient,
         base_url: str,
-        credentials: Credentials,
+        credentials: BasicCredentials,
         reread: Callable[[], Awaitable[None]],
         gate: Gate,
         request_timeout: Micros,
@@ -155,7 +155,7 @@ class Client:
     ) -> tuple[int | None, _Answer]:
         """The HTTP code, if one came, and what the answer says."""
         reading = _Reading()
-        progress = Progress()
+        progress = RequestProgress()
         trouble = FailureCause.OTHER
         try:
             async with asyncio.timeout(self._request_timeout / SECOND):
@@ -202,7 +202,7 @@ class _Reading:
             await response.aclose()
 
 
-def _request(url: httpx.URL, authorization: str, progress: Progress) -> httpx.Request:
+def _request(url: httpx.URL, authorization: str, progress: RequestProgress) -> httpx.Request:
     headers = {
         "Host": url.netloc.decode("ascii"),
         "Accept": "application/json",

@@ -32,7 +32,7 @@ _STAGES: Mapping[str, str] = {
 }
 
 
-class Progress:
+class RequestProgress:
     """How far one request has come; in its extension `progress`."""
 
     def __init__(self) -> None:
@@ -162,11 +162,11 @@ class _Counted(httpx.AsyncByteStream):
             self._over()
 
 
-def _follow(request: httpx.Request) -> Progress:
+def _follow(request: httpx.Request) -> RequestProgress:
     """Note how far the request comes, and let it wait for a place for a short time only."""
     progress = request.extensions.get("progress")
-    if not isinstance(progress, Progress):
-        progress = Progress()
+    if not isinstance(progress, RequestProgress):
+        progress = RequestProgress()
     progress.is_followed, progress.event = True, ""
     shown = request.extensions.get("trace")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from watcher.core.errors import OperatorError
 
 
-class Credentials:
+class BasicCredentials:
     """A user name and a secret behind `read`, which raises OperatorError where there is none to be had."""
 
     def __init__(self, user: str, read: Callable[[], str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from watcher.cli.exits import Exit, FailedError
-from watcher.config import Loaded, load
+from watcher.config import LoadedConfiguration, load
 from watcher.deadline import within
 
 READ_SECONDS = 10.0
@@ -19,7 +19,7 @@ READ_SECONDS = 10.0
 T = TypeVar("T")
 
 
-def load_in_time(file: str | None) -> Loaded:
+def load_in_time(file: str | None) -> LoadedConfiguration:
     """The configuration of the file, else of the environment. Raises ConfigurationError, FailedError."""
     path = None if file is None else Path(file)
     return read_in_time("the configuration was", lambda: load(path, os.environ))

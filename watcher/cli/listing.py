@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from watcher.cli.asking import Daemon, daemon
+from watcher.cli.admin_client import AdminClient, daemon
 from watcher.cli.exits import Exit
+from watcher.cli.formatting import Operation, ago_words, labels_words, sent_words, status_words
 from watcher.cli.output import tell
-from watcher.cli.words import Operation, ago_words, labels_words, sent_words, status_words
 
 PAGE = 1000
 """Rows that the daemon gives at once."""
@@ -52,7 +52,7 @@ def execute(arguments: Namespace) -> int:
     return Exit.GOOD
 
 
-def _pages(found: Daemon, arguments: Namespace) -> Page:
+def _pages(found: AdminClient, arguments: Namespace) -> Page:
     """As many rows as were asked for, over as many pages as that takes."""
     whole: list[msgspec.Raw] = []
     after: str | None = None

@@ -10,9 +10,9 @@ from typing import Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from watcher.cli.formatting import counted, stats_words
 from watcher.cli.output import tell
 from watcher.cli.verdict import total
-from watcher.cli.words import counted, stats_words
 from watcher.core.model import SECOND, Micros, Operation, Stats
 
 LINE_EVERY: Micros = 10 * SECOND

@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from watcher import loop
-from watcher.config import Loaded, load
+from watcher.config import LoadedConfiguration, load
 from watcher.daemon import run
 
 
@@ -15,7 +15,7 @@ def execute(arguments: Namespace) -> int:
     """Run until told to stop."""
     file = None if arguments.config is None else Path(arguments.config)
 
-    def read() -> Loaded:
+    def read() -> LoadedConfiguration:
         return load(file, os.environ)
 
     return loop.run(run(read, stay=arguments.stay, linger=arguments.linger))

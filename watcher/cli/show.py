@@ -11,11 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from watcher.cli.asking import daemon
+from watcher.cli.admin_client import daemon
 from watcher.cli.exits import Exit, FailedError
-from watcher.cli.ids import read_ids
-from watcher.cli.output import tell
-from watcher.cli.words import (
+from watcher.cli.formatting import (
     Operation,
     entry_words,
     instant_words,
@@ -24,6 +22,8 @@ from watcher.cli.words import (
     stats_words,
     status_words,
 )
+from watcher.cli.ids import read_ids
+from watcher.cli.output import tell
 
 _WIDEST = 120
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from watcher.cli.asking import daemon
+from watcher.cli.admin_client import daemon
 from watcher.cli.exits import Exit, FailedError
+from watcher.cli.formatting import counted
 from watcher.cli.ids import read_ids
 from watcher.cli.output import tell
-from watcher.cli.words import counted
-from watcher.intake import MAX_ENTRIES, Handed
+from watcher.intake import MAX_ENTRIES, TrackRequest
 
 BATCH_BYTES = 3 * 1024 * 1024
 """The daemon takes 4 MiB at once; some of that is room for brackets and commas."""
@@ -26,7 +26,7 @@ _RESULTS = {
 }
 
 
-class Result(msgspec.Struct, frozen=True, omit_defaults=True):
+class TrackResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of one id."""
 
     id: str
@@ -38,15 +38,15 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
 class Results(msgspec.Struct, frozen=True):
     """What became of each id, in the order given."""
 
-    operations: list[Result]
+    operations: list[TrackResult]
 
 
 def execute(arguments: Namespace) -> int:
     """Track all ids; when the daemon refuses a batch, those before it stay tracked and are printed."""
     ids = read_ids(arguments.ids)
     labels = dict(arguments.labels)
-    entries = [msgspec.json.encode(Handed(id=one, account=arguments.account, labels=labels)) for one in ids]
-    results: list[Result] = []
+    entries = [msgspec.json.encode(TrackRequest(id=one, account=arguments.account, labels=labels)) for one in ids]
+    results: list[TrackResult] = []
     try:
         with daemon(arguments) as found:
             for batch in batches(entries):
@@ -71,7 +71,7 @@ def batches(entries: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     yield entries[begin:]
 
 
-def _tell(results: Sequence[Result], *, as_json: bool) -> None:
+def _tell(results: Sequence[TrackResult], *, as_json: bool) -> None:
     if as_json:
         tell(msgspec.json.encode(Results(operations=list(results))).decode())
         return

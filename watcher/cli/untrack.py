@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from watcher.cli.asking import RefusedError, daemon
+from watcher.cli.admin_client import RefusedError, daemon
 from watcher.cli.exits import Exit
 from watcher.cli.ids import read_ids
 from watcher.cli.output import tell, warn

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from watcher.cli.exits import Exit
-from watcher.cli.words import counted
+from watcher.cli.formatting import counted
 from watcher.core.model import Operation, Outcome, Stats, Value
 
 
@@ -24,7 +24,7 @@ class Stop(enum.Enum):
     UNAUTHORIZED = enum.auto()
 
 
-class Limits(Value, frozen=True, kw_only=True):
+class FailureLimits(Value, frozen=True, kw_only=True):
     """What is still good; None for any number."""
 
     failed: int = 0
@@ -38,7 +38,7 @@ class Verdict(Value, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
 
 
-def judge(stop: Stop, operations: Sequence[Operation], limits: Limits, why: str = "") -> Verdict:
+def judge(stop: Stop, operations: Sequence[Operation], limits: FailureLimits, why: str = "") -> Verdict:
     """The verdict over all operations; `why` is what is known of the trouble that ended the waiting."""
     bad = tuple(_bad(operations, limits))
     waiting = [operation for operation in operations if operation.outcome is None]
@@ -68,7 +68,7 @@ def total(operations: Sequence[Operation]) -> Stats:
     return Stats(**sums)
 
 
-def _bad(operations: Sequence[Operation], limits: Limits) -> list[str]:
+def _bad(operations: Sequence[Operation], limits: FailureLimits) -> list[str]:
     outcomes = Counter(operation.outcome for operation in operations)
     sums = total(operations)
     reasons = [

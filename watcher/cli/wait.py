@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from watcher import loop
 from watcher.cli.configured import load_in_time
 from watcher.cli.exits import Exit, FailedError
-from watcher.cli.following import Following
+from watcher.cli.formatting import counted, stats_words
 from watcher.cli.ids import read_ids
 from watcher.cli.output import tell, warn
 from watcher.cli.progress import display
-from watcher.cli.verdict import Limits, judge, total
-from watcher.cli.words import counted, stats_words
+from watcher.cli.verdict import FailureLimits, judge, total
+from watcher.cli.wait_loop import WaitLoop
 from watcher.clock import Clock
 from watcher.core.model import Operation
 from watcher.core.settings import Account
@@ -26,10 +26,10 @@ def execute(arguments: Namespace) -> int:
     loaded = load_in_time(arguments.config)
     account = _account(loaded.configuration.accounts, arguments.account)
     clock = Clock()
-    following = Following(loaded, account, ids, clock)
+    following = WaitLoop(loaded, account, ids, clock)
     with display(lambda: clock.now().tick) as shown:
         stop = loop.run(following.until_ended(arguments.timeout, shown.show))
-    limits = Limits(failed=arguments.max_failed, unaddressable=arguments.max_unaddressable)
+    limits = FailureLimits(failed=arguments.max_failed, unaddressable=arguments.max_unaddressable)
     verdict = judge(stop, following.operations, limits, following.why)
     tell(_summary(following.operations))
     warn(*(f"watcher wait: {reason}" for reason in verdict.reasons))

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from watcher.config.addresses import TcpAddress, UnixAddress, is_loopback, parse_listen
-from watcher.config.credentials import Given, read_twilio, unused
+from watcher.config.build import Candidate, candidates, freeze
+from watcher.config.credentials import GivenCredentials, read_twilio, unused
+from watcher.config.cross_checks import check_files, check_proxies, check_relations, check_secrets
+from watcher.config.description import describe, doubts
 from watcher.config.document import read_document
 from watcher.config.draft import Draft
 from watcher.config.environment import read_environment
-from watcher.config.freeze import Candidate, candidates, freeze
-from watcher.config.loaded import Loaded, username
-from watcher.config.meaning import describe, doubts
+from watcher.config.loaded import LoadedConfiguration, username
 from watcher.config.problems import ConfigurationError, Problem, Problems
-from watcher.config.relations import check_files, check_proxies, check_relations, check_secrets
 from watcher.config.rules import RESERVED_LABELS
 from watcher.config.scalars import format_duration
 from watcher.config.secrets import EnvironmentSecret, FileSecret, Secret, SecretError, SecretSource
@@ -36,7 +36,7 @@ __all__ = [
     "ConfigurationError",
     "EnvironmentSecret",
     "FileSecret",
-    "Loaded",
+    "LoadedConfiguration",
     "Problem",
     "Secret",
     "SecretError",
@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 
-def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
+def load(path: Path | None, environ: Mapping[str, str]) -> LoadedConfiguration:
     """Return the configuration of the file (else that of `WATCHER_CONFIG`, else none) with the environment over it.
 
     Raises `ConfigurationError` with every problem. Reads every secret once, so that what is missing is known at once.
@@ -68,7 +68,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
         raise
 
 
-def _load(path: Path | None, environ: Mapping[str, str], draft: Draft) -> Loaded:
+def _load(path: Path | None, environ: Mapping[str, str], draft: Draft) -> LoadedConfiguration:
     problems = Problems()
     file = path or (Path(environ["WATCHER_CONFIG"]) if environ.get("WATCHER_CONFIG") else None)
     if file is not None:
@@ -83,7 +83,7 @@ def _load(path: Path | None, environ: Mapping[str, str], draft: Draft) -> Loaded
     web = check_files(configuration, accounts, draft, problems)
     problems.raise_if_any()
     token_file = configuration.admin.token_file
-    return Loaded(
+    return LoadedConfiguration(
         configuration=configuration,
         file=file,
         secrets={it.name: it.credentials.secret for it in accounts if it.name and it.credentials},
@@ -101,7 +101,7 @@ def _readable(environ: Mapping[str, str], draft: Draft) -> Configuration:
     return freeze(draft, [])
 
 
-def _remarks(accounts: list[Candidate], twilio: Given) -> tuple[str, ...]:
+def _remarks(accounts: list[Candidate], twilio: GivenCredentials) -> tuple[str, ...]:
     owner = next((account for account in accounts if account.uses_environment), None)
     reason = "every account has credentials of its own" if owner is None else "the other pair of credentials is taken"
     names = unused(twilio, None if owner is None else owner.credentials)

@@ -31,7 +31,7 @@ PAIRS_OF_ENVIRONMENT = f"{ACCOUNT_ID} and {AUTH_TOKEN}, or {API_KEY} and {API_KE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
+class CredentialSource:
     """One whole pair: with an API key if there is `api_key`, else with account id and auth token."""
 
     account_id: str | None
@@ -40,7 +40,7 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class GivenCredentials:
     """The parts of credentials that one place gives; any may be missing. `is_bad`: some could not be read."""
 
     account_id: str | None = None
@@ -54,27 +54,27 @@ class Given:
         """Whether it names any part that is a secret, or the key that goes with one."""
         return bool(self.auth_token or self.api_key or self.api_key_secret)
 
-    def by_key(self) -> Credentials | None:
+    def by_key(self) -> CredentialSource | None:
         """Return the pair of API key and secret, if it is whole."""
         if not self.api_key or not self.api_key_secret:
             return None
-        return Credentials(account_id=self.account_id, api_key=self.api_key, secret=self.api_key_secret)
+        return CredentialSource(account_id=self.account_id, api_key=self.api_key, secret=self.api_key_secret)
 
-    def by_token(self) -> Credentials | None:
+    def by_token(self) -> CredentialSource | None:
         """Return the pair of account id and auth token, if it is whole."""
         if not self.account_id or not self.auth_token:
             return None
-        return Credentials(account_id=self.account_id, api_key=None, secret=self.auth_token)
+        return CredentialSource(account_id=self.account_id, api_key=None, secret=self.auth_token)
 
 
-def read_twilio(environ: Mapping[str, str], problems: Problems) -> Given:
+def read_twilio(environ: Mapping[str, str], problems: Problems) -> GivenCredentials:
     """Return what the environment's `TWILIO_…` give; an empty variable gives nothing."""
     before = len(problems)
     account_id = _id(environ, ACCOUNT_ID, "accounts[].account_id", problems)
     auth_token = _secret(environ, AUTH_TOKEN, problems)
     api_key = _id(environ, API_KEY, "accounts[].api_key", problems)
     api_key_secret = _secret(environ, API_KEY_SECRET, problems)
-    return Given(
+    return GivenCredentials(
         account_id=account_id,
         auth_token=auth_token,
         api_key=api_key,
@@ -83,11 +83,11 @@ def read_twilio(environ: Mapping[str, str], problems: Problems) -> Given:
     )
 
 
-def of_account(draft: Draft, path: str) -> Given:
+def of_account(draft: Draft, path: str) -> GivenCredentials:
     """Return what the settings of the account at the path give."""
     token_file = draft.get(f"{path}.auth_token_file")
     secret_file = draft.get(f"{path}.api_key_secret_file")
-    return Given(
+    return GivenCredentials(
         account_id=draft.get(f"{path}.account_id"),
         auth_token=FileSecret(path=token_file) if token_file else None,
         api_key=draft.get(f"{path}.api_key"),
@@ -95,18 +95,18 @@ def of_account(draft: Draft, path: str) -> Given:
     )
 
 
-def owner(accounts: list[Given]) -> int | None:
+def owner(accounts: list[GivenCredentials]) -> int | None:
     """Return which account the environment's credentials belong to; None if to none."""
     if len(accounts) == 1:
         return 0
     return next((index for index, given in enumerate(accounts) if not given.has_secret), None)
 
 
-def choose(own: Given, environment: Given) -> Credentials:
+def choose(own: GivenCredentials, environment: GivenCredentials) -> CredentialSource:
     """Return the pair to use. Raises `BadValueError` when none is whole, or the account's own settings give both."""
     if own.auth_token and (own.api_key or own.api_key_secret):
         raise BadValueError("two pairs of credentials are given; keep one of auth_token_file and api_key")
-    merged = Given(
+    merged = GivenCredentials(
         account_id=environment.account_id or own.account_id,
         auth_token=environment.auth_token or own.auth_token,
         api_key=environment.api_key or own.api_key,
@@ -125,7 +125,7 @@ def choose(own: Given, environment: Given) -> Credentials:
     return chosen
 
 
-def unused(environment: Given, chosen: Credentials | None) -> list[str]:
+def unused(environment: GivenCredentials, chosen: CredentialSource | None) -> list[str]:
     """Return the variables of the environment's credentials that the chosen pair does not use."""
     used = {} if chosen is None else {chosen.account_id, chosen.api_key}
     parts = {ACCOUNT_ID: environment.account_id, API_KEY: environment.api_key}
@@ -135,15 +135,15 @@ def unused(environment: Given, chosen: Credentials | None) -> list[str]:
     ]
 
 
-def _missing(parts: Given) -> str:
+def _missing(parts: GivenCredentials) -> str:
     match parts:
-        case Given(api_key=str()):
+        case GivenCredentials(api_key=str()):
             return f"an API key without its secret; set api_key_secret_file or {API_KEY_SECRET}"
-        case Given(api_key=None, api_key_secret=secret) if secret:
+        case GivenCredentials(api_key=None, api_key_secret=secret) if secret:
             return f"the secret of an API key without the key; set api_key or {API_KEY}"
-        case Given(auth_token=token) if token:
+        case GivenCredentials(auth_token=token) if token:
             return f"an auth token without the account's id; set account_id or {ACCOUNT_ID}"
-        case Given(account_id=str()):
+        case GivenCredentials(account_id=str()):
             return f"an account id without a secret; set auth_token_file or {AUTH_TOKEN}, or an API key with its secret"
         case _:
             return f"no credentials; set {PAIRS_OF_FILE}, or in the environment {PAIRS_OF_ENVIRONMENT}"

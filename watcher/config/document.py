@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from watcher.config.draft import Draft, Entry, Written, read_list, read_one
+from watcher.config.draft import Draft, DraftEntry, RawValue, read_list, read_one
 from watcher.config.problems import Origin, Problems, escaped, suggest
 from watcher.config.rules import is_private
 from watcher.config.scalars import TAGGED, Scalar
@@ -45,7 +45,7 @@ def read_document(path: Path, draft: Draft, problems: Problems) -> None:
     for key, entry in draft.entries.items():
         if key.endswith("_file") and entry.value is not None:
             # As with Prometheus: what a file names is sought beside that file.
-            draft.put(key, Entry(value=str(path.parent / entry.value), origin=entry.origin))
+            draft.put(key, DraftEntry(value=str(path.parent / entry.value), origin=entry.origin))
 
 
 def compose(path: Path, problems: Problems, *, waits: bool = True) -> yaml.Node | None:
@@ -195,7 +195,7 @@ class _Reader:
         entry = read_list(setting, written, origin, self._problems)
         self._draft.put(path, entry if len(written) == len(items) else None)
 
-    def _item(self, setting: Setting, node: yaml.Node, path: str) -> Written | None:
+    def _item(self, setting: Setting, node: yaml.Node, path: str) -> RawValue | None:
         if isinstance(node, yaml.ScalarNode):
             return self._written(setting, node, path)
         self._reject(node, path, f"expected a single value, got {what(node)}")
@@ -225,9 +225,9 @@ class _Reader:
         else:
             self._problems.add(origin, "unknown key", suggestion=_suggestion(section, key.value))
 
-    def _written(self, setting: Setting, node: yaml.ScalarNode, path: str) -> Written:
+    def _written(self, setting: Setting, node: yaml.ScalarNode, path: str) -> RawValue:
         scalar = Scalar(text=node.value, looks=looks_of(node), is_private=is_private(setting.path))
-        return Written(scalar=scalar, origin=self._origin(node, path))
+        return RawValue(scalar=scalar, origin=self._origin(node, path))
 
     def _reject(self, node: yaml.Node, path: str, message: str) -> None:
         self._problems.add(self._origin(node, path), message)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class DraftEntry:
     """A value and where it was given."""
 
     value: Any
@@ -34,11 +34,11 @@ class Draft:
     `bad` holds the paths that were given and could not be read: that is noted, and nothing more is to be said of them.
     """
 
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, DraftEntry] = field(default_factory=dict)
     accounts: list[Origin] = field(default_factory=list)
     bad: set[str] = field(default_factory=set)
 
-    def put(self, path: str, entry: Entry | None) -> None:
+    def put(self, path: str, entry: DraftEntry | None) -> None:
         """Set the path to the entry; None: it was given and is bad."""
         if entry is None:
             self.bad.add(path)
@@ -62,21 +62,21 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class RawValue:
     """A scalar at its place."""
 
     scalar: Scalar
     origin: Origin
 
 
-def read_one(setting: Setting, given: Written, problems: Problems) -> Entry | None:
+def read_one(setting: Setting, given: RawValue, problems: Problems) -> DraftEntry | None:
     """Return the typed and checked value; None, and a problem, if it cannot stand."""
     if given.scalar.looks == "nothing" and setting.is_nullable:
-        return Entry(value=None, origin=given.origin)
+        return DraftEntry(value=None, origin=given.origin)
     return _read(setting.path, setting.kind, given, problems)
 
 
-def read_list(setting: Setting, items: Iterable[Written], origin: Origin, problems: Problems) -> Entry | None:
+def read_list(setting: Setting, items: Iterable[RawValue], origin: Origin, problems: Problems) -> DraftEntry | None:
     """Return the typed and checked list; None, and problems, if an item or the whole cannot stand."""
     entries = [_read(f"{setting.path}[]", setting.kind, item, problems) for item in items]
     values = tuple(entry.value for entry in entries if entry is not None)
@@ -85,7 +85,7 @@ def read_list(setting: Setting, items: Iterable[Written], origin: Origin, proble
     return _check(setting.path, values, origin, problems)
 
 
-def _read(rule: str, kind: Kind, given: Written, problems: Problems) -> Entry | None:
+def _read(rule: str, kind: Kind, given: RawValue, problems: Problems) -> DraftEntry | None:
     try:
         value = read_scalar(given.scalar, kind)
     except BadValueError as exc:
@@ -94,9 +94,9 @@ def _read(rule: str, kind: Kind, given: Written, problems: Problems) -> Entry | 
     return _check(rule, value, given.origin, problems)
 
 
-def _check(rule: str, value: Any, origin: Origin, problems: Problems) -> Entry | None:
+def _check(rule: str, value: Any, origin: Origin, problems: Problems) -> DraftEntry | None:
     try:
-        return Entry(value=check(rule, value), origin=origin)
+        return DraftEntry(value=check(rule, value), origin=origin)
     except BadValueError as exc:
         problems.add(origin, exc.message, suggestion=exc.suggestion)
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from watcher.config.draft import Draft, Entry, Written, read_list, read_one
+from watcher.config.draft import Draft, DraftEntry, RawValue, read_list, read_one
 from watcher.config.problems import ENVIRONMENT, Origin, Problems, escaped, suggest
 from watcher.config.rules import is_private
 from watcher.config.scalars import Scalar
@@ -64,14 +64,14 @@ def _has_account(index: int, origin: Origin, draft: Draft, problems: Problems) -
     return True
 
 
-def _read(setting: Setting, text: str, origin: Origin, problems: Problems) -> Entry | None:
+def _read(setting: Setting, text: str, origin: Origin, problems: Problems) -> DraftEntry | None:
     if not text and setting.is_nullable:
-        return Entry(value=None, origin=origin)
+        return DraftEntry(value=None, origin=origin)
     if setting.is_list:
         items = [item.strip() for item in text.split(",")] if text else []
         return read_list(setting, [_written(setting, item, origin) for item in items], origin, problems)
     return read_one(setting, _written(setting, text, origin), problems)
 
 
-def _written(setting: Setting, text: str, origin: Origin) -> Written:
-    return Written(scalar=Scalar(text=text, is_private=is_private(setting.path)), origin=origin)
+def _written(setting: Setting, text: str, origin: Origin) -> RawValue:
+    return RawValue(scalar=Scalar(text=text, is_private=is_private(setting.path)), origin=origin)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
+class LoadedConfiguration:
     """A configuration that holds, the file it came from (None: the environment alone), and where its secrets are read.
 
     `secrets` has one source for each account, by name. Each was read once without an error while loading.

@@ -1,7 +1,7 @@
 """What a value of the right type must be like: bounds and patterns, one table over all settings.
 
 A rule takes the typed value and returns it, perhaps tidied, or raises `BadValueError`. A path that ends in `[]` rules
-the items of a list. Rules that span several settings are in `watcher.config.relations`.
+the items of a list. Rules that span several settings are in `watcher.config.cross_checks`.
 """
 
 from __future__ import annotations

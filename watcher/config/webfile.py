@@ -70,17 +70,17 @@ class WebFile:
 def read_web_file(path: str) -> WebFile:
     """Return what the file says. Raises `ConfigurationError` with every problem."""
     problems = Problems()
-    found = _Reader(path, problems).read()
+    found = _WebFileReader(path, problems).read()
     problems.raise_if_any()
     return found
 
 
 def note_web_file(path: str, problems: Problems) -> WebFile:
     """Return what the file says, as far as it is good, and note what is not."""
-    return _Reader(path, problems).read()
+    return _WebFileReader(path, problems).read()
 
 
-class _Reader:
+class _WebFileReader:
     """Walks the nodes. A value that cannot stand is noted, and read as if it had not been given."""
 
     def __init__(self, file: str, problems: Problems) -> None:

@@ -83,7 +83,7 @@ class Admin(Settings, frozen=True, kw_only=True):
     allowed_hosts: tuple[str, ...] = ()
 
 
-class Log(Settings, frozen=True, kw_only=True):
+class LogSettings(Settings, frozen=True, kw_only=True):
     """What is written to standard output besides events, and how."""
 
     level: str = "info"
@@ -99,7 +99,7 @@ class Configuration(Settings, frozen=True, kw_only=True):
     metrics: Metrics = Metrics()
     web: Web = Web()
     admin: Admin = Admin()
-    log: Log = Log()
+    log: LogSettings = LogSettings()
 
     @property
     def account_names(self) -> Sequence[str]:

@@ -12,7 +12,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
-from watcher.api import Client, Connections, Credentials, Gate
+from watcher.api import BasicCredentials, Client, Connections, Gate
 from watcher.config import SecretSource, username
 from watcher.config.proxies import ProxyError, choose_proxy
 from watcher.core.account_health import AccountHealth
@@ -27,18 +27,18 @@ from watcher.core.planner import Promise
 from watcher.core.settings import Account, Configuration
 from watcher.store import Store
 from watcher.threads import NoThreadError, Threads
-from watcher.watch import AccountWatch, Following, Listener
+from watcher.watch import AccountObserver, AccountWatch, WatchSettings
 
 SECRET_SECONDS = 5.0
 """How long a request that was refused waits for the secret to be read again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Upstream:
+class UpstreamAccess:
     """What a client needs that can fail to be built: made for all accounts before anything is swapped."""
 
     account: Account
-    credentials: Credentials
+    credentials: BasicCredentials
     http: httpx.AsyncClient
     secrets: Threads
 
@@ -50,12 +50,12 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
+class AccountRuntime:
     """A loop and what must be closed after it."""
 
     settings: Account
     watch: AccountWatch
-    credentials: Credentials
+    credentials: BasicCredentials
     http: httpx.AsyncClient
 
 
@@ -67,11 +67,11 @@ def identities(accounts: Iterable[Account]) -> dict[str, str]:
     return {account.name: account.account_id for account in accounts if account.account_id is not None}
 
 
-def following(configuration: Configuration, account: Account) -> Following:
+def following(configuration: Configuration, account: Account) -> WatchSettings:
     """What of the settings the account's loop goes by."""
     polling, metrics = configuration.polling, configuration.metrics
     settle_after = tuple(micros(wait) for wait in polling.settle_after)
-    return Following(
+    return WatchSettings(
         rules=LifecycleRules(settle_after=settle_after, not_found_grace=micros(polling.not_found_grace)),
         promise=Promise(freshness=micros(polling.freshness), settle_after=settle_after),
         retention=Retention(
@@ -89,12 +89,12 @@ def following(configuration: Configuration, account: Account) -> Following:
 
 def open_upstream(
     account: Account, secret: SecretSource, secrets: Threads, transport: httpx.AsyncBaseTransport | None = None
-) -> Upstream:
+) -> UpstreamAccess:
     """Credentials and connections of an account; `secrets` is where its secret is read again.
 
     Reads files, so it may block. Raises OperatorError where a secret or certificate cannot be read.
     """
-    credentials = Credentials(username(account), lambda: secret.read().reveal())
+    credentials = BasicCredentials(username(account), lambda: secret.read().reveal())
     transport = transport or _connections(account)
     http = httpx.AsyncClient(
         transport=transport,
@@ -104,7 +104,7 @@ def open_upstream(
         # Nothing that upstream sets comes back with the next request, or stays in memory.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
     )
-    return Upstream(account=account, credentials=credentials, http=http, secrets=secrets)
+    return UpstreamAccess(account=account, credentials=credentials, http=http, secrets=secrets)
 
 
 def _connections(account: Account) -> Connections:
@@ -124,14 +124,14 @@ def _connections(account: Account) -> Connections:
 
 
 def build_watch(
-    upstream: Upstream,
+    upstream: UpstreamAccess,
     *,
     configuration: Configuration,
     store: Store,
     now: Callable[[], Moment],
-    listener: Listener,
+    listener: AccountObserver,
     condition: AccountHealth | None = None,
-) -> Watched:
+) -> AccountRuntime:
     """The account's loop, not yet running. `condition` is how the loop before it left the account."""
     account = upstream.account
     share = Share(per_second=account.max_requests_per_second, concurrency=account.max_concurrency)
@@ -159,7 +159,7 @@ def build_watch(
         listener=listener,
         condition=condition,
     )
-    return Watched(settings=account, watch=watch, credentials=upstream.credentials, http=upstream.http)
+    return AccountRuntime(settings=account, watch=watch, credentials=upstream.credentials, http=upstream.http)
 
 
 def _trust(account: Account) -> ssl.SSLContext | bool:

@@ -19,14 +19,14 @@ import httpx
 
 from watcher import signals
 from watcher.clock import Clock
-from watcher.config import ConfigurationError, Loaded
+from watcher.config import ConfigurationError, LoadedConfiguration
 from watcher.core.errors import OperatorError, StoreRefused, StoreUnusable, WatcherError
 from watcher.core.settings import Configuration
-from watcher.daemon.base import Base
-from watcher.daemon.complaints import Complaints
+from watcher.daemon.loop_exceptions import LoopExceptionHandler
+from watcher.daemon.process_context import ProcessContext
+from watcher.daemon.runtime import Runtime
 from watcher.daemon.standby import Standby, standing_by
-from watcher.daemon.station import Station
-from watcher.logs import LineWriter, Log
+from watcher.logs import EventLog, LineWriter
 from watcher.metrics import Instruments
 from watcher.server import Addresses
 
@@ -39,7 +39,7 @@ RETRY_SECONDS = 5.0
 """How often a daemon told to stay looks whether what kept it from starting was mended."""
 
 
-async def run(load: Callable[[], Loaded], *, stay: bool = False, linger: timedelta | None = None) -> int:
+async def run(load: Callable[[], LoadedConfiguration], *, stay: bool = False, linger: timedelta | None = None) -> int:
     """Run the daemon until a signal ends it; the exit code. `load` reads the configuration, now and at each reload."""
     daemon = Daemon(load, stay=stay, linger=linger)
     with daemon.listening_to_signals():
@@ -51,7 +51,7 @@ class Daemon:
 
     def __init__(
         self,
-        load: Callable[[], Loaded],
+        load: Callable[[], LoadedConfiguration],
         *,
         stay: bool = False,
         linger: timedelta | None = None,
@@ -61,11 +61,11 @@ class Daemon:
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         writer = writer or LineWriter()
-        self._base = Base(
+        self._base = ProcessContext(
             load=load,
             clock=clock or Clock(),
             writer=writer,
-            log=Log(writer),
+            log=EventLog(writer),
             instruments=Instruments(),
             addresses=Addresses(),
             transport=transport,
@@ -75,7 +75,7 @@ class Daemon:
         self._retry_seconds = retry_seconds
         self._stop_asked = asyncio.Event()
         self._stop = asyncio.Event()
-        self._station: Station | None = None
+        self._station: Runtime | None = None
         self._reload_asked = asyncio.Event()
         self._store_trouble: str | None = None
         self._refusal: str | None = None
@@ -117,7 +117,7 @@ class Daemon:
 
     async def run(self) -> int:
         """Until stopped; the exit code."""
-        complaints = Complaints(self._base.log, lambda: self._base.clock.now().tick)
+        complaints = LoopExceptionHandler(self._base.log, lambda: self._base.clock.now().tick)
         try:
             with complaints.heard():
                 await self._run()
@@ -142,7 +142,7 @@ class Daemon:
         finally:
             self._station = None
 
-    async def _unless_stopped(self, start: Coroutine[Any, Any, Station | None]) -> Station | None:
+    async def _unless_stopped(self, start: Coroutine[Any, Any, Runtime | None]) -> Runtime | None:
         """The station; None when stopped meanwhile, whatever the start waits for."""
         starting = asyncio.create_task(start, name="start")
         stopped = asyncio.create_task(self._stop.wait(), name="stopped")
@@ -158,7 +158,7 @@ class Daemon:
             starting.cancel()
             stopped.cancel()
 
-    async def _start(self) -> Station | None:
+    async def _start(self) -> Runtime | None:
         """The station; with `--stay` after as many tries as it takes, None when stopped meanwhile."""
         try:
             return await self._open()
@@ -182,7 +182,7 @@ class Daemon:
         self._base.log.event("daemon.stopped", unfinished=None)
         return None
 
-    async def _open(self) -> Station:
+    async def _open(self) -> Runtime:
         # Who asks from now on may mean what is not read any more, and is heard when this try is over.
         self._reload_asked.clear()
         try:
@@ -193,7 +193,7 @@ class Daemon:
         self._known = loaded.configuration
         log = loaded.configuration.log
         self._base.log.adopt(level=log.level, form=log.format)
-        return await Station.open(self._base, loaded)
+        return await Runtime.open(self._base, loaded)
 
     async def _stopped_within(self, seconds: float) -> bool:
         """Wait until it is time to try again, or somebody asks for that; whether it is to stop."""

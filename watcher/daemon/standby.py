@@ -17,10 +17,10 @@ from watcher.config import ConfigurationError, read_web_file
 from watcher.core.errors import OperatorError, StoreUnusable, WatcherError
 from watcher.core.model import Operation
 from watcher.core.settings import Configuration
-from watcher.daemon.base import Base
+from watcher.daemon.process_context import ProcessContext
 from watcher.intake import Intake
 from watcher.metrics import Exposition
-from watcher.server import Desk, Listener, Rules, WebConfig, admin_app, web_app
+from watcher.server import AccessRules, AppContext, Listener, WebConfig, admin_app, web_app
 from watcher.store import Registration
 from watcher.store.memory import MemoryStore
 
@@ -39,11 +39,11 @@ class Standby:
 
 
 @contextlib.asynccontextmanager
-async def standing_by(base: Base, configuration: Configuration, standby: Standby) -> AsyncIterator[None]:
+async def standing_by(base: ProcessContext, configuration: Configuration, standby: Standby) -> AsyncIterator[None]:
     """Listen for as long as the context lasts."""
     store = MemoryStore()
 
-    desk = Desk(
+    desk = AppContext(
         accounts=lambda: (),
         snapshots=lambda: (),
         store=store,
@@ -61,7 +61,9 @@ async def standing_by(base: Base, configuration: Configuration, standby: Standby
     )
     admin = configuration.admin
     # The token is not known here, so where one is wanted nobody is let in.
-    rules = Rules(is_unix=admin.listen.startswith("unix:"), token=lambda: None if admin.token_file is None else "")
+    rules = AccessRules(
+        is_unix=admin.listen.startswith("unix:"), token=lambda: None if admin.token_file is None else ""
+    )
     config = _web_config(configuration.web.config_file)
     listeners: list[Listener] = []
     # An address that cannot be had must not end who was told to stay; it is tried again with everything else.

@@ -4,7 +4,7 @@ lines   the thread that writes, so that a blocked standard output blocks nothing
 words   events and levels as log lines, through structlog
 """
 
+from watcher.logs.events import EventLog
 from watcher.logs.lines import LineWriter
-from watcher.logs.words import Log
 
-__all__ = ["LineWriter", "Log"]
+__all__ = ["EventLog", "LineWriter"]

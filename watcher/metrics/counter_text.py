@@ -24,7 +24,7 @@ STEP = 10
 """Combinations that are written between two checks of the time."""
 
 
-class _Written(msgspec.Struct, frozen=True, gc=False):
+class _WrittenCounters(msgspec.Struct, frozen=True, gc=False):
     counted: Counted
     lines: _Lines
 
@@ -38,7 +38,7 @@ class CounterText:
     def __init__(self, names: Sequence[str], *, created: bool) -> None:
         self.names = tuple(names)
         self.created = created
-        self._kept: dict[tuple[str, ...], _Written] = {}
+        self._kept: dict[tuple[str, ...], _WrittenCounters] = {}
 
     def __len__(self) -> int:
         """The number of combinations whose lines are kept."""
@@ -47,11 +47,11 @@ class CounterText:
     def pieces(self, snapshots: Sequence[AccountSnapshot], heads: Sequence[bytes], pace: Pace) -> Iterator[bytes]:
         """Every family behind its head, in pieces. `heads` are as many as families, in the order of the reference."""
         before = self._kept
-        kept: dict[tuple[str, ...], _Written] = {}
+        kept: dict[tuple[str, ...], _WrittenCounters] = {}
         for number, counted in enumerate(counted_in(snapshots, self.names, created=self.created), 1):
             written = before.get(counted.labels)
             if written is None or written.counted != counted:
-                written = _Written(counted, self._lines(counted))
+                written = _WrittenCounters(counted, self._lines(counted))
             kept[counted.labels] = written
             if number % STEP == 0:
                 pace.step()

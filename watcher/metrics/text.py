@@ -78,7 +78,7 @@ class _Written(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-class _Batch:
+class _TextBatch:
     """Operations beside each other."""
 
     def __init__(self) -> None:
@@ -147,10 +147,10 @@ class OperationText:
                 family[number] = ((), ())  # let go of it here, for all at the end would be a long step
                 pace.step()
 
-    def _batches(self, shown: Iterable[Operation], pace: Pace) -> Iterator[_Batch]:
+    def _batches(self, shown: Iterable[Operation], pace: Pace) -> Iterator[_TextBatch]:
         before = self._kept
         kept: dict[str, _Written] = {}
-        batch = _Batch()
+        batch = _TextBatch()
         for number, operation in enumerate(shown, 1):
             written = kept[operation.id] = self._write(operation, before.get(operation.id))
             batch.add(written)
@@ -158,7 +158,7 @@ class OperationText:
                 pace.step()
             if len(batch.lines) == BATCH:
                 yield batch
-                batch = _Batch()
+                batch = _TextBatch()
         if batch.lines:
             yield batch
         replaced, self._kept = self._kept, kept

@@ -2,16 +2,16 @@
 
     Listener ── Greeter (TLS) ── protocol (limits, what the socket has taken) ── Frame ┬─ BasicAuth (web) ─┬─ routes
                                                                                        └─ Guard (admin) ───┘     │
-                                                       everything that handlers need is on the `Desk` ─ handlers ┘
+                                                       everything that handlers need is on the `AppContext` ─ handlers ┘
 
 `endpoints` is the one table of what exists: the routes and the OpenAPI document are both made from it.
 """
 
 from watcher.server.addresses import Addresses
+from watcher.server.app_context import AppContext
 from watcher.server.application import admin_app, web_app
-from watcher.server.desk import Desk
-from watcher.server.guard import Rules
+from watcher.server.guard import AccessRules
 from watcher.server.listener import Listener
 from watcher.server.webconfig import WebConfig, WebFileWatch
 
-__all__ = ["Addresses", "Desk", "Listener", "Rules", "WebConfig", "WebFileWatch", "admin_app", "web_app"]
+__all__ = ["AccessRules", "Addresses", "AppContext", "Listener", "WebConfig", "WebFileWatch", "admin_app", "web_app"]

@@ -10,10 +10,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from watcher.server import openapi
-from watcher.server.desk import Desk, Side
-from watcher.server.endpoints import Endpoint, Handler, endpoints_of
-from watcher.server.frame import Frame
-from watcher.server.guard import Guard, Rules
+from watcher.server.app_context import AppContext, Side
+from watcher.server.endpoints import ApiEndpoint, Handler, endpoints_of
+from watcher.server.guard import AccessRules, Guard
+from watcher.server.outer_middleware import OuterMiddleware
 from watcher.server.passwords import BasicAuth
 from watcher.server.problems import handlers
 from watcher.server.webconfig import WebConfig
@@ -28,23 +28,23 @@ class _Anything(PathConvertor):
 register_url_convertor("anything", _Anything())
 
 
-def web_app(desk: Desk, config: WebConfig | None = None) -> ASGIApp:
+def web_app(desk: AppContext, config: WebConfig | None = None) -> ASGIApp:
     """What Prometheus and people read; it can change nothing. `config` says what a request needs, None: nothing."""
     config = config or WebConfig()
     routes = _routes(desk, Side.WEB, lambda: openapi.BASIC if config.asks_for_password else None)
-    return Frame(BasicAuth(routes, config), desk.failed, lambda: config.headers)
+    return OuterMiddleware(BasicAuth(routes, config), desk.failed, lambda: config.headers)
 
 
-def admin_app(desk: Desk, rules: Rules) -> ASGIApp:
+def admin_app(desk: AppContext, rules: AccessRules) -> ASGIApp:
     """All of web, and where operations are registered and the configuration is reloaded."""
     routes = _routes(desk, Side.ADMIN, lambda: openapi.BEARER if rules.token() is not None else None)
-    return Frame(Guard(routes, rules), desk.failed)
+    return OuterMiddleware(Guard(routes, rules), desk.failed)
 
 
-def _routes(desk: Desk, side: Side, lock: Callable[[], openapi.Lock | None]) -> Starlette:
+def _routes(desk: AppContext, side: Side, lock: Callable[[], openapi.SecurityScheme | None]) -> Starlette:
     endpoints = endpoints_of(side)
 
-    async def get_openapi(_: Desk, __: Side, ___: Request) -> Response:
+    async def get_openapi(_: AppContext, __: Side, ___: Request) -> Response:
         document = openapi.describe(
             side,
             endpoints,
@@ -64,11 +64,11 @@ def _routes(desk: Desk, side: Side, lock: Callable[[], openapi.Lock | None]) -> 
     return app
 
 
-def _route_path(endpoint: Endpoint) -> str:
+def _route_path(endpoint: ApiEndpoint) -> str:
     return endpoint.path.replace("{id}", "{id:anything}")
 
 
-def _route(desk: Desk, side: Side, path: str, by_method: Mapping[str, Handler]) -> Route:
+def _route(desk: AppContext, side: Side, path: str, by_method: Mapping[str, Handler]) -> Route:
     async def endpoint(request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
         return await by_method[method](desk, side, request)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from watcher.server.problems import Problem, answer, problem
+from watcher.server.problems import ProblemDetails, answer, problem
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 OPEN_PATHS = frozenset({"/-/healthy", "/-/ready"})
@@ -37,7 +37,7 @@ def _no_token() -> str | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class AccessRules:
     """What the operator set. `allowed_hosts` and `token` are asked at each request, so a reload is in force at once."""
 
     is_unix: bool = False
@@ -60,7 +60,7 @@ class _Asked:
 class Guard:
     """Lets a request through, or answers the first rule that it breaks."""
 
-    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+    def __init__(self, app: ASGIApp, rules: AccessRules) -> None:
         self._app = app
         self._rules = rules
 
@@ -100,14 +100,14 @@ def _authority(url: str) -> tuple[str, str] | None:
     return match["name"].lower(), match["port"] or _DEFAULT_PORTS.get(scheme, "")
 
 
-def _misdirected(asked: _Asked, rules: Rules) -> Problem | None:
+def _misdirected(asked: _Asked, rules: AccessRules) -> ProblemDetails | None:
     host = asked.headers.get("host", "")
     if rules.is_unix or is_allowed_host(host, rules.allowed_hosts()):
         return None
     return problem(421, "this listener does not answer under that host; see admin.allowed_hosts", name="host")
 
 
-def _foreign(asked: _Asked, _: Rules) -> Problem | None:
+def _foreign(asked: _Asked, _: AccessRules) -> ProblemDetails | None:
     origin = asked.headers.get("origin")
     is_foreign = origin is not None and not is_same_origin(origin, asked.scheme, asked.headers.get("host", ""))
     if is_foreign or asked.headers.get("sec-fetch-site") == "cross-site":
@@ -115,7 +115,7 @@ def _foreign(asked: _Asked, _: Rules) -> Problem | None:
     return None
 
 
-def _unauthorized(asked: _Asked, rules: Rules) -> Problem | None:
+def _unauthorized(asked: _Asked, rules: AccessRules) -> ProblemDetails | None:
     token = rules.token()
     if token is None or asked.path in OPEN_PATHS:
         return None
@@ -128,7 +128,7 @@ def _unauthorized(asked: _Asked, rules: Rules) -> Problem | None:
     return problem(401, "a bearer token is needed: Authorization: Bearer …", name="token")
 
 
-def _unsupported(asked: _Asked, _: Rules) -> Problem | None:
+def _unsupported(asked: _Asked, _: AccessRules) -> ProblemDetails | None:
     content_type = asked.headers.get("content-type")
     if asked.method in SAFE_METHODS or content_type is None or is_json(content_type):
         return None
@@ -140,4 +140,9 @@ def is_json(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
-RULES: Sequence[Callable[[_Asked, Rules], Problem | None]] = (_misdirected, _foreign, _unauthorized, _unsupported)
+RULES: Sequence[Callable[[_Asked, AccessRules], ProblemDetails | None]] = (
+    _misdirected,
+    _foreign,
+    _unauthorized,
+    _unsupported,
+)

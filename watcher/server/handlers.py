@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from watcher.core.model import Operation, rfc3339
-from watcher.intake import Complaint
+from watcher.intake import EntryError
 from watcher.server import page as status_page
-from watcher.server.desk import Desk, Side
+from watcher.server.app_context import AppContext, Side
 from watcher.server.guard import is_json
 from watcher.server.problems import ProblemError, problem
 from watcher.server.query import ACCOUNT, AFTER, LIMIT, SINCE, STATUS, Query, cursor, read_query
@@ -22,14 +22,14 @@ from watcher.server.views import (
     Overview,
     Registered,
     Reloaded,
-    Withdrawn,
+    Untracking,
     account_view,
     next_look_view,
     operation_detail,
     operation_view,
     registration_view,
 )
-from watcher.store import Result
+from watcher.store import RegistrationResult
 from watcher.threads import NoThreadError
 
 MAX_BODY = 4 * 1024 * 1024  # bytes
@@ -37,7 +37,7 @@ MAX_BODY = 4 * 1024 * 1024  # bytes
 _AT_ONCE = 100  # operations put into words before the event loop has its turn
 
 
-async def get_metrics(desk: Desk, _: Side, request: Request) -> Response:
+async def get_metrics(desk: AppContext, _: Side, request: Request) -> Response:
     """The scrape; 503 where it cannot be written for want of a thread."""
     accept = ", ".join(request.headers.getlist("accept"))
     accept_encoding = ", ".join(request.headers.getlist("accept-encoding"))
@@ -48,24 +48,24 @@ async def get_metrics(desk: Desk, _: Side, request: Request) -> Response:
     return Scrape(body, headers, arrived=lambda: desk.scraped(token))
 
 
-async def get_healthy(desk: Desk, _: Side, __: Request) -> Response:
+async def get_healthy(desk: AppContext, _: Side, __: Request) -> Response:
     """Whether the loops make progress."""
     overdue = desk.healthy()
     if overdue:
-        errors = [Complaint(why=f"{name} is overdue") for name in overdue]
+        errors = [EntryError(why=f"{name} is overdue") for name in overdue]
         detail = "no progress in time: " + ", ".join(overdue)
         raise ProblemError(problem(503, detail, name="overdue", errors=errors))
     return PlainTextResponse("healthy\n")
 
 
-async def get_ready(desk: Desk, _: Side, __: Request) -> Response:
+async def get_ready(desk: AppContext, _: Side, __: Request) -> Response:
     """Whether configuration and listeners stand."""
     if not desk.ready():
         raise ProblemError(problem(503, "still starting", name="not-ready"))
     return PlainTextResponse("ready\n")
 
 
-async def get_page(desk: Desk, side: Side, request: Request) -> Response:
+async def get_page(desk: AppContext, side: Side, request: Request) -> Response:
     """The status page."""
     visible = _visible(desk, side)
     pieces: list[str] = []
@@ -76,7 +76,7 @@ async def get_page(desk: Desk, side: Side, request: Request) -> Response:
     return Response("".join(pieces).encode(errors="replace"), 200, headers, "text/html; charset=utf-8")
 
 
-async def get_overview(desk: Desk, side: Side, request: Request) -> Response:
+async def get_overview(desk: AppContext, side: Side, request: Request) -> Response:
     """What the status page shows, or what of it has changed."""
     query = read_query(request, (SINCE,), ())
     visible = _visible(desk, side)
@@ -94,55 +94,55 @@ async def get_overview(desk: Desk, side: Side, request: Request) -> Response:
     return _json(overview)
 
 
-async def list_operations(desk: Desk, side: Side, request: Request) -> Response:
+async def list_operations(desk: AppContext, side: Side, request: Request) -> Response:
     """What is followed and lately finished, a page at a time."""
     query = read_query(request, (STATUS, ACCOUNT, LIMIT, AFTER), desk.accounts())
     rows = await _rows(desk, query)
     more, rows = rows[query.limit :], rows[: query.limit]
-    fresh = _Fresh(desk)
+    fresh = _LatestStats(desk)
     views = await _views([fresh.of(row) for row in rows], _visible(desk, side))
     return _json(OperationPage(operations=views, next=cursor(rows[-1].account, rows[-1].id) if more else None))
 
 
-async def get_operation(desk: Desk, side: Side, request: Request) -> Response:
+async def get_operation(desk: AppContext, side: Side, request: Request) -> Response:
     """One operation, its history and its next look."""
     operation_id, query = _one(desk, request)
     stored = await desk.intake.locate(operation_id, query.account)
     history = await desk.store.history(stored.account, stored.id)
     look = next_look_view(desk.next_look(stored.account, stored.id), desk.now())
-    return _json(operation_detail(_Fresh(desk).of(stored), _visible(desk, side), history, look))
+    return _json(operation_detail(_LatestStats(desk).of(stored), _visible(desk, side), history, look))
 
 
-async def post_operations(desk: Desk, _: Side, request: Request) -> Response:
+async def post_operations(desk: AppContext, _: Side, request: Request) -> Response:
     """Follow what is handed in."""
     read_query(request, (), ())
     if not is_json(request.headers.get("content-type", "")):
         raise ProblemError(problem(415, "only application/json is taken", name="content-type"))
     registrations = await desk.intake.take((await _body(request)).removeprefix(BOM_UTF8))
-    status = 201 if any(one.result is Result.NEW for one in registrations) else 200
+    status = 201 if any(one.result is RegistrationResult.NEW for one in registrations) else 200
     return _json(Registered(operations=[registration_view(one) for one in registrations]), status)
 
 
-async def delete_operation(desk: Desk, _: Side, request: Request) -> Response:
+async def delete_operation(desk: AppContext, _: Side, request: Request) -> Response:
     """Stop following one."""
     operation_id, query = _one(desk, request)
     operation = await desk.intake.withdraw(operation_id, query.account)
-    return _json(Withdrawn(id=operation.id, account=operation.account))
+    return _json(Untracking(id=operation.id, account=operation.account))
 
 
-async def post_reload(desk: Desk, _: Side, __: Request) -> Response:
+async def post_reload(desk: AppContext, _: Side, __: Request) -> Response:
     """Put a new configuration in force."""
     reasons = await desk.reload()
     if reasons:
-        errors = [Complaint(why=reason) for reason in reasons]
+        errors = [EntryError(why=reason) for reason in reasons]
         raise ProblemError(problem(400, "the old configuration stays in force", name="reload-refused", errors=errors))
     return _json(Reloaded(reloaded=True))
 
 
-class _Fresh:
+class _LatestStats:
     """Stats are stored once a minute; the snapshots know them as of the last look, for what has series of its own."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: AppContext) -> None:
         self._shown = {(one.account, one.id): one for snapshot in desk.snapshots() for one in snapshot.shown}
 
     def of(self, stored: Operation) -> Operation:
@@ -157,12 +157,12 @@ def _json(what: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(what), status, media_type="application/json")
 
 
-def _board(desk: Desk, request: Request) -> status_page.Board:
+def _board(desk: AppContext, request: Request) -> status_page.DeltaView:
     """The listener's own, from the first look at its page on."""
     state = request.app.state
     if not hasattr(state, "board"):
-        state.board = status_page.Board(desk.snapshots, desk.now)
-    board: status_page.Board = state.board
+        state.board = status_page.DeltaView(desk.snapshots, desk.now)
+    board: status_page.DeltaView = state.board
     return board
 
 
@@ -175,18 +175,18 @@ async def _views(operations: Sequence[Operation], visible: Sequence[str] | None)
     return views
 
 
-def _visible(desk: Desk, side: Side) -> Sequence[str] | None:
+def _visible(desk: AppContext, side: Side) -> Sequence[str] | None:
     return None if side is Side.ADMIN else desk.metric_labels()
 
 
-def _one(desk: Desk, request: Request) -> tuple[str, Query]:
+def _one(desk: AppContext, request: Request) -> tuple[str, Query]:
     operation_id: str = request.path_params["id"]
     if not operation_id:
         raise ProblemError(problem(404))
     return operation_id, read_query(request, (ACCOUNT,), desk.accounts())
 
 
-async def _rows(desk: Desk, query: Query) -> Sequence[Operation]:
+async def _rows(desk: AppContext, query: Query) -> Sequence[Operation]:
     """One row more than the page holds, if there is one; by account, since rows of a removed one are not shown."""
     rows: list[Operation] = []
     for account in sorted(desk.accounts()):

@@ -7,10 +7,10 @@ from typing import Any, TypeAlias
 import msgspec
 
 from watcher.intake import ID_PATTERN, MAX_ENTRIES
-from watcher.server.desk import Side
-from watcher.server.endpoints import Answer, Endpoint
+from watcher.server.app_context import Side
+from watcher.server.endpoints import ApiEndpoint, ResponseSpec
 from watcher.server.guard import OPEN_PATHS
-from watcher.server.problems import PROBLEM_JSON, Problem
+from watcher.server.problems import PROBLEM_JSON, ProblemDetails
 from watcher.server.query import ACCOUNT, Parameter
 
 PATH = "/openapi.json"
@@ -29,7 +29,7 @@ _GUARDED: Mapping[int, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lock:
+class SecurityScheme:
     """What opens a listener: the name and scheme of its security, and what 401 means there."""
 
     name: str
@@ -37,12 +37,12 @@ class Lock:
     words: str
 
 
-BEARER = Lock(name="token", scheme="bearer", words="The bearer token is missing or wrong.")
-BASIC = Lock(name="password", scheme="basic", words="User and password are missing or wrong.")
+BEARER = SecurityScheme(name="token", scheme="bearer", words="The bearer token is missing or wrong.")
+BASIC = SecurityScheme(name="password", scheme="basic", words="User and password are missing or wrong.")
 
 
 def describe(
-    side: Side, endpoints: Sequence[Endpoint], *, accounts: Sequence[str], version: str, lock: Lock | None
+    side: Side, endpoints: Sequence[ApiEndpoint], *, accounts: Sequence[str], version: str, lock: SecurityScheme | None
 ) -> bytes:
     """The document as JSON, true for the accounts that are configured and the lock that is set at the moment."""
     types = {_key(kind): kind for endpoint in endpoints for kind in _types(endpoint)}
@@ -67,9 +67,9 @@ def describe(
     return msgspec.json.encode(document)
 
 
-def _types(endpoint: Endpoint) -> Sequence[Any]:
+def _types(endpoint: ApiEndpoint) -> Sequence[Any]:
     return [
-        Problem,
+        ProblemDetails,
         *([endpoint.body] if endpoint.body else []),
         *(answer.body for answer in endpoint.answers.values()),
     ]
@@ -80,13 +80,13 @@ def _key(kind: Any) -> str:
 
 
 def _operation(
-    endpoint: Endpoint,
+    endpoint: ApiEndpoint,
     method: str,
     *,
     side: Side,
     accounts: Sequence[str],
     schema_of: Mapping[str, Json],
-    lock: Lock | None,
+    lock: SecurityScheme | None,
 ) -> Json:
     if endpoint.path in OPEN_PATHS:
         lock = None
@@ -110,14 +110,14 @@ def _operation(
     return operation
 
 
-def _guard_answers(side: Side, method: str, lock: Lock | None) -> dict[int, Answer]:
+def _guard_answers(side: Side, method: str, lock: SecurityScheme | None) -> dict[int, ResponseSpec]:
     words = {} if lock is None else {401: lock.words}
     if side is Side.ADMIN:
         words |= {status: text for status, text in _GUARDED.items() if status != _UNSUPPORTED or method not in _READING}
     return {status: _problem(text) for status, text in words.items()}
 
 
-def _own_operation(method: str, *, lock: Lock | None) -> Json:
+def _own_operation(method: str, *, lock: SecurityScheme | None) -> Json:
     operation: Json = {
         "summary": "This document.",
         "operationId": f"{method}_openapi",
@@ -129,7 +129,7 @@ def _own_operation(method: str, *, lock: Lock | None) -> Json:
             "default": _response(
                 _problem("Anything that is wrong."),
                 method.upper(),
-                {"Problem": {"$ref": _REFERENCE.format(name="Problem")}},
+                {"ProblemDetails": {"$ref": _REFERENCE.format(name="ProblemDetails")}},
             ),
         },
     }
@@ -138,7 +138,7 @@ def _own_operation(method: str, *, lock: Lock | None) -> Json:
     return operation
 
 
-def _parameters(endpoint: Endpoint, accounts: Sequence[str]) -> list[Json]:
+def _parameters(endpoint: ApiEndpoint, accounts: Sequence[str]) -> list[Json]:
     own: list[Json] = []
     if endpoint.has_id:
         own = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string", "pattern": ID_PATTERN}}]
@@ -160,15 +160,15 @@ def _parameter_schema(parameter: Parameter, accounts: Sequence[str]) -> Json:
     return dict(parameter.schema)
 
 
-def _response(answer: Answer, method: str, schema_of: Mapping[str, Json]) -> Json:
+def _response(answer: ResponseSpec, method: str, schema_of: Mapping[str, Json]) -> Json:
     if method == "HEAD":
         return {"description": answer.words}
     schema = schema_of[_key(answer.body)]
     return {"description": answer.words, "content": {media: {"schema": schema} for media in answer.media}}
 
 
-def _problem(words: str) -> Answer:
-    return Answer(words=words, body=Problem, media=(PROBLEM_JSON,))
+def _problem(words: str) -> ResponseSpec:
+    return ResponseSpec(words=words, body=ProblemDetails, media=(PROBLEM_JSON,))
 
 
 def _name_accounts(handed: Json, accounts: Sequence[str]) -> None:

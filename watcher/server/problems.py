@@ -14,8 +14,8 @@ from starlette.responses import Response
 
 from watcher.core.errors import StoreRefused, StoreUnusable
 from watcher.intake import (
-    Complaint,
     EntriesRefusedError,
+    EntryError,
     MalformedError,
     NotAnIdError,
     NotFollowedError,
@@ -32,28 +32,28 @@ _STORE_DETAIL = (
 )
 
 
-class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why there is no good answer (RFC 9457). `errors` names each thing that is wrong, where there can be several."""
 
     type: str
     title: str
     status: int
     detail: str = ""
-    errors: tuple[Complaint, ...] = ()
+    errors: tuple[EntryError, ...] = ()
 
 
 class ProblemError(Exception):
     """A handler's way to answer a problem."""
 
-    def __init__(self, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, problem: ProblemDetails, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(problem.detail)
         self.problem = problem
         self.headers = headers
 
 
-def problem(status: int, detail: str = "", *, name: str = "", errors: Sequence[Complaint] = ()) -> Problem:
+def problem(status: int, detail: str = "", *, name: str = "", errors: Sequence[EntryError] = ()) -> ProblemDetails:
     """A problem with the status's own title; `name` is the last part of its type."""
-    return Problem(
+    return ProblemDetails(
         type=_NAMES + name if name else "about:blank",
         title=HTTPStatus(status).phrase,
         status=status,
@@ -62,12 +62,12 @@ def problem(status: int, detail: str = "", *, name: str = "", errors: Sequence[C
     )
 
 
-def answer(what: Problem, headers: Mapping[str, str] | None = None) -> Response:
+def answer(what: ProblemDetails, headers: Mapping[str, str] | None = None) -> Response:
     """The problem as a response."""
     return Response(msgspec.json.encode(what), what.status, headers, PROBLEM_JSON)
 
 
-def from_error(exc: Exception) -> tuple[Problem, Mapping[str, str] | None]:
+def from_error(exc: Exception) -> tuple[ProblemDetails, Mapping[str, str] | None]:
     """The problem, and its headers, that an error is to the client; what nobody foresaw is not told outside."""
     match exc:
         case ProblemError():

@@ -20,8 +20,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from watcher.server.farewell import Farewell
-from watcher.server.frame import HEADERS, MOST_HEAD
 from watcher.server.greeting import PIECE, make_room
+from watcher.server.outer_middleware import HEADERS, MOST_HEAD
 from watcher.server.parser import Parser
 from watcher.server.problems import PROBLEM_JSON
 

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import Request
 
 from watcher.core.model import Status
-from watcher.intake import ID_PATTERN, Complaint, quoted
+from watcher.intake import ID_PATTERN, EntryError, quoted
 from watcher.server.problems import ProblemError, problem
 
 DEFAULT_LIMIT = 100
@@ -80,7 +80,7 @@ def read_query(request: Request, parameters: Sequence[Parameter], accounts: Sequ
         given.setdefault(name, []).append(value)
     known = {parameter.name: parameter for parameter in parameters}
     complaints = [
-        Complaint(parameter=name[:_MOST_SHOWN], why=why)
+        EntryError(parameter=name[:_MOST_SHOWN], why=why)
         for name, values in given.items()
         if (why := _fault(known.get(name), values, accounts, known))
     ]

@@ -25,7 +25,7 @@ from watcher.core.model import (
 )
 from watcher.core.snapshot import AccountSnapshot, NextPoll
 from watcher.core.totals import NOTIFICATION_STATES, NOTIFICATIONS, OPERATIONS
-from watcher.store import Registration, Result, StoredEvent
+from watcher.store import Registration, RegistrationResult, StoredEvent
 
 Timestamp = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 
@@ -151,7 +151,7 @@ class RegistrationView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
     id: str
     account: str
-    result: Result
+    result: RegistrationResult
     outcome: Outcome | None = None
 
 
@@ -161,7 +161,7 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
     operations: list[RegistrationView]
 
 
-class Withdrawn(msgspec.Struct, frozen=True, kw_only=True):
+class Untracking(msgspec.Struct, frozen=True, kw_only=True):
     """The operation that is followed no longer."""
 
     id: str

@@ -18,8 +18,8 @@ a truth of its own. From the inside out, pure until the last line:
     control, server            that function behind a socket
 """
 
-from watcher.simulator.exchange import Ask, Reply
 from watcher.simulator.fault_types import Fault
+from watcher.simulator.messages import Reply, Request
 from watcher.simulator.scenario import (
     Account,
     Limits,
@@ -37,11 +37,11 @@ from watcher.simulator.upstream import Upstream
 
 __all__ = [
     "Account",
-    "Ask",
     "Fault",
     "Limits",
     "Population",
     "Reply",
+    "Request",
     "Scenario",
     "ScenarioError",
     "SimulatedTransport",

@@ -9,8 +9,8 @@ from typing import Any, assert_never
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from watcher.simulator.control import CONTROL_PATH, control
-from watcher.simulator.exchange import Ask, Cut, Endless, Reply, Reset, Silent, Trickle, Whole
-from watcher.simulator.instants import SECOND
+from watcher.simulator.messages import Cut, Endless, Reply, Request, Reset, Silent, Trickle, Whole
+from watcher.simulator.timestamps import SECOND
 from watcher.simulator.upstream import Upstream
 
 Scope = dict[str, Any]
@@ -149,14 +149,14 @@ class _Line:
         await self._hung_up
 
 
-async def _read(scope: Scope, receive: Receive) -> Ask:
+async def _read(scope: Scope, receive: Receive) -> Request:
     body = bytearray()
     while True:
         message = await receive()
         body += message.get("body", b"")
         if not message.get("more_body", False):
             break
-    return Ask(
+    return Request(
         method=scope["method"],
         path=scope["raw_path"].decode("ascii", "replace"),
         query=scope["query_string"].decode("ascii", "replace"),

@@ -12,17 +12,17 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from watcher.simulator.exchange import Ask, Reply
 from watcher.simulator.fault_types import Fault
-from watcher.simulator.instants import NEVER, SECOND, rfc3339
 from watcher.simulator.life import ENDED, Life, last_stats, state
+from watcher.simulator.messages import Reply, Request
 from watcher.simulator.scenario import Account, Limits, ScenarioError, convert
+from watcher.simulator.timestamps import NEVER, SECOND, rfc3339
 from watcher.simulator.upstream import Upstream
 
 CONTROL_PATH = "/_simulator/"
 
 
-def control(upstream: Upstream, ask: Ask, now: int) -> Reply:
+def control(upstream: Upstream, ask: Request, now: int) -> Reply:
     """The answer to a request whose path begins with `/_simulator/`."""
     given = {name: values[-1] for name, values in parse_qs(ask.query).items()}
     try:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from watcher.simulator.exchange import Cut, Delivery, Endless, Reply, Reset, Silent, Trickle, Whole
+from watcher.simulator.error_bodies import error_body, retry_after
 from watcher.simulator.fault_types import REPLACING, SPOILING, Fault
-from watcher.simulator.instants import SECOND, http_date
-from watcher.simulator.troubles import error_body, retry_after
+from watcher.simulator.messages import Cut, Delivery, Endless, Reply, Reset, Silent, Trickle, Whole
+from watcher.simulator.timestamps import SECOND, http_date
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

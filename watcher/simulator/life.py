@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from watcher.simulator.instants import rfc3339
+from watcher.simulator.timestamps import rfc3339
 
 Status = Literal["SCHEDULED", "PROCESSING", "COMPLETED", "CANCELED"]
 Outcome = Literal["COMPLETED", "CANCELED"]

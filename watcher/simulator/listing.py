@@ -15,9 +15,9 @@ from urllib.parse import parse_qs
 
 from watcher.simulator.faults import Struck
 from watcher.simulator.ids import PREFIX
-from watcher.simulator.instants import NEVER, SECOND, parse_rfc3339
 from watcher.simulator.life import Life, Record, Status, state
 from watcher.simulator.timeline import LAST_ID, Place
+from watcher.simulator.timestamps import NEVER, SECOND, parse_rfc3339
 from watcher.simulator.world import World
 
 DEFAULT_PAGE_SIZE = 50

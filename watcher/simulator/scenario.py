@@ -11,8 +11,8 @@ import msgspec
 import yaml
 
 from watcher.simulator.fault_types import Fault, RetryAfterForm, Shape, Share
-from watcher.simulator.instants import SECOND
 from watcher.simulator.life import Status
+from watcher.simulator.timestamps import SECOND
 from watcher.simulator.values import Counts, Duration, Durations, decode
 
 T = TypeVar("T")

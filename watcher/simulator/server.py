@@ -11,8 +11,8 @@ import uvicorn
 
 from watcher.simulator.application import Application, Protocol
 from watcher.simulator.control import CONTROL_PATH
-from watcher.simulator.instants import SECOND
 from watcher.simulator.scenario import Clock, Scenario
+from watcher.simulator.timestamps import SECOND
 from watcher.simulator.upstream import BASE_PATH, Upstream
 
 

@@ -6,8 +6,8 @@ Adding, removing and starting anywhere cost about the same with ten lives and wi
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 
-from watcher.simulator.instants import SECOND
 from watcher.simulator.life import Life
+from watcher.simulator.timestamps import SECOND
 
 # The creation, and the id for lives created in the same instant.
 Place = tuple[int, str]

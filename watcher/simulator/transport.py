@@ -6,8 +6,8 @@ from typing import assert_never
 
 import httpx
 
-from watcher.simulator.exchange import Ask, Cut, Endless, Reply, Reset, Silent, Trickle, Whole
-from watcher.simulator.instants import SECOND
+from watcher.simulator.messages import Cut, Endless, Reply, Request, Reset, Silent, Trickle, Whole
+from watcher.simulator.timestamps import SECOND
 from watcher.simulator.upstream import Upstream
 
 _PIECE = 65_536
@@ -98,10 +98,10 @@ class _Stream(httpx.AsyncByteStream):
             self._ended = None
 
 
-def _ask(request: httpx.Request, body: bytes) -> Ask:
+def _ask(request: httpx.Request, body: bytes) -> Request:
     path, _, query = request.url.raw_path.decode("ascii").partition("?")
     headers = {name.lower(): value for name, value in request.headers.items()}
-    return Ask(method=request.method, path=path, query=query, headers=headers, body=body)
+    return Request(method=request.method, path=path, query=query, headers=headers, body=body)
 
 
 def _headers(reply: Reply) -> list[tuple[str, str]]:

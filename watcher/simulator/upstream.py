@@ -17,20 +17,20 @@ from urllib.parse import unquote
 
 import msgspec
 
+from watcher.simulator.corruption import spoil
 from watcher.simulator.credentials import Credentials
-from watcher.simulator.exchange import Ask, Cut, Endless, Reply, Reset, Silent
+from watcher.simulator.error_bodies import error_body, retry_after
 from watcher.simulator.fault_types import Fault, Shape, UpstreamShape
 from watcher.simulator.faults import Faults, Struck, Target, deliver, replace
 from watcher.simulator.ids import is_well_formed
-from watcher.simulator.instants import SECOND, http_date
-from watcher.simulator.ledger import Entry, Ledger
 from watcher.simulator.life import state
 from watcher.simulator.limits import Throttle
 from watcher.simulator.listing import BadQuery, look, make_token, parse_query
+from watcher.simulator.messages import Cut, Endless, Reply, Request, Reset, Silent
+from watcher.simulator.request_log import Entry, RequestLog
 from watcher.simulator.scenario import Account, Limits, Scenario
-from watcher.simulator.sending import BadSend, read_send
-from watcher.simulator.spoiling import spoil
-from watcher.simulator.troubles import error_body, retry_after
+from watcher.simulator.send_endpoint import BadSend, read_send
+from watcher.simulator.timestamps import SECOND, http_date
 from watcher.simulator.world import World
 
 BASE_PATH = "/v1"
@@ -56,7 +56,7 @@ class Upstream:
 
     def __init__(self, scenario: Scenario, started_at: int) -> None:
         self.world = World(scenario, started_at)
-        self.ledger = Ledger()
+        self.ledger = RequestLog()
         self.accounts = scenario.accounts
         self._scenario = scenario
         self._chance = random.Random(f"{scenario.seed} answers")  # noqa: S311 - repeatable, nothing secret
@@ -68,7 +68,7 @@ class Upstream:
         self._tokens = 0
         self._errors = 0
 
-    def began(self, ask: Ask, _now: int) -> Visit:
+    def began(self, ask: Request, _now: int) -> Visit:
         """The request is under way from now on."""
         account = self._credentials.account(ask.headers.get("authorization"))
         if account is None:
@@ -83,7 +83,7 @@ class Upstream:
         if visit.account_id is not None:
             self._throttle.under_way[visit.account_id] -= 1
 
-    def answer(self, ask: Ask, now: int) -> Reply:
+    def answer(self, ask: Request, now: int) -> Reply:
         """What is answered to a request that comes at `now`."""
         self.world.advance(now)
         account = self._credentials.account(ask.headers.get("authorization"))
@@ -124,7 +124,7 @@ class Upstream:
             return self._error(_TOO_MANY, *wait)
         return None
 
-    def _grant(self, ask: Ask, target: Target, struck: Struck, now: int) -> Reply:
+    def _grant(self, ask: Request, target: Target, struck: Struck, now: int) -> Reply:
         match target.endpoint, ask.method:
             case "fetch", "GET":
                 return self._fetch(target, struck, now)
@@ -154,7 +154,7 @@ class Upstream:
             return _json(200, record)
         return _json(200, spoil([record], struck.spoiling, now=now, chance=self._chance)[0])
 
-    def _list(self, ask: Ask, account_id: str, struck: Struck, now: int) -> Reply:
+    def _list(self, ask: Request, account_id: str, struck: Struck, now: int) -> Reply:
         try:
             query = parse_query(ask.query, account_id)
         except BadQuery as error:
@@ -178,7 +178,7 @@ class Upstream:
             rows = spoil(page.records, struck.spoiling, now=now, chance=self._chance)
         return _json(200, {"operations": rows, "pagination": pagination})
 
-    def _send(self, ask: Ask, account_id: str, now: int) -> Reply:
+    def _send(self, ask: Request, account_id: str, now: int) -> Reply:
         try:
             wanted = read_send(ask.body)
         except BadSend as error:
@@ -224,7 +224,7 @@ class Upstream:
                 self.ledger.hold(account_id, told_at=told_at, until=told_at + int(wait) * self._second)
 
 
-def _target(ask: Ask, account: Account | None) -> Target:
+def _target(ask: Request, account: Account | None) -> Target:
     account_id = account.account_id if account is not None else None
     if ask.path in _OPERATIONS:
         return Target(endpoint="list", account_id=account_id)

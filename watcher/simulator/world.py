@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import msgspec
 
-from watcher.simulator.births import Plan, arrivals_per_second, draw_plan, live, scripted
 from watcher.simulator.ids import make_id
-from watcher.simulator.instants import SECOND
 from watcher.simulator.life import ENDED, Life, Status, turns
+from watcher.simulator.population import Plan, arrivals_per_second, draw_plan, live, scripted
 from watcher.simulator.scenario import Scenario
 from watcher.simulator.timeline import Timeline
+from watcher.simulator.timestamps import SECOND
 
 # After a long sleep, so much is lived through before what is past its time is dropped.
 _STRIDE = 3600 * SECOND

@@ -33,7 +33,7 @@ class Entry(Value, frozen=True, kw_only=True):
     created_at: Instant | None = None
 
 
-class Result(enum.StrEnum):
+class RegistrationResult(enum.StrEnum):
     """What became of an entry."""
 
     NEW = "new"
@@ -51,7 +51,7 @@ class Registration(Value, frozen=True, kw_only=True):
 
     account: str
     id: str
-    result: Result
+    result: RegistrationResult
     outcome: Outcome | None = None
 
 
@@ -99,7 +99,7 @@ class StoredEvent(Value, frozen=True, kw_only=True):
     event: OperationEvent
 
 
-class Loaded(Value, frozen=True, kw_only=True):
+class LoadedAccount(Value, frozen=True, kw_only=True):
     """What an account's loop begins with: operations that are followed, settling, or final and perhaps still shown."""
 
     operations: Sequence[Operation]
@@ -109,7 +109,7 @@ class Loaded(Value, frozen=True, kw_only=True):
     """The key that was adopted last, where no account id says whose it is."""
 
 
-class Intake(Value, frozen=True, kw_only=True):
+class IntakeChanges(Value, frozen=True, kw_only=True):
     """What intake changed after a revision: operations new or relabelled (as stored), and ids untracked.
 
     `shows_more`: a combination of counter labels is shown since then.
@@ -151,7 +151,7 @@ class Store(Protocol):
         Raises StoreRefused when a name was stored with another identity.
         """
 
-    async def load(self, account: str, *, final_since: Instant) -> Loaded:
+    async def load(self, account: str, *, final_since: Instant) -> LoadedAccount:
         """What the account's loop begins with; final ones only if they became final at or after `final_since`."""
 
     async def register(
@@ -160,9 +160,9 @@ class Store(Protocol):
         """Take entries in, all or none, with a `Tracked` event for each new one; durable when it returns.
 
         The combinations of counter labels of new and relabelled ones are shown from then on.
-        Ids that are finished or untracked (tombstones included) are answered as `Result` says. `configured` are the
-        accounts of which the entries are everything that the configuration names: their tombstones stay as long as that
-        is so. Of an account that is not among them, what was named last counts on.
+        Ids that are finished or untracked (tombstones included) are answered as `RegistrationResult` says. `configured`
+        are the accounts of which the entries are everything that the configuration names: their tombstones stay as long
+        as that is so. Of an account that is not among them, what was named last counts on.
         """
 
     async def withdraw(self, account: str, operation_id: str, now: Instant, source: Source) -> bool:
@@ -174,7 +174,7 @@ class Store(Protocol):
     async def note_discovery_began(self, account: str, began_at: Instant) -> None:
         """When discovery's very first answer came, by the best-known time."""
 
-    async def intake(self, account: str, since: int) -> Intake:
+    async def intake(self, account: str, since: int) -> IntakeChanges:
         """What `register` and `withdraw` changed for the account after revision `since`."""
 
     async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> Committed:

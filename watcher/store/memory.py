@@ -41,17 +41,17 @@ from watcher.store import (
     Committed,
     Entry,
     Found,
-    Intake,
-    Loaded,
+    IntakeChanges,
+    LoadedAccount,
     Registration,
-    Result,
+    RegistrationResult,
     Shown,
     StoredEvent,
     Totals,
 )
 from watcher.store.rules import (
-    Reach,
-    Trace,
+    Applicability,
+    IdHistory,
     first_known,
     other_identity,
     reach_of,
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 _Key: TypeAlias = tuple[str, str]
 
 
-class _Row(Value, frozen=True, kw_only=True):
+class _StoredRow(Value, frozen=True, kw_only=True):
     """A taken-in operation; `hint` is what was said of its creation before upstream did."""
 
     operation: Operation
@@ -78,10 +78,10 @@ class _Row(Value, frozen=True, kw_only=True):
     untracked_at: Instant | None = None
 
     @property
-    def trace(self) -> Trace:
+    def trace(self) -> IdHistory:
         operation = self.operation
         is_final = operation.final_at is not None
-        return Trace(
+        return IdHistory(
             followed=self.untracked_at is None and not is_final,
             outcome=operation.outcome if is_final else None,
             created_at=youngest(operation.created_at, self.hint, operation.registered_at),
@@ -110,9 +110,9 @@ class MemoryStore:
     def __init__(self, event_ids: EventIds = new_event_id) -> None:
         self._event_ids = event_ids
         self._accounts: dict[str, _Account] = {}
-        self._rows: dict[_Key, _Row] = {}
+        self._rows: dict[_Key, _StoredRow] = {}
         self._done = _Calendar()
-        self._tombstones: dict[_Key, Trace] = {}
+        self._tombstones: dict[_Key, IdHistory] = {}
         self._dead = _Calendar()
         self._configured: set[_Key] = set()
         self._events: dict[int, StoredEvent] = {}
@@ -129,7 +129,7 @@ class MemoryStore:
         for name, identity in accounts.items():
             self._change_account(name, identity=identity)
 
-    async def load(self, account: str, *, final_since: Instant) -> Loaded:
+    async def load(self, account: str, *, final_since: Instant) -> LoadedAccount:
         """See `Store`."""
         stored = self._account(account)
         operations = tuple(
@@ -138,7 +138,9 @@ class MemoryStore:
             if row.untracked_at is None and (row.operation.final_at is None or row.operation.final_at >= final_since)
         )
         progress = DiscoveryProgress(cursor=stored.cursor, began_at=stored.discovery_began_at)
-        return Loaded(operations=operations, revision=stored.revision, discovery=progress, api_key=stored.api_key)
+        return LoadedAccount(
+            operations=operations, revision=stored.revision, discovery=progress, api_key=stored.api_key
+        )
 
     async def register(
         self, entries: Sequence[Entry], now: Instant, *, configured: Sequence[str] = ()
@@ -177,18 +179,18 @@ class MemoryStore:
         for operation_id, created_at in created.items():
             key = account, operation_id
             if key not in self._rows and key not in self._tombstones:
-                self._tombstones[key] = Trace(created_at=now if created_at is None else created_at, done_at=now)
+                self._tombstones[key] = IdHistory(created_at=now if created_at is None else created_at, done_at=now)
                 self._dead.set(key, now)
 
     async def note_discovery_began(self, account: str, began_at: Instant) -> None:
         """See `Store`."""
         self._change_account(account, discovery_began_at=began_at)
 
-    async def intake(self, account: str, since: int) -> Intake:
+    async def intake(self, account: str, since: int) -> IntakeChanges:
         """See `Store`."""
         changed = [row for row in self._rows_of(account) if row.revision > since]
         stored = self._account(account)
-        return Intake(
+        return IntakeChanges(
             revision=stored.revision,
             operations=tuple(row.operation for row in changed if row.untracked_at is None),
             untracked=tuple(row.operation.id for row in changed if row.untracked_at is not None),
@@ -357,7 +359,7 @@ class MemoryStore:
     def _change_account(self, name: str, **changes: object) -> None:
         self._accounts[name] = replace(self._account(name), **changes)
 
-    def _rows_of(self, account: str) -> Iterator[_Row]:
+    def _rows_of(self, account: str) -> Iterator[_StoredRow]:
         return (row for key, row in self._rows.items() if key[0] == account)
 
     def _book(self, name: str, revision: int = 0) -> CounterBook:
@@ -385,16 +387,16 @@ class MemoryStore:
         row = self._rows.get(key)
         trace = self._tombstones.get(key) if row is None else row.trace
         result = result_for(entry, trace)
-        if result is Result.NEW:
-            self._take_in(entry, now, trace or Trace(), revision)
+        if result is RegistrationResult.NEW:
+            self._take_in(entry, now, trace or IdHistory(), revision)
             book.track(entry.labels, now)
-        elif result is Result.KNOWN and row is not None and self._relabel(row, entry.labels, revision):
+        elif result is RegistrationResult.KNOWN and row is not None and self._relabel(row, entry.labels, revision):
             book.leave(row.operation.labels, now)
             book.track({**row.operation.labels, **entry.labels}, now)
-        outcome = trace.outcome if trace is not None and result is Result.FINISHED else None
+        outcome = trace.outcome if trace is not None and result is RegistrationResult.FINISHED else None
         return Registration(account=entry.account, id=entry.id, result=result, outcome=outcome)
 
-    def _take_in(self, entry: Entry, now: Instant, trace: Trace, revision: int) -> None:
+    def _take_in(self, entry: Entry, now: Instant, trace: IdHistory, revision: int) -> None:
         key = entry.account, entry.id
         earlier = self._rows.get(key)
         operation = Operation(
@@ -405,13 +407,13 @@ class MemoryStore:
             labels=dict(entry.labels),
         )
         hint = youngest(entry.created_at, trace.created_at)
-        row = _Row(operation=operation, hint=hint, revision=revision, seq=trace.seq)
+        row = _StoredRow(operation=operation, hint=hint, revision=revision, seq=trace.seq)
         self._keep(self._tell(row, now, Tracked(source=entry.source)))
         self._tombstones.pop(key, None)
         self._dead.discard(key)
         self._change_account(entry.account, revision=revision)
 
-    def _relabel(self, row: _Row, labels: Mapping[str, str], revision: int) -> bool:
+    def _relabel(self, row: _StoredRow, labels: Mapping[str, str], revision: int) -> bool:
         merged = {**row.operation.labels, **labels}
         if merged == row.operation.labels:
             return False
@@ -431,13 +433,13 @@ class MemoryStore:
             untracked_at=row.untracked_at,
             final_at=stored.final_at,
         )
-        if reach is Reach.WHOLE:
+        if reach is Applicability.WHOLE:
             self._apply_whole(account, row, change, book)
-        elif reach is Reach.SCRAPE and operation.scraped_at is not None:
+        elif reach is Applicability.SCRAPE and operation.scraped_at is not None:
             self._keep(replace(row, operation=stored.with_(scraped_at=operation.scraped_at)))
-        return reach is not Reach.NOTHING
+        return reach is not Applicability.NOTHING
 
-    def _apply_whole(self, account: str, row: _Row, change: Change, book: CounterBook) -> None:
+    def _apply_whole(self, account: str, row: _StoredRow, change: Change, book: CounterBook) -> None:
         stored = row.operation
         operation = change.operation.with_(account=account, labels=stored.labels, source=stored.source, asked_tick=0)
         row = replace(row, operation=operation)
@@ -448,17 +450,17 @@ class MemoryStore:
             self._bury((account, operation.id), row)
         settle_counters(book, operation.labels, change)
 
-    def _keep(self, row: _Row) -> None:
+    def _keep(self, row: _StoredRow) -> None:
         key = row.operation.account, row.operation.id
         self._rows[key] = row
         self._done.set(key, first_known(row.untracked_at, row.operation.final_at))
 
-    def _bury(self, key: _Key, row: _Row) -> None:
+    def _bury(self, key: _Key, row: _StoredRow) -> None:
         trace = row.trace
         self._tombstones[key] = trace
         self._dead.set(key, trace.done_at)
 
-    def _tell(self, row: _Row, occurred_at: Instant, event: OperationEvent) -> _Row:
+    def _tell(self, row: _StoredRow, occurred_at: Instant, event: OperationEvent) -> _StoredRow:
         operation = row.operation
         self._position += 1
         stored = StoredEvent(

@@ -1,6 +1,6 @@
 """What both stores judge alike: who is taken in, and how much of a change still applies.
 
-Values in, values out. `Trace` is what a store remembers of an id, be it from a row or from a tombstone.
+Values in, values out. `IdHistory` is what a store remembers of an id, be it from a row or from a tombstone.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from watcher.core.errors import StoreRefused
 from watcher.core.labelling import CounterBook
 from watcher.core.model import TOMBSTONE_LIFE, Instant, Operation, Outcome, Source, Value
-from watcher.store import Change, Entry, Result
+from watcher.store import Change, Entry, RegistrationResult
 
 
-class Trace(Value, frozen=True, kw_only=True):
+class IdHistory(Value, frozen=True, kw_only=True):
     """What is remembered of an id: `outcome` once it was final, `created_at`, the last `seq`.
 
     `created_at` is the youngest of what upstream, the id and the registration say: any one of them may be wrong, and an
@@ -38,7 +38,7 @@ class Trace(Value, frozen=True, kw_only=True):
         return self.done_at < before and is_old
 
 
-class Reach(enum.Enum):
+class Applicability(enum.Enum):
     """How much of a change applies."""
 
     WHOLE = "whole"
@@ -47,29 +47,29 @@ class Reach(enum.Enum):
     NOTHING = "nothing"
 
 
-def result_for(entry: Entry, trace: Trace | None) -> Result:
+def result_for(entry: Entry, trace: IdHistory | None) -> RegistrationResult:
     """What becomes of an entry, given what is remembered of its id."""
     if trace is None:
-        return Result.NEW
+        return RegistrationResult.NEW
     if trace.followed:
-        return Result.KNOWN
+        return RegistrationResult.KNOWN
     if trace.outcome is not None:
-        return Result.FINISHED
-    return Result.NEW if entry.source is Source.API else Result.PASSED_OVER
+        return RegistrationResult.FINISHED
+    return RegistrationResult.NEW if entry.source is Source.API else RegistrationResult.PASSED_OVER
 
 
 def reach_of(
     operation: Operation, *, registered_at: Instant, untracked_at: Instant | None, final_at: Instant | None
-) -> Reach:
+) -> Applicability:
     """How much of the operation's new state applies to the row with these instants.
 
     Another `registered_at` means that it was untracked and taken in afresh meanwhile: the state is of an earlier life.
     """
     if untracked_at is not None or registered_at != operation.registered_at:
-        return Reach.NOTHING
+        return Applicability.NOTHING
     if final_at is None:
-        return Reach.WHOLE
-    return Reach.NOTHING if operation.final_at is None else Reach.SCRAPE
+        return Applicability.WHOLE
+    return Applicability.NOTHING if operation.final_at is None else Applicability.SCRAPE
 
 
 def registration_time(now: Instant, earlier: Instant | None) -> Instant:

@@ -14,6 +14,6 @@ ports       what the loop goes by, and who hears of it
 
 from watcher.watch.account import AccountWatch
 from watcher.watch.ledger import Ledger
-from watcher.watch.ports import Following, Listener
+from watcher.watch.ports import AccountObserver, WatchSettings
 
-__all__ = ["AccountWatch", "Following", "Ledger", "Listener"]
+__all__ = ["AccountObserver", "AccountWatch", "Ledger", "WatchSettings"]

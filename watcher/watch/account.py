@@ -24,12 +24,12 @@ from watcher.core.snapshot import AccountSnapshot, NextPoll
 from watcher.store import Store
 from watcher.watch.attributor import Attributor
 from watcher.watch.counters import CounterSync
-from watcher.watch.finder import Finder
-from watcher.watch.follower import Follower
+from watcher.watch.discovery_runner import DiscoveryRunner
 from watcher.watch.keeper import Keeper
 from watcher.watch.ledger import Ledger
 from watcher.watch.patience import Patience
-from watcher.watch.ports import Following, Listener
+from watcher.watch.ports import AccountObserver, WatchSettings
+from watcher.watch.tracker import Tracker
 
 SLEEP_AT_MOST: Micros = 5 * SECOND
 """The loop looks around at least so often, also when nothing is due."""
@@ -49,12 +49,12 @@ class AccountWatch:
         self,
         account: str,
         *,
-        following: Following,
+        following: WatchSettings,
         store: Store,
         connect: Callable[[Callable[[Attempt], None]], Client],
         gate: Gate,
         now: Callable[[], Moment],
-        listener: Listener,
+        listener: AccountObserver,
         condition: AccountHealth | None = None,
     ) -> None:
         self.account = account
@@ -71,7 +71,7 @@ class AccountWatch:
         self._patience = Patience(listener, now)
         self._counters = CounterSync(account, store, following.counter_labels, now)
         self._ledger = Ledger(account, store, self._patience.heard, self._counters)
-        self._follower = Follower(
+        self._follower = Tracker(
             account, following, ledger=self._ledger, listener=listener, now=now, clock=self._upstream_clock
         )
         self._attributor = Attributor(
@@ -82,7 +82,7 @@ class AccountWatch:
             now=self._started,
             api_key=following.api_key,
         )
-        self._finder = Finder(
+        self._finder = DiscoveryRunner(
             account, store, clock=self._upstream_clock, odd=lambda: listener.anomaly(account, "id_garbled")
         )
         self._keeper = Keeper(
@@ -122,7 +122,7 @@ class AccountWatch:
         for event in events:
             self._listener.condition_changed(self.account, event)
 
-    def adopt(self, following: Following) -> None:
+    def adopt(self, following: WatchSettings) -> None:
         """New settings; they hold from the next look on."""
         self._follower.adopt(following)
         self._counters.adopt(following.counter_labels)

@@ -10,7 +10,7 @@ from watcher.core.attribution import Attribution
 from watcher.core.model import Micros, Moment, Status
 from watcher.core.observation import Forbidden, ListAnswer, Missing, Observation, Refused
 from watcher.core.requests import Fetch, Probe
-from watcher.watch.follower import Follower
+from watcher.watch.tracker import Tracker
 
 
 class Attributor:
@@ -21,7 +21,7 @@ class Attributor:
 
     def __init__(
         self,
-        follower: Follower,
+        follower: Tracker,
         gate: Gate,
         *,
         condition: AccountHealth,

@@ -13,10 +13,10 @@ from watcher.core.errors import StoreUnusable
 from watcher.core.model import MINUTE, Micros, Moment
 from watcher.store import Store
 from watcher.watch.attributor import Attributor
-from watcher.watch.finder import Finder
+from watcher.watch.discovery_runner import DiscoveryRunner
 from watcher.watch.ledger import Ledger
 from watcher.watch.patience import Patience
-from watcher.watch.ports import Listener
+from watcher.watch.ports import AccountObserver
 
 STATS_EVERY: Micros = MINUTE
 """How often stats are written that moved without anything else."""
@@ -30,11 +30,11 @@ class Keeper:
         account: str,
         store: Store,
         *,
-        finder: Finder,
+        finder: DiscoveryRunner,
         attributor: Attributor,
         ledger: Ledger,
         patience: Patience,
-        listener: Listener,
+        listener: AccountObserver,
         now: Callable[[], Moment],
     ) -> None:
         self._account = account

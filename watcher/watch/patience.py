@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from watcher.core.errors import StoreUnusable
 from watcher.core.model import SECOND, Micros, Moment
-from watcher.watch.ports import Listener
+from watcher.watch.ports import AccountObserver
 
 RETRY: Micros = SECOND
 RETRY_AT_MOST: Micros = 15 * SECOND
@@ -15,7 +15,7 @@ RETRY_AT_MOST: Micros = 15 * SECOND
 class Patience:
     """Waits double with each failure in a row."""
 
-    def __init__(self, listener: Listener, now: Callable[[], Moment]) -> None:
+    def __init__(self, listener: AccountObserver, now: Callable[[], Moment]) -> None:
         self._listener = listener
         self._now = now
         self._failures = 0

@@ -14,7 +14,7 @@ from watcher.core.model import Micros, Value
 from watcher.core.polls import Promise
 
 
-class Following(Value, frozen=True, kw_only=True):
+class WatchSettings(Value, frozen=True, kw_only=True):
     """What of the settings an account's loop goes by."""
 
     rules: LifecycleRules
@@ -26,7 +26,7 @@ class Following(Value, frozen=True, kw_only=True):
     """The id of the key in use, where no account id says whose it is."""
 
 
-class Listener(Protocol):
+class AccountObserver(Protocol):
     """Hears what happens to accounts; must return at once and never raise."""
 
     def attempted(self, account: str, attempt: Attempt) -> None:

@@ -8,7 +8,7 @@ through `textContent` there; the policy of the page enforces it. The words and b
 `render` and `script.js` say the same.
 """
 
-from watcher.server.page.board import Board, Picture
+from watcher.server.page.delta_view import Delta, DeltaView
 from watcher.server.page.render import POLICY, render
 
-__all__ = ["POLICY", "Board", "Picture", "render"]
+__all__ = ["POLICY", "Delta", "DeltaView", "render"]

@@ -24,7 +24,7 @@ from watcher.core.model import (
     rfc3339,
 )
 from watcher.core.snapshot import AccountSnapshot
-from watcher.server.page.board import Picture, rank, worth
+from watcher.server.page.delta_view import Delta, rank, worth
 from watcher.server.views import account_view, visible_labels
 
 
@@ -83,7 +83,7 @@ _BLANK = Operation(account="", id="", source=Source.API, registered_at=0)
 _BLANK_ACCOUNT = AccountSnapshot(account="", taken=Moment(0, 0))
 
 
-def render(picture: Picture, visible: Sequence[str] | None, now: Moment, version: str) -> Iterator[str]:
+def render(picture: Delta, visible: Sequence[str] | None, now: Moment, version: str) -> Iterator[str]:
     """The page in pieces. `visible` are the names of the labels that may be seen, None for all."""
     operations = sorted(picture.operations, key=worth)
     yield _head(picture, version, now)
@@ -101,7 +101,7 @@ def render(picture: Picture, visible: Sequence[str] | None, now: Moment, version
     yield _foot(picture, is_empty=not operations)
 
 
-def _head(picture: Picture, version: str, now: Moment) -> str:
+def _head(picture: Delta, version: str, now: Moment) -> str:
     as_of = rfc3339(now.at)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Operation watcher</title>'
@@ -212,7 +212,7 @@ def _row(operation: Operation, visible: Sequence[str] | None, now: Moment) -> st
     )
 
 
-def _foot(picture: Picture, *, is_empty: bool) -> str:
+def _foot(picture: Delta, *, is_empty: bool) -> str:
     links = "".join(f'<li><a href="{escape(path)}">{escape(name)}</a></li>' for path, name in LINKS)
     empty = "" if is_empty else " hidden"
     more = "" if picture.more else " hidden"

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from watcher.core.model import Instant, Source, Status, Tracked, Untracked, Value
-from watcher.store import Entry, Intake, Registration, Result
-from watcher.store.rules import Trace, other_identity, registration_time, result_for, youngest
+from watcher.store import Entry, IntakeChanges, Registration, RegistrationResult
+from watcher.store.rules import IdHistory, other_identity, registration_time, result_for, youngest
 from watcher.store.sqlite import counting, outbox
 from watcher.store.sqlite.rows import (
     OPERATION,
-    Standing,
+    RowState,
     bury,
     event_text,
     labels_of,
@@ -49,7 +49,7 @@ def revision_of(connection: sqlite3.Connection, account: str) -> int:
     return row[0] if row else 0
 
 
-def intake(connection: sqlite3.Connection, account: str, since: int) -> Intake:
+def intake(connection: sqlite3.Connection, account: str, since: int) -> IntakeChanges:
     """What intake changed after a revision."""
     operations = connection.execute(
         OPERATION + "WHERE account = ? AND revision > ? AND untracked_at IS NULL ORDER BY revision", (account, since)
@@ -58,7 +58,7 @@ def intake(connection: sqlite3.Connection, account: str, since: int) -> Intake:
         "SELECT id FROM operations WHERE account = ? AND revision > ? AND untracked_at IS NOT NULL ORDER BY revision",
         (account, since),
     )
-    return Intake(
+    return IntakeChanges(
         revision=revision_of(connection, account),
         operations=tuple(map(operation_of, operations)),
         untracked=tuple(operation_id for (operation_id,) in untracked),
@@ -85,12 +85,14 @@ def register(
     for account, own in by_account.items():
         ids = [entry.id for entry in own]
         book = counting.open_book(connection, account, revision=revision_of(connection, account) + 1)
-        desks[account] = _Desk(now, standings(connection, account, ids), tombstones(connection, account, ids), book)
+        desks[account] = RegistrationBatch(
+            now, standings(connection, account, ids), tombstones(connection, account, ids), book
+        )
     registrations = []
     for entry in entries:
         desk = desks[entry.account]
         registrations.append(desk.take(entry, position + 1))
-        position += registrations[-1].result is Result.NEW
+        position += registrations[-1].result is RegistrationResult.NEW
     for account, desk in desks.items():
         desk.write(connection, account, event_ids)
     return tuple(registrations)
@@ -145,7 +147,7 @@ def insert_tombstones(
     """Tombstones without an outcome for the ids that neither have a row nor one already."""
     known = standings(connection, account, created).keys() | tombstones(connection, account, created).keys()
     fresh = {
-        operation_id: Trace(created_at=now if created_at is None else created_at, done_at=now)
+        operation_id: IdHistory(created_at=now if created_at is None else created_at, done_at=now)
         for operation_id, created_at in created.items()
         if operation_id not in known
     }
@@ -153,7 +155,7 @@ def insert_tombstones(
         bury(connection, account, fresh)
 
 
-class _Fresh(Value, frozen=True, kw_only=True):
+class _NewRow(Value, frozen=True, kw_only=True):
     """An operation taken in just now; `hint`: what is known of its creation."""
 
     entry: Entry
@@ -163,18 +165,18 @@ class _Fresh(Value, frozen=True, kw_only=True):
     hint: Instant | None
 
 
-class _Desk:
+class RegistrationBatch:
     """Takes one account's entries in order, then writes all of it at once."""
 
     def __init__(
-        self, now: Instant, rows: Mapping[str, Standing], stones: Mapping[str, Trace], book: CounterBook
+        self, now: Instant, rows: Mapping[str, RowState], stones: Mapping[str, IdHistory], book: CounterBook
     ) -> None:
         self._now = now
         self._rows = rows
         self._labels = {operation_id: row.labels for operation_id, row in rows.items()}
         self._traces = {**stones, **{operation_id: row.trace for operation_id, row in rows.items()}}
         self._stones = stones
-        self._fresh: dict[str, _Fresh] = {}
+        self._fresh: dict[str, _NewRow] = {}
         self._book = book
         self._relabelled: set[str] = set()
 
@@ -182,11 +184,11 @@ class _Desk:
         """What becomes of the entry; `position` is for its event, if it is new."""
         trace = self._traces.get(entry.id)
         result = result_for(entry, trace)
-        if result is Result.NEW:
-            self._take_in(entry, trace or Trace(), position)
-        elif result is Result.KNOWN and entry.labels:
+        if result is RegistrationResult.NEW:
+            self._take_in(entry, trace or IdHistory(), position)
+        elif result is RegistrationResult.KNOWN and entry.labels:
             self._relabel(entry)
-        outcome = trace.outcome if trace is not None and result is Result.FINISHED else None
+        outcome = trace.outcome if trace is not None and result is RegistrationResult.FINISHED else None
         return Registration(account=entry.account, id=entry.id, result=result, outcome=outcome)
 
     def write(self, connection: sqlite3.Connection, account: str, event_ids: EventIds) -> None:
@@ -218,12 +220,12 @@ class _Desk:
         outbox.append(connection, events, event_ids)
         counting.write_book(connection, account, self._book)
 
-    def _take_in(self, entry: Entry, trace: Trace, position: int) -> None:
+    def _take_in(self, entry: Entry, trace: IdHistory, position: int) -> None:
         hint = youngest(entry.created_at, trace.created_at)
         labels = labels_text(entry.labels)
         self._labels[entry.id] = labels
-        self._traces[entry.id] = Trace(followed=True)
-        self._fresh[entry.id] = _Fresh(entry=entry, labels=labels, seq=trace.seq + 1, position=position, hint=hint)
+        self._traces[entry.id] = IdHistory(followed=True)
+        self._fresh[entry.id] = _NewRow(entry=entry, labels=labels, seq=trace.seq + 1, position=position, hint=hint)
         self._book.track(entry.labels, self._now)
 
     def _relabel(self, entry: Entry) -> None:
@@ -235,7 +237,7 @@ class _Desk:
             self._book.leave(labels, self._now)
             self._book.track(merged, self._now)
 
-    def _row(self, account: str, operation_id: str, fresh: _Fresh, revision: int) -> tuple[object, ...]:
+    def _row(self, account: str, operation_id: str, fresh: _NewRow, revision: int) -> tuple[object, ...]:
         earlier = self._rows.get(operation_id)
         return (
             account,
@@ -251,7 +253,7 @@ class _Desk:
             fresh.position,
         )
 
-    def _event(self, account: str, operation_id: str, fresh: _Fresh) -> NewEventRow:
+    def _event(self, account: str, operation_id: str, fresh: _NewRow) -> NewEventRow:
         event = event_text(Tracked(source=fresh.entry.source))
         return fresh.position, account, operation_id, fresh.seq, self._now, fresh.labels, event
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from watcher.core.discovery import DiscoveryProgress
-from watcher.store import Committed, Loaded
-from watcher.store.rules import Reach, reach_of, settle_counters
+from watcher.store import Committed, LoadedAccount
+from watcher.store.rules import Applicability, reach_of, settle_counters
 from watcher.store.sqlite import counting, outbox
 from watcher.store.sqlite.rows import (
     OPERATION,
-    Standing,
+    RowState,
     bury,
     event_text,
     labels_of,
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from watcher.core.model import Instant, Operation, OperationEvent
     from watcher.event_ids import EventIds
     from watcher.store import Change
-    from watcher.store.rules import Trace
+    from watcher.store.rules import IdHistory
     from watcher.store.sqlite.rows import NewEventRow
 
 
-def load(connection: sqlite3.Connection, account: str, final_since: Instant) -> Loaded:
+def load(connection: sqlite3.Connection, account: str, final_since: Instant) -> LoadedAccount:
     """The account's operations that are not untracked and not long final, as they were created."""
     rows = connection.execute(
         OPERATION + "WHERE account = ? AND untracked_at IS NULL AND (final_at IS NULL OR final_at >= ?)",
@@ -46,7 +46,7 @@ def load(connection: sqlite3.Connection, account: str, final_since: Instant) -> 
     ).fetchone()
     revision, cursor, began_at, api_key = found or (0, None, None, None)
     discovery = DiscoveryProgress(cursor=cursor, began_at=began_at)
-    return Loaded(operations=operations, revision=revision, discovery=discovery, api_key=api_key)
+    return LoadedAccount(operations=operations, revision=revision, discovery=discovery, api_key=api_key)
 
 
 def adopt_key(connection: sqlite3.Connection, account: str, api_key: str) -> None:
@@ -90,23 +90,23 @@ def commit(
         return Committed()
     rows = standings(connection, account, (change.operation.id for change in changes))
     book = counting.open_book(connection, account)
-    batch = _Batch(account, rows, outbox.last_position(connection), book)
+    batch = _WriteBatch(account, rows, outbox.last_position(connection), book)
     applied = frozenset(change.operation.id for change in changes if batch.take(change))
     batch.write(connection, event_ids)
     return Committed(applied=applied, counted=book.counted, shows_more=book.shows_more)
 
 
-class _Batch:
+class _WriteBatch:
     """Judges changes one after the other against the rows, then writes all of it at once."""
 
-    def __init__(self, account: str, rows: dict[str, Standing], position: int, book: CounterBook) -> None:
+    def __init__(self, account: str, rows: dict[str, RowState], position: int, book: CounterBook) -> None:
         self._account = account
         self._rows = rows
         self._position = position
         self._states: dict[str, Operation] = {}
         self._scrapes: dict[str, Instant] = {}
         self._events: list[NewEventRow] = []
-        self._stones: dict[str, Trace] = {}
+        self._stones: dict[str, IdHistory] = {}
         self._book = book
 
     def take(self, change: Change) -> bool:
@@ -118,11 +118,11 @@ class _Batch:
         reach = reach_of(
             operation, registered_at=row.registered_at, untracked_at=row.untracked_at, final_at=row.final_at
         )
-        if reach is Reach.WHOLE:
+        if reach is Applicability.WHOLE:
             self._take_whole(row, change)
-        elif reach is Reach.SCRAPE and operation.scraped_at is not None:
+        elif reach is Applicability.SCRAPE and operation.scraped_at is not None:
             self._scrapes[operation.id] = operation.scraped_at
-        return reach is not Reach.NOTHING
+        return reach is not Applicability.NOTHING
 
     def write(self, connection: sqlite3.Connection, event_ids: EventIds) -> None:
         """Write everything that was taken."""
@@ -142,7 +142,7 @@ class _Batch:
         bury(connection, self._account, self._stones)
         counting.write_book(connection, self._account, self._book)
 
-    def _take_whole(self, row: Standing, change: Change) -> None:
+    def _take_whole(self, row: RowState, change: Change) -> None:
         operation = change.operation
         for occurred_at, event in change.events:
             row = self._tell(row, operation.id, occurred_at, event)
@@ -153,7 +153,7 @@ class _Batch:
         if operation.final_at is not None:
             self._stones[operation.id] = row.trace
 
-    def _tell(self, row: Standing, operation_id: str, occurred_at: Instant, event: OperationEvent) -> Standing:
+    def _tell(self, row: RowState, operation_id: str, occurred_at: Instant, event: OperationEvent) -> RowState:
         self._position += 1
         row = replace(row, seq=row.seq + 1, position=self._position)
         self._events.append(

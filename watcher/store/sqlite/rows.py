@@ -24,7 +24,7 @@ from watcher.core.model import (
     Value,
 )
 from watcher.store import StoredEvent
-from watcher.store.rules import Trace, youngest
+from watcher.store.rules import IdHistory, youngest
 from watcher.store.sqlite.database import damage
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     evidence: Evidence | None = None
 
 
-class Standing(Value, frozen=True, kw_only=True):
+class RowState(Value, frozen=True, kw_only=True):
     """What must be known of a row before anything is written to it; `labels` as JSON."""
 
     registered_at: Instant
@@ -82,10 +82,10 @@ class Standing(Value, frozen=True, kw_only=True):
     labels: str
 
     @property
-    def trace(self) -> Trace:
+    def trace(self) -> IdHistory:
         """What it amounts to for intake and tombstones."""
         outcome = OUTCOME_OF.get(Status(self.status)) if self.final_at is not None else None
-        return Trace(
+        return IdHistory(
             followed=self.final_at is None and self.untracked_at is None,
             outcome=outcome,
             created_at=youngest(self.created_at, self.hint, self.registered_at),
@@ -94,7 +94,7 @@ class Standing(Value, frozen=True, kw_only=True):
         )
 
 
-_STANDING = Standing.__struct_fields__  # in the order in which `standings` selects them
+_STANDING = RowState.__struct_fields__  # in the order in which `standings` selects them
 
 _SOURCES = {str(source): source for source in Source}  # calling the type takes three times as long
 _STATUSES = {str(status): status for status in Status}
@@ -206,7 +206,7 @@ def key_of(text: str) -> tuple[str, ...]:
     return _key_decoder.decode(text)
 
 
-def standings(connection: sqlite3.Connection, account: str, ids: Iterable[str]) -> dict[str, Standing]:
+def standings(connection: sqlite3.Connection, account: str, ids: Iterable[str]) -> dict[str, RowState]:
     """The rows of these ids that there are."""
     found = connection.execute(
         """
@@ -215,10 +215,10 @@ def standings(connection: sqlite3.Connection, account: str, ids: Iterable[str]) 
         """,
         (account, json.dumps(list(ids))),
     )
-    return {operation_id: Standing(**dict(zip(_STANDING, columns, strict=True))) for operation_id, *columns in found}
+    return {operation_id: RowState(**dict(zip(_STANDING, columns, strict=True))) for operation_id, *columns in found}
 
 
-def tombstones(connection: sqlite3.Connection, account: str, ids: Iterable[str]) -> dict[str, Trace]:
+def tombstones(connection: sqlite3.Connection, account: str, ids: Iterable[str]) -> dict[str, IdHistory]:
     """The tombstones of these ids that there are."""
     found = connection.execute(
         """
@@ -228,14 +228,14 @@ def tombstones(connection: sqlite3.Connection, account: str, ids: Iterable[str])
         (account, json.dumps(list(ids))),
     )
     return {
-        operation_id: Trace(
+        operation_id: IdHistory(
             outcome=Outcome(outcome) if outcome else None, created_at=created_at, done_at=done_at, seq=seq
         )
         for operation_id, outcome, created_at, done_at, seq in found
     }
 
 
-def bury(connection: sqlite3.Connection, account: str, traces: Mapping[str, Trace]) -> None:
+def bury(connection: sqlite3.Connection, account: str, traces: Mapping[str, IdHistory]) -> None:
     """Leave tombstones."""
     connection.executemany(
         "INSERT OR REPLACE INTO tombstones (account, id, outcome, created_at, done_at, seq) VALUES (?, ?, ?, ?, ?, ?)",

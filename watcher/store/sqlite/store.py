@@ -27,7 +27,18 @@ if TYPE_CHECKING:
 
     from watcher.core.labelling import Combination, Counters
     from watcher.core.model import Instant, Operation, Outcome, Source
-    from watcher.store import Change, Committed, Entry, Found, Intake, Loaded, Registration, Shown, StoredEvent, Totals
+    from watcher.store import (
+        Change,
+        Committed,
+        Entry,
+        Found,
+        IntakeChanges,
+        LoadedAccount,
+        Registration,
+        Shown,
+        StoredEvent,
+        Totals,
+    )
 
 Answer = TypeVar("Answer")
 
@@ -71,7 +82,7 @@ class SqliteStore:
         """See `Store`."""
         await self._write(partial(intake.bind, accounts=accounts))
 
-    async def load(self, account: str, *, final_since: Instant) -> Loaded:
+    async def load(self, account: str, *, final_since: Instant) -> LoadedAccount:
         """See `Store`."""
         return await self._read(partial(progress.load, account=account, final_since=final_since))
 
@@ -104,7 +115,7 @@ class SqliteStore:
         """See `Store`."""
         await self._write(partial(progress.note_discovery_began, account=account, began_at=began_at))
 
-    async def intake(self, account: str, since: int) -> Intake:
+    async def intake(self, account: str, since: int) -> IntakeChanges:
         """See `Store`."""
         return await self._read(partial(intake.intake, account=account, since=since))
 

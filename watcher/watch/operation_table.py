@@ -8,7 +8,7 @@ from watcher.core.census import Retention, is_retired, surplus_finals
 from watcher.core.model import Instant, Operation, Status
 
 
-class Roster:
+class OperationTable:
     """Operations by id, in the order in which they came; a newer state takes the place of the older."""
 
     def __init__(self) -> None:

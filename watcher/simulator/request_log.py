@@ -19,7 +19,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     during_hold: bool
 
 
-class Ledger:
+class RequestLog:
     """Counts for good, and the last requests one by one."""
 
     def __init__(self) -> None:

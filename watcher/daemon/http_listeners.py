@@ -11,12 +11,12 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from watcher import __version__
-from watcher.config import Loaded, Secret, SecretError
-from watcher.daemon.base import Base
-from watcher.daemon.fleet import Fleet
+from watcher.config import LoadedConfiguration, Secret, SecretError
+from watcher.daemon.account_loops import AccountLoops
+from watcher.daemon.process_context import ProcessContext
 from watcher.intake import Intake
 from watcher.metrics import Exposition
-from watcher.server import Desk, Listener, Rules, WebConfig, WebFileWatch, admin_app, web_app
+from watcher.server import AccessRules, AppContext, Listener, WebConfig, WebFileWatch, admin_app, web_app
 from watcher.store import Store
 from watcher.threads import NoThreadError
 
@@ -24,7 +24,7 @@ TOKEN_SECONDS = 1.0
 """How long a request waits for its token to be read; then it is compared with the one that was read last."""
 
 
-class Front:
+class HttpListeners:
     """The listeners `web` and `admin`. `loaded` gives the configuration that is in force.
 
     `rejected` hears what is wrong with the web configuration file, `reloaded` its path when it was read again.
@@ -32,8 +32,8 @@ class Front:
 
     def __init__(
         self,
-        base: Base,
-        loaded: Callable[[], Loaded],
+        base: ProcessContext,
+        loaded: Callable[[], LoadedConfiguration],
         *,
         rejected: Callable[[Sequence[str]], None],
         reloaded: Callable[[str], None],
@@ -53,7 +53,7 @@ class Front:
     def bind(
         self,
         *,
-        fleet: Fleet,
+        fleet: AccountLoops,
         store: Store,
         intake: Intake,
         exposition: Exposition,
@@ -63,7 +63,7 @@ class Front:
         loaded = self._loaded()
         if loaded.admin_token is not None:
             self._token = loaded.admin_token.read()
-        desk = Desk(
+        desk = AppContext(
             accounts=lambda: self._loaded().configuration.account_names,
             snapshots=fleet.snapshots,
             store=store,
@@ -80,7 +80,7 @@ class Front:
             version=__version__,
         )
         web, admin, addresses = loaded.configuration.web, loaded.configuration.admin, self._base.addresses
-        rules = Rules(
+        rules = AccessRules(
             is_unix=admin.listen.startswith("unix:"),
             allowed_hosts=lambda: self._loaded().configuration.admin.allowed_hosts,
             token=self._admin_token,
@@ -97,7 +97,7 @@ class Front:
         for listener in self._listeners.values():
             listener.close()
 
-    def adopt(self, loaded: Loaded) -> None:
+    def adopt(self, loaded: LoadedConfiguration) -> None:
         """Another web configuration file, or the same read again."""
         self._web.adopt(loaded.configuration.web.config_file, loaded.web)
 

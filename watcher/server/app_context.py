@@ -22,7 +22,7 @@ class Side(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class AppContext:
     """Everything that the listeners need.
 
     `accounts` are the names in force. `metrics` takes the request's Accept and Accept-Encoding. `scraped` hears of each

@@ -5,9 +5,9 @@ import random
 import msgspec
 
 from watcher.simulator.ids import make_id
-from watcher.simulator.instants import NEVER
 from watcher.simulator.life import Life, Stats, Step
 from watcher.simulator.scenario import FinalStats, Population, ScriptedOperation
+from watcher.simulator.timestamps import NEVER
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):

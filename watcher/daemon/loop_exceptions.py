@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from watcher.core.model import MINUTE, Micros
-from watcher.logs import Log
+from watcher.logs import EventLog
 
 AGAIN_AFTER: Micros = MINUTE
 
 
-class Complaints:
+class LoopExceptionHandler:
     """Takes what an event loop would print on standard error. `tick` is a clock that never jumps."""
 
-    def __init__(self, log: Log, tick: Callable[[], Micros]) -> None:
+    def __init__(self, log: EventLog, tick: Callable[[], Micros]) -> None:
         self._log = log
         self._tick = tick
         self._told: dict[str, Micros] = {}

@@ -26,8 +26,8 @@ from watcher.core.planner import Planner
 from watcher.core.snapshot import AccountSnapshot
 from watcher.core.steps import Step
 from watcher.watch.ledger import Ledger
-from watcher.watch.ports import Following, Listener
-from watcher.watch.roster import Roster
+from watcher.watch.operation_table import OperationTable
+from watcher.watch.ports import AccountObserver, WatchSettings
 
 SLICE = 100
 """Rows of a page, or operations from the store, that are handled in one go."""
@@ -37,16 +37,16 @@ SURPLUS_EVERY: Micros = SECOND
 """How often the finished are looked through, and when there are too many. What is shown does not wait for it."""
 
 
-class Follower:
+class Tracker:
     """The operations of one account, when to look at each, and what is learned of them, into the ledger."""
 
     def __init__(
         self,
         account: str,
-        following: Following,
+        following: WatchSettings,
         *,
         ledger: Ledger,
-        listener: Listener,
+        listener: AccountObserver,
         now: Callable[[], Moment],
         clock: UpstreamClock,
     ) -> None:
@@ -57,11 +57,11 @@ class Follower:
         self._clock = clock
         started = now()
         self.following = following
-        self.operations = Roster()
+        self.operations = OperationTable()
         self.planner = Planner(following.promise, started)
         self._let_go_tick: Micros = started.tick
 
-    def adopt(self, following: Following) -> None:
+    def adopt(self, following: WatchSettings) -> None:
         """New settings; they hold from the next look on."""
         self.following = following
         self.planner.adopt(following.promise)

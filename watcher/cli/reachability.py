@@ -23,7 +23,7 @@ PATIENCE_LATER: Micros = MINUTE
 FAILURES_AT_LEAST = 2
 
 
-class Contact(Value, frozen=True, kw_only=True):
+class Reachability(Value, frozen=True, kw_only=True):
     """What the attempts so far say. `failing_since`: the tick at which the first of those that failed was asked."""
 
     has_answered: bool = False
@@ -33,11 +33,11 @@ class Contact(Value, frozen=True, kw_only=True):
     is_refused: bool = False
     why: str = ""
 
-    def after(self, attempt: Attempt) -> Contact:
+    def after(self, attempt: Attempt) -> Reachability:
         """The contact after one more attempt."""
         match attempt.verdict:
             case AttemptResult.GOOD | AttemptResult.THROTTLED:
-                return Contact(has_answered=True)
+                return Reachability(has_answered=True)
             case AttemptResult.UNAUTHORIZED:
                 return replace(self, refusals=self.refusals + 1, why=attempt.why)
             case AttemptResult.TROUBLED:
@@ -48,7 +48,7 @@ class Contact(Value, frozen=True, kw_only=True):
             case _:
                 assert_never(attempt.verdict)
 
-    def told(self, event: AccountEvent, tick: Micros) -> Contact:
+    def told(self, event: AccountEvent, tick: Micros) -> Reachability:
         """The contact after the account came into a trouble, or out of it, as several answers together say."""
         if isinstance(event, Recovered) or event.trouble is HealthIssue.THROTTLED or self.failing_since is not None:
             return self

@@ -12,10 +12,10 @@ from datetime import timedelta
 from msgspec.structs import replace
 
 from watcher.cli.configured import read_in_time
-from watcher.cli.contact import Contact
+from watcher.cli.reachability import Reachability
 from watcher.cli.verdict import Stop
 from watcher.clock import Clock
-from watcher.config import Loaded
+from watcher.config import LoadedConfiguration
 from watcher.core.account_health import AccountEvent
 from watcher.core.attempt import Attempt
 from watcher.core.errors import StoreUnusable
@@ -35,12 +35,12 @@ _FOREVER = timedelta(days=365)
 Show = Callable[[Sequence[Operation]], None]
 
 
-class Ears:
+class WaitObserver:
     """Hears what the loop tells: how the contact is, and that something may have changed."""
 
     def __init__(self, tick: Callable[[], Micros]) -> None:
         self._tick = tick
-        self.contact = Contact()
+        self.contact = Reachability()
         self.changed = asyncio.Event()
 
     def attempted(self, account: str, attempt: Attempt) -> None:  # noqa: ARG002 -- there is one account
@@ -67,10 +67,10 @@ class Ears:
         """Memory has none."""
 
 
-class Following:
+class WaitLoop:
     """The operations of one account, followed until `until_ended` returns."""
 
-    def __init__(self, loaded: Loaded, account: Account, ids: Sequence[str], clock: Clock) -> None:
+    def __init__(self, loaded: LoadedConfiguration, account: Account, ids: Sequence[str], clock: Clock) -> None:
         self._configuration = _settings(loaded.configuration, len(ids))
         self._account = account
         self._upstream = read_in_time(
@@ -80,7 +80,7 @@ class Following:
         self._ids = ids
         self._clock = clock
         self._operations: dict[str, Operation] = {}
-        self._ears = Ears(lambda: clock.now().tick)
+        self._ears = WaitObserver(lambda: clock.now().tick)
 
     @property
     def operations(self) -> list[Operation]:

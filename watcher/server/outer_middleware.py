@@ -29,7 +29,7 @@ def _no_headers() -> Mapping[str, str]:
     return {}
 
 
-class Frame:
+class OuterMiddleware:
     """Adds `HEADERS` where the answer does not set them itself; what escapes is told to `failed` and answered 500.
 
     `headers` are the operator's, asked at each answer; they stand in the place of ours and the answer's.

@@ -28,7 +28,7 @@ PASSED_OVER_AT_MOST = 100_000
 """Ids of operations that had ended before, kept in memory so that each is written once."""
 
 
-class Finder:
+class DiscoveryRunner:
     """Finds operations, or rests while no scope is given. `odd` hears of rows that cannot be followed."""
 
     def __init__(self, account: str, store: Store, *, clock: UpstreamClock, odd: Callable[[], None]) -> None:

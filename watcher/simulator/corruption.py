@@ -8,8 +8,8 @@ import msgspec
 
 from watcher.simulator.fault_types import Fault
 from watcher.simulator.ids import make_id
-from watcher.simulator.instants import SECOND, parse_rfc3339, rfc3339
 from watcher.simulator.life import ENDED, Record
+from watcher.simulator.timestamps import SECOND, parse_rfc3339, rfc3339
 
 _GARBAGE: tuple[Any, ...] = (
     None,

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from watcher.config.addresses import TcpAddress, parse_listen
-from watcher.config.loaded import Loaded, username
+from watcher.config.loaded import LoadedConfiguration, username
 from watcher.config.rules import SQLITE
 from watcher.config.scalars import format_duration as written
 from watcher.config.secrets import FileSecret, SecretSource
@@ -22,7 +22,7 @@ _CAREFUL_FRESHNESS = timedelta(seconds=1)
 _TARGET_LABELS = frozenset({"job", "instance"})
 
 
-def describe(loaded: Loaded) -> list[str]:
+def describe(loaded: LoadedConfiguration) -> list[str]:
     """Return what the configuration means, a line for each thing."""
     configuration = loaded.configuration
     return [
@@ -36,7 +36,7 @@ def describe(loaded: Loaded) -> list[str]:
     ]
 
 
-def doubts(loaded: Loaded) -> list[str]:
+def doubts(loaded: LoadedConfiguration) -> list[str]:
     """Return what is allowed and may yet not be meant, a line for each."""
     configuration = loaded.configuration
     return [
@@ -48,7 +48,7 @@ def doubts(loaded: Loaded) -> list[str]:
     ]
 
 
-def _account(account: Account, loaded: Loaded) -> Iterator[str]:
+def _account(account: Account, loaded: LoadedConfiguration) -> Iterator[str]:
     freshness = loaded.configuration.polling.freshness
     share, singles = account.max_requests_per_second, int(account.max_requests_per_second * freshness.total_seconds())
     yield f"account {account.name}: asks {account.base_url} as {username(account)}"
@@ -96,7 +96,7 @@ def _metrics(configuration: Configuration) -> Iterator[str]:
     yield f"  user labels: {labels or 'none'}; on counters: {counter_labels or 'none'}"
 
 
-def _listeners(loaded: Loaded) -> Iterator[str]:
+def _listeners(loaded: LoadedConfiguration) -> Iterator[str]:
     web, admin = loaded.configuration.web, loaded.configuration.admin
     found = loaded.web
     tls = "no TLS" if found is None or found.tls is None else "TLS"
@@ -113,7 +113,7 @@ def _address(text: str) -> str:
     return f"the Unix socket {address.path}"
 
 
-def _doubts_of_account(account: Account, loaded: Loaded) -> Iterator[str]:
+def _doubts_of_account(account: Account, loaded: LoadedConfiguration) -> Iterator[str]:
     name = f"account {account.name}"
     if account.discover:
         yield f"{name}: discover follows the whole account; of several replicas each would count and tell everything"
@@ -164,7 +164,7 @@ def _doubts_of_labels(configuration: Configuration) -> Iterator[str]:
             yield f"metrics.labels: Prometheus sets {label} itself and renames ours to exported_{label}"
 
 
-def _doubts_of_files(loaded: Loaded) -> Iterator[str]:
+def _doubts_of_files(loaded: LoadedConfiguration) -> Iterator[str]:
     if loaded.admin_token is not None:
         yield from _doubts_of_secret("admin.token_file", loaded.admin_token)
 

@@ -46,7 +46,7 @@ class _Sink:
     debug = info = warning = error = critical = exception = msg
 
 
-class Log:
+class EventLog:
     """Turns what happened into lines and hands them on."""
 
     def __init__(self, writer: LineWriter, *, level: str = "info", form: str = "json") -> None:

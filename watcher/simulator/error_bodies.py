@@ -3,7 +3,7 @@
 import msgspec
 
 from watcher.simulator.fault_types import RetryAfterForm, Shape, UpstreamShape
-from watcher.simulator.instants import SECOND, http_date
+from watcher.simulator.timestamps import SECOND, http_date
 
 _CODES = {400: 20001, 401: 20003, 403: 70051, 404: 20404, 405: 20004, 429: 20429, 500: 20500, 503: 20503}
 _MESSAGES = {

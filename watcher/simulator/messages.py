@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Request:
     """A request: the path and query as they came, still percent-encoded; names of headers in lower case."""
 
     method: str

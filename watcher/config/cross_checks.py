@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from watcher.config.addresses import TcpAddress, is_loopback, parse_listen
-from watcher.config.credentials import API_KEY_SECRET, AUTH_TOKEN, Credentials, Given
+from watcher.config.credentials import API_KEY_SECRET, AUTH_TOKEN, CredentialSource, GivenCredentials
 from watcher.config.problems import ENVIRONMENT, Origin, Problems
 from watcher.config.proxies import Proxy, ProxyError, choose_proxy
 from watcher.config.scalars import format_duration
@@ -17,8 +17,8 @@ from watcher.config.webfile import WebFile, note_web_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from watcher.config.build import Candidate
     from watcher.config.draft import Draft
-    from watcher.config.freeze import Candidate
     from watcher.core.settings import Configuration
 
 
@@ -31,7 +31,7 @@ def check_relations(configuration: Configuration, accounts: list[Candidate], dra
     _check_listeners(configuration, draft, problems)
 
 
-def check_secrets(accounts: list[Candidate], environment: Given, draft: Draft, problems: Problems) -> None:
+def check_secrets(accounts: list[Candidate], environment: GivenCredentials, draft: Draft, problems: Problems) -> None:
     """Note which secrets cannot be read."""
     for candidate in accounts:
         if candidate.credentials is None:
@@ -132,7 +132,9 @@ def _check_listeners(configuration: Configuration, draft: Draft, problems: Probl
         problems.add(origin, f"the port {admin.port} is also that of web.listen; the two listeners need one each")
 
 
-def _origin_of_secret(candidate: Candidate, credentials: Credentials, environment: Given, draft: Draft) -> Origin:
+def _origin_of_secret(
+    candidate: Candidate, credentials: CredentialSource, environment: GivenCredentials, draft: Draft
+) -> Origin:
     source, is_key = credentials.secret, credentials.api_key is not None
     if source is environment.auth_token or source is environment.api_key_secret:
         return Origin(file=ENVIRONMENT, path=f"{API_KEY_SECRET if is_key else AUTH_TOKEN}_FILE")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from watcher.config.credentials import Credentials, Given, choose, of_account, owner
+from watcher.config.credentials import CredentialSource, GivenCredentials, choose, of_account, owner
 from watcher.config.problems import ENVIRONMENT, BadValueError, Origin, Problems
 from watcher.config.schema import ACCOUNT, SCHEMA, Section
 from watcher.config.secrets import FileSecret
@@ -23,7 +23,7 @@ class Candidate:
 
     origin: Origin
     name: str | None
-    credentials: Credentials | None
+    credentials: CredentialSource | None
     uses_environment: bool
 
     @property
@@ -32,7 +32,7 @@ class Candidate:
         return self.origin.path
 
 
-def candidates(draft: Draft, environment: Given, problems: Problems) -> list[Candidate]:
+def candidates(draft: Draft, environment: GivenCredentials, problems: Problems) -> list[Candidate]:
     """Return the accounts of the draft, and note those whose name or credentials are missing."""
     if not draft.bad.isdisjoint({"", "accounts"}):
         return []
@@ -42,7 +42,7 @@ def candidates(draft: Draft, environment: Given, problems: Problems) -> list[Can
         Candidate(
             origin=origin,
             name=_name(origin, draft, problems),
-            credentials=_credentials(origin, draft, environment if index == owned else Given(), problems),
+            credentials=_credentials(origin, draft, environment if index == owned else GivenCredentials(), problems),
             uses_environment=index == owned,
         )
         for index, origin in enumerate(origins)
@@ -72,7 +72,9 @@ def _name(origin: Origin, draft: Draft, problems: Problems) -> str | None:
     return None
 
 
-def _credentials(origin: Origin, draft: Draft, environment: Given, problems: Problems) -> Credentials | None:
+def _credentials(
+    origin: Origin, draft: Draft, environment: GivenCredentials, problems: Problems
+) -> CredentialSource | None:
     try:
         return choose(of_account(draft, origin.path), environment)
     except BadValueError as exc:
@@ -92,7 +94,7 @@ def _account(candidate: Candidate, draft: Draft) -> Account:
     return Account(**(values | {"name": candidate.name or candidate.path} | _parts(candidate.credentials)))
 
 
-def _parts(credentials: Credentials | None) -> dict[str, Any]:
+def _parts(credentials: CredentialSource | None) -> dict[str, Any]:
     if credentials is None:
         return {}
     file = credentials.secret.path if isinstance(credentials.secret, FileSecret) else None

@@ -10,7 +10,7 @@ from watcher.core.account_health import AccountHealth
 from watcher.core.census import Census, choose_shown
 from watcher.core.model import Operation
 from watcher.core.snapshot import AccountSnapshot, NextPoll
-from watcher.daemon.accounts import Watched
+from watcher.daemon.accounts import AccountRuntime
 from watcher.threads import Threads
 
 STOP_SECONDS = 2.0
@@ -22,12 +22,12 @@ REFRESH_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Running:
-    watched: Watched
+    watched: AccountRuntime
     task: asyncio.Task[None]
     stop: asyncio.Event
 
 
-class Fleet:
+class AccountLoops:
     """The account loops, in the order of the configuration. A loop that dies takes the task group down."""
 
     def __init__(self, max_operations: Callable[[], int], threads: Threads | None = None) -> None:
@@ -36,7 +36,7 @@ class Fleet:
         self._max_operations = max_operations
         self._census = Census()
 
-    def __iter__(self) -> Iterator[Watched]:
+    def __iter__(self) -> Iterator[AccountRuntime]:
         return (running.watched for running in self._running.values())
 
     @property
@@ -49,7 +49,7 @@ class Fleet:
         """How many operations have not become final."""
         return sum(watched.watch.unfinished for watched in self)
 
-    def start(self, watched: Watched, tasks: asyncio.TaskGroup) -> None:
+    def start(self, watched: AccountRuntime, tasks: asyncio.TaskGroup) -> None:
         """Let the loop run until it is stopped by name."""
         stop = asyncio.Event()
         task = tasks.create_task(watched.watch.run(stop), name=f"watch {watched.settings.name}")

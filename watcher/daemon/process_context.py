@@ -11,9 +11,9 @@ from typing import TypeVar
 import httpx
 
 from watcher.clock import Clock
-from watcher.config import Loaded
+from watcher.config import LoadedConfiguration
 from watcher.core.errors import OperatorError
-from watcher.logs import LineWriter, Log
+from watcher.logs import EventLog, LineWriter
 from watcher.metrics import Instruments
 from watcher.metrics.exposition import RENDERERS
 from watcher.server import Addresses
@@ -30,13 +30,13 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
+class ProcessContext:
     """Clock, log and counters, the addresses that were taken, and the threads. `load` reads the configuration anew."""
 
-    load: Callable[[], Loaded]
+    load: Callable[[], LoadedConfiguration]
     clock: Clock
     writer: LineWriter
-    log: Log
+    log: EventLog
     instruments: Instruments
     addresses: Addresses
     files: Threads = field(default_factory=lambda: Threads("files", READERS))
@@ -44,7 +44,7 @@ class Base:
     scrapes: Threads = field(default_factory=lambda: Threads("scrapes", RENDERERS))
     transport: httpx.AsyncBaseTransport | None = None
 
-    async def read(self) -> Loaded:
+    async def read(self) -> LoadedConfiguration:
         """The configuration as it is now. Raises OperatorError."""
         return await self.in_files("the configuration was", self.load)
 

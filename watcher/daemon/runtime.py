@@ -17,23 +17,23 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 
 from watcher import __version__
-from watcher.config import ConfigurationError, Loaded
+from watcher.config import ConfigurationError, LoadedConfiguration
 from watcher.core.account_health import AccountHealth
 from watcher.core.errors import OperatorError, StoreUnusable
 from watcher.core.model import SECOND, Micros
 from watcher.core.settings import Account, Configuration
-from watcher.daemon.accounts import Upstream, build_watch, following, identities, open_upstream
-from watcher.daemon.base import Base
-from watcher.daemon.ears import Ears
-from watcher.daemon.fleet import Fleet
-from watcher.daemon.front import Front
+from watcher.daemon.account_loops import AccountLoops
+from watcher.daemon.accounts import UpstreamAccess, build_watch, following, identities, open_upstream
 from watcher.daemon.housekeeping import Housekeeping, KeepTimes
+from watcher.daemon.http_listeners import HttpListeners
+from watcher.daemon.process_context import ProcessContext
+from watcher.daemon.telemetry import Telemetry
 from watcher.daemon.watchdog import Watchdog
 from watcher.intake import EntriesRefusedError, Intake
 from watcher.metrics import Exposition
+from watcher.publishing import EventPublisher
 from watcher.store import Store
 from watcher.store.opening import open_store
-from watcher.telling import Teller
 from watcher.threads import NoThreadError
 
 LAST_WORDS_SECONDS = 1.3
@@ -46,18 +46,18 @@ RELOAD_SECONDS = 0.8
 STOPPING = "the watcher is stopping"
 
 
-class Station:
+class Runtime:
     """Everything of one running daemon. Made by `open`; `run` returns when `stop` was set and all is done."""
 
-    def __init__(self, base: Base, loaded: Loaded, store: Store) -> None:
+    def __init__(self, base: ProcessContext, loaded: LoadedConfiguration, store: Store) -> None:
         self._base = base
         self._loaded = loaded
         self._store = store
-        self._fleet = Fleet(lambda: self._configuration.metrics.max_operations, base.secrets)
-        self._waiting: Mapping[str, Upstream] = {}
+        self._fleet = AccountLoops(lambda: self._configuration.metrics.max_operations, base.secrets)
+        self._waiting: Mapping[str, UpstreamAccess] = {}
         self._tasks: asyncio.TaskGroup | None = None
-        self._teller = Teller(store, base.log, base.writer.write, lambda: base.clock.now().at)
-        self._ears = Ears(base.instruments, base.log, self._teller)
+        self._teller = EventPublisher(store, base.log, base.writer.write, lambda: base.clock.now().at)
+        self._ears = Telemetry(base.instruments, base.log, self._teller)
         self._intake = Intake(
             store,
             lambda: self._configuration.account_names,
@@ -78,15 +78,17 @@ class Station:
             beat=self._watchdog.beat,
             store_trouble=self._ears.store_trouble,
         )
-        self._front = Front(base, lambda: self._loaded, rejected=self._on_bad_web_file, reloaded=self._on_good_web_file)
+        self._front = HttpListeners(
+            base, lambda: self._loaded, rejected=self._on_bad_web_file, reloaded=self._on_good_web_file
+        )
         self._is_refused = False
         self._reloading = asyncio.Lock()
-        self._reading: asyncio.Task[tuple[Loaded, Mapping[str, Upstream]]] | None = None
+        self._reading: asyncio.Task[tuple[LoadedConfiguration, Mapping[str, UpstreamAccess]]] | None = None
         self._is_stopping = False
         self._are_secrets_unread = False
 
     @classmethod
-    async def open(cls, base: Base, loaded: Loaded) -> Station:
+    async def open(cls, base: ProcessContext, loaded: LoadedConfiguration) -> Runtime:
         """Everything that can fail, in the order of blame: secrets, store, addresses.
 
         Raises OperatorError, StoreUnusable.
@@ -147,7 +149,7 @@ class Station:
             ready()
             tasks.create_task(self._end(stop, telling, serving, duties), name="end")
 
-    def _start(self, upstream: Upstream, condition: AccountHealth | None = None) -> None:
+    def _start(self, upstream: UpstreamAccess, condition: AccountHealth | None = None) -> None:
         assert self._tasks is not None  # noqa: S101 -- only while running
         self._base.instruments.open_account(upstream.account.name)
         watched = build_watch(
@@ -246,7 +248,7 @@ class Station:
             self._base.log.event("config.rejected", "error", reasons=reasons)
             return reasons
 
-    async def _read(self) -> tuple[Loaded, Mapping[str, Upstream]]:
+    async def _read(self) -> tuple[LoadedConfiguration, Mapping[str, UpstreamAccess]]:
         """The configuration as it is now, and what its new and changed accounts need. Raises OperatorError."""
         try:
             loaded = await self._base.read()
@@ -260,7 +262,7 @@ class Station:
             message = f"a fault of the watcher ({type(exc).__name__}): the event reload.failed says more"
             raise OperatorError(message) from exc
 
-    async def _adopt(self, loaded: Loaded, upstreams: Mapping[str, Upstream]) -> Sequence[str]:
+    async def _adopt(self, loaded: LoadedConfiguration, upstreams: Mapping[str, UpstreamAccess]) -> Sequence[str]:
         """Write what can fail, then swap. Raises OperatorError, StoreUnusable; until the swap nothing has changed."""
         old, new = self._loaded, loaded
         going = [account.name for account in old.configuration.accounts if not _same_account(old, new, account.name)]
@@ -324,10 +326,12 @@ class Station:
         self._base.log.about_itself.info("web.reloaded", file=path)
 
 
-async def _open_upstreams(base: Base, loaded: Loaded, accounts: Sequence[Account]) -> Mapping[str, Upstream]:
+async def _open_upstreams(
+    base: ProcessContext, loaded: LoadedConfiguration, accounts: Sequence[Account]
+) -> Mapping[str, UpstreamAccess]:
     """By account; a secret or a certificate may lie on a mount that hangs. Raises OperatorError."""
 
-    def open_all() -> Mapping[str, Upstream]:
+    def open_all() -> Mapping[str, UpstreamAccess]:
         return {
             account.name: open_upstream(account, loaded.secrets[account.name], base.secrets, base.transport)
             for account in accounts
@@ -336,12 +340,12 @@ async def _open_upstreams(base: Base, loaded: Loaded, accounts: Sequence[Account
     return await base.in_files("secrets and certificates of the accounts were", open_all)
 
 
-def _changed(old: Loaded, new: Loaded) -> Sequence[Account]:
+def _changed(old: LoadedConfiguration, new: LoadedConfiguration) -> Sequence[Account]:
     """Accounts that are new, or whose loop cannot go on as it is."""
     return [account for account in new.configuration.accounts if not _same_account(old, new, account.name)]
 
 
-def _same_account(old: Loaded, new: Loaded, name: str) -> bool:
+def _same_account(old: LoadedConfiguration, new: LoadedConfiguration, name: str) -> bool:
     """Whether an account's loop can go on as it is. What `operations` names is intake's business, not the loop's."""
     before, after = (
         next((account for account in loaded.configuration.accounts if account.name == name), None)

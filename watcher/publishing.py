@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from watcher.core.errors import StoreUnusable
 from watcher.core.model import Instant
-from watcher.logs.words import Log, fields_of, level_of, operation_fields
+from watcher.logs.events import EventLog, fields_of, level_of, operation_fields
 from watcher.store import Store, StoredEvent
 
 BATCH = 500
@@ -20,7 +20,7 @@ RETRY_SECONDS = 1.0
 RETRY_AT_MOST_SECONDS = 15.0
 
 
-class Teller:
+class EventPublisher:
     """Tells events in order.
 
     `write` returns when standard output took the lines whole, and raises OSError when it cannot.
@@ -29,7 +29,7 @@ class Teller:
     def __init__(
         self,
         store: Store,
-        log: Log,
+        log: EventLog,
         write: Callable[[Sequence[bytes]], Awaitable[None]],
         now: Callable[[], Instant],
     ) -> None:

@@ -32,7 +32,7 @@ Key: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class Delta:
     """What to show: all of it where `is_whole`, else what changed and what has gone since the bookmark that was given.
 
     `stats` are the sums over all operations on the board, `more` is how many are followed that are not on it.
@@ -47,7 +47,7 @@ class Picture:
     is_whole: bool
 
 
-class Board:
+class DeltaView:
     """Remembers what it showed. `snapshots` gives the accounts as they are, `now` the time."""
 
     def __init__(self, snapshots: Callable[[], Sequence[AccountSnapshot]], now: Callable[[], Moment]) -> None:
@@ -62,7 +62,7 @@ class Board:
         self._forgotten = 0
         self._labels: Sequence[str] | None = None
 
-    def look(self, labels: Sequence[str] | None, bookmark: str | None = None) -> Picture:
+    def look(self, labels: Sequence[str] | None, bookmark: str | None = None) -> Delta:
         """What changed since the bookmark; everything without one. A change of the labels on view changes every row."""
         labels = None if labels is None else tuple(labels)
         if labels != self._labels:
@@ -76,7 +76,7 @@ class Board:
             self._good_until = now + cost + min(max(REST, _COST * cost), _MOST_REST)
         since = self._read(bookmark)
         rows = self._rows.values()
-        return Picture(
+        return Delta(
             snapshots=self._shown,
             operations=[operation for number, operation in rows if since is None or number > since],
             gone=[] if since is None else [key for number, key in self._gone if number > since],

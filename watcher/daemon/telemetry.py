@@ -6,15 +6,15 @@ from watcher.core.account_health import AccountEvent
 from watcher.core.attempt import Attempt
 from watcher.core.errors import StoreUnusable
 from watcher.core.model import SECOND, Micros
-from watcher.logs import Log
+from watcher.logs import EventLog
 from watcher.metrics import Instruments
-from watcher.telling import Teller
+from watcher.publishing import EventPublisher
 
 
-class Ears:
+class Telemetry:
     """The one listener of all accounts."""
 
-    def __init__(self, instruments: Instruments, log: Log, teller: Teller) -> None:
+    def __init__(self, instruments: Instruments, log: EventLog, teller: EventPublisher) -> None:
         self._instruments = instruments
         self._log = log
         self._teller = teller

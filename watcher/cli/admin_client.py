@@ -26,7 +26,7 @@ from watcher.config.environment import read_environment
 from watcher.config.problems import BadValueError, Problems, escaped
 from watcher.core.settings import Admin
 from watcher.deadline import within
-from watcher.intake import Complaint
+from watcher.intake import EntryError
 
 TIMEOUT_SECONDS = 30.0
 """For one question; a list of 10,000 takes the daemon a moment."""
@@ -47,7 +47,7 @@ class Problem(msgspec.Struct, frozen=True):
 
     title: str = ""
     detail: str = ""
-    errors: tuple[Complaint, ...] = ()
+    errors: tuple[EntryError, ...] = ()
 
 
 class RefusedError(FailedError):
@@ -58,7 +58,7 @@ class RefusedError(FailedError):
         self.status = status
 
 
-class Daemon:
+class AdminClient:
     """A running daemon that can be asked; a context manager."""
 
     def __init__(self, http: httpx.Client, place: str) -> None:
@@ -93,7 +93,7 @@ class Daemon:
 
 
 @contextmanager
-def daemon(arguments: Namespace) -> Iterator[Daemon]:
+def daemon(arguments: Namespace) -> Iterator[AdminClient]:
     """The daemon that the options and the configuration name. Raises ConfigurationError, FailedError."""
     admin = _admin(None if arguments.config is None else Path(arguments.config))
     headers = {"Accept": "application/json"}
@@ -113,7 +113,7 @@ def daemon(arguments: Namespace) -> Iterator[Daemon]:
         httpx.Client(
             transport=transport, base_url=base_url, headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False
         ) as http,
-        Daemon(http, place) as found,
+        AdminClient(http, place) as found,
     ):
         yield found
 
@@ -201,6 +201,6 @@ def _code(status: int, *, is_known: bool) -> Exit:
     return Exit.UNREACHABLE if status >= httpx.codes.INTERNAL_SERVER_ERROR else Exit.USAGE
 
 
-def _complaint(one: Complaint) -> str:
+def _complaint(one: EntryError) -> str:
     what = one.id or one.parameter
     return f"{what}: {one.why}" if what else one.why
