@@ -58,45 +58,45 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Desk:
+def app() -> Desk:
     return Desk("main")
 
 
-async def test_a_new_operation_is_stored_and_its_loop_is_woken(desk: Desk):
-    assert await desk.take({"id": AN_ID, "labels": {"campaign": "spring"}}) == [("main", "new")]
-    assert desk.woken == ["main"]
-    assert await desk.labels("main", AN_ID) == {"campaign": "spring"}
+async def test_a_new_operation_is_stored_and_its_loop_is_woken(app: Desk):
+    assert await app.take({"id": AN_ID, "labels": {"campaign": "spring"}}) == [("main", "new")]
+    assert app.woken == ["main"]
+    assert await app.labels("main", AN_ID) == {"campaign": "spring"}
 
 
-async def test_one_object_is_a_list_of_one(desk: Desk):
-    (registration,) = await desk.intake.take(b' {"id": "%s"} ' % AN_ID.encode())
+async def test_one_object_is_a_list_of_one(app: Desk):
+    (registration,) = await app.intake.take(b' {"id": "%s"} ' % AN_ID.encode())
     assert registration.result is RegistrationResult.NEW
 
 
-async def test_an_empty_list_wakes_nobody(desk: Desk):
-    assert await desk.take() == []
-    assert desk.woken == []
+async def test_an_empty_list_wakes_nobody(app: Desk):
+    assert await app.take() == []
+    assert app.woken == []
 
 
-async def test_labels_of_a_known_operation_merge_and_given_keys_win(desk: Desk):
-    await desk.take({"id": AN_ID, "labels": {"a": "1", "b": "1"}})
-    assert await desk.take({"id": AN_ID, "labels": {"b": "2", "c": "2"}}) == [("main", "known")]
-    assert await desk.labels("main", AN_ID) == {"a": "1", "b": "2", "c": "2"}
+async def test_labels_of_a_known_operation_merge_and_given_keys_win(app: Desk):
+    await app.take({"id": AN_ID, "labels": {"a": "1", "b": "1"}})
+    assert await app.take({"id": AN_ID, "labels": {"b": "2", "c": "2"}}) == [("main", "known")]
+    assert await app.labels("main", AN_ID) == {"a": "1", "b": "2", "c": "2"}
 
 
-async def test_an_id_twice_in_a_list_is_new_and_then_known(desk: Desk):
-    results = await desk.take({"id": AN_ID, "labels": {"a": "1"}}, {"id": AN_ID, "labels": {"a": "2"}})
+async def test_an_id_twice_in_a_list_is_new_and_then_known(app: Desk):
+    results = await app.take({"id": AN_ID, "labels": {"a": "1"}}, {"id": AN_ID, "labels": {"a": "2"}})
     assert results == [("main", "new"), ("main", "known")]
-    assert await desk.labels("main", AN_ID) == {"a": "2"}
+    assert await app.labels("main", AN_ID) == {"a": "2"}
 
 
-async def test_a_finished_operation_answers_its_outcome_and_wakes_nobody(desk: Desk):
-    await desk.take({"id": AN_ID})
-    await desk.end("main", AN_ID, Status.CANCELED)
-    desk.woken.clear()
-    (registration,) = await desk.intake.take(json.dumps({"id": AN_ID}).encode())
+async def test_a_finished_operation_answers_its_outcome_and_wakes_nobody(app: Desk):
+    await app.take({"id": AN_ID})
+    await app.end("main", AN_ID, Status.CANCELED)
+    app.woken.clear()
+    (registration,) = await app.intake.take(json.dumps({"id": AN_ID}).encode())
     assert (registration.result, registration.outcome) == (RegistrationResult.FINISHED, Outcome.CANCELED)
-    assert desk.woken == []
+    assert app.woken == []
 
 
 async def test_a_store_that_takes_no_registration_is_heard_of_and_so_is_that_it_does_again():
@@ -120,16 +120,16 @@ async def test_a_store_that_takes_no_registration_is_heard_of_and_so_is_that_it_
     assert heard == [full, None]
 
 
-async def test_the_creation_that_the_id_tells_of_is_kept(desk: Desk):
+async def test_the_creation_that_the_id_tells_of_is_kept(app: Desk):
     seen: list[Any] = []
-    register = desk.store.register
+    register = app.store.register
 
     class Listening(MemoryStore):
         async def register(self, entries: Any, now: int, **more: Any) -> Any:
             seen.extend(entries)
             return await register(entries, now)
 
-    intake = Intake(Listening(), lambda: ["main"], desk.woken.append, lambda: NOW)
+    intake = Intake(Listening(), lambda: ["main"], app.woken.append, lambda: NOW)
     await intake.register([TrackRequest(id=AN_ID)], Source.API)
     assert [entry.created_at for entry in seen] == [1_693_954_497_299_000]
 
@@ -161,26 +161,26 @@ async def test_the_creation_that_the_id_tells_of_is_kept(desk: Desk):
         ({"id": AN_ID, "labels": {f"a{n}": "" for n in range(11)}}, "11 labels; at most 10"),
     ],
 )
-async def test_a_bad_entry_is_named_with_its_reason_and_nothing_is_kept(desk: Desk, entry: Any, why: str):
-    refusal = await desk.refusal({"id": ANOTHER_ID}, entry)
+async def test_a_bad_entry_is_named_with_its_reason_and_nothing_is_kept(app: Desk, entry: Any, why: str):
+    refusal = await app.refusal({"id": ANOTHER_ID}, entry)
     (complaint,) = refusal.complaints
     assert complaint.index == 1
     assert complaint.why.startswith(why) or why in complaint.why
     assert str(refusal) == "1 of 2 entries refused, nothing was kept"
     assert not refusal.is_conflict
-    assert await desk.store.find(ANOTHER_ID) == ()
+    assert await app.store.find(ANOTHER_ID) == ()
 
 
-async def test_every_bad_entry_is_named_with_all_its_reasons(desk: Desk):
-    refusal = await desk.refusal({"id": "x", "account": "y"}, {"id": AN_ID}, {"id": "\x1b[31m", "extra": 1})
+async def test_every_bad_entry_is_named_with_all_its_reasons(app: Desk):
+    refusal = await app.refusal({"id": "x", "account": "y"}, {"id": AN_ID}, {"id": "\x1b[31m", "extra": 1})
     assert [(one.index, one.id) for one in refusal.complaints] == [(0, '"x"'), (2, '"\\x1b[31m"')]
     assert "not an operation id" in refusal.complaints[0].why
     assert "unknown account" in refusal.complaints[0].why
 
 
-async def test_a_lone_surrogate_is_refused_where_the_text_did_not_come_as_json(desk: Desk):
+async def test_a_lone_surrogate_is_refused_where_the_text_did_not_come_as_json(app: Desk):
     with pytest.raises(EntriesRefusedError) as caught:
-        await desk.intake.register([TrackRequest(id=AN_ID, labels={"a": "\ud800"})], Source.API)
+        await app.intake.register([TrackRequest(id=AN_ID, labels={"a": "\ud800"})], Source.API)
     assert "no text can carry" in caught.value.complaints[0].why
 
 
@@ -200,30 +200,30 @@ async def test_a_lone_surrogate_is_refused_where_the_text_did_not_come_as_json(d
     ],
     ids=lambda text: ascii(text)[:20],
 )
-async def test_what_is_no_list_of_entries_is_refused_with_the_place(desk: Desk, body: bytes, why: str):
+async def test_what_is_no_list_of_entries_is_refused_with_the_place(app: Desk, body: bytes, why: str):
     with pytest.raises(MalformedError) as caught:
-        await desk.intake.take(body)
+        await app.intake.take(body)
     assert str(caught.value).startswith(why)
 
 
-async def test_no_depth_of_nesting_is_too_much(desk: Desk):
+async def test_no_depth_of_nesting_is_too_much(app: Desk):
     for depth in (10, 100, *range(800, 1100)):  # somewhere there Python's own limit lies
         deep = b"[" * depth + b"]" * depth
         for body in (deep, b'[{"id":' + deep + b"}]", b'[{"else":' + deep + b"}]"):
             with pytest.raises((MalformedError, EntriesRefusedError)):
-                await desk.intake.take(body)
+                await app.intake.take(body)
 
 
-async def test_of_duplicate_keys_the_last_counts_and_huge_numbers_are_only_of_the_wrong_type(desk: Desk):
-    await desk.intake.take(b'{"id": "x", "id": "%s"}' % AN_ID.encode())
+async def test_of_duplicate_keys_the_last_counts_and_huge_numbers_are_only_of_the_wrong_type(app: Desk):
+    await app.intake.take(b'{"id": "x", "id": "%s"}' % AN_ID.encode())
     with pytest.raises(EntriesRefusedError):
-        await desk.intake.take(b'{"id": 1%s}' % (b"0" * 5000))
+        await app.intake.take(b'{"id": 1%s}' % (b"0" * 5000))
 
 
-async def test_ten_thousand_are_taken_at_once(desk: Desk):
+async def test_ten_thousand_are_taken_at_once(app: Desk):
     entries = [{"id": f"comms_operation_0{number:025d}"} for number in range(10_000)]
-    assert set(await desk.take(*entries)) == {("main", "new")}
-    assert desk.woken == ["main"]
+    assert set(await app.take(*entries)) == {("main", "new")}
+    assert app.woken == ["main"]
 
 
 async def test_without_any_account_nothing_can_be_followed():
@@ -231,19 +231,19 @@ async def test_without_any_account_nothing_can_be_followed():
 
 
 async def test_among_several_accounts_one_must_be_named():
-    desk = Desk("a", "b")
-    assert await desk.why({"id": AN_ID}) == ['no account is given, and there are several: "a", "b"']
-    assert await desk.take({"id": AN_ID, "account": "b"}) == [("b", "new")]
-    assert desk.woken == ["b"]
+    app = Desk("a", "b")
+    assert await app.why({"id": AN_ID}) == ['no account is given, and there are several: "a", "b"']
+    assert await app.take({"id": AN_ID, "account": "b"}) == [("b", "new")]
+    assert app.woken == ["b"]
 
 
 async def test_an_operation_of_another_account_is_a_conflict():
-    desk = Desk("a", "b")
-    await desk.take({"id": AN_ID, "account": "a"})
-    refusal = await desk.refusal({"id": ANOTHER_ID, "account": "b"}, {"id": AN_ID, "account": "b"})
+    app = Desk("a", "b")
+    await app.take({"id": AN_ID, "account": "a"})
+    refusal = await app.refusal({"id": ANOTHER_ID, "account": "b"}, {"id": AN_ID, "account": "b"})
     assert refusal.is_conflict
     assert [(one.index, one.why) for one in refusal.complaints] == [(1, 'followed under the account "a"')]
-    assert await desk.store.find(ANOTHER_ID) == ()
+    assert await app.store.find(ANOTHER_ID) == ()
 
 
 async def test_one_list_cannot_give_an_operation_to_two_accounts():
@@ -254,48 +254,48 @@ async def test_one_list_cannot_give_an_operation_to_two_accounts():
 
 @pytest.mark.parametrize("status", [Status.NOT_FOUND, Status.REJECTED])
 async def test_what_an_account_never_saw_may_be_claimed_by_another(status: Status):
-    desk = Desk("a", "b")
-    await desk.take({"id": AN_ID, "account": "a"})
-    await desk.end("a", AN_ID, status)
-    assert await desk.take({"id": AN_ID, "account": "b"}) == [("b", "new")]
+    app = Desk("a", "b")
+    await app.take({"id": AN_ID, "account": "a"})
+    await app.end("a", AN_ID, status)
+    assert await app.take({"id": AN_ID, "account": "b"}) == [("b", "new")]
 
 
 async def test_what_was_untracked_or_belongs_to_a_removed_account_may_be_claimed_by_another():
-    desk = Desk("a", "b", "c")
-    await desk.take({"id": AN_ID, "account": "a"}, {"id": ANOTHER_ID, "account": "c"})
-    await desk.intake.withdraw(AN_ID)
-    desk.accounts.remove("c")
+    app = Desk("a", "b", "c")
+    await app.take({"id": AN_ID, "account": "a"}, {"id": ANOTHER_ID, "account": "c"})
+    await app.intake.untrack(AN_ID)
+    app.accounts.remove("c")
     entries = [{"id": AN_ID, "account": "b"}, {"id": ANOTHER_ID, "account": "b"}]
-    assert await desk.take(*entries) == [("b", "new"), ("b", "new")]
+    assert await app.take(*entries) == [("b", "new"), ("b", "new")]
 
 
-async def test_labels_that_are_too_many_together_are_a_conflict(desk: Desk):
-    await desk.take({"id": AN_ID, "labels": {f"a{n}": "" for n in range(8)}})
-    refusal = await desk.refusal({"id": AN_ID, "labels": {f"b{n}": "" for n in range(3)}})
+async def test_labels_that_are_too_many_together_are_a_conflict(app: Desk):
+    await app.take({"id": AN_ID, "labels": {f"a{n}": "" for n in range(8)}})
+    refusal = await app.refusal({"id": AN_ID, "labels": {f"b{n}": "" for n in range(3)}})
     assert refusal.is_conflict
     assert refusal.complaints[0].why == "11 labels together with those that it has; at most 10"
 
 
-async def test_the_configuration_names_operations_of_its_accounts(desk: Desk):
+async def test_the_configuration_names_operations_of_its_accounts(app: Desk):
     accounts = [Account(name="a", operations=(AN_ID,)), Account(name="b", operations=(AN_ID, ANOTHER_ID))]
-    registrations = await desk.intake.from_configuration(accounts)
+    registrations = await app.intake.from_configuration(accounts)
     assert [(one.account, one.id) for one in registrations] == [("a", AN_ID), ("b", AN_ID), ("b", ANOTHER_ID)]
-    assert sorted(desk.woken) == ["a", "b"]
-    assert (await desk.store.find(AN_ID, "a"))[0].operation.source is Source.CONFIG
+    assert sorted(app.woken) == ["a", "b"]
+    assert (await app.store.find(AN_ID, "a"))[0].operation.source is Source.CONFIG
 
 
-async def test_the_configuration_does_not_bring_back_what_was_untracked_but_the_api_does(desk: Desk):
+async def test_the_configuration_does_not_bring_back_what_was_untracked_but_the_api_does(app: Desk):
     account = Account(name="main", operations=(AN_ID,))
-    await desk.intake.from_configuration([account])
-    await desk.intake.withdraw(AN_ID)
-    desk.woken.clear()
-    (registration,) = await desk.intake.from_configuration([account])
+    await app.intake.from_configuration([account])
+    await app.intake.untrack(AN_ID)
+    app.woken.clear()
+    (registration,) = await app.intake.from_configuration([account])
     assert registration.result is RegistrationResult.PASSED_OVER
-    assert desk.woken == []
-    assert await desk.take({"id": AN_ID}) == [("main", "new")]
+    assert app.woken == []
+    assert await app.take({"id": AN_ID}) == [("main", "new")]
 
 
-async def test_what_the_configuration_names_is_remembered_and_what_others_register_is_not(desk: Desk):
+async def test_what_the_configuration_names_is_remembered_and_what_others_register_is_not(app: Desk):
     named: list[Any] = []
 
     class Listening(MemoryStore):
@@ -303,48 +303,48 @@ async def test_what_the_configuration_names_is_remembered_and_what_others_regist
             named.append((sorted(entry.id for entry in entries), *more["configured"]))
             return await super().register(entries, now, **more)
 
-    intake = Intake(Listening(), lambda: ["main"], desk.woken.append, lambda: NOW)
+    intake = Intake(Listening(), lambda: ["main"], app.woken.append, lambda: NOW)
     await intake.from_configuration([Account(name="main", operations=(AN_ID,)), Account(name="idle")])
     await intake.register([TrackRequest(id=ANOTHER_ID)], Source.API)
     await intake.register([TrackRequest(id=ANOTHER_ID)], Source.DISCOVERY)
     assert named == [([AN_ID], "main", "idle"), ([ANOTHER_ID],), ([ANOTHER_ID],)]
 
 
-async def test_withdrawing_ends_the_following_and_wakes_the_loop(desk: Desk):
-    await desk.take({"id": AN_ID})
-    desk.woken.clear()
-    withdrawn = await desk.intake.withdraw(AN_ID)
+async def test_withdrawing_ends_the_following_and_wakes_the_loop(app: Desk):
+    await app.take({"id": AN_ID})
+    app.woken.clear()
+    withdrawn = await app.intake.untrack(AN_ID)
     assert (withdrawn.account, withdrawn.id) == ("main", AN_ID)
-    assert desk.woken == ["main"]
+    assert app.woken == ["main"]
     with pytest.raises(NotFollowedError):
-        await desk.intake.withdraw(AN_ID)
+        await app.intake.untrack(AN_ID)
 
 
 async def test_withdrawing_what_the_loop_of_the_store_let_go_meanwhile_is_not_following():
     class Forgetful(MemoryStore):
-        async def withdraw(self, account: str, operation_id: str, now: int, source: Source) -> bool:
+        async def untrack(self, account: str, operation_id: str, now: int, source: Source) -> bool:
             return False
 
     intake = Intake(Forgetful(), lambda: ["main"], lambda _: None, lambda: NOW)
     await intake.register([TrackRequest(id=AN_ID)], Source.API)
     with pytest.raises(NotFollowedError):
-        await intake.withdraw(AN_ID)
+        await intake.untrack(AN_ID)
 
 
 async def test_an_operation_under_several_accounts_must_be_named_with_one():
-    desk = Desk("a", "b")
-    await desk.intake.from_configuration([Account(name=name, operations=(AN_ID,)) for name in ("a", "b")])
+    app = Desk("a", "b")
+    await app.intake.from_configuration([Account(name=name, operations=(AN_ID,)) for name in ("a", "b")])
     with pytest.raises(SeveralAccountsError, match="name one: a, b"):
-        await desk.intake.locate(AN_ID)
-    located: Operation = await desk.intake.locate(AN_ID, "b")
+        await app.intake.locate(AN_ID)
+    located: Operation = await app.intake.locate(AN_ID, "b")
     assert located.account == "b"
 
 
-async def test_what_is_no_id_or_not_followed_cannot_be_located(desk: Desk):
+async def test_what_is_no_id_or_not_followed_cannot_be_located(app: Desk):
     with pytest.raises(NotAnIdError, match=r'"\.\./x" is not an operation id'):
-        await desk.intake.locate("../x")
+        await app.intake.locate("../x")
     with pytest.raises(NotFollowedError, match=f"{AN_ID} is not followed under main"):
-        await desk.intake.locate(AN_ID, "main")
+        await app.intake.locate(AN_ID, "main")
 
 
 def test_quoted_texts_are_short_and_harmless():

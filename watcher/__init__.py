@@ -1,67 +1,69 @@
-"""Operation watcher: follows Twilio push-notification operations to their end.
+"""Operation watcher: tracks Twilio push-notification operations until they end, and reports what happens to them.
 
-The core decides, the shell does, the store compares. The map of the package; each imports only from layers below it:
+The core decides, the packages around it do the I/O, the store keeps state. Each package imports only from layers below
+it:
 
-    __main__       reads the command line, runs one command, gives its exit code
+    __main__       reads the command line, runs one command, returns its exit code
     cli            the commands
-    demo           everything at once with no account
+    demo           simulated API, daemon and a sending app in one process, without an account
     daemon         builds everything from the configuration; root tasks, signals, reload, shutdown
-    server         the two listeners: web reads, admin registers; the status page; OpenAPI
-    watch          one loop per account: plan → ask → observe → commit → tell
-    telling        committed events to standard output, in order
-    simulator      the simulated API of upstream; takes nothing from the rest
-    intake         where operations come from: configuration and the admin API
-    api            upstream over HTTP; every failure leaves as an observation
-    store          state and untold events, durable: SQLite, or memory
-    metrics        what Prometheus sees: a collector over snapshots
-    logs           lines on standard output
-    config         YAML and environment to frozen settings
-    loop           the event loop: names are resolved in threads of their own
-    threads        pools for work that may block, bounded and named
-    deadline       a time limit for a blocking exchange
-    signals        a stop is handled from the first instruction
-    clock          wall time and a clock that never jumps
-    event_ids      ids of events, never the same twice
-    core           values in, values out; no clock, chance, network, file or log
+    server         the two HTTP listeners: web is read-only, admin registers operations; status page; OpenAPI
+    watch          one loop per account: plan, request, observe, commit, publish
+    publishing     writes committed events to standard output, in order
+    simulator      the simulated upstream API; imports nothing from the rest of the package
+    intake         registers operations that the configuration and the admin API name
+    api            the HTTP client of the upstream API; every failure becomes an observation
+    store          durable state and pending events: SQLite, or memory
+    metrics        the Prometheus exposition, from immutable snapshots
+    logs           log lines on standard output
+    config         YAML file and environment to immutable settings
+    loop           the event loop, which resolves host names in threads of its own
+    threads        bounded, named thread pools for work that may block
+    deadline       a time limit for one blocking call
+    signals        stop and reload signals, handled from the first instruction on
+    clock          wall time, and a monotonic clock
+    event_ids      unique ids of events
+    core           pure functions and values: no clock, randomness, network, file or log
 
-The core is layered too:
+The core has layers too:
 
-    attribution    whose answer it is: upstream's about one operation, or a sign of trouble with the account
-    condition      how an account is doing, told on the edges
-    attempt        one attempt at upstream as it ended
-    planner        what to ask next, and when to wake
-    governor       the account's share: rate, concurrency, holds
-    lifecycle      what an observation does to an operation
-    wire           bytes and headers to observations
-    census         which operations are shown, and until when
-    discovery      what to read of an account's lists so that every operation is found
-    tours          sweeps under way, page after page
-    steps          what an observation leads to, and the pieces that rules make it of
-    answers        which column of the life cycle's table an observation is
-    windows        which window of which list is the best question about an operation
-    readings       one list that discovery reads, page after page
-    places         looks in order of creation
-    agenda         who is due when
-    looks          when one operation is looked at next, and why
-    densities      how many rows a list has for what was created when
-    departures     how fast operations leave a list
-    asks           the questions that the planner may choose to ask
-    error_bodies   the shapes in which upstream writes errors, told apart from those of others
-    rows           rows of lists as they were read before
-    clocks         what time it is, from two clocks that may both be wrong
-    settling       when the stats of an operation that has ended are read again
-    snapshot       what the listeners and the collector see
-    observation    what one question brought back
-    labelling      which combinations of labels the counters carry, and from when they are shown
+    attribution    whose answer it is: upstream's about one operation, or a sign that the account has a problem
+    account_health  the health of an account, and the events when it changes
+    attempt        the result of one HTTP attempt
+    planner        chooses the next request and the time to wake
+    governor       the rate, the concurrency and the holds of an account
+    lifecycle      applies an observation to an operation
+    wire           decodes response bytes and headers into observations
+    census         chooses the operations that have series, and until when
+    discovery      chooses which list pages to read so that every operation is found
+    sweeps         the progress of sweeps, page by page
+    steps          the results of an observation, and the parts that rules build them from
+    answers        the column of the life cycle's table that an observation belongs to
+    windows        the cheapest list window for an operation that is due
+    readings       one list that discovery reads, page by page
+    creation_index  polls ordered by creation time
+    due_queue      polls ordered by due time
+    polls          when an operation is polled next, and why
+    row_density    the number of list rows per creation bucket
+    exit_rates     the rate at which operations leave a list
+    requests       the requests that the planner can choose
+    error_bodies   recognises upstream's error bodies among those of proxies
+    record_cache   decoded list rows, kept while their bytes stay the same
+    clocks         the best-known time, from two clocks that can both be wrong
+    settling       when the stats of an ended operation are read again
+    snapshot       immutable views for the listeners and the exposition
+    observation    the values that a request can return
+    labelling      the label combinations of the counters, and when they are first shown
     totals         what a finished operation adds to the counters
     model          operations, stats, events
-    settings       what the operator can set
-    errors         by whose turn it is
+    settings       the settings and their defaults
+    errors         the base classes of errors, by who must act
 
-Data flows one way. What people and configuration name goes through intake into the store, and the account's loop
-takes it from there. The planner says what to ask, the governor when; the client asks; wire reads the answer as an
-observation; lifecycle makes a new state and events of that. Both are committed in one transaction, then the events
-are told. Whoever shows something reads an immutable snapshot. Nothing flows back, except that handlers wake a loop.
+Data flows one way. Intake writes the operations that people and the configuration name into the store, and the
+account's loop reads them from there. The planner chooses a request, the governor its time, the client sends it; `wire`
+decodes the answer into an observation; `lifecycle` turns it into a new state and events. State and events are committed
+in one transaction, then the events are published. Everything that is shown is read from an immutable snapshot. Nothing
+flows back, except that handlers wake a loop.
 
 What an observation does to an operation (`watcher.core.lifecycle`):
 

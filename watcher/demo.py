@@ -109,37 +109,37 @@ def _say(api: Running, daemon: Daemon) -> None:
 
 async def _app(api: Running, admin: str, operations: int) -> None:
     """Send and register, first a burst, then one for each that ends on average."""
-    chance = random.Random()  # noqa: S311 -- for variety, not for secrets
+    rng = random.Random()  # noqa: S311 -- for variety, not for secrets
     account = built_in("demo").accounts[0]
     auth = httpx.BasicAuth(account.account_id, account.auth_token)
     mean_seconds = (LONGEST_SECONDS - SHORTEST_SECONDS) / math.log(LONGEST_SECONDS / SHORTEST_SECONDS)
     async with httpx.AsyncClient(auth=auth, trust_env=False) as upstream, httpx.AsyncClient(trust_env=False) as watcher:
-        for number, script in enumerate(_scripts(chance)):
+        for number, script in enumerate(_scripts(rng)):
             with contextlib.suppress(httpx.TransportError):  # one or the other is about to end, or very busy
                 sent = await upstream.post(f"{api.base_url}/PushNotifications", json=script)
                 if sent.status_code == httpx.codes.ACCEPTED:
-                    labels = {"campaign": chance.choice(CAMPAIGNS)}
+                    labels = {"campaign": rng.choice(CAMPAIGNS)}
                     body = {"id": sent.json()["operationId"], "labels": labels}
                     await watcher.post(f"{admin}/api/v1/operations", json=body)
             if number >= operations:
-                await asyncio.sleep(chance.expovariate(operations / mean_seconds))
+                await asyncio.sleep(rng.expovariate(operations / mean_seconds))
 
 
-def _scripts(chance: random.Random) -> Iterator[dict[str, object]]:
+def _scripts(rng: random.Random) -> Iterator[dict[str, object]]:
     """What becomes of each send.
 
     Most end well, some fail in part, some reach devices that are gone, a few are called off.
     """
     while True:
-        lifetime = SHORTEST_SECONDS * (LONGEST_SECONDS / SHORTEST_SECONDS) ** chance.random()
-        recipients = int(20 * 500 ** chance.random())
+        lifetime = SHORTEST_SECONDS * (LONGEST_SECONDS / SHORTEST_SECONDS) ** rng.random()
+        recipients = int(20 * 500 ** rng.random())
         script: dict[str, object] = {"recipients": recipients, "lifetime": f"{lifetime:.1f}s"}
-        if chance.random() < FAILING:
-            script["failed"] = int(recipients * chance.uniform(0.01, 0.3))
-        if chance.random() < UNADDRESSABLE:
-            script["unaddressable"] = int(recipients * chance.uniform(0.01, 0.2))
-        if chance.random() < CANCELED:
-            script["canceled_at"] = chance.uniform(0.2, 0.8)
-        if chance.random() < SCHEDULED:
-            script["scheduled"] = f"{chance.uniform(5, 20):.1f}s"
+        if rng.random() < FAILING:
+            script["failed"] = int(recipients * rng.uniform(0.01, 0.3))
+        if rng.random() < UNADDRESSABLE:
+            script["unaddressable"] = int(recipients * rng.uniform(0.01, 0.2))
+        if rng.random() < CANCELED:
+            script["canceled_at"] = rng.uniform(0.2, 0.8)
+        if rng.random() < SCHEDULED:
+            script["scheduled"] = f"{rng.uniform(5, 20):.1f}s"
         yield script

@@ -162,11 +162,11 @@ class Intake:
             raise SeveralAccountsError(f"{operation_id} is followed under several accounts, name one: {names}")
         return held[0]
 
-    async def withdraw(self, operation_id: str, account: str | None = None) -> Operation:
+    async def untrack(self, operation_id: str, account: str | None = None) -> Operation:
         """Stop following; the operation as it was. Raises what `locate` raises."""
         async with self._turn:
             operation = await self.locate(operation_id, account)
-            was_followed = await self._store.withdraw(operation.account, operation.id, self._now(), Source.API)
+            was_followed = await self._store.untrack(operation.account, operation.id, self._now(), Source.API)
         if not was_followed:
             raise NotFollowedError(f"{operation_id} is not followed")
         self._wake(operation.account)

@@ -91,7 +91,7 @@ class EventPublisher:
         if self._told > self._marked:
             told = self._told
             try:
-                await self._store.mark_told(told, self._now())
+                await self._store.mark_published(told, self._now())
             except StoreUnusable:
                 return
             self._marked = told

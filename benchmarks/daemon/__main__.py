@@ -106,7 +106,7 @@ def table(figures: Sequence[Mapping[str, Any]]) -> str:
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     lines += [f"| {' | '.join(_cells(case))} |" for case in figures]
     for case in figures:
-        lines += list(_remarks(case))
+        lines += list(_warnings(case))
     return "\n".join(lines)
 
 
@@ -130,7 +130,7 @@ def _both(case: Mapping[str, Any], form: str, *names: str) -> str:
     return "" if set(cells) == {"–"} else (" / " if len(names) > 1 else ", ").join(cells)
 
 
-def _remarks(case: Mapping[str, Any]) -> Iterator[str]:
+def _warnings(case: Mapping[str, Any]) -> Iterator[str]:
     """What has no column: restarts, who was late, and what a poll costs beside the plain poller."""
     for side in ("ours", "base"):
         figures = case[side]

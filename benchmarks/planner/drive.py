@@ -118,7 +118,7 @@ class _Drive:
 
     def _answer(self, ask: Request, permit: Permit, asked: Moment) -> None:
         now = self.now
-        self.governor.end(permit, AttemptResult.GOOD, now.tick, retry_after=None, chance=0.5)
+        self.governor.end(permit, AttemptResult.GOOD, now.tick, retry_after=None, jitter=0.5)
         timing = Timing(asked=asked, answered=now)
         # Upstream looks when the question has travelled half of the way.
         seen_at = (asked.at + now.at) // 2

@@ -42,9 +42,9 @@ def every(seconds: float) -> Wait:
     return lambda _, __: round(seconds * SECOND)
 
 
-def exponential(looks: int, _: Micros) -> Micros:
+def exponential(polls: int, _: Micros) -> Micros:
     """Twice as long each time, up to a minute."""
-    return min(FIRST_WAIT << min(looks, 20), LONGEST_WAIT)
+    return min(FIRST_WAIT << min(polls, 20), LONGEST_WAIT)
 
 
 def by_age(_: int, age: Micros) -> Micros:
@@ -58,13 +58,13 @@ class Polling:
     def __init__(self, wait: Wait, now: Moment) -> None:
         self._wait = wait
         self._start = now.tick
-        self._looks: dict[str, int] = {}
+        self._polls: dict[str, int] = {}
         self._queue: list[tuple[Micros, str]] = []
 
     def follow(self, operation: Operation, now: Moment) -> None:
         # What is found at the start is spread, as it would be after running for a while.
-        spread = len(self._looks) * SPREAD % self._wait(3, MINUTE) if now.tick == self._start else 0
-        self._looks[operation.id] = 0
+        spread = len(self._polls) * SPREAD % self._wait(3, MINUTE) if now.tick == self._start else 0
+        self._polls[operation.id] = 0
         heapq.heappush(self._queue, (now.tick + spread, operation.id))
 
     def choose(self, now: Moment) -> Request | None:
@@ -80,11 +80,11 @@ class Polling:
 
     def learned(self, operation: Operation, observation: Observation, now: Moment) -> None:
         if operation.phase is Phase.FINAL:
-            self._looks.pop(operation.id, None)
+            self._polls.pop(operation.id, None)
             return
-        looks = self._looks[operation.id] = self._looks[operation.id] + 1
+        polls = self._polls[operation.id] = self._polls[operation.id] + 1
         age = now.at - (operation.created_at or now.at)
-        heapq.heappush(self._queue, (observation.timing.asked.tick + self._wait(looks, age), operation.id))
+        heapq.heappush(self._queue, (observation.timing.asked.tick + self._wait(polls, age), operation.id))
 
     def swept(self, ask: Sweep, answer: Page | Missing | Refused | Unanswered, now: Moment) -> None:
         pass

@@ -27,7 +27,7 @@ class Tomorrow(World):
         for number in range(self.in_flight):
             self._add(START - CREATED_BEFORE + number * 20_000)
         self.begins = START + round(self.begin_after * SECOND)
-        self.ended = [self.begins + round(60 * SECOND * (1 + 9 * self.chance.random())) for _ in self.ids]
+        self.ended = [self.begins + round(60 * SECOND * (1 + 9 * self.rng.random())) for _ in self.ids]
         self._next = NEVER
 
     def status(self, position: int, now: Instant) -> Status:
@@ -57,6 +57,6 @@ class Lone(World):
     def __post_init__(self) -> None:
         self.per_second = 0.0
         self._add(START - SECOND // 2)
-        lifetime = SHORTEST * (LONGEST / SHORTEST) ** self.chance.random()
+        lifetime = SHORTEST * (LONGEST / SHORTEST) ** self.rng.random()
         self.ended = [self.created[0] + round(lifetime * SECOND)]
         self._next = NEVER

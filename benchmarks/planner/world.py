@@ -32,7 +32,7 @@ class World:
 
     in_flight: int
     followed: float
-    chance: random.Random
+    rng: random.Random
     created: list[Instant] = field(default_factory=list)
     ended: list[Instant] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
@@ -46,7 +46,7 @@ class World:
         at = float(-LONGEST)
         while at < 0:
             self._add(START + round(at * SECOND))
-            at += self.chance.expovariate(self.per_second)
+            at += self.rng.expovariate(self.per_second)
         self._next = at
 
     def live_until(self, now: Instant) -> list[str]:
@@ -56,7 +56,7 @@ class World:
             operation_id = self._add(START + round(self._next * SECOND))
             if operation_id in self.ours:
                 new.append(operation_id)
-            self._next += self.chance.expovariate(self.per_second)
+            self._next += self.rng.expovariate(self.per_second)
         return new
 
     def next_birth(self) -> Instant:
@@ -99,13 +99,13 @@ class World:
         return status is None or (status is Status.PROCESSING and self.ended[position] > now)
 
     def _add(self, created: Instant) -> str:
-        lifetime = SHORTEST * (LONGEST / SHORTEST) ** self.chance.random()
-        operation_id = make_id(created, self.chance)
+        lifetime = SHORTEST * (LONGEST / SHORTEST) ** self.rng.random()
+        operation_id = make_id(created, self.rng)
         self.index[operation_id] = len(self.ids)
         self.created.append(created)
         self.ended.append(created + round(lifetime * SECOND))
         self.ids.append(operation_id)
-        self.outcomes.append(Status.CANCELED if self.chance.random() < CANCELED else Status.COMPLETED)
-        if self.chance.random() < self.followed:
+        self.outcomes.append(Status.CANCELED if self.rng.random() < CANCELED else Status.COMPLETED)
+        if self.rng.random() < self.followed:
             self.ours.add(operation_id)
         return operation_id

@@ -90,7 +90,7 @@ def _ours(size: int, *, moved: float = 0.0, encoding: str = "", most: int | None
             def prepare() -> None:
                 subject.change(moved)
                 began = time.process_time()
-                subject.fleet.snapshots()
+                subject.loops.snapshots()
                 choosing.append(time.process_time() - began)
 
             figures = await _measure(scrape, _turns(), prepare)
@@ -224,7 +224,7 @@ async def _over_http(subject: Ours, prepare: Callable[[], None], encoding: str) 
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         body, headers, token = await subject.exposition.render("", encoding)
-        await Scrape(body, headers, arrived=lambda: subject.fleet.scraped(token))(scope, receive, send)
+        await Scrape(body, headers, arrived=lambda: subject.loops.scraped(token))(scope, receive, send)
 
     listener = Listener.bind("127.0.0.1:0", app, setting="benchmark")
     async with asyncio.TaskGroup() as tasks:

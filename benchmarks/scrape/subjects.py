@@ -104,8 +104,8 @@ class _Deaf:
 class Ours:
     """The daemon's parts that take part in a scrape: an account's loop, the fleet, the exposition."""
 
-    def __init__(self, fleet: AccountLoops, watch: AccountWatch, exposition: Exposition) -> None:
-        self.fleet = fleet
+    def __init__(self, loops: AccountLoops, watch: AccountWatch, exposition: Exposition) -> None:
+        self.loops = loops
         self.exposition = exposition
         self._watch = watch
 
@@ -138,17 +138,17 @@ async def ours(operations: Sequence[Operation], max_operations: int) -> AsyncIte
     )
     instruments = Instruments()
     instruments.open_account(ACCOUNT)
-    fleet = AccountLoops(lambda: max_operations)
-    exposition = Exposition(instruments.registry, fleet.snapshots)
+    loops = AccountLoops(lambda: max_operations)
+    exposition = Exposition(instruments.registry, loops.snapshots)
     exposition.labels = LABELS
     async with asyncio.TaskGroup() as tasks, httpx.AsyncClient() as http:
         credentials = BasicCredentials(ACCOUNT, lambda: "")
         settings = Account(name=ACCOUNT)
-        fleet.start(AccountRuntime(settings=settings, watch=watch, credentials=credentials, http=http), tasks)
+        loops.start(AccountRuntime(settings=settings, watch=watch, credentials=credentials, http=http), tasks)
         while watch.unfinished < len(operations):  # noqa: ASYNC110 -- nobody sets an event for it
             await asyncio.sleep(0.01)
-        yield Ours(fleet, watch, exposition)
-        await fleet.stop([ACCOUNT])
+        yield Ours(loops, watch, exposition)
+        await loops.stop([ACCOUNT])
 
 
 # ── prometheus-client ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -125,12 +125,12 @@ def test_what_upstream_answers_for_itself_is_asked_once(code: int, kind: type[Ob
     observation, one = fetched(Answer(code=code))
     assert type(observation) is kind
     expected = (AttemptResult.GOOD, "") if code == 200 else (AttemptResult.DOUBTFUL, f"HTTP {code}")
-    assert [(a.code, a.verdict, a.why) for a in one.attempts] == [(str(code), *expected)]
+    assert [(a.code, a.result, a.why) for a in one.attempts] == [(str(code), *expected)]
     assert one.wire.closed == 1
 
 
 @pytest.mark.parametrize(
-    ("code", "label", "trouble", "verdict", "attempts"),
+    ("code", "label", "trouble", "result", "attempts"),
     [
         (401, "401", FailureCause.UNAUTHORIZED, AttemptResult.UNAUTHORIZED, 1),
         (429, "429", FailureCause.THROTTLED, AttemptResult.THROTTLED, 3),
@@ -143,12 +143,12 @@ def test_what_upstream_answers_for_itself_is_asked_once(code: int, kind: type[Ob
     ],
 )
 def test_a_status_without_a_usable_answer_is_a_trouble_and_tried_at_most_three_times(
-    code: int, label: str, trouble: FailureCause, verdict: AttemptResult, *, attempts: int
+    code: int, label: str, trouble: FailureCause, result: AttemptResult, *, attempts: int
 ):
     observation, one = troubled(Answer(code=code, pieces=[b'{"code": 20500}']))
     assert (observation.trouble, observation.why) == (trouble, f"HTTP {code}, error 20500")
-    assert [(a.endpoint, a.code, a.verdict, a.why) for a in one.attempts] == [
-        ("fetch", label, verdict, observation.why)
+    assert [(a.endpoint, a.code, a.result, a.why) for a in one.attempts] == [
+        ("fetch", label, result, observation.why)
     ] * attempts
     assert len(one.wire.requests) == attempts
     assert one.gate.governor.under_way == 0
@@ -390,7 +390,7 @@ def test_a_secret_that_was_replaced_is_tried_at_once_and_nothing_was_wrong_with_
                 authorization("old"),
                 authorization("new"),
             ]
-            assert [(a.code, a.verdict) for a in one.attempts] == [
+            assert [(a.code, a.result) for a in one.attempts] == [
                 ("401", AttemptResult.ABANDONED),
                 ("200", AttemptResult.GOOD),
             ]
@@ -408,7 +408,7 @@ def test_all_questions_that_were_under_way_with_the_old_secret_are_asked_again_w
             current[0] = "new"
             assert all(isinstance(answer, Seen) for answer in await asyncio.gather(*tasks))
             # In which order the three are asked again is chance.
-            assert Counter(a.verdict for a in one.attempts) == {AttemptResult.ABANDONED: 3, AttemptResult.GOOD: 3}
+            assert Counter(a.result for a in one.attempts) == {AttemptResult.ABANDONED: 3, AttemptResult.GOOD: 3}
 
     run_virtually(main())
 
@@ -420,7 +420,7 @@ def test_a_new_secret_that_is_refused_too_is_a_trouble_of_the_account():
             current[0] = "wrong as well"
             observation = await one.client.fetch(ONE)
             assert isinstance(observation, Unanswered)
-            assert [a.verdict for a in one.attempts] == [AttemptResult.ABANDONED, AttemptResult.UNAUTHORIZED]
+            assert [a.result for a in one.attempts] == [AttemptResult.ABANDONED, AttemptResult.UNAUTHORIZED]
             assert one.gate.hold() == 30 * SECOND
 
     run_virtually(main())
@@ -440,7 +440,7 @@ def test_a_secret_that_cannot_be_read_leaves_the_old_one_in_force():
             before = one.credentials.header
             assert isinstance(await one.client.fetch(ONE), Unanswered)
             assert one.credentials.header == before
-            assert [a.verdict for a in one.attempts] == [AttemptResult.UNAUTHORIZED]
+            assert [a.result for a in one.attempts] == [AttemptResult.UNAUTHORIZED]
 
     run_virtually(main())
 

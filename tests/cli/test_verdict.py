@@ -73,7 +73,7 @@ def after(*verdicts: tuple[AttemptResult, int]) -> Reachability:
     for verdict, seconds in verdicts:
         asked = Moment(0, seconds * SECOND)
         timing = Timing(asked=asked, answered=asked)
-        attempt = Attempt(endpoint=Endpoint.FETCH, code="other", verdict=verdict, timing=timing, why="refused")
+        attempt = Attempt(endpoint=Endpoint.FETCH, code="other", result=verdict, timing=timing, why="refused")
         contact = contact.after(attempt)
     return contact
 
@@ -123,7 +123,7 @@ def test_a_trouble_of_the_account_is_waited_for_as_long_as_failures_are_and_over
     contact = Reachability().told(Began(trouble=trouble, why="HTTP 404"), 0)
     assert (contact.lost(9 * SECOND), contact.lost(10 * SECOND), contact.why) == (None, stop, "HTTP 404")
     timing = Timing(asked=Moment(0, 0), answered=Moment(0, 0))
-    good = Attempt(endpoint=Endpoint.FETCH, code="200", verdict=AttemptResult.GOOD, timing=timing)
+    good = Attempt(endpoint=Endpoint.FETCH, code="200", result=AttemptResult.GOOD, timing=timing)
     assert contact.after(good).lost(99 * SECOND) is None
     assert contact.told(Recovered(trouble=trouble, lasted=1), 1) == contact
     assert Reachability().told(Began(trouble=HealthIssue.THROTTLED, why="HTTP 429"), 0) == Reachability()

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.config.factories import ACCOUNT_ID, API_KEY, OPERATION_ID, TOKEN
-from watcher.config import ConfigurationError, describe, doubts, load
+from watcher.config import ConfigurationError, describe, load, warnings_of
 from watcher.config.schema import SCHEMA, Section, Setting, environment_name, settings
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def outcome(directory: Path, content: bytes, environ: Mapping[str, str]) -> str:
         loaded = load(file, {"TWILIO_AUTH_TOKEN": TOKEN, **environ})
     except ConfigurationError as exc:
         return str(exc)
-    return "\n".join([*describe(loaded), *doubts(loaded), repr(loaded)])
+    return "\n".join([*describe(loaded), *warnings_of(loaded), repr(loaded)])
 
 
 any_number = hypothesis_settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])

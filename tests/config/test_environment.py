@@ -53,7 +53,7 @@ def test_a_mistake_of_the_file_stays_one_when_the_environment_overrides_it(loade
     "name", ["WATCHER_PORT", "WATCHER_PORT_10617_TCP_ADDR", "WATCHER_SERVICE_HOST", "WATCHER_", "OTHER__X"]
 )
 def test_names_that_are_not_ours_are_ignored(loader: Loader, name: str) -> None:
-    assert loader.load(None, CREDENTIALS | {name: "tcp://10.0.0.1:10617"}).remarks == ()
+    assert loader.load(None, CREDENTIALS | {name: "tcp://10.0.0.1:10617"}).warnings == ()
 
 
 @pytest.mark.parametrize(

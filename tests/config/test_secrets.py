@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from tests.config.factories import ACCOUNT_ID, TOKEN, Loader
-from watcher.config import EnvironmentSecret, FileSecret, Secret, SecretError, describe, doubts
+from watcher.config import EnvironmentSecret, FileSecret, Secret, SecretError, describe, warnings_of
 from watcher.core.errors import OperatorError
 
 SECRET = Secret(TOKEN)
@@ -145,7 +145,7 @@ def test_nothing_that_is_loaded_or_said_shows_a_secret(loader: Loader) -> None:
     for loaded in (loader.load(text, {}), loader.load(text, {"TWILIO_AUTH_TOKEN": TOKEN})):
         shown = (
             repr(loaded)
-            + "".join(describe(loaded) + doubts(loaded))
+            + "".join(describe(loaded) + warnings_of(loaded))
             + msgspec.json.encode(loaded.configuration).decode()
         )
         assert TOKEN not in shown

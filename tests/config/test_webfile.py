@@ -11,7 +11,7 @@ import pytest
 
 from tests.config.factories import CREDENTIALS, Loader
 from tests.support.certificates import Authority, hashed, write_web_file
-from watcher.config import ConfigurationError, doubts, load, read_web_file
+from watcher.config import ConfigurationError, load, read_web_file, warnings_of
 from watcher.config.tls import Tls
 
 HASH = hashed("made-up")
@@ -47,7 +47,7 @@ def context_of(folder: Path, **tls: Any) -> ssl.SSLContext:
 def test_an_empty_file_asks_for_nothing(folder: Path, text: str):
     (folder / "web.yml").write_text(text)
     found = read_web_file(str(folder / "web.yml"))
-    assert (found.tls, found.users, found.headers, found.remarks) == (None, {}, {}, ())
+    assert (found.tls, found.users, found.headers, found.warnings) == (None, {}, {}, ())
 
 
 def test_the_defaults_are_those_of_the_toolkit(folder: Path):
@@ -98,8 +98,8 @@ def test_what_has_no_effect_or_is_readable_by_all_is_doubtful(folder: Path):
     write_web_file(folder, tls={}, http_server_config={"http2": True})
     (folder / "server.key").chmod(0o644)
     loaded = Loader(folder).load("web: {config_file: web.yml}")
-    assert "web.config_file: http2 has no effect, this listener speaks HTTP/1.1" in doubts(loaded)
-    assert f"web.config_file: every user of this machine can read the key in {folder}/server.key" in doubts(loaded)
+    assert "web.config_file: http2 has no effect, this listener speaks HTTP/1.1" in warnings_of(loaded)
+    assert f"web.config_file: every user of this machine can read the key in {folder}/server.key" in warnings_of(loaded)
 
 
 TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"

@@ -65,34 +65,34 @@ class Adversary:
     # How far our clock is ahead of upstream's, which is the true one.
     ours_ahead: Micros = 0
 
-    def __init__(self, chance: random.Random) -> None:
-        self.chance = chance
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
         now = START.at - self.ours_ahead
         self.lives: dict[str, Life] = {}
-        for number in range(chance.randint(1, 7) + chance.randint(0, 6)):
-            created = now - chance.randint(0, 40) * SECOND
-            begins = created + chance.choice((0, 0, 0, 25)) * SECOND
-            outcome = chance.choice((Status.COMPLETED, Status.COMPLETED, Status.CANCELED))
-            life = Life(make_id(created, chance), created, begins, begins + chance.randint(1, 80) * SECOND, outcome)
+        for number in range(rng.randint(1, 7) + rng.randint(0, 6)):
+            created = now - rng.randint(0, 40) * SECOND
+            begins = created + rng.choice((0, 0, 0, 25)) * SECOND
+            outcome = rng.choice((Status.COMPLETED, Status.COMPLETED, Status.CANCELED))
+            life = Life(make_id(created, rng), created, begins, begins + rng.randint(1, 80) * SECOND, outcome)
             self.lives[life.id] = life
             if number == 0:
                 continue
         ids = list(self.lives)
-        self.ours = ids[: max(1, len(ids) - chance.randint(0, 4))]
+        self.ours = ids[: max(1, len(ids) - rng.randint(0, 4))]
         self.likely = {
-            trouble: chance.choice((0, 0, 0.2, 0.6))
+            trouble: rng.choice((0, 0, 0.2, 0.6))
             for trouble in (
                 "unanswered", "refused", "short", "empty", "repeated", "hidden", "stale", "garbled", "shuffled",
                 "doubled", "missing", "nameless",
             )
         }  # fmt: skip
-        self.size = chance.choice((1, 2, 5, 1000))
+        self.size = rng.choice((1, 2, 5, 1000))
 
     def does(self, trouble: str, now: Moment) -> bool:
-        return now.tick < START.tick + self.honest_after and self.chance.random() < self.likely[trouble]
+        return now.tick < START.tick + self.honest_after and self.rng.random() < self.likely[trouble]
 
     def seen_at(self, now: Moment) -> Instant:
-        return now.at - self.chance.randint(0, 30) * SECOND if self.does("stale", now) else now.at
+        return now.at - self.rng.randint(0, 30) * SECOND if self.does("stale", now) else now.at
 
     def fetch(self, operation_id: str, timing: Timing) -> Observation:
         now, life = timing.asked, self.lives[operation_id]
@@ -119,17 +119,17 @@ class Adversary:
             return Refused(timing=timing)
         rows = self.rows(ask, now)
         if self.does("shuffled", now):
-            self.chance.shuffle(rows)
+            self.rng.shuffle(rows)
         first = int(ask.token) if ask.token is not None else 0
         size = 0 if self.does("empty", now) else self.size
         if size and self.does("short", now):
-            size = self.chance.randint(0, size)
+            size = self.rng.randint(0, size)
         shown = rows[first : first + size]
         token = str(first + size) if first + size < len(rows) else None
         if self.does("repeated", now):
             token = ask.token or "0"
         if shown and self.does("doubled", now):
-            shown.append(self.chance.choice(shown))
+            shown.append(self.rng.choice(shown))
         garbled = 0
         if shown and self.does("garbled", now):
             shown.pop()
@@ -191,13 +191,13 @@ class History:
                 assert all(flight[2] != ask for flight in self.flights), "asked about twice at once"
                 assert self.operations[ask.operation_id].phase is not Phase.FINAL
             self.requests[type(ask).__name__] += 1
-            takes = self.upstream.chance.choice((0, 100_000, 100_000, 4 * SECOND))
+            takes = self.upstream.rng.choice((0, 100_000, 100_000, 4 * SECOND))
             permit = self.governor.begin(self.now.tick)
             heapq.heappush(self.flights, (self.now.tick + takes, next(self.number), ask, permit, self.now))
 
     def land(self) -> None:
         _, _, ask, permit, asked = heapq.heappop(self.flights)
-        self.governor.end(permit, AttemptResult.GOOD, self.now.tick, retry_after=None, chance=0)
+        self.governor.end(permit, AttemptResult.GOOD, self.now.tick, retry_after=None, jitter=0)
         timing = Timing(asked=asked, answered=self.now, date=self.upstream.date(self.now))
         self.clock.note(timing)
         self.planner.answered(ask, self.now)

@@ -12,5 +12,5 @@ def test_the_endpoints_are_those_of_the_contract():
 
 
 def test_an_attempt_that_went_well_needs_no_reason():
-    attempt = Attempt(endpoint=Endpoint.FETCH, code="200", verdict=AttemptResult.GOOD, timing=a_timing())
+    attempt = Attempt(endpoint=Endpoint.FETCH, code="200", result=AttemptResult.GOOD, timing=a_timing())
     assert attempt.why == ""

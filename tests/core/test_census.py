@@ -113,7 +113,7 @@ def test_only_something_with_failures_displaces_within_the_minute():
 
 
 states = st.sampled_from([a_running_operation, a_settling_operation, a_final_operation])
-crowds = st.lists(
+candidates_by_account = st.lists(
     st.builds(
         lambda number, make, stats, age: make(id=an_id(number), stats=stats, registered_at=NOW + age),
         st.integers(0, 12),
@@ -127,20 +127,20 @@ crowds = st.lists(
 
 
 @unhurried
-@given(st.lists(st.tuples(crowds, st.integers(1, 70)), max_size=8), st.integers(1, 5))
+@given(st.lists(st.tuples(candidates_by_account, st.integers(1, 70)), max_size=8), st.integers(1, 5))
 def test_once_shown_stays_for_a_minute_unless_failing_ones_need_the_room(
     turns: list[tuple[list[Operation], int]], most: int
 ):
     census, seconds = Census(), 0
-    for crowd, wait in turns:
+    for candidates_of_account, wait in turns:
         seconds += wait
         before = census.shown_since
-        census, chosen = choose_shown(census, crowd, at(seconds), most)
+        census, chosen = choose_shown(census, candidates_of_account, at(seconds), most)
         ids = {operation.id for operation in chosen}
-        assert len(chosen) == min(len(crowd), most)
+        assert len(chosen) == min(len(candidates_of_account), most)
         assert set(census.shown_since) == ids
         assert all(census.shown_since[one] == before.get(one, at(seconds).tick) for one in ids)
-        for left in crowd:
+        for left in candidates_of_account:
             since = before.get(left.id)
             if left.id not in ids and since is not None and at(seconds).tick - since < SHOWN_AT_LEAST:
                 assert all(
@@ -150,10 +150,10 @@ def test_once_shown_stays_for_a_minute_unless_failing_ones_need_the_room(
 
 
 @unhurried
-@given(crowds, st.integers(1, 5))
-def test_nothing_with_failures_is_hidden_behind_something_without(crowd: list[Operation], most: int):
-    _, chosen = choose_shown(Census(), crowd, at(), most)
-    hidden = [operation for operation in crowd if operation not in chosen]
+@given(candidates_by_account, st.integers(1, 5))
+def test_nothing_with_failures_is_hidden_behind_something_without(candidates_of_account: list[Operation], most: int):
+    _, chosen = choose_shown(Census(), candidates_of_account, at(), most)
+    hidden = [operation for operation in candidates_of_account if operation not in chosen]
     if any(operation.stats.has_failures for operation in hidden):
         assert all(operation.stats.has_failures for operation in chosen)
 

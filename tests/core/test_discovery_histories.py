@@ -53,35 +53,35 @@ class Life:
 class World:
     """The account and its clocks, as this history drew them."""
 
-    def __init__(self, chance: random.Random) -> None:
-        self.chance = chance
-        self.date = chance.choice(["right", "right", "none", "frozen", "at_times", "ahead", "behind"])
-        self.date_off = chance.choice([5 * MINUTE, HOUR, 9 * DAY])
-        self.machine_off = chance.choice([0, 0, 0, 3 * HOUR, -3 * HOUR])
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.date = rng.choice(["right", "right", "none", "frozen", "at_times", "ahead", "behind"])
+        self.date_off = rng.choice([5 * MINUTE, HOUR, 9 * DAY])
+        self.machine_off = rng.choice([0, 0, 0, 3 * HOUR, -3 * HOUR])
         if self.date in {"ahead", "at_times"}:
             self.machine_off = min(self.machine_off, 0)  # two clocks that are ahead together would be believed
-        self.corrected_at = START + chance.choice([10 * MINUTE, 2 * DAY])
-        self.has_times = chance.random() < 0.7
-        self.newest_first = chance.random() < 0.5
-        self.page = chance.choice([10, LARGE_PAGE])
-        self.fails = chance.choice([0.0, 0.1])
-        self.garbles = chance.choice([0.0, 0.02])
-        self.lag = chance.choice([0, 5 * SECOND, 80 * SECOND, 14 * MINUTE])
-        self.index_lag = chance.choice([0, 0, 60 * SECOND])
+        self.corrected_at = START + rng.choice([10 * MINUTE, 2 * DAY])
+        self.has_times = rng.random() < 0.7
+        self.newest_first = rng.random() < 0.5
+        self.page = rng.choice([10, LARGE_PAGE])
+        self.fails = rng.choice([0.0, 0.1])
+        self.garbles = rng.choice([0.0, 0.02])
+        self.lag = rng.choice([0, 5 * SECOND, 80 * SECOND, 14 * MINUTE])
+        self.index_lag = rng.choice([0, 0, 60 * SECOND])
         self.number = 0
-        self.lives = [self._life(START - chance.randrange(HOUR)) for _ in range(chance.randrange(12))]
-        self.lives += [self._life(START + chance.randrange(COMING)) for _ in range(chance.randrange(20))]
-        if chance.random() < 0.3:
-            burst = START + chance.randrange(COMING)
-            self.lives += [self._life(burst + chance.randrange(SECOND)) for _ in range(40)]
+        self.lives = [self._life(START - rng.randrange(HOUR)) for _ in range(rng.randrange(12))]
+        self.lives += [self._life(START + rng.randrange(COMING)) for _ in range(rng.randrange(20))]
+        if rng.random() < 0.3:
+            burst = START + rng.randrange(COMING)
+            self.lives += [self._life(burst + rng.randrange(SECOND)) for _ in range(40)]
 
     def _life(self, created: Instant) -> Life:
-        chance, self.number = self.chance, self.number + 1
-        identity = make_id(created, chance) if self.has_times else f"comms_operation_7{self.number:025}"
-        begins = created + chance.choice([0, 0, 30 * SECOND, 5 * MINUTE])
-        visible = created + round(self.lag * chance.random())
-        listed = created + round(self.index_lag * chance.random())
-        ends = begins + round(2 ** chance.uniform(0, 11) * SECOND)
+        rng, self.number = self.rng, self.number + 1
+        identity = make_id(created, rng) if self.has_times else f"comms_operation_7{self.number:025}"
+        begins = created + rng.choice([0, 0, 30 * SECOND, 5 * MINUTE])
+        visible = created + round(self.lag * rng.random())
+        listed = created + round(self.index_lag * rng.random())
+        ends = begins + round(2 ** rng.uniform(0, 11) * SECOND)
         return Life(identity, created, visible, listed, begins, ends)
 
     def machine_at(self, at: Instant) -> Instant:
@@ -97,7 +97,7 @@ class World:
             case "frozen":
                 return START
             case "at_times":
-                return right + (self.date_off * self.chance.choice([1, -1]) if self.chance.random() < 0.1 else 0)
+                return right + (self.date_off * self.rng.choice([1, -1]) if self.rng.random() < 0.1 else 0)
             case "ahead":
                 return right + self.date_off
         return right - self.date_off
@@ -105,8 +105,8 @@ class World:
     def answer(self, ask: Discover, now: Moment, true_at: Instant) -> Page | Unanswered | Refused:
         later = Moment(self.machine_at(true_at + SECOND // 10), now.tick + SECOND // 10)
         timing = Timing(asked=now, answered=later, date=self.date_at(true_at))
-        if self.chance.random() < self.fails:
-            if ask.token is not None and self.chance.random() < 0.3:
+        if self.rng.random() < self.fails:
+            if ask.token is not None and self.rng.random() < 0.3:
                 return Refused(timing=timing)
             return Unanswered(timing=timing, trouble=FailureCause.TIMEOUT)
         rows = [life for life in self.lives if self._is_on(life, ask, true_at)]
@@ -118,7 +118,7 @@ class World:
         shown, rest = rows[: self.page], rows[self.page :]
         token = f"{shown[-1].created}/{shown[-1].id}" if rest else None
         records = [self._record(life, true_at) for life in shown]
-        self.chance.shuffle(records)
+        self.rng.shuffle(records)
         return Page(timing=timing, records=tuple(records), next_token=token)
 
     def _is_on(self, life: Life, ask: Discover, at: Instant) -> bool:
@@ -130,8 +130,8 @@ class World:
 
     def _record(self, life: Life, at: Instant) -> Record:
         created_at = life.created
-        if self.chance.random() < self.garbles:
-            created_at = self.chance.choice([0, START - 300 * DAY, at + 30 * MINUTE])
+        if self.rng.random() < self.garbles:
+            created_at = self.rng.choice([0, START - 300 * DAY, at + 30 * MINUTE])
         steps = [step for step in (life.created, life.begins, life.ends) if step <= at] or [life.created]
         return Record(id=life.id, word=life.word(at), created_at=created_at, updated_at=max(steps))
 
@@ -170,11 +170,11 @@ class Played:
 
 def play(seed: int) -> Played:
     """One history, drawn from the seed."""
-    chance = random.Random(seed)
-    world = World(chance)
+    rng = random.Random(seed)
+    world = World(rng)
     played = Played(world, set(), set())
     after, progress = 0, DiscoveryProgress()
-    restarts = sorted(chance.randrange(COMING + 10 * MINUTE) for _ in range(chance.choice([0, 0, 1, 3])))
+    restarts = sorted(rng.randrange(COMING + 10 * MINUTE) for _ in range(rng.choice([0, 0, 1, 3])))
     process = Process(progress, Moment(world.machine_at(START), 1000 * SECOND))
     while after < OVER_AFTER:
         true_at = START + after

@@ -37,15 +37,15 @@ def begun(governor: Governor, tick: Micros) -> Permit:
 
 def attempt(
     governor: Governor,
-    verdict: AttemptResult,
+    result: AttemptResult,
     tick: Micros,
     *,
     took: Micros = 1000,
     retry_after: Micros | None = None,
-    chance: float = 0.0,
+    jitter: float = 0.0,
 ) -> Micros:
     """One attempt that begins now; the tick at which it ended."""
-    governor.end(begun(governor, tick), verdict, tick + took, retry_after=retry_after, chance=chance)
+    governor.end(begun(governor, tick), result, tick + took, retry_after=retry_after, jitter=jitter)
     return tick + took
 
 
@@ -90,7 +90,7 @@ def test_above_the_concurrency_an_attempt_waits_until_one_has_ended():
     begun(governor, SECOND)
     assert governor.under_way == 2
     assert governor.wait(2 * SECOND) == FOREVER
-    governor.end(first, AttemptResult.ABANDONED, 2 * SECOND, retry_after=None, chance=0)
+    governor.end(first, AttemptResult.ABANDONED, 2 * SECOND, retry_after=None, jitter=0)
     assert governor.under_way == 1
     assert governor.wait(2 * SECOND) == 0
 
@@ -109,7 +109,7 @@ def test_a_429_halves_rate_and_concurrency_and_holds_for_what_upstream_says():
 
 def test_retry_after_is_a_floor():
     governor = Governor(SHARE, 0)
-    ended = attempt(governor, AttemptResult.THROTTLED, 0, retry_after=10 * SECOND, chance=0.5)
+    ended = attempt(governor, AttemptResult.THROTTLED, 0, retry_after=10 * SECOND, jitter=0.5)
     assert governor.wait(ended) == 10 * SECOND + SECOND // 2
 
 
@@ -135,7 +135,7 @@ def test_kin_of_a_429_neither_cut_again_nor_lengthen_the_next_hold():
     governor = Governor(SHARE, 0)
     permits = [begun(governor, number * SECOND) for number in range(4)]
     for number, permit in enumerate(permits):
-        governor.end(permit, AttemptResult.THROTTLED, (4 + number) * SECOND, retry_after=None, chance=0)
+        governor.end(permit, AttemptResult.THROTTLED, (4 + number) * SECOND, retry_after=None, jitter=0)
     assert (governor.per_second(7 * SECOND), governor.concurrency(7 * SECOND)) == (2.5, 2)
     tick = attempt(governor, AttemptResult.THROTTLED, 8 * SECOND)
     assert governor.wait(tick) == 2 * SECOND
@@ -145,8 +145,8 @@ def test_kin_of_a_429_neither_cut_again_nor_lengthen_the_next_hold():
 def test_the_good_kin_of_a_429_do_not_shorten_the_next_hold():
     governor = Governor(SHARE, 0)
     early, late = begun(governor, 0), begun(governor, SECOND)
-    governor.end(early, AttemptResult.THROTTLED, 2 * SECOND, retry_after=None, chance=0)
-    governor.end(late, AttemptResult.GOOD, 2 * SECOND, retry_after=None, chance=0)
+    governor.end(early, AttemptResult.THROTTLED, 2 * SECOND, retry_after=None, jitter=0)
+    governor.end(late, AttemptResult.GOOD, 2 * SECOND, retry_after=None, jitter=0)
     tick = attempt(governor, AttemptResult.THROTTLED, 3 * SECOND)
     assert governor.wait(tick) == 2 * SECOND
 
@@ -154,16 +154,16 @@ def test_the_good_kin_of_a_429_do_not_shorten_the_next_hold():
 def test_overlapping_holds_count_once():
     governor = Governor(SHARE, 0)
     early, late = begun(governor, 0), begun(governor, SECOND)
-    governor.end(early, AttemptResult.THROTTLED, 2 * SECOND, retry_after=10 * SECOND, chance=0)
-    governor.end(late, AttemptResult.THROTTLED, 4 * SECOND, retry_after=10 * SECOND, chance=0)
+    governor.end(early, AttemptResult.THROTTLED, 2 * SECOND, retry_after=10 * SECOND, jitter=0)
+    governor.end(late, AttemptResult.THROTTLED, 4 * SECOND, retry_after=10 * SECOND, jitter=0)
     assert governor.throttled == 12 * SECOND
 
 
 def test_a_shorter_hold_does_not_end_a_longer():
     governor = Governor(SHARE, 0)
     early, late = begun(governor, 0), begun(governor, SECOND)
-    governor.end(early, AttemptResult.THROTTLED, 2 * SECOND, retry_after=10 * SECOND, chance=0)
-    governor.end(late, AttemptResult.THROTTLED, 2 * SECOND, retry_after=3 * SECOND, chance=0)
+    governor.end(early, AttemptResult.THROTTLED, 2 * SECOND, retry_after=10 * SECOND, jitter=0)
+    governor.end(late, AttemptResult.THROTTLED, 2 * SECOND, retry_after=3 * SECOND, jitter=0)
     assert governor.held_until(2 * SECOND) == 12 * SECOND
     assert governor.throttled == 10 * SECOND
 
@@ -201,11 +201,11 @@ def test_single_troubles_hold_nothing_and_many_in_a_row_back_off_with_jitter():
     governor = Governor(SHARE, 0)
     tick, holds = 0, []
     for _ in range(12):
-        tick = attempt(governor, AttemptResult.TROUBLED, tick + SECOND, chance=1.0)
+        tick = attempt(governor, AttemptResult.TROUBLED, tick + SECOND, jitter=1.0)
         holds.append(max(governor.held_until(tick) - tick, 0) // SECOND)
         tick = max(governor.held_until(tick), tick)
     assert holds == [0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60]
-    tick = attempt(governor, AttemptResult.TROUBLED, tick + SECOND, chance=0.0)
+    tick = attempt(governor, AttemptResult.TROUBLED, tick + SECOND, jitter=0.0)
     assert governor.held_until(tick) - tick == 30 * SECOND
 
 
@@ -229,8 +229,8 @@ def test_a_trouble_that_names_its_time_holds_at_once_and_longer_than_our_back_of
 def test_a_good_answer_from_before_does_not_end_a_hold():
     governor = Governor(SHARE, 0)
     early, late = begun(governor, 0), begun(governor, SECOND)
-    governor.end(early, AttemptResult.TROUBLED, 2 * SECOND, retry_after=20 * SECOND, chance=0)
-    governor.end(late, AttemptResult.GOOD, 2 * SECOND, retry_after=None, chance=0)
+    governor.end(early, AttemptResult.TROUBLED, 2 * SECOND, retry_after=20 * SECOND, jitter=0)
+    governor.end(late, AttemptResult.GOOD, 2 * SECOND, retry_after=None, jitter=0)
     assert governor.wait(2 * SECOND) == 20 * SECOND
 
 
@@ -245,7 +245,7 @@ def test_refused_credentials_are_probed_alone_every_half_minute_until_one_is_goo
     probe = begun(governor, probed)
     assert governor.concurrency(probed) == 1
     assert governor.wait(probed) == FOREVER
-    governor.end(probe, AttemptResult.TROUBLED, probed + SECOND, retry_after=None, chance=0)
+    governor.end(probe, AttemptResult.TROUBLED, probed + SECOND, retry_after=None, jitter=0)
     assert governor.wait(probed + SECOND) == 29 * SECOND
     attempt(governor, AttemptResult.GOOD, probed + UNAUTHORIZED_PROBE)
     assert governor.wait(probed + 31 * SECOND) == 0
@@ -255,8 +255,8 @@ def test_refused_credentials_are_probed_alone_every_half_minute_until_one_is_goo
 def test_a_good_answer_asked_for_before_the_refusal_does_not_end_it():
     governor = Governor(SHARE, 0)
     early, late = begun(governor, 0), begun(governor, SECOND)
-    governor.end(early, AttemptResult.UNAUTHORIZED, 2 * SECOND, retry_after=None, chance=0)
-    governor.end(late, AttemptResult.GOOD, 3 * SECOND, retry_after=None, chance=0)
+    governor.end(early, AttemptResult.UNAUTHORIZED, 2 * SECOND, retry_after=None, jitter=0)
+    governor.end(late, AttemptResult.GOOD, 3 * SECOND, retry_after=None, jitter=0)
     assert governor.wait(3 * SECOND) == 29 * SECOND
 
 
@@ -329,12 +329,12 @@ def a_run(share: Share, given_answers: list[Answered]) -> Run:
         nonlocal tick, refused
         ended, number, permit = heapq.heappop(flights)
         tick = max(tick, ended)
-        verdict, _, retry_after, chance, _ = given_answers[number]
+        result, _, retry_after, jitter, _ = given_answers[number]
         before = governor.per_second(tick)
-        governor.end(permit, verdict, tick, retry_after=retry_after, chance=chance)
+        governor.end(permit, result, tick, retry_after=retry_after, jitter=jitter)
         if governor.per_second(tick) < before:
             run.cuts.append(tick)
-        refused = refused or verdict is AttemptResult.UNAUTHORIZED
+        refused = refused or result is AttemptResult.UNAUTHORIZED
 
     for number, (_, latency, _, _, dawdling) in enumerate(given_answers):
         target = tick + dawdling
@@ -395,12 +395,12 @@ def test_there_is_at_most_one_probe_in_half_a_minute(probes: list[tuple[AttemptR
     governor = Governor(SHARE, 0)
     tick = attempt(governor, AttemptResult.UNAUTHORIZED, 0)
     begins = [0]
-    for verdict, took in probes:
-        if verdict is AttemptResult.GOOD:
+    for result, took in probes:
+        if result is AttemptResult.GOOD:
             continue
         tick += governor.wait(tick)
         begins.append(tick)
-        tick = attempt(governor, verdict, tick, took=took)
+        tick = attempt(governor, result, tick, took=took)
     assert all(later - earlier >= UNAUTHORIZED_PROBE for earlier, later in itertools.pairwise(begins))
 
 
@@ -450,8 +450,8 @@ def hungry(
     while tick < LIFTED + 3 * MINUTE:
         while flights and flights[0][0] <= tick:
             _, _, permit, good = heapq.heappop(flights)
-            verdict, after = (AttemptResult.GOOD, None) if good else (AttemptResult.THROTTLED, retry_after)
-            governor.end(permit, verdict, tick, retry_after=after, chance=rng.random())
+            result, after = (AttemptResult.GOOD, None) if good else (AttemptResult.THROTTLED, retry_after)
+            governor.end(permit, result, tick, retry_after=after, jitter=rng.random())
         while governor.wait(tick) == 0:
             good = tick >= LIFTED or lets_through(tick)
             landing = tick + round(latency * rng.uniform(0.7, 1.3))
@@ -482,8 +482,8 @@ def test_an_account_that_is_refused_is_held_until_what_was_requested_since_is_an
     early = governor.begin(0)
     governor.refuse(SECOND)
     refused = []
-    for verdict, tick in ((AttemptResult.GOOD, 2), (AttemptResult.DOUBTFUL, 32), (AttemptResult.GOOD, 62)):
-        governor.end(early, verdict, tick * SECOND, retry_after=None, chance=0.0)
+    for result, tick in ((AttemptResult.GOOD, 2), (AttemptResult.DOUBTFUL, 32), (AttemptResult.GOOD, 62)):
+        governor.end(early, result, tick * SECOND, retry_after=None, jitter=0.0)
         refused.append(governor.is_refused)
         early = governor.begin(tick * SECOND)
     assert refused == [True, True, False]

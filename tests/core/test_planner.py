@@ -47,7 +47,7 @@ def a_planner(*operations: Operation, promise: Promise = PROMISE) -> Planner:
     return planner
 
 
-def look(
+def poll(
     planner: Planner, operation: Operation, observation: Observation, *, learned: Operation | None = None
 ) -> NextPoll:
     """One look from question to answer, and what is planned then."""
@@ -56,7 +56,7 @@ def look(
     assert ask == Fetch(operation_id=operation.id)
     planner.answered(ask, answered)
     planner.learned(learned or operation, observation, answered)
-    following = planner.next_look(operation.id)
+    following = planner.next_poll(operation.id)
     assert following is not None
     return following
 
@@ -71,7 +71,7 @@ def due(following: NextPoll) -> float:
 
 def test_what_is_new_is_asked_about_at_once():
     planner = a_planner(an_operation())
-    assert planner.next_look(PLAIN_ID) == NextPoll(due_tick=TICK, how="GET by id", why="first look")
+    assert planner.next_poll(PLAIN_ID) == NextPoll(due_tick=TICK, how="GET by id", why="first look")
     assert planner.wake_tick() == TICK
     assert planner.choose(at()) == Fetch(operation_id=PLAIN_ID)
 
@@ -81,14 +81,14 @@ def test_what_is_asked_about_is_not_asked_again_before_the_answer():
     planner.choose(at())
     assert planner.choose(at(3600)) is None
     assert planner.wake_tick() is None
-    following = planner.next_look(PLAIN_ID)
+    following = planner.next_poll(PLAIN_ID)
     assert following is not None
     assert following.why == "asked about at this moment"
 
 
 def test_what_was_seen_is_asked_about_again_freshness_after_it_was_asked():
     planner = a_planner(a_running_operation())
-    following = look(planner, a_running_operation(), seen(seconds=1))
+    following = poll(planner, a_running_operation(), seen(seconds=1))
     assert (due(following), following.why) == (6, "freshness after the last look")
     assert planner.choose(at(5.999)) is None
     assert planner.wake_tick() == at(6).tick
@@ -98,21 +98,21 @@ def test_what_was_seen_is_asked_about_again_freshness_after_it_was_asked():
 def test_a_hint_of_upstream_is_a_floor():
     planner = a_planner(a_running_operation())
     hinted = Seen(timing=seen().timing, record=seen().record, retry_after=60 * SECOND)
-    following = look(planner, a_running_operation(), hinted)
+    following = poll(planner, a_running_operation(), hinted)
     assert (due(following), following.why) == (60.1, "upstream asked to be left alone until then")
     assert planner.lag(at(60)) == 0
 
 
 def test_a_hint_below_freshness_changes_nothing():
     hinted = Seen(timing=seen().timing, record=seen().record, retry_after=4 * SECOND)
-    assert due(look(a_planner(a_running_operation()), a_running_operation(), hinted)) == 5
+    assert due(poll(a_planner(a_running_operation()), a_running_operation(), hinted)) == 5
 
 
 def test_looks_without_an_answer_back_off_up_to_half_a_minute_and_the_promise_stays():
     operation = a_running_operation()
     planner, waits, seconds = a_planner(operation), [], 0.0
     for _ in range(5):
-        following = look(planner, operation, unanswered(seconds))
+        following = poll(planner, operation, unanswered(seconds))
         assert following.why == "the last look stayed without an answer"
         waits.append(round(due(following) - seconds - 0.1, 6))
         seconds = due(following)
@@ -123,20 +123,20 @@ def test_looks_without_an_answer_back_off_up_to_half_a_minute_and_the_promise_st
 def test_one_answer_begins_the_back_off_anew():
     operation = a_running_operation()
     planner = a_planner(operation)
-    look(planner, operation, unanswered(0))
-    look(planner, operation, unanswered(10))
-    look(planner, operation, seen(seconds=30))
-    assert due(look(planner, operation, unanswered(40))) == 45.1
+    poll(planner, operation, unanswered(0))
+    poll(planner, operation, unanswered(10))
+    poll(planner, operation, seen(seconds=30))
+    assert due(poll(planner, operation, unanswered(40))) == 45.1
 
 
 def test_a_refusal_that_ended_nothing_backs_off_too():
-    assert due(look(a_planner(a_running_operation()), a_running_operation(), refused())) == 5.1
+    assert due(poll(a_planner(a_running_operation()), a_running_operation(), refused())) == 5.1
 
 
 def test_what_is_not_shown_yet_is_asked_about_ever_more_slowly():
     planner, waits, seconds = a_planner(an_operation()), [], 0.0
     for _ in range(5):
-        following = look(planner, an_operation(), missing(seconds))
+        following = poll(planner, an_operation(), missing(seconds))
         assert following.why == "not shown yet, within the not-found grace"
         waits.append(round(due(following) - seconds - 0.1, 6))
         seconds = due(following)
@@ -145,23 +145,23 @@ def test_what_is_not_shown_yet_is_asked_about_ever_more_slowly():
 
 
 def test_beyond_the_grace_tries_are_slow():
-    following = look(a_planner(an_operation()), an_operation(), missing(), learned=an_operation(missed=1))
+    following = poll(a_planner(an_operation()), an_operation(), missing(), learned=an_operation(missed=1))
     assert (due(following), following.why) == (60.1, "a slow try before it is given up")
-    following = look(a_planner(an_operation()), an_operation(), refused(), learned=an_operation(missed=1))
+    following = poll(a_planner(an_operation()), an_operation(), refused(), learned=an_operation(missed=1))
     assert (due(following), following.why) == (60.1, "a slow try before it is given up")
 
 
 def test_a_freshness_above_the_back_off_is_kept():
     planner = a_planner(an_operation(), promise=Promise(freshness=2 * MINUTE))
-    assert due(look(planner, an_operation(), unanswered())) == 120.1
+    assert due(poll(planner, an_operation(), unanswered())) == 120.1
 
 
 def test_what_has_ended_is_asked_about_when_it_settles():
     planner = a_planner(a_running_operation())
     ended = a_settling_operation(learned_at=at(0.1).at)
-    following = look(planner, a_running_operation(), seen("COMPLETED"), learned=ended)
+    following = poll(planner, a_running_operation(), seen("COMPLETED"), learned=ended)
     assert (due(following), following.why) == (30.1, "settling read 1 of 2")
-    following = look(planner, ended, seen("COMPLETED", seconds=40), learned=ended.with_(settled=1))
+    following = poll(planner, ended, seen("COMPLETED", seconds=40), learned=ended.with_(settled=1))
     assert (due(following), following.why) == (120.1, "settling read 2 of 2")
     assert planner.lag(at(150)) == 0
     assert planner.lag(at(151)) == 151 * SECOND - (120_100_000 + SETTLE_SLACK)
@@ -170,7 +170,7 @@ def test_what_has_ended_is_asked_about_when_it_settles():
 def test_a_settling_read_that_failed_is_tried_again_within_its_slack():
     operation = a_settling_operation(learned_at=NOW - 60 * SECOND)
     planner = a_planner(operation)
-    following = look(planner, operation, unanswered(), learned=operation.with_(unsettled_since=NOW))
+    following = poll(planner, operation, unanswered(), learned=operation.with_(unsettled_since=NOW))
     assert (due(following), following.why) == (30.1, "settling read 1 of 2, again after one that failed")
     assert planner.lag(at(60)) == 0
 
@@ -195,13 +195,13 @@ def test_fewer_settling_reads_after_a_reload_are_no_trouble(steps: tuple[Micros,
 
 def test_what_is_final_is_never_asked_about_again():
     planner = a_planner(a_final_operation())
-    assert planner.next_look(PLAIN_ID) is None
+    assert planner.next_poll(PLAIN_ID) is None
     planner.follow(a_settling_operation(learned_at=NOW - MINUTE), at())
     ask = planner.choose(at())
     assert ask == Fetch(operation_id=PLAIN_ID)
     planner.answered(ask, at(1))
     planner.learned(a_final_operation(), seen("COMPLETED"), at(1))
-    assert planner.next_look(PLAIN_ID) is None
+    assert planner.next_poll(PLAIN_ID) is None
     assert planner.lag(at(3600)) == 0
 
 
@@ -211,7 +211,7 @@ def test_what_is_forgotten_is_not_asked_about():
     assert planner.choose(at(5)) == Fetch(operation_id=an_id(2))
     planner.forget(an_id(2))
     planner.learned(an_operation(id=an_id(2)), seen(), at(1))
-    assert planner.next_look(an_id(2)) is None
+    assert planner.next_poll(an_id(2)) is None
 
 
 def test_following_twice_plans_once():
@@ -235,10 +235,10 @@ def test_what_is_followed_anew_while_it_is_asked_about_waits_for_that_answer(aga
 
 def test_a_new_promise_holds_from_the_next_look_on():
     planner = a_planner(a_running_operation())
-    look(planner, a_running_operation(), seen())
+    poll(planner, a_running_operation(), seen())
     planner.adopt(Promise(freshness=SECOND))
     assert planner.wake_tick() == at(5).tick
-    assert due(look(planner, a_running_operation(), seen(seconds=5))) == 6
+    assert due(poll(planner, a_running_operation(), seen(seconds=5))) == 6
 
 
 def test_lag_is_that_of_the_latest_look():
@@ -266,7 +266,7 @@ def test_an_idle_account_is_asked_once_at_the_start_and_every_five_minutes():
 
 def test_an_account_with_something_followed_is_not_probed():
     planner = a_planner(a_running_operation())
-    look(planner, a_running_operation(), seen())
+    poll(planner, a_running_operation(), seen())
     assert planner.choose(at(4)) is None
     planner.forget(PLAIN_ID)
     assert planner.choose(at(4)) is None
@@ -292,7 +292,7 @@ def watched(
     while now.tick < at(seconds).tick:
         while flights and flights[0][0] <= now.tick:
             _, operation_id, permit = heapq.heappop(flights)
-            governor.end(permit, AttemptResult.GOOD, now.tick, retry_after=None, chance=0)
+            governor.end(permit, AttemptResult.GOOD, now.tick, retry_after=None, jitter=0)
             planner.answered(Fetch(operation_id=operation_id), now)
             began = (permit.began - TICK) / SECOND
             planner.learned(operations[operation_id], seen(seconds=began), now)
@@ -406,10 +406,10 @@ class Desk:
 
 
 def a_desk_after(history: list[tuple[str, tuple[Any, ...]]]) -> Desk:
-    desk = Desk()
+    app = Desk()
     for name, arguments in history:
-        getattr(desk, name)(*arguments)
-    return desk
+        getattr(app, name)(*arguments)
+    return app
 
 
 @unhurried
@@ -422,12 +422,12 @@ def test_nothing_is_asked_twice_at_once_and_a_probe_only_where_nothing_is_follow
 @unhurried
 @given(st.lists(moves, max_size=60))
 def test_nothing_that_is_followed_is_ever_left_out(history):
-    desk = a_desk_after(history)
-    waiting = {ask.operation_id for ask in desk.asked if isinstance(ask, Fetch)}
-    expected = {one.id for one in desk.followed.values() if one.final_at is None}
-    desk.wait(3600)
+    app = a_desk_after(history)
+    waiting = {ask.operation_id for ask in app.asked if isinstance(ask, Fetch)}
+    expected = {one.id for one in app.followed.values() if one.final_at is None}
+    app.wait(3600)
     asked = set()
-    while isinstance(ask := desk.planner.choose(desk.now), Fetch):
+    while isinstance(ask := app.planner.choose(app.now), Fetch):
         asked.add(ask.operation_id)
     assert asked == expected - waiting
 
@@ -492,4 +492,4 @@ def test_while_lists_are_refused_every_operation_is_fetched_by_its_id():
         planner.follow(operation, at())
     asks = [planner.choose(at(10)) for _ in range(50)]
     assert all(isinstance(ask, Fetch) for ask in asks)
-    assert planner.next_look(operations[99].id).how == "GET by id"  # type: ignore[union-attr]  # it is planned
+    assert planner.next_poll(operations[99].id).how == "GET by id"  # type: ignore[union-attr]  # it is planned

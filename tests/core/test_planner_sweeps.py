@@ -87,160 +87,160 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Desk:
+def app() -> Desk:
     """All have been seen by one sweep, and are due again."""
-    desk = Desk()
-    desk.seen_by_id(desk.ask())
-    desk.wait(5)
-    desk.show(desk.sweep(), OPERATIONS)
-    desk.wait(5)
-    return desk
+    app = Desk()
+    app.seen_by_id(app.ask())
+    app.wait(5)
+    app.show(app.sweep(), OPERATIONS)
+    app.wait(5)
+    return app
 
 
-def test_many_that_are_due_together_are_swept_together_and_asked_about_once(desk: Desk):
-    ask = desk.sweep()
+def test_many_that_are_due_together_are_swept_together_and_asked_about_once(app: Desk):
+    ask = app.sweep()
     assert ask.start <= NOW - 139 * SECOND
     assert ask.end >= NOW - 100 * SECOND
-    assert desk.ask() is None
-    look = desk.planner.next_look(an_id(0))
-    assert look is not None
-    assert (look.how, look.why) == ("sweep that is under way", "asked about at this moment")
+    assert app.ask() is None
+    poll = app.planner.next_poll(an_id(0))
+    assert poll is not None
+    assert (poll.how, poll.why) == ("sweep that is under way", "asked about at this moment")
 
 
 def test_the_first_look_at_one_of_many_newcomers_is_by_its_id_and_the_others_wait_for_company():
-    desk = Desk()
-    assert len(desk.asks()) == 1
-    desk.wait(4.9)
-    assert desk.ask() is None
-    desk.wait(0.1)
-    assert isinstance(desk.ask(), Sweep)
+    app = Desk()
+    assert len(app.asks()) == 1
+    app.wait(4.9)
+    assert app.ask() is None
+    app.wait(0.1)
+    assert isinstance(app.ask(), Sweep)
 
 
 def test_newcomers_wait_for_the_next_sweep_of_newcomers():
-    desk = Desk()
-    desk.seen_by_id(desk.ask())
-    desk.wait(5)
-    desk.show(desk.sweep(), OPERATIONS)
-    desk.wait(1)
-    desk.planner.follow(a_running_operation(id=an_id(99), created_at=NOW), desk.now)
-    assert desk.ask() is None
-    look = desk.planner.next_look(an_id(99))
-    assert look is not None
-    assert look.due_tick == TICK + 10 * SECOND
+    app = Desk()
+    app.seen_by_id(app.ask())
+    app.wait(5)
+    app.show(app.sweep(), OPERATIONS)
+    app.wait(1)
+    app.planner.follow(a_running_operation(id=an_id(99), created_at=NOW), app.now)
+    assert app.ask() is None
+    poll = app.planner.next_poll(an_id(99))
+    assert poll is not None
+    assert poll.due_tick == TICK + 10 * SECOND
 
 
-def test_what_a_sweep_will_be_is_told_in_words(desk: Desk):
-    look = desk.planner.next_look(an_id(0))
-    assert look is not None
-    assert look.how == "sweep of all operations created within 43 s, with 39 others of ours"
-    assert look.why == "freshness after the last look"
+def test_what_a_sweep_will_be_is_told_in_words(app: Desk):
+    poll = app.planner.next_poll(an_id(0))
+    assert poll is not None
+    assert poll.how == "sweep of all operations created within 43 s, with 39 others of ours"
+    assert poll.why == "freshness after the last look"
 
 
-def test_who_was_not_shown_has_left_and_is_asked_for_at_once_by_its_id(desk: Desk):
-    desk.show(desk.sweep(), OPERATIONS[1:])
-    look = desk.planner.next_look(an_id(0))
-    assert look is not None
-    assert (look.how, look.why) == ("GET by id", "it has left the list that showed it")
-    assert desk.asks() == [Fetch(operation_id=an_id(0))]
+def test_who_was_not_shown_has_left_and_is_asked_for_at_once_by_its_id(app: Desk):
+    app.show(app.sweep(), OPERATIONS[1:])
+    poll = app.planner.next_poll(an_id(0))
+    assert poll is not None
+    assert (poll.how, poll.why) == ("GET by id", "it has left the list that showed it")
+    assert app.asks() == [Fetch(operation_id=an_id(0))]
 
 
-def test_who_was_asked_for_by_its_id_is_shown_by_sweeps_again(desk: Desk):
-    desk.show(desk.sweep(), OPERATIONS[1:])
-    desk.seen_by_id(desk.ask())
-    desk.wait(5)
-    desk.show(desk.sweep(), OPERATIONS)
-    assert desk.ask() is None
+def test_who_was_asked_for_by_its_id_is_shown_by_sweeps_again(app: Desk):
+    app.show(app.sweep(), OPERATIONS[1:])
+    app.seen_by_id(app.ask())
+    app.wait(5)
+    app.show(app.sweep(), OPERATIONS)
+    assert app.ask() is None
 
 
-def test_what_is_not_shown_by_its_id_is_looked_for_on_no_list(desk: Desk):
-    desk.show(desk.sweep(), OPERATIONS[1:])
-    ask = desk.ask()
+def test_what_is_not_shown_by_its_id_is_looked_for_on_no_list(app: Desk):
+    app.show(app.sweep(), OPERATIONS[1:])
+    ask = app.ask()
     assert isinstance(ask, Fetch)
-    desk.planner.answered(ask, desk.now)
-    desk.planner.learned(OPERATIONS[0].with_(missed=1), missing(10), desk.now)
-    desk.wait(5)
-    desk.show(desk.sweep(), OPERATIONS[1:])
-    assert desk.ask() is None, "a slow try stays slow"
+    app.planner.answered(ask, app.now)
+    app.planner.learned(OPERATIONS[0].with_(missed=1), missing(10), app.now)
+    app.wait(5)
+    app.show(app.sweep(), OPERATIONS[1:])
+    assert app.ask() is None, "a slow try stays slow"
 
 
-def test_what_upstream_asks_to_leave_alone_is_left_alone_also_by_who_misses_it_on_a_list(desk: Desk):
-    sweep = desk.sweep()
-    hinted = Seen(timing=desk.timing(), record=Record(), retry_after=60 * SECOND)
-    desk.show(sweep, OPERATIONS[1:])
-    desk.planner.learned(OPERATIONS[0], hinted, desk.now)
-    desk.wait(30)
-    desk.show(desk.sweep(), OPERATIONS[1:])
-    assert desk.ask() is None
-    desk.wait(30)
-    assert Fetch(operation_id=an_id(0)) in desk.asks()
+def test_what_upstream_asks_to_leave_alone_is_left_alone_also_by_who_misses_it_on_a_list(app: Desk):
+    sweep = app.sweep()
+    hinted = Seen(timing=app.timing(), record=Record(), retry_after=60 * SECOND)
+    app.show(sweep, OPERATIONS[1:])
+    app.planner.learned(OPERATIONS[0], hinted, app.now)
+    app.wait(30)
+    app.show(app.sweep(), OPERATIONS[1:])
+    assert app.ask() is None
+    app.wait(30)
+    assert Fetch(operation_id=an_id(0)) in app.asks()
 
 
-def test_the_next_page_comes_before_everything_else(desk: Desk):
-    sweep = desk.sweep()
-    desk.show(sweep, OPERATIONS[:20], token="more")
-    assert desk.planner.wake_tick() == 0
-    following = desk.sweep()
+def test_the_next_page_comes_before_everything_else(app: Desk):
+    sweep = app.sweep()
+    app.show(sweep, OPERATIONS[:20], token="more")
+    assert app.planner.wake_tick() == 0
+    following = app.sweep()
     assert (following.token, following.start, following.end) == ("more", sweep.start, sweep.end)
-    desk.show(following, OPERATIONS[20:])
-    assert desk.ask() is None
+    app.show(following, OPERATIONS[20:])
+    assert app.ask() is None
 
 
-def test_empty_and_short_pages_are_read_on(desk: Desk):
-    desk.show(desk.sweep(), [], token="more")
-    desk.show(desk.sweep(), OPERATIONS)
-    assert desk.ask() is None
+def test_empty_and_short_pages_are_read_on(app: Desk):
+    app.show(app.sweep(), [], token="more")
+    app.show(app.sweep(), OPERATIONS)
+    assert app.ask() is None
 
 
-def test_a_repeated_token_ends_a_sweep_and_all_that_it_did_not_show_are_asked_for(desk: Desk):
-    desk.show(desk.sweep(), OPERATIONS[:20], token="again")
-    desk.show(desk.sweep(), OPERATIONS[:20], token="again")
-    asks = desk.asks()
+def test_a_repeated_token_ends_a_sweep_and_all_that_it_did_not_show_are_asked_for(app: Desk):
+    app.show(app.sweep(), OPERATIONS[:20], token="again")
+    app.show(app.sweep(), OPERATIONS[:20], token="again")
+    asks = app.asks()
     assert asks
     assert not [ask for ask in asks if isinstance(ask, Sweep) and ask.token == "again"]
 
 
 def test_a_list_much_longer_than_planned_is_left_and_the_next_window_is_smaller():
-    desk = Desk()
-    desk.seen_by_id(desk.ask())
-    desk.wait(5)
-    first = desk.sweep()
+    app = Desk()
+    app.seen_by_id(app.ask())
+    app.wait(5)
+    first = app.sweep()
     foreign = [a_running_operation(id=an_id(1000 + n), created_at=NOW - (100 + n % 40) * SECOND) for n in range(990)]
-    desk.show(first, foreign, token="1")
-    desk.show(desk.sweep(), foreign, token="2")
-    asks = desk.asks()
+    app.show(first, foreign, token="1")
+    app.show(app.sweep(), foreign, token="2")
+    asks = app.asks()
     assert not [ask for ask in asks if isinstance(ask, Sweep) and ask.token is not None]
     windows = [ask for ask in asks if isinstance(ask, Sweep)]
     assert all(ask.end - ask.start < first.end - first.start for ask in windows)
     assert any(isinstance(ask, Fetch) for ask in asks)
 
 
-def test_a_stale_token_begins_the_list_once_more_and_only_once(desk: Desk):
-    sweep = desk.sweep()
-    desk.show(sweep, OPERATIONS[:5], token="old")
-    desk.refuse(desk.sweep())
-    again = desk.sweep()
+def test_a_stale_token_begins_the_list_once_more_and_only_once(app: Desk):
+    sweep = app.sweep()
+    app.show(sweep, OPERATIONS[:5], token="old")
+    app.refuse(app.sweep())
+    again = app.sweep()
     assert again == sweep
-    desk.show(again, OPERATIONS[:5], token="new")
-    desk.refuse(desk.sweep())
-    assert all(isinstance(ask, Fetch) or ask != sweep for ask in desk.asks())
+    app.show(again, OPERATIONS[:5], token="new")
+    app.refuse(app.sweep())
+    assert all(isinstance(ask, Fetch) or ask != sweep for ask in app.asks())
 
 
-def test_a_page_without_an_answer_is_asked_for_again_with_its_token_then_given_up(desk: Desk):
-    desk.show(desk.sweep(), OPERATIONS[:20], token="more")
+def test_a_page_without_an_answer_is_asked_for_again_with_its_token_then_given_up(app: Desk):
+    app.show(app.sweep(), OPERATIONS[:20], token="more")
     for _ in range(3):
-        page = desk.sweep()
+        page = app.sweep()
         assert page.token == "more"
-        desk.fail(page)
-    assert not [ask for ask in desk.asks() if isinstance(ask, Sweep) and ask.token == "more"]
+        app.fail(page)
+    assert not [ask for ask in app.asks() if isinstance(ask, Sweep) and ask.token == "more"]
 
 
-def test_where_lists_are_refused_all_are_soon_asked_for_by_their_ids(desk: Desk):
+def test_where_lists_are_refused_all_are_soon_asked_for_by_their_ids(app: Desk):
     sweeps = 0
     fetched = set()
-    while (ask := desk.ask()) is not None:
+    while (ask := app.ask()) is not None:
         if isinstance(ask, Sweep):
             sweeps += 1
-            desk.refuse(ask)
+            app.refuse(ask)
         else:
             assert isinstance(ask, Fetch)
             fetched.add(ask.operation_id)
@@ -248,60 +248,60 @@ def test_where_lists_are_refused_all_are_soon_asked_for_by_their_ids(desk: Desk)
     assert sweeps <= 7
 
 
-def test_an_answer_to_a_sweep_that_is_over_changes_nothing(desk: Desk):
-    sweep = desk.sweep()
-    desk.show(sweep, OPERATIONS)
-    desk.show(sweep, OPERATIONS, token="more")
-    assert desk.ask() is None
+def test_an_answer_to_a_sweep_that_is_over_changes_nothing(app: Desk):
+    sweep = app.sweep()
+    app.show(sweep, OPERATIONS)
+    app.show(sweep, OPERATIONS, token="more")
+    assert app.ask() is None
 
 
-def test_who_is_followed_anew_while_swept_is_not_waited_for(desk: Desk):
-    sweep = desk.sweep()
-    desk.planner.forget(an_id(0))
-    desk.planner.follow(OPERATIONS[0], desk.now)
-    desk.show(sweep, OPERATIONS[1:])
-    desk.wait(5)
-    assert desk.asks()
-    look = desk.planner.next_look(an_id(0))
-    assert look is not None
-    assert look.why == "asked about at this moment"
+def test_who_is_followed_anew_while_swept_is_not_waited_for(app: Desk):
+    sweep = app.sweep()
+    app.planner.forget(an_id(0))
+    app.planner.follow(OPERATIONS[0], app.now)
+    app.show(sweep, OPERATIONS[1:])
+    app.wait(5)
+    assert app.asks()
+    poll = app.planner.next_poll(an_id(0))
+    assert poll is not None
+    assert poll.why == "asked about at this moment"
 
 
 def test_who_is_shown_while_asked_for_by_its_id_is_not_asked_twice_at_once():
-    desk = Desk(OPERATIONS[:1])
-    ask = desk.ask()
+    app = Desk(OPERATIONS[:1])
+    ask = app.ask()
     assert isinstance(ask, Fetch)
-    desk.planner.learned(OPERATIONS[0], seen(seconds=0), desk.now)
-    desk.wait(60)
-    assert desk.ask() is None
-    desk.planner.answered(ask, desk.now)
-    assert desk.ask() == ask, "also where nothing is learned from the answer"
+    app.planner.learned(OPERATIONS[0], seen(seconds=0), app.now)
+    app.wait(60)
+    assert app.ask() is None
+    app.planner.answered(ask, app.now)
+    assert app.ask() == ask, "also where nothing is learned from the answer"
 
 
-def test_who_is_asked_for_already_is_not_counted_on(desk: Desk):
-    desk.planner.learned(OPERATIONS[0], unanswered(0), desk.now)
-    sweep = desk.sweep()
-    desk.show(sweep, OPERATIONS[1:])
-    assert desk.ask() is None, "who waits after a failure is not asked for sooner by its id"
+def test_who_is_asked_for_already_is_not_counted_on(app: Desk):
+    app.planner.learned(OPERATIONS[0], unanswered(0), app.now)
+    sweep = app.sweep()
+    app.show(sweep, OPERATIONS[1:])
+    assert app.ask() is None, "who waits after a failure is not asked for sooner by its id"
 
 
-def test_a_creation_that_was_corrected_moves_the_operation(desk: Desk):
-    desk.show(desk.sweep(), OPERATIONS[1:])
+def test_a_creation_that_was_corrected_moves_the_operation(app: Desk):
+    app.show(app.sweep(), OPERATIONS[1:])
     moved = OPERATIONS[0].with_(created_at=NOW - DAY)
-    ask = desk.ask()
+    ask = app.ask()
     assert isinstance(ask, Fetch)
-    desk.planner.answered(ask, desk.now)
-    desk.planner.learned(moved, Seen(timing=desk.timing(), record=Record()), desk.now)
-    desk.wait(5)
-    sweep = desk.sweep()
+    app.planner.answered(ask, app.now)
+    app.planner.learned(moved, Seen(timing=app.timing(), record=Record()), app.now)
+    app.wait(5)
+    sweep = app.sweep()
     assert sweep.start < NOW - DAY < sweep.end
 
 
 def test_a_page_of_discovery_is_nobodys_look():
-    desk = Desk([])
-    desk.planner.answered(Discover(status=None, start=NOW), desk.now)
-    assert desk.ask() is None
-    assert desk.planner.wake_tick() == desk.now.tick + 300 * SECOND
+    app = Desk([])
+    app.planner.answered(Discover(status=None, start=NOW), app.now)
+    assert app.ask() is None
+    assert app.planner.wake_tick() == app.now.tick + 300 * SECOND
 
 
 # ── settling ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -312,49 +312,49 @@ def ended(number: int, learned: Moment) -> Operation:
 
 
 def test_settling_reads_wait_for_company_as_long_as_they_were_ahead():
-    desk = Desk([*(ended(number, at()) for number in range(COUNT)), ended(90, at(-25))], settle=(30 * SECOND,))
-    desk.wait(9.9)
-    assert desk.ask() is None, "due since 5 s"
-    desk.wait(0.1)
-    assert desk.ask() == Fetch(operation_id=an_id(90))
+    app = Desk([*(ended(number, at()) for number in range(COUNT)), ended(90, at(-25))], settle=(30 * SECOND,))
+    app.wait(9.9)
+    assert app.ask() is None, "due since 5 s"
+    app.wait(0.1)
+    assert app.ask() == Fetch(operation_id=an_id(90))
 
 
 def test_to_be_shown_before_it_is_due_takes_nothing_from_what_a_settling_read_waits():
     settling = [ended(number, at()) for number in range(COUNT)]
-    desk = Desk(settling, settle=(30 * SECOND,))
-    desk.wait(29)
+    app = Desk(settling, settle=(30 * SECOND,))
+    app.wait(29)
     for operation in settling:
-        desk.planner.learned(operation, seen("COMPLETED", seconds=29), desk.now)
-    assert desk.planner.wake_tick() == at(55).tick
+        app.planner.learned(operation, seen("COMPLETED", seconds=29), app.now)
+    assert app.planner.wake_tick() == at(55).tick
 
 
 def test_settling_reads_that_are_due_together_are_swept_on_the_list_of_everything():
-    desk = Desk([ended(number, at()) for number in range(COUNT)], settle=(30 * SECOND,))
-    desk.wait(30)
-    assert desk.sweep().status is None
-    assert desk.ask() is None
+    app = Desk([ended(number, at()) for number in range(COUNT)], settle=(30 * SECOND,))
+    app.wait(30)
+    assert app.sweep().status is None
+    assert app.ask() is None
 
 
 def test_settling_reads_that_are_not_due_count_for_nothing():
     running = [a_running_operation(id=an_id(90), created_at=NOW - 101 * SECOND)]
-    desk = Desk([*(ended(number, at()) for number in range(COUNT)), *running], settle=(30 * SECOND,))
-    assert desk.ask() == Fetch(operation_id=an_id(90))
+    app = Desk([*(ended(number, at()) for number in range(COUNT)), *running], settle=(30 * SECOND,))
+    assert app.ask() == Fetch(operation_id=an_id(90))
 
 
 def test_a_few_settling_reads_wait_for_nobody():
-    desk = Desk([ended(1, at())], settle=(30 * SECOND,))
-    assert desk.planner.wake_tick() == at(30).tick
+    app = Desk([ended(1, at())], settle=(30 * SECOND,))
+    assert app.planner.wake_tick() == at(30).tick
 
 
 def test_a_lagging_list_does_not_put_off_a_settling_read_that_is_planned():
     operation = ended(1, at()).with_(unsettled_since=NOW)
-    desk = Desk([operation], settle=(30 * SECOND,))
-    desk.wait(10)
-    desk.planner.learned(operation, seen("PROCESSING", seconds=10), desk.now)
-    assert desk.planner.wake_tick() == at(30).tick
-    desk.wait(25)
-    desk.planner.learned(operation, seen("PROCESSING", seconds=35), desk.now)
-    assert desk.planner.wake_tick() == at(65).tick
+    app = Desk([operation], settle=(30 * SECOND,))
+    app.wait(10)
+    app.planner.learned(operation, seen("PROCESSING", seconds=10), app.now)
+    assert app.planner.wake_tick() == at(30).tick
+    app.wait(25)
+    app.planner.learned(operation, seen("PROCESSING", seconds=35), app.now)
+    assert app.planner.wake_tick() == at(65).tick
 
 
 # ── scheduled ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -364,43 +364,43 @@ def test_scheduled_ones_are_looked_at_the_less_often_the_longer_they_have_waited
     young = a_running_operation(status=Status.SCHEDULED, created_at=NOW - 60 * SECOND)
     old = young.with_(id=an_id(2), created_at=NOW - DAY)
     unknown = young.with_(id=an_id(3), created_at=None, registered_at=NOW - 3 * SECOND)
-    desk = Desk([young, old, unknown])
+    app = Desk([young, old, unknown])
     due = {}
     for operation in (young, old, unknown):
-        desk.planner.learned(operation, seen("SCHEDULED", seconds=0), at())
-        look = desk.planner.next_look(operation.id)
-        assert look is not None
-        due[operation.id] = (look.due_tick - TICK) / SECOND
+        app.planner.learned(operation, seen("SCHEDULED", seconds=0), at())
+        poll = app.planner.next_poll(operation.id)
+        assert poll is not None
+        due[operation.id] = (poll.due_tick - TICK) / SECOND
     assert list(due.values()) == [20, 120, 5]
 
 
-def test_a_refusal_of_the_id_backs_off(desk: Desk):
-    desk.planner.learned(OPERATIONS[0], refused(10), desk.now)
-    look = desk.planner.next_look(an_id(0))
-    assert look is not None
-    assert look.due_tick == desk.now.tick + 5 * SECOND
+def test_a_refusal_of_the_id_backs_off(app: Desk):
+    app.planner.learned(OPERATIONS[0], refused(10), app.now)
+    poll = app.planner.next_poll(an_id(0))
+    assert poll is not None
+    assert poll.due_tick == app.now.tick + 5 * SECOND
 
 
 def test_missing_answers_of_every_kind_end_a_page() -> None:
-    desk = Desk()
-    desk.seen_by_id(desk.ask())
-    desk.wait(5)
-    sweep = desk.sweep()
-    desk.planner.swept(sweep, missing(5), desk.now)
-    assert isinstance(desk.ask(), Fetch | Sweep)
+    app = Desk()
+    app.seen_by_id(app.ask())
+    app.wait(5)
+    sweep = app.sweep()
+    app.planner.swept(sweep, missing(5), app.now)
+    assert isinstance(app.ask(), Fetch | Sweep)
     assert isinstance(unanswered(), Unanswered)
 
 
 def test_few_newcomers_wait_for_no_company():
-    desk = Desk([a_running_operation(id=an_id(number)) for number in range(FEW)])
-    desk.asks()
-    looks = [desk.planner.next_look(one) for one in desk.operations]
-    assert {look.why for look in looks if look is not None} == {"asked about at this moment"}
+    app = Desk([a_running_operation(id=an_id(number)) for number in range(FEW)])
+    app.asks()
+    polls = [app.planner.next_poll(one) for one in app.operations]
+    assert {poll.why for poll in polls if poll is not None} == {"asked about at this moment"}
 
 
 def test_more_than_a_few_newcomers_wait_for_company():
-    desk = Desk([a_running_operation(id=an_id(number)) for number in range(FEW + 1)])
-    assert len(desk.asks()) == 1
-    desk.planner.forget(an_id(FEW))
-    assert desk.asks() == []
-    assert desk.planner.wake_tick() == desk.now.later(5 * SECOND).tick
+    app = Desk([a_running_operation(id=an_id(number)) for number in range(FEW + 1)])
+    assert len(app.asks()) == 1
+    app.planner.forget(an_id(FEW))
+    assert app.asks() == []
+    assert app.planner.wake_tick() == app.now.later(5 * SECOND).tick

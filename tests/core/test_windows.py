@@ -21,11 +21,11 @@ class Account:
     """Looks in place, and what is known of lists."""
 
     def __init__(self) -> None:
-        self.places, self.densities, self.departures = CreationIndex(), RowDensity(), ExitRates()
-        self.weighing = WindowChooser(self.places, self.densities, self.departures)
+        self.index, self.densities, self.departures = CreationIndex(), RowDensity(), ExitRates()
+        self.weighing = WindowChooser(self.index, self.densities, self.departures)
 
     def put(self, count: int, start: int, step: int, **changes: Any) -> list[Poll]:
-        looks = []
+        polls = []
         for number in range(count):
             fields: dict[str, Any] = {
                 "since": SEEN,
@@ -34,18 +34,18 @@ class Account:
                 "was_seen": True,
                 **changes,
             }
-            look = Poll(id=an_id(len(self.places.looks)), **fields)
-            self.places.put(look, start + number * step)
-            looks.append(look)
-        return looks
+            poll = Poll(id=an_id(len(self.index.polls)), **fields)
+            self.index.put(poll, start + number * step)
+            polls.append(poll)
+        return polls
 
     def fill(self, status: Status | None, rows: int) -> None:
         """So many rows in the last two hours."""
         start = NOW - 2 * HOUR
         self.densities.learn_whole(status, start, NOW, [start + 2 * HOUR * n // rows for n in range(rows)])
 
-    def best(self, look: Poll) -> Window:
-        window = self.weighing.best(look, at())
+    def best(self, poll: Poll) -> Window:
+        window = self.weighing.best(poll, at())
         assert window is not None
         return window
 
@@ -56,32 +56,32 @@ def account() -> Account:
 
 
 def test_one_alone_is_asked_for_by_its_id(account: Account):
-    (look,) = account.put(1, NOW - HOUR, 0)
-    assert account.weighing.best(look, at()) is None
+    (poll,) = account.put(1, NOW - HOUR, 0)
+    assert account.weighing.best(poll, at()) is None
 
 
 def test_a_bulk_of_one_second_is_read_as_one_long_list(account: Account):
-    looks = account.put(5000, NOW - HOUR, 0)
-    window = account.best(looks[17])
+    polls = account.put(5000, NOW - HOUR, 0)
+    window = account.best(polls[17])
     assert window.pages == -(-5000 // ROWS_A_PAGE)
     assert len(window.members) == 5000
     assert window.end - window.start == 2 * PAD
 
 
 def test_who_is_asked_about_already_or_is_alone_or_settles_later_is_nobodys_member(account: Account):
-    looks = account.put(50, NOW - HOUR, SECOND)
-    looks[1].asked = 7
-    looks[2].alone = True
-    looks[3].settles, looks[3].status, looks[3].due = True, None, DUE + SECOND
-    members = account.best(looks[20]).members
-    assert {one.id for one in looks} - {one.id for one in members} == {one.id for one in looks[1:4]}
+    polls = account.put(50, NOW - HOUR, SECOND)
+    polls[1].asked = 7
+    polls[2].alone = True
+    polls[3].settles, polls[3].status, polls[3].due = True, None, DUE + SECOND
+    members = account.best(polls[20]).members
+    assert {one.id for one in polls} - {one.id for one in members} == {one.id for one in polls[1:4]}
 
 
 def test_old_ones_are_read_on_the_list_of_their_status_where_the_list_of_everything_is_full(account: Account):
     account.fill(None, 100_000)
     account.fill(Status.PROCESSING, 1000)
-    looks = account.put(400, NOW - HOUR, 2 * SECOND)
-    window = account.best(looks[200])
+    polls = account.put(400, NOW - HOUR, 2 * SECOND)
+    window = account.best(polls[200])
     assert window.status is Status.PROCESSING
     assert len(window.members) == 400
 
@@ -89,47 +89,47 @@ def test_old_ones_are_read_on_the_list_of_their_status_where_the_list_of_everyth
 def test_young_ones_are_read_on_the_list_of_everything(account: Account):
     account.fill(None, 7200)
     account.fill(Status.PROCESSING, 7000)
-    looks = account.put(60, NOW - 60 * SECOND, SECOND)
-    assert account.best(looks[-1]).status is None
+    polls = account.put(60, NOW - 60 * SECOND, SECOND)
+    assert account.best(polls[-1]).status is None
 
 
 def test_who_has_left_the_list_is_asked_for_by_its_id_unless_others_have_left_nearby(account: Account):
     account.fill(None, 100_000)
     account.fill(Status.PROCESSING, 1000)
-    looks = account.put(400, NOW - HOUR, 2 * SECOND)
-    looks[200].status = None
-    assert account.weighing.best(looks[200], at()) is None
-    for look in looks[201:206]:
-        look.status = None
-    window = account.best(looks[200])
+    polls = account.put(400, NOW - HOUR, 2 * SECOND)
+    polls[200].status = None
+    assert account.weighing.best(polls[200], at()) is None
+    for poll in polls[201:206]:
+        poll.status = None
+    window = account.best(polls[200])
     assert window.status is None
-    assert {one.id for one in looks[200:206]} <= {one.id for one in window.members}
+    assert {one.id for one in polls[200:206]} <= {one.id for one in window.members}
 
 
 @pytest.mark.unmeasured
 def test_foreign_rows_make_windows_small_and_then_not_worth_it(account: Account):
-    looks = account.put(100, NOW - HOUR, 30 * SECOND)
-    assert len(account.best(looks[50]).members) == 100
+    polls = account.put(100, NOW - HOUR, 30 * SECOND)
+    assert len(account.best(polls[50]).members) == 100
     account.fill(None, 500_000)
     account.fill(Status.PROCESSING, 500_000)
-    assert account.weighing.best(looks[50], at()) is None
+    assert account.weighing.best(polls[50], at()) is None
 
 
 def test_gaps_are_read_along_as_far_as_there_is_room(account: Account):
     account.fill(Status.SCHEDULED, 14_400)
     account.fill(None, 144_000)
-    looks = account.put(5, NOW - HOUR, SECOND, status=Status.SCHEDULED)
+    polls = account.put(5, NOW - HOUR, SECOND, status=Status.SCHEDULED)
     account.put(5, NOW - HOUR - 1000 * SECOND, SECOND, status=Status.SCHEDULED)
-    window = account.best(looks[0])
+    window = account.best(polls[0])
     assert window.status is Status.SCHEDULED
     assert NOW - HOUR - 200 * SECOND < window.start < NOW - HOUR - 60 * SECOND
 
 
 def test_places_follow_what_is_known(account: Account):
     first, second = account.put(2, NOW, 0)
-    account.places.put(second, NOW)
-    account.places.put(first, NOW + SECOND)
-    assert account.places.looks == [second, first]
-    account.places.remove(second)
-    account.places.remove(second)
-    assert account.places.instants == [NOW + SECOND]
+    account.index.put(second, NOW)
+    account.index.put(first, NOW + SECOND)
+    assert account.index.polls == [second, first]
+    account.index.remove(second)
+    account.index.remove(second)
+    assert account.index.instants == [NOW + SECOND]

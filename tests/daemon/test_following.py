@@ -67,7 +67,7 @@ async def test_what_is_followed_says_when_how_and_why_it_is_looked_at_next(tmp_p
                 assert deleted.status_code == httpx.codes.OK
                 await one.until_value(None, STATUS, account="main", operation_id=an_id(0), status="PROCESSING")
                 assert await one.stop() == 0
-    assert shown["next_look"]["how"]
+    assert shown["next_poll"]["how"]
     assert place.events("operation.tracked")[0]["source"] == "config"
     assert place.events("daemon.stopping")[0]["unfinished"] == 0
 

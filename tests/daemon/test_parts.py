@@ -69,12 +69,12 @@ async def test_who_hears_counts_it_and_tells_only_the_edges():
     attempt = Attempt(
         endpoint=Endpoint.LIST,
         code="429",
-        verdict=AttemptResult.THROTTLED,
+        result=AttemptResult.THROTTLED,
         timing=a_timing(latency=0.5),
         why="HTTP 429",
     )
     ears.attempted("main", attempt)
-    ears.condition_changed("main", Began(trouble=HealthIssue.THROTTLED, why="HTTP 429"))
+    ears.health_changed("main", Began(trouble=HealthIssue.THROTTLED, why="HTTP 429"))
     ears.anomaly("main", "stale_answer")
     ears.detected("main", 2 * SECOND)
     ears.store_trouble(None)
@@ -190,7 +190,7 @@ def test_the_store_is_measured_every_five_seconds_and_secrets_are_read_again():
             await one.store.register([Entry(account="main", id=an_id(1), source=Source.API)], NOW)
             await asyncio.sleep(0.6)
             assert value(one.instruments, "operation_watcher_events_pending") == 1
-            await one.store.mark_told(1, NOW)
+            await one.store.mark_published(1, NOW)
             await asyncio.sleep(5)
             assert value(one.instruments, "operation_watcher_events_pending") == 0
             assert (one.refreshed, one.beats) == (2, 11)
@@ -209,7 +209,7 @@ def test_what_is_older_than_is_kept_is_dropped_in_batches_every_half_minute():
                 Change(operation=a_final_operation(id=one, registered_at=long_ago, final_at=long_ago)) for one in ids
             ]
             await one.store.commit("main", changes)
-            await one.store.mark_told(PRUNE_BATCH, long_ago)
+            await one.store.mark_published(PRUNE_BATCH, long_ago)
             await asyncio.sleep(0.7)
             assert await one.store.find(ids[0]) == ()
             assert await one.store.history("main", ids[0]) == ()
@@ -233,7 +233,7 @@ def test_what_is_to_be_shown_longer_than_is_kept_stays_until_then():
                 for name, at in scraped.items()
             ]
             await one.store.commit("main", changes)
-            await one.store.mark_told(2, before)
+            await one.store.mark_published(2, before)
             await asyncio.sleep(0.7)
             assert [len(await one.store.find(name)) for name in scraped] == [1, 0]
             one.hold_at_most = timedelta(days=2)
@@ -282,13 +282,13 @@ def test_a_store_that_somebody_could_not_write_is_tried_every_five_seconds_until
 
 
 async def test_a_fleet_without_accounts_answers_all_the_same():
-    fleet = AccountLoops(lambda: 10)
-    fleet.wake("gone")
-    fleet.scraped(fleet.snapshots())
-    await fleet.stop(())
-    await fleet.refresh_secrets()
-    assert (fleet.names, fleet.unfinished, fleet.overdue(), fleet.snapshots()) == ((), 0, [], [])
-    assert fleet.next_look("gone", an_id(1)) is None
+    loops = AccountLoops(lambda: 10)
+    loops.wake("gone")
+    loops.scraped(loops.snapshots())
+    await loops.stop(())
+    await loops.refresh_secrets()
+    assert (loops.names, loops.unfinished, loops.overdue(), loops.snapshots()) == ((), 0, [], [])
+    assert loops.next_poll("gone", an_id(1)) is None
 
 
 class Watched:

@@ -63,7 +63,7 @@ async def keep_house(rig: Rig, store: SqliteStore, teller: EventPublisher) -> No
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
         teller.wake()
         rig.heard.attempts.clear()
-        rig.heard.conditions.clear()
+        rig.heard.health_by_account.clear()
         rig.heard.delays.clear()
         now = rig.clock.now().at
         while await store.prune(now, keep_since=now - KEEP, limit=PRUNE_BATCH):

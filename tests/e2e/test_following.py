@@ -132,11 +132,11 @@ def test_credentials_in_the_environment_are_all_it_takes(tmp_path: Path, credent
 def test_nothing_is_lost_and_nothing_counted_twice_when_the_daemon_is_killed_again_and_again(
     tmp_path: Path, seed: int
 ) -> None:
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     lives = {
         operation_id: f"created: 0s, processing: 1s, {'canceled' if number % 20 == 0 else 'completed'}: "
-        f"{chance.uniform(5, 60):.1f}s, stats: {{recipients: {chance.randint(1, 500)}, "
-        f"failed: {0 if number % 20 == 0 else chance.randint(0, 1)}}}"
+        f"{rng.uniform(5, 60):.1f}s, stats: {{recipients: {rng.randint(1, 500)}, "
+        f"failed: {0 if number % 20 == 0 else rng.randint(0, 1)}}}"
         for number, operation_id in enumerate(ids(200, seed))
     }
     with simulating(tmp_path, scripted(lives)) as simulator:
@@ -149,7 +149,7 @@ def test_nothing_is_lost_and_nothing_counted_twice_when_the_daemon_is_killed_aga
             assert daemon.track(*lives).status_code == httpx.codes.CREATED
             kills = 0
             while kills < 26:
-                time.sleep(chance.uniform(0.05, 2.2))
+                time.sleep(rng.uniform(0.05, 2.2))
                 daemon.kill()
                 kills += 1
                 # Now and then it is killed again before it is ready.
@@ -188,9 +188,9 @@ def test_nothing_is_lost_and_nothing_counted_twice_when_the_daemon_is_killed_aga
 
 
 def test_forty_operations_reach_their_end_through_trouble_over_real_sockets(tmp_path: Path) -> None:
-    chance = random.Random(4)
+    rng = random.Random(4)
     lives = {
-        operation_id: f"created: 0s, completed: {chance.uniform(3, 30):.1f}s, stats: {{recipients: 20, failed: 1}}"
+        operation_id: f"created: 0s, completed: {rng.uniform(3, 30):.1f}s, stats: {{recipients: 20, failed: 1}}"
         for operation_id in ids(40, 2)
     }
     faults = """

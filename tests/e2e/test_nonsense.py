@@ -23,7 +23,7 @@ from tests.support.factories import NOW, OPERATION_ID, at
 from tests.support.nonsense import Nonsense
 from watcher.cli.exits import FailedError
 from watcher.cli.ids import read_ids
-from watcher.config import ConfigurationError, describe, doubts, load, read_web_file
+from watcher.config import ConfigurationError, describe, load, read_web_file, warnings_of
 from watcher.config.schema import environment_name, settings
 from watcher.core.model import created_hint, is_operation_id
 from watcher.core.observation import Forbidden, Missing, Page, Record, Refused, Reply, Seen, Unanswered
@@ -89,13 +89,13 @@ def test_configurations(folder: Path):
     def read(nonsense: Nonsense) -> str:
         file.write_bytes(nonsense.json(sections))
         environ = {"TWILIO_ACCOUNT_SID": "AC" + "0" * 32, "TWILIO_AUTH_TOKEN": TOKEN}
-        if nonsense.chance.random() < 0.2:
-            environ[nonsense.chance.choice(NAMES)] = nonsense.text().replace("\0", "")
+        if nonsense.rng.random() < 0.2:
+            environ[nonsense.rng.choice(NAMES)] = nonsense.text().replace("\0", "")
         try:
             loaded = load(file, environ)
         except ConfigurationError as exc:
             return clear("told", *map(str, exc.problems))
-        assert is_clear("\n".join([*describe(loaded), *doubts(loaded), repr(loaded)]))
+        assert is_clear("\n".join([*describe(loaded), *warnings_of(loaded), repr(loaded)]))
         return "taken"
 
     came = all_of("configuration", read, MANY - 5000)
@@ -147,10 +147,10 @@ def test_operation_ids():
 
     def read(nonsense: Nonsense) -> str:
         text = nonsense.text()
-        if nonsense.chance.random() < 0.7:
-            alphabet = "0123456789abcdefghjkmnpqrstvwxyz" + ("iIl\n٣" if nonsense.chance.random() < 0.3 else "")
-            tail = "".join(nonsense.chance.choice(alphabet) for _ in range(nonsense.chance.randrange(22, 38)))
-            text = f"comms_operation_{nonsense.chance.choice('01234567890')}{tail}"
+        if nonsense.rng.random() < 0.7:
+            alphabet = "0123456789abcdefghjkmnpqrstvwxyz" + ("iIl\n٣" if nonsense.rng.random() < 0.3 else "")
+            tail = "".join(nonsense.rng.choice(alphabet) for _ in range(nonsense.rng.randrange(22, 38)))
+            text = f"comms_operation_{nonsense.rng.choice('01234567890')}{tail}"
             text = nonsense.broken(text.encode()).decode(errors="surrogateescape") if "0" in tail[:3] else text
         try:
             assert read_ids([text]) == [text]
@@ -213,9 +213,9 @@ def test_upstream_answers():
     def reply(nonsense: Nonsense) -> Reply:
         dates = ("Thu, 15 Jan 2026 09:30:05 GMT", "7", "-1", "1e3", nonsense.text())
         names = ("date", "retry-after", "twilio-request-id", "x-twilio-request-id")
-        headers = {name: nonsense.chance.choice(dates) for name in names if nonsense.chance.random() < 0.5}
+        headers = {name: nonsense.rng.choice(dates) for name in names if nonsense.rng.random() < 0.5}
         body = nonsense.json([operation, page, failure])
-        code = nonsense.chance.choice(CODES_OF_HTTP)
+        code = nonsense.rng.choice(CODES_OF_HTTP)
         return Reply(asked=at(0), answered=at(1), code=code, headers=headers, body=body)
 
     def read(nonsense: Nonsense) -> str:

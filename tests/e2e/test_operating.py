@@ -71,9 +71,9 @@ def test_a_bad_file_is_refused_on_reload_with_every_reason_and_the_old_one_stays
 
 
 def test_a_token_rotated_under_load_costs_no_event_and_no_restart(tmp_path: Path) -> None:
-    chance = random.Random(11)
+    rng = random.Random(11)
     lives = {
-        one: f"created: 0s, completed: {chance.uniform(4, 20):.1f}s, stats: {{recipients: 10, failed: 1}}"
+        one: f"created: 0s, completed: {rng.uniform(4, 20):.1f}s, stats: {{recipients: 10, failed: 1}}"
         for one in ids(60, 11)
     }
     with simulating(tmp_path, scripted(lives)) as simulator:
@@ -164,9 +164,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_while_the_disk_is_full_following_goes_on_and_afterwards_all_is_told_and_counted(
     tmp_path: Path, small_disk: Path
 ) -> None:
-    chance = random.Random(12)
+    rng = random.Random(12)
     lives = {
-        one: f"created: 0s, completed: {chance.uniform(15, 70):.1f}s, stats: {{recipients: 10, failed: 2}}"
+        one: f"created: 0s, completed: {rng.uniform(15, 70):.1f}s, stats: {{recipients: 10, failed: 2}}"
         for one in ids(150, 12)
     }
     with simulating(tmp_path, scripted(lives)) as simulator:

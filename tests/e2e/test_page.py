@@ -274,7 +274,7 @@ async def test_without_scripts_it_is_a_table_as_of_now(browser, web):
         assert not await visit.page.locator("#filter").is_visible()
         assert not await visit.page.locator("#pause").is_visible()
         await visit.page.get_by_role("link", name=some()[0].id).click()
-        assert '"next_look"' in await visit.page.content()
+        assert '"next_poll"' in await visit.page.content()
         assert visit.faults == visit.foreign == []
 
 
@@ -500,8 +500,8 @@ async def test_pictures_are_taken_in_light_and_dark_and_on_a_phone(browser, web,
         pictures.append(tmp_path / f"phone-{scheme}.png")
         async with visiting(browser, web, size=NARROW, color_scheme=scheme) as visit:
             await visit.page.screenshot(path=pictures[-1])
-    assert all(is_png(picture) and 10_000 < picture.stat().st_size < 150_000 for picture in pictures)
-    assert len({picture.read_bytes() for picture in pictures}) == len(pictures)
+    assert all(is_png(delta) and 10_000 < delta.stat().st_size < 150_000 for delta in pictures)
+    assert len({delta.read_bytes() for delta in pictures}) == len(pictures)
 
 
 async def test_both_pages_of_a_daemon_work_side_by_side(browser, stage):

@@ -237,8 +237,8 @@ async def test_what_is_shown_would_be_seen(browser: Browser, scene: Scene):
     async with page_at(browser, f"http://{SITE}:1/") as page:
         assert await page.evaluate(SHOWN, ["iframe", "data:text/html,x"]) == "nothing"
         assert await page.evaluate(SHOWN, ["script", "data:text/javascript,1"]) == "something"
-        picture = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>"
-        assert await page.evaluate(SHOWN, ["img", picture]) == "something"
+        delta = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>"
+        assert await page.evaluate(SHOWN, ["img", delta]) == "something"
         await page.route(f"http://{SITE}:1/inner", lambda route: route.fulfill(body="x", content_type="text/html"))
         assert await page.evaluate(SHOWN, ["iframe", f"http://{SITE}:1/inner"]) == "something"
 

@@ -151,13 +151,13 @@ class Life:
             await store.retire_combinations(ACCOUNT, [*shown], tracked_before=now)
             loaded = await store.load(ACCOUNT, final_since=now)
             totals = {"/".join(key): value for key, value in (await store.totals(ACCOUNT)).items()}
-            stones = {name: await store.outcome_of(ACCOUNT, operation_id) for name, operation_id in IDS.items()}
+            tombstones = {name: await store.outcome_of(ACCOUNT, operation_id) for name, operation_id in IDS.items()}
             again = await store.register([Entry(account=ACCOUNT, id=IDS["one"], source=Source.API)], now)
             found = await store.register([Entry(account=ACCOUNT, id=ENDED_BEFORE, source=Source.DISCOVERY)], now)
         await store.close()
         return {
             "totals": totals,
-            "stones": stones,
+            "stones": tombstones,
             "again": again[0].result,
             "ended_before": found[0].result,
             "discovery": [loaded.discovery.cursor, loaded.discovery.began_at],
@@ -371,12 +371,12 @@ class Proof:
 def main() -> None:
     proof = Proof(Path(sys.argv[1]))
     proof.rehearse()
-    chance = random.Random(6)
+    rng = random.Random(6)
     chosen = range(len(proof.names))
     if len(sys.argv) > 2:  # one part of so many
         chosen = chosen[int(sys.argv[2]) :: int(sys.argv[3])]
     for number in chosen:
-        proof.crash_at(number, None if number % 5 else chance.randrange(len(proof.names)))
+        proof.crash_at(number, None if number % 5 else rng.randrange(len(proof.names)))
     json.dump({"boundaries": len(proof.names), "rows": proof.rows}, sys.stdout, indent=1)
 
 

@@ -57,8 +57,8 @@ class Following:
 
     def track_some(self, *, shortest: float = 3, longest: float = 9) -> None:
         """More operations, upstream and here."""
-        chance = random.Random(len(self.ids))
-        new = [self._send(chance.uniform(shortest, longest)) for _ in range(NUMBER)]
+        rng = random.Random(len(self.ids))
+        new = [self._send(rng.uniform(shortest, longest)) for _ in range(NUMBER)]
         answer = self.daemon.track(*new)
         assert answer.status_code == httpx.codes.CREATED, answer.text
         self.ids += new

@@ -97,10 +97,10 @@ async def _delay(whole: bytes, writer: Writer) -> None:
 
 
 async def _corrupt(whole: bytes, writer: Writer) -> None:
-    chance = random.Random(len(whole))
+    rng = random.Random(len(whole))
     broken = bytearray(whole)
     for _ in range(8):
-        broken[chance.randrange(len(broken))] = chance.choice(b"\x00\x7f\xff{[")
+        broken[rng.randrange(len(broken))] = rng.choice(b"\x00\x7f\xff{[")
     writer.write(bytes(broken))
 
 

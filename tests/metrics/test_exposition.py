@@ -157,7 +157,7 @@ async def test_scrapes_side_by_side_each_carry_what_was_there_when_they_began():
 
 
 def attempt(code: str = "200", *, seconds: float = 0.2, endpoint: Endpoint = Endpoint.FETCH) -> Attempt:
-    return Attempt(endpoint=endpoint, code=code, verdict=AttemptResult.GOOD, timing=a_timing(latency=seconds))
+    return Attempt(endpoint=endpoint, code=code, result=AttemptResult.GOOD, timing=a_timing(latency=seconds))
 
 
 async def test_all_that_is_counted_by_account_is_there_at_zero_from_the_start():

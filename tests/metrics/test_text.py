@@ -66,13 +66,13 @@ operations = st.builds(
     progressed_at=instants,
     ended_at=instants,
 )
-crowds = st.lists(operations, max_size=5, unique_by=lambda operation: operation.id)
+candidates_by_account = st.lists(operations, max_size=5, unique_by=lambda operation: operation.id)
 
 
 @pytest.mark.unmeasured
 @unhurried
 @given(
-    turns=st.lists(crowds, min_size=1, max_size=3),
+    turns=st.lists(candidates_by_account, min_size=1, max_size=3),
     labels=st.sampled_from([(), LABELS, LABELS[1:2]]),
     encode=st.sampled_from([plain, openmetrics]),
 )

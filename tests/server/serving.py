@@ -70,7 +70,7 @@ class Office:
     async def _reload(self) -> Sequence[str]:
         return self.reasons
 
-    def desk(self) -> AppContext:
+    def app(self) -> AppContext:
         return AppContext(
             accounts=lambda: self.accounts,
             snapshots=lambda: self.snapshots,
@@ -81,7 +81,7 @@ class Office:
             reload=self.reload,
             healthy=lambda: self.overdue,
             ready=lambda: self.is_ready,
-            next_look=lambda account, operation_id: self.looks.get((account, operation_id)),
+            next_poll=lambda account, operation_id: self.looks.get((account, operation_id)),
             metric_labels=lambda: self.metric_labels,
             now=lambda: self.now(),  # noqa: PLW0108 -- whatever it is by then
             failed=self.failures.append,
@@ -89,10 +89,10 @@ class Office:
         )
 
     def web(self, config: WebConfig | None = None) -> ASGIApp:
-        return web_app(self.desk(), config)
+        return web_app(self.app(), config)
 
     def admin(self, **rules: Any) -> ASGIApp:
-        return admin_app(self.desk(), AccessRules(**rules))
+        return admin_app(self.app(), AccessRules(**rules))
 
 
 @asynccontextmanager

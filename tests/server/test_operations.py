@@ -302,7 +302,7 @@ async def test_one_operation_comes_with_its_history_and_its_next_look(office: Of
             "duration_seconds": 1.5,
         },
     ]
-    assert operation["next_look"] == {
+    assert operation["next_poll"] == {
         "at": "2027-01-15T08:00:05.000Z",
         "in_seconds": 5.0,
         "how": "by id",
@@ -312,7 +312,7 @@ async def test_one_operation_comes_with_its_history_and_its_next_look(office: Of
 
 async def test_an_operation_that_is_not_looked_at_again_has_no_next_look(office: Office, web: httpx.AsyncClient):
     await follow(office, AN_ID)
-    assert (await web.get(f"{OPERATIONS}/{AN_ID}")).json()["next_look"] is None
+    assert (await web.get(f"{OPERATIONS}/{AN_ID}")).json()["next_poll"] is None
 
 
 async def test_an_unknown_operation_is_404(admin: httpx.AsyncClient):

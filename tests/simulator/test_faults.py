@@ -8,7 +8,7 @@ import pytest
 
 from tests.simulator.asking import ONE, START, Caller, basic, ids, read
 from watcher.simulator import Fault, Upstream, built_in
-from watcher.simulator.fault_types import SPOILING, Kind, UpstreamShape
+from watcher.simulator.fault_types import CORRUPTION, Kind, UpstreamShape
 from watcher.simulator.messages import Cut, Endless, Reset, Silent, Trickle, Whole
 from watcher.simulator.timestamps import SECOND, parse_rfc3339
 from watcher.simulator.values import Duration
@@ -326,9 +326,9 @@ def test_each_kind_of_fault_is_shown_by_a_test():
 
 
 def test_garbage_can_be_combined_with_every_other_way_to_spoil_rows():
-    spoiling = ", ".join(f"{{kind: {kind}, share: 1}}" for kind in sorted(SPOILING))
+    corruption = ", ".join(f"{{kind: {kind}, share: 1}}" for kind in sorted(CORRUPTION))
     for seed in range(20):
-        rows = read(struck(f"{{kind: garbage_rows, share: 0.5}}, {spoiling}", f"seed: {seed}\n{TEN}").list())
+        rows = read(struck(f"{{kind: garbage_rows, share: 0.5}}, {corruption}", f"seed: {seed}\n{TEN}").list())
         assert len(rows["operations"]) == 10
 
 

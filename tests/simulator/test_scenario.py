@@ -109,9 +109,9 @@ def test_durations_have_units(written: str, microseconds: int):
 @given(st.integers(0, 10_000), st.integers(0, 10_000), st.integers())
 def test_what_is_drawn_lies_within_its_range(least: int, more: int, seed: int):
     counts = Counts((least, least + more))
-    chance = random.Random(seed)
-    assert least <= counts.draw(chance) <= least + more
-    assert least <= counts.draw_evenly(chance) <= least + more
+    rng = random.Random(seed)
+    assert least <= counts.draw(rng) <= least + more
+    assert least <= counts.draw_evenly(rng) <= least + more
 
 
 def test_nothing_can_be_drawn_where_nothing_is_allowed():
@@ -120,6 +120,6 @@ def test_nothing_can_be_drawn_where_nothing_is_allowed():
 
 def test_the_mean_is_that_of_many_draws():
     durations = Durations.parse("2s..2h")
-    chance = random.Random(1)
-    drawn = sum(durations.draw(chance) for _ in range(20_000)) / 20_000
+    rng = random.Random(1)
+    drawn = sum(durations.draw(rng) for _ in range(20_000)) / 20_000
     assert drawn == pytest.approx(durations.mean, rel=0.05)

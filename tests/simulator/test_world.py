@@ -17,7 +17,7 @@ STATUSES: tuple[Status, ...] = ("SCHEDULED", "PROCESSING", "COMPLETED", "CANCELE
 FROM, TO = (0, ""), (2**60, LAST_ID)
 
 
-def standing(world: World, status: Status | None) -> list[Life]:
+def row_state(world: World, status: Status | None) -> list[Life]:
     return list(world.timeline(ACCOUNT, status).between(FROM, TO, newest_first=False))
 
 
@@ -49,9 +49,9 @@ def test_everybody_stands_where_the_state_says():
         now = START + second * SECOND
         world.advance(now)
         for status in STATUSES:
-            assert {state(life, now).status for life in standing(world, status)} <= {status}
-        assert sum(len(standing(world, status)) for status in STATUSES) == len(standing(world, None))
-        assert len(standing(world, None)) == sum(1 for _ in world.lives())
+            assert {state(life, now).status for life in row_state(world, status)} <= {status}
+        assert sum(len(row_state(world, status)) for status in STATUSES) == len(row_state(world, None))
+        assert len(row_state(world, None)) == sum(1 for _ in world.lives())
 
 
 def test_the_number_in_flight_stays_near_what_was_wished():
@@ -83,7 +83,7 @@ def test_what_is_past_its_time_is_forgotten_ended_or_not():
     assert {life.id for life in world.lives()} == {"ended", "running"}
     world.advance(START + 7 * DAY)
     assert list(world.lives()) == []
-    assert standing(world, None) == standing(world, "PROCESSING") == standing(world, "COMPLETED") == []
+    assert row_state(world, None) == row_state(world, "PROCESSING") == row_state(world, "COMPLETED") == []
     assert world.find("ended") is None
 
 
@@ -92,7 +92,7 @@ def test_one_that_would_end_past_its_time_is_not_missed():
     world.advance(START + 10 * SECOND)
     world.advance(START + 30 * SECOND)
     assert world.find("late") is None
-    assert standing(world, "COMPLETED") == []
+    assert row_state(world, "COMPLETED") == []
 
 
 def test_a_week_without_a_look_ends_with_what_the_last_days_brought():
@@ -139,7 +139,7 @@ def test_what_a_script_leaves_out_of_its_stats_follows_from_the_rest():
     life = world.find("one")
     assert life is not None
     assert life.final == Stats(total=10, recipients=10, sent=3, failed=2, canceled=5)
-    assert [found.id for found in standing(world, "CANCELED")] == ["one"]
+    assert [found.id for found in row_state(world, "CANCELED")] == ["one"]
 
 
 def test_steps_may_contradict_themselves():
@@ -162,7 +162,7 @@ def test_steps_may_contradict_themselves():
     for at, status in shown:
         world.advance(START + at * SECOND)
         assert state(life, START + at * SECOND).status == status
-        assert [found.id for found in standing(world, status)] == ["odd"]
+        assert [found.id for found in row_state(world, status)] == ["odd"]
     assert state(life, START).stats == Stats(total=1, sent=5)
 
 
@@ -215,7 +215,7 @@ def test_a_history_is_ended_operations_at_the_rate_of_those_to_come():
     text = "population: {in_flight: 50, lifetime: 2s..2m, share_canceled: 0.1, history: 2h}"
     scenario = parse_scenario(text)
     world = World(scenario, START)
-    ended = [*standing(world, "COMPLETED"), *standing(world, "CANCELED")]
+    ended = [*row_state(world, "COMPLETED"), *row_state(world, "CANCELED")]
     expected = arrivals_per_second(scenario.population) * 7200
     assert world.in_flight() == 50
     assert expected * 0.9 < len(ended) < expected * 1.1

@@ -119,13 +119,13 @@ class Month:
             self.is_lagging = False
 
     async def move_limits(self) -> None:
-        chance = random.Random(30)
+        rng = random.Random(30)
         while True:
             await asyncio.sleep(3 * 3600)
             self.upstream.set_limits(
                 Limits(
-                    requests_per_second=chance.choice((None, 1.0, 2.0, 5.0)),
-                    max_concurrent=chance.choice((None, 1, 2, 4)),
+                    requests_per_second=rng.choice((None, 1.0, 2.0, 5.0)),
+                    max_concurrent=rng.choice((None, 1, 2, 4)),
                 )
             )
 
@@ -133,9 +133,9 @@ class Month:
         while True:
             await asyncio.sleep(300)
             teller.wake()
-            self.troubles.update(one.trouble.value for one in rig.heard.conditions if isinstance(one, Began))
+            self.troubles.update(one.trouble.value for one in rig.heard.health_by_account if isinstance(one, Began))
             rig.heard.attempts.clear()
-            rig.heard.conditions.clear()
+            rig.heard.health_by_account.clear()
             rig.heard.delays.clear()
             rig.heard.anomalies.clear()
             self.upstream.ledger.entries.clear()

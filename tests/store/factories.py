@@ -45,7 +45,7 @@ async def finish(store: Store, name: str = ID, at: int = NOW + 10, **overrides: 
 
 
 async def tell_all(store: Store, now: int = NOW + 20) -> None:
-    await store.mark_told(await store.last_position(), now)
+    await store.mark_published(await store.last_position(), now)
 
 
 async def prune_all(

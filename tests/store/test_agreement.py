@@ -76,7 +76,7 @@ class Agreement(RuleBasedStateMachine):
 
     @rule(account=accounts, name=ids, source=st.sampled_from(Source))
     def withdraws(self, account: str, name: str, source: Source) -> None:
-        self.both("withdraw", account, name, self.now, source)
+        self.both("untrack", account, name, self.now, source)
 
     @rule(data=st.data(), account=accounts, cursor=st.none() | st.integers(0, 9))
     def commits(self, data: st.DataObject, account: str, cursor: int | None) -> None:
@@ -121,7 +121,7 @@ class Agreement(RuleBasedStateMachine):
 
     @rule(share=st.sampled_from([0.3, 1.0, 2.0]))
     def tells(self, share: float) -> None:
-        self.both("mark_told", int(self.both("last_position") * share), self.now)
+        self.both("mark_published", int(self.both("last_position") * share), self.now)
 
     @rule(keep=st.integers(0, 5), limit=st.integers(1, 4), hold=st.none() | st.integers(0, 3), most=st.integers(0, 5))
     def prunes(self, keep: int, limit: int, hold: int | None, most: int) -> None:

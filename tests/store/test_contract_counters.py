@@ -106,11 +106,11 @@ async def test_what_comes_back_shows_its_number_first(counting: Store) -> None:
 
 async def test_an_untracking_and_an_end_that_does_not_count_note_that_it_was_tracked(counting: Store) -> None:
     await follow(counting, ID, OTHER, labels=LABELS)
-    await counting.withdraw(ACCOUNT, ID, NOW + 7, Source.API)
+    await counting.untrack(ACCOUNT, ID, NOW + 7, Source.API)
     assert (await counting.counters(ACCOUNT)).combinations[SPRING].tracked_at == NOW + 7
     await counting.commit(ACCOUNT, [Change(operation=final(NOW + 9, id=OTHER))])
     assert (await counting.counters(ACCOUNT)).combinations[SPRING].tracked_at == NOW + 9
-    await counting.withdraw(ACCOUNT, OTHER, NOW + 11, Source.API)
+    await counting.untrack(ACCOUNT, OTHER, NOW + 11, Source.API)
     assert (await counting.counters(ACCOUNT)).combinations[SPRING].tracked_at == NOW + 9
 
 

@@ -68,7 +68,7 @@ async def test_intake_tells_what_is_new_or_relabelled_or_untracked_since_a_revis
     second = await store.intake(ACCOUNT, first.revision)
     assert second.operations == (operation(labels={"a": "1"}),)
     assert second.untracked == ()
-    await store.withdraw(ACCOUNT, OTHER, NOW + 1, Source.API)
+    await store.untrack(ACCOUNT, OTHER, NOW + 1, Source.API)
     third = await store.intake(ACCOUNT, second.revision)
     assert (third.operations, third.untracked) == ((), (OTHER,))
     assert third.revision > second.revision > first.revision
@@ -79,7 +79,7 @@ async def test_intake_that_changes_nothing_leaves_the_revision(store: Store) -> 
     before = await store.intake(ACCOUNT, 0)
     await store.register([entry(), entry(labels={"a": "1"})], NOW + 1)
     await store.register([], NOW + 1)
-    assert not await store.withdraw(ACCOUNT, OTHER, NOW, Source.API)
+    assert not await store.untrack(ACCOUNT, OTHER, NOW, Source.API)
     assert (await store.intake(ACCOUNT, before.revision)).revision == before.revision
     assert (await store.intake("unheard", 0)).revision == 0
 
@@ -94,7 +94,7 @@ async def test_commits_leave_the_revision(store: Store) -> None:
 
 async def test_accounts_do_not_mix(store: Store) -> None:
     await store.register([entry(), entry(account="second", labels={"a": "1"}), entry(account="second", id=OTHER)], NOW)
-    await store.withdraw("second", ID, NOW + 1, Source.API)
+    await store.untrack("second", ID, NOW + 1, Source.API)
     assert [found.id for found in (await store.load(ACCOUNT, final_since=0)).operations] == [ID]
     assert [found.id for found in (await store.load("second", final_since=0)).operations] == [OTHER]
     assert (await store.intake(ACCOUNT, 0)).untracked == ()
@@ -148,7 +148,7 @@ async def test_an_id_that_is_settling_is_known(store: Store) -> None:
 
 async def test_withdrawing_tells_and_hides(store: Store) -> None:
     await follow(store, labels={"a": "1"})
-    assert await store.withdraw(ACCOUNT, ID, NOW + 5, Source.API)
+    assert await store.untrack(ACCOUNT, ID, NOW + 5, Source.API)
     assert (await store.load(ACCOUNT, final_since=0)).operations == ()
     assert await store.page(account=None, statuses=(), after=None, limit=9) == ()
     assert (await store.find(ID))[0].untracked_at == NOW + 5
@@ -160,10 +160,10 @@ async def test_withdrawing_tells_and_hides(store: Store) -> None:
 
 async def test_withdrawing_twice_or_the_unknown_is_false(store: Store) -> None:
     await follow(store)
-    assert await store.withdraw(ACCOUNT, ID, NOW, Source.API)
-    assert not await store.withdraw(ACCOUNT, ID, NOW, Source.API)
-    assert not await store.withdraw(ACCOUNT, OTHER, NOW, Source.API)
-    assert not await store.withdraw("unheard", ID, NOW, Source.API)
+    assert await store.untrack(ACCOUNT, ID, NOW, Source.API)
+    assert not await store.untrack(ACCOUNT, ID, NOW, Source.API)
+    assert not await store.untrack(ACCOUNT, OTHER, NOW, Source.API)
+    assert not await store.untrack("unheard", ID, NOW, Source.API)
     assert await store.last_position() == 2
 
 
@@ -173,7 +173,7 @@ async def test_configuration_and_discovery_do_not_bring_back_the_untracked(
     store: Store, source: Source, *, pruned: bool
 ) -> None:
     await follow(store)
-    await store.withdraw(ACCOUNT, ID, NOW, Source.API)
+    await store.untrack(ACCOUNT, ID, NOW, Source.API)
     if pruned:
         await tell_all(store)
         await prune_all(store, keep_since=NOW + DAY)
@@ -185,7 +185,7 @@ async def test_configuration_and_discovery_do_not_bring_back_the_untracked(
 async def test_the_api_brings_back_the_untracked_afresh_and_its_events_count_on(store: Store, *, pruned: bool) -> None:
     await follow(store, labels={"a": "1"})
     await store.commit(ACCOUNT, [Change(operation=operation(status=Status.PROCESSING, missed=2))])
-    await store.withdraw(ACCOUNT, ID, NOW + 1, Source.API)
+    await store.untrack(ACCOUNT, ID, NOW + 1, Source.API)
     if pruned:
         await tell_all(store)
         await prune_all(store, keep_since=NOW + DAY)
@@ -195,27 +195,27 @@ async def test_the_api_brings_back_the_untracked_afresh_and_its_events_count_on(
     assert after.operations == (operation(labels={"b": "2"}, registered_at=NOW + 2),)
     assert (await store.history(ACCOUNT, ID))[-1].seq == 3
     assert await results(store, entry(source=Source.CONFIG)) == [RegistrationResult.KNOWN]
-    assert await store.withdraw(ACCOUNT, ID, NOW + 3, Source.API)
+    assert await store.untrack(ACCOUNT, ID, NOW + 3, Source.API)
 
 
 async def test_a_settling_one_that_was_withdrawn_was_not_counted_and_comes_back(store: Store) -> None:
     await follow(store)
     await store.commit(ACCOUNT, [Change(operation=operation(status=Status.COMPLETED))])
-    await store.withdraw(ACCOUNT, ID, NOW + 1, Source.API)
+    await store.untrack(ACCOUNT, ID, NOW + 1, Source.API)
     assert await results(store, entry(), now=NOW + 2) == [RegistrationResult.NEW]
 
 
 async def test_a_final_one_that_was_withdrawn_stays_finished(store: Store) -> None:
     await follow(store)
     await finish(store)
-    assert await store.withdraw(ACCOUNT, ID, NOW + 20, Source.API)
+    assert await store.untrack(ACCOUNT, ID, NOW + 20, Source.API)
     assert (await store.load(ACCOUNT, final_since=0)).operations == ()
     assert (await store.history(ACCOUNT, ID))[-1].event == Untracked(source=Source.API)
     assert await results(store, entry()) == [RegistrationResult.FINISHED]
     await tell_all(store)
     await prune_all(store, keep_since=NOW + DAY)
     assert await results(store, entry()) == [RegistrationResult.FINISHED]
-    assert not await store.withdraw(ACCOUNT, ID, NOW + 20, Source.API)
+    assert not await store.untrack(ACCOUNT, ID, NOW + 20, Source.API)
 
 
 async def test_ten_thousand_are_taken_in_at_once(store: Store) -> None:

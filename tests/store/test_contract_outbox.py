@@ -23,24 +23,24 @@ async def test_events_wait_in_order_until_they_are_told(store: Store) -> None:
     await follow(store, "a", "b", "c", "d")
     assert positions(await store.untold(0, 3)) == [1, 2, 3]
     assert positions(await store.untold(2, 9)) == [3, 4]
-    await store.mark_told(2, NOW)
+    await store.mark_published(2, NOW)
     assert positions(await store.untold(0, 9)) == [3, 4]
     assert (await store.count_untold(), await store.last_position()) == (2, 4)
 
 
 async def test_marking_never_goes_back_nor_past_the_end(store: Store) -> None:
     await follow(store, "a", "b", "c")
-    await store.mark_told(2, NOW)
-    await store.mark_told(1, NOW + 1)
+    await store.mark_published(2, NOW)
+    await store.mark_published(1, NOW + 1)
     assert positions(await store.untold(0, 9)) == [3]
-    await store.mark_told(99, NOW + 1)
+    await store.mark_published(99, NOW + 1)
     await follow(store, "d")
     assert positions(await store.untold(0, 9)) == [4]
 
 
 async def test_a_position_is_never_given_twice(store: Store) -> None:
     await follow(store)
-    await store.withdraw(ACCOUNT, ID, NOW, Source.API)
+    await store.untrack(ACCOUNT, ID, NOW, Source.API)
     await tell_all(store)
     await prune_all(store, now=NOW + 9 * DAY, keep_since=NOW + DAY)
     assert await store.history(ACCOUNT, ID) == ()
@@ -53,7 +53,7 @@ async def test_untold_events_and_their_details_never_leave(store: Store) -> None
     await follow(store, ID, OTHER)
     await finish(store, ID)
     await finish(store, OTHER)
-    await store.mark_told(3, NOW + 20)
+    await store.mark_published(3, NOW + 20)
     assert await prune_all(store, now=NOW + 99 * DAY, keep_since=NOW + 99 * DAY) == 1 + 3 + 1
     assert positions(await store.untold(0, 9)) == [4]
     assert await store.find(ID) == ()
@@ -64,8 +64,8 @@ async def test_untold_events_and_their_details_never_leave(store: Store) -> None
 async def test_details_and_told_events_leave_after_their_time(store: Store) -> None:
     await follow(store)
     await finish(store, at=NOW + 10)
-    await store.mark_told(1, NOW + 10)
-    await store.mark_told(2, NOW + 20)
+    await store.mark_published(1, NOW + 10)
+    await store.mark_published(2, NOW + 20)
     assert await prune_all(store, keep_since=NOW + 10) == 0
     assert await prune_all(store, keep_since=NOW + 11) == 2
     assert positions(await store.history(ACCOUNT, ID)) == [2]
@@ -77,8 +77,8 @@ async def test_details_and_told_events_leave_after_their_time(store: Store) -> N
 
 async def test_a_clock_set_back_does_not_let_events_leave_early(store: Store) -> None:
     await follow(store, "a", "b")
-    await store.mark_told(1, NOW + 50)
-    await store.mark_told(2, NOW)
+    await store.mark_published(1, NOW + 50)
+    await store.mark_published(2, NOW)
     assert await prune_all(store, keep_since=NOW + 50) == 0
     assert await prune_all(store, keep_since=NOW + 51) == 2
 
@@ -94,7 +94,7 @@ async def test_what_is_followed_stays_however_old(store: Store) -> None:
 async def test_an_untracked_one_leaves_by_the_time_of_its_untracking(store: Store) -> None:
     await follow(store)
     await finish(store, at=NOW + 10)
-    await store.withdraw(ACCOUNT, ID, NOW + 30, Source.API)
+    await store.untrack(ACCOUNT, ID, NOW + 30, Source.API)
     await tell_all(store, NOW + 30)
     assert await prune_all(store, keep_since=NOW + 30) == 0
     assert await prune_all(store, keep_since=NOW + 31) == 4
@@ -103,7 +103,7 @@ async def test_an_untracked_one_leaves_by_the_time_of_its_untracking(store: Stor
 
 async def test_one_that_came_back_does_not_leave(store: Store) -> None:
     await follow(store)
-    await store.withdraw(ACCOUNT, ID, NOW + 1, Source.API)
+    await store.untrack(ACCOUNT, ID, NOW + 1, Source.API)
     await follow(store, now=NOW + 2)
     await tell_all(store)
     await prune_all(store, now=NOW + 99 * DAY, keep_since=NOW + 99 * DAY)
@@ -129,7 +129,7 @@ async def test_a_tombstone_stays_until_eight_days_after_the_end_whatever_creatio
 
 async def test_a_tombstone_of_what_was_untracked_stays_until_eight_days_after_that(store: Store) -> None:
     await follow(store, created_at=NOW - DAY)
-    await store.withdraw(ACCOUNT, ID, NOW + 10, Source.API)
+    await store.untrack(ACCOUNT, ID, NOW + 10, Source.API)
     await tell_all(store)
     await prune_all(store, now=NOW + 10 + TOMBSTONE_LIFE, keep_since=NOW + DAY)
     (answer,) = await store.register([entry(source=Source.CONFIG)], NOW)
@@ -165,7 +165,7 @@ async def _named(store: Store, *ids: str, account: str = ACCOUNT, now: int = NOW
 async def test_a_tombstone_stays_as_long_as_the_configuration_names_its_id(store: Store) -> None:
     await _named(store, ID, OTHER)
     await finish(store)
-    await store.withdraw(ACCOUNT, OTHER, NOW, Source.API)
+    await store.untrack(ACCOUNT, OTHER, NOW, Source.API)
     for day in (9, 99, 999):
         await tell_all(store)
         await prune_all(store, now=NOW + day * DAY, keep_since=NOW + day * DAY)
@@ -218,7 +218,7 @@ async def test_a_registration_by_the_api_or_discovery_changes_nothing_about_what
 async def test_a_tombstone_stays_as_long_as_events_so_that_their_sequence_goes_on(store: Store) -> None:
     await follow(store)
     await store.commit(ACCOUNT, [Change(operation=final(created_at=NOW - 99 * DAY))])
-    await store.mark_told(1, NOW + DAY)
+    await store.mark_published(1, NOW + DAY)
     await prune_all(store, keep_since=NOW + DAY)
     assert await store.find(ID) == ()
     assert len(await store.history(ACCOUNT, ID)) == 1
@@ -231,7 +231,7 @@ async def test_a_tombstone_stays_as_long_as_events_so_that_their_sequence_goes_o
 async def test_an_event_keeps_its_id_however_often_it_is_read(store: Store) -> None:
     await follow(store, ID, OTHER)
     await finish(store)
-    await store.withdraw(ACCOUNT, OTHER, NOW + 20, Source.API)
+    await store.untrack(ACCOUNT, OTHER, NOW + 20, Source.API)
     read = [[event.event_id for event in await store.untold(0, 9)] for _ in range(2)]
     assert read[0] == read[1]
     assert len(set(read[0])) == 4
@@ -260,7 +260,7 @@ async def test_details_stay_as_long_as_series_of_them_are_shown(
     await follow(store, "1", "2", "3")
     await finish(store, "1")
     await finish(store, "2", scraped_at=NOW + 50)
-    await store.withdraw(ACCOUNT, "3", NOW + 10, Source.API)
+    await store.untrack(ACCOUNT, "3", NOW + 10, Source.API)
     await tell_all(store)
     shown = Shown(final_after=final_after, scraped_after=scraped_after)
     await prune_all(store, keep_since=NOW + 99, shown=shown)
@@ -271,7 +271,7 @@ async def test_details_stay_as_long_as_series_of_them_are_shown(
 async def test_outcomes_outlive_details(store: Store) -> None:
     await follow(store, ID, OTHER)
     await store.commit(ACCOUNT, [Change(operation=final(status=Status.EXPIRED))])
-    await store.withdraw(ACCOUNT, OTHER, NOW, Source.API)
+    await store.untrack(ACCOUNT, OTHER, NOW, Source.API)
     await tell_all(store)
     await prune_all(store, keep_since=NOW + DAY)
     assert await store.outcome_of(ACCOUNT, ID) is Outcome.EXPIRED

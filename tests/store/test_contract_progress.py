@@ -111,7 +111,7 @@ async def test_an_event_carries_the_labels_of_its_commit(store: Store) -> None:
 
 async def test_an_untracking_wins_over_a_late_write(store: Store) -> None:
     await follow(store, ID, OTHER)
-    await store.withdraw(ACCOUNT, ID, NOW + 1, Source.API)
+    await store.untrack(ACCOUNT, ID, NOW + 1, Source.API)
     late = Change(operation=final(), events=((NOW, finished()),), tally=COMPLETED)
     fine = Change(operation=operation(id=OTHER, missed=1))
     assert (await store.commit(ACCOUNT, [late, fine])).applied == {OTHER}
@@ -122,7 +122,7 @@ async def test_an_untracking_wins_over_a_late_write(store: Store) -> None:
 
 async def test_a_write_of_an_earlier_life_is_dropped(store: Store) -> None:
     await follow(store)
-    await store.withdraw(ACCOUNT, ID, NOW + 1, Source.API)
+    await store.untrack(ACCOUNT, ID, NOW + 1, Source.API)
     await follow(store, now=NOW + 2)
     assert (await store.commit(ACCOUNT, [Change(operation=operation(missed=1))])).applied == frozenset()
     assert (await store.commit(ACCOUNT, [Change(operation=operation(missed=1, registered_at=NOW + 2))])).applied == {ID}
@@ -130,7 +130,7 @@ async def test_a_write_of_an_earlier_life_is_dropped(store: Store) -> None:
 
 async def test_two_lives_of_an_id_never_share_an_instant_though_the_clock_was_set_back(store: Store) -> None:
     await follow(store)
-    await store.withdraw(ACCOUNT, ID, NOW, Source.API)
+    await store.untrack(ACCOUNT, ID, NOW, Source.API)
     await follow(store)
     assert (await store.commit(ACCOUNT, [Change(operation=operation(missed=1))])).applied == frozenset()
     (found,) = await store.find(ID)
@@ -174,7 +174,7 @@ async def test_a_final_one_changes_only_in_its_scrape(store: Store) -> None:
     assert (await store.commit(ACCOUNT, [Change(operation=final(missed=7, scraped_at=NOW + 30))])).applied == {ID}
     assert (await store.commit(ACCOUNT, [Change(operation=final(missed=8))])).applied == {ID}
     assert (await store.find(ID))[0].operation == final(scraped_at=NOW + 30)
-    await store.withdraw(ACCOUNT, ID, NOW + 40, Source.API)
+    await store.untrack(ACCOUNT, ID, NOW + 40, Source.API)
     assert (await store.commit(ACCOUNT, [Change(operation=final(scraped_at=NOW + 50))])).applied == frozenset()
     assert (await store.find(ID))[0].operation == final(scraped_at=NOW + 30)
 
@@ -232,7 +232,7 @@ async def test_the_loop_begins_with_the_followed_and_the_lately_final(store: Sto
     await follow(store, "a", "b", "c", "d")
     await finish(store, "a", at=NOW + 10)
     await finish(store, "b", at=NOW + 11)
-    await store.withdraw(ACCOUNT, "c", NOW + 12, Source.API)
+    await store.untrack(ACCOUNT, "c", NOW + 12, Source.API)
     loaded = await store.load(ACCOUNT, final_since=NOW + 11)
     assert {found.id for found in loaded.operations} == {"b", "d"}
 
@@ -258,6 +258,6 @@ async def test_a_tombstone_of_what_had_ended_before_replaces_neither_a_row_nor_a
     await store.insert_tombstones(ACCOUNT, {ID: None}, NOW)
     (answer,) = await store.register([entry(id=ID)], NOW)
     assert answer.result is RegistrationResult.KNOWN
-    await store.withdraw(ACCOUNT, ID, NOW, Source.API)
+    await store.untrack(ACCOUNT, ID, NOW, Source.API)
     await store.insert_tombstones(ACCOUNT, {ID: None}, NOW)
     assert [event.seq for event in await store.untold(0, 9)] == [1, 2]

@@ -65,7 +65,7 @@ async def test_no_statement_reads_a_whole_table(path: Path) -> None:
     await store.load(ACCOUNT, final_since=0)
     await finish(store)
     await store.commit(ACCOUNT, [Change(operation=final(scraped_at=NOW))], cursor=1)
-    await store.withdraw(ACCOUNT, OTHER, NOW, Source.API)
+    await store.untrack(ACCOUNT, OTHER, NOW, Source.API)
     await store.intake(ACCOUNT, 0)
     await store.adopt_counter_labels(ACCOUNT, ["a"], NOW)
     await store.open_combinations(ACCOUNT, [("a=2",)])

@@ -38,7 +38,7 @@ async def main():
         ]
         await store.commit(ACCOUNT, ends)
         print(turn, flush=True)
-        await store.mark_told(await store.last_position() - 30, turn)
+        await store.mark_published(await store.last_position() - 30, turn)
         await store.prune(1, keep_since=turn - 100, limit=10)
 
 asyncio.run(main())

@@ -41,72 +41,72 @@ class Nonsense:
     """The same from the same seed."""
 
     def __init__(self, seed: int | str) -> None:
-        self.chance = Random(seed)
+        self.rng = Random(seed)
 
     def text(self) -> str:
         """Likely to be awkward."""
-        if self.chance.random() < 0.6:
-            return self.chance.choice(_TEXTS)
-        return "".join(chr(self.chance.choice(_RANGES)(self.chance)) for _ in range(self.chance.randrange(30)))
+        if self.rng.random() < 0.6:
+            return self.rng.choice(_TEXTS)
+        return "".join(chr(self.rng.choice(_RANGES)(self.rng)) for _ in range(self.rng.randrange(30)))
 
     def value(self, depth: int = 0) -> Any:
         """What JSON can say, and the numbers that Python's JSON says besides."""
-        kind = self.chance.randrange(8 if depth < 3 else 5)
+        kind = self.rng.randrange(8 if depth < 3 else 5)
         match kind:
             case 0 | 1:
                 return self.text()
             case 2:
-                return self.chance.choice((None, True, False))
+                return self.rng.choice((None, True, False))
             case 3 | 4:
-                return self.chance.choice(_NUMBERS)
+                return self.rng.choice(_NUMBERS)
             case 5 | 6:
-                return {self.text(): self.value(depth + 1) for _ in range(self.chance.randrange(4))}
+                return {self.text(): self.value(depth + 1) for _ in range(self.rng.randrange(4))}
             case _:
-                return [self.value(depth + 1) for _ in range(self.chance.randrange(4))]
+                return [self.value(depth + 1) for _ in range(self.rng.randrange(4))]
 
     def bent(self, sane: Any, often: float = 0.15) -> Any:
         """The value with some of its parts replaced, left out, doubled or renamed."""
-        if self.chance.random() < often:
+        if self.rng.random() < often:
             return self.value()
         if isinstance(sane, dict):
             return {
-                (self.text() if self.chance.random() < often / 3 else name): self.bent(one, often)
+                (self.text() if self.rng.random() < often / 3 else name): self.bent(one, often)
                 for name, one in sane.items()
-                if self.chance.random() > often / 3
+                if self.rng.random() > often / 3
             }
         if isinstance(sane, list):
-            return [self.bent(one, often) for one in sane for _ in range(self.chance.choice((1, 1, 1, 2)))]
+            return [self.bent(one, often) for one in sane for _ in range(self.rng.choice((1, 1, 1, 2)))]
         return sane
 
     def broken(self, sane: bytes) -> bytes:
         """The bytes with a few places cut, doubled, turned or filled."""
         body = bytearray(sane)
-        for _ in range(self.chance.randrange(1, 6)):
-            at = self.chance.randrange(len(body) + 1)
-            to = min(len(body), at + self.chance.randrange(12))
-            match self.chance.randrange(5):
+        for _ in range(self.rng.randrange(1, 6)):
+            at = self.rng.randrange(len(body) + 1)
+            to = min(len(body), at + self.rng.randrange(12))
+            match self.rng.randrange(5):
                 case 0:
                     del body[at:to]
                 case 1:
                     body[at:at] = body[at:to]
                 case 2:
-                    body[at:to] = self.chance.randbytes(to - at)
+                    body[at:to] = self.rng.randbytes(to - at)
                 case 3:
-                    body[at:at] = self.chance.choice(_PIECES)
+                    body[at:at] = self.rng.choice(_PIECES)
                 case _:
                     del body[max(at, len(body) // 2) :]
         return bytes(body)
 
     def json(self, sane: Sequence[Any]) -> bytes:
         """One of the values as JSON, sane, bent or broken."""
-        value = self.bent(self.chance.choice(sane), self.chance.choice((0.0, 0.05, 0.15, 0.5)))
-        body = json.dumps(value, ensure_ascii=self.chance.random() < 0.5).encode(errors="surrogatepass")
-        return self.broken(body) if self.chance.random() < 0.4 else body
+        value = self.bent(self.rng.choice(sane), self.rng.choice((0.0, 0.05, 0.15, 0.5)))
+        body = json.dumps(value, ensure_ascii=self.rng.random() < 0.5).encode(errors="surrogatepass")
+        return self.broken(body) if self.rng.random() < 0.4 else body
 
 
 _RANGES: Sequence[Callable[[Random], int]] = (
-    lambda chance: chance.randrange(0x80),
-    lambda chance: chance.randrange(0x20, 0x7F),
-    lambda chance: chance.randrange(0x800),
-    lambda chance: chance.randrange(0x110000),
+    lambda rng: rng.randrange(0x80),
+    lambda rng: rng.randrange(0x20, 0x7F),
+    lambda rng: rng.randrange(0x800),
+    lambda rng: rng.randrange(0x110000),
 )

@@ -37,7 +37,7 @@ class Heard:
     """A listener that remembers."""
 
     attempts: list[Attempt] = field(default_factory=list)
-    conditions: list[AccountEvent] = field(default_factory=list)
+    health_by_account: list[AccountEvent] = field(default_factory=list)
     anomalies: list[str] = field(default_factory=list)
     delays: list[Micros] = field(default_factory=list)
     store_troubles: list[StoreUnusable | None] = field(default_factory=list)
@@ -45,8 +45,8 @@ class Heard:
     def attempted(self, account: str, attempt: Attempt) -> None:
         self.attempts.append(attempt)
 
-    def condition_changed(self, account: str, event: AccountEvent) -> None:
-        self.conditions.append(event)
+    def health_changed(self, account: str, event: AccountEvent) -> None:
+        self.health_by_account.append(event)
 
     def anomaly(self, account: str, kind: str) -> None:
         self.anomalies.append(kind)
@@ -89,7 +89,7 @@ class Rig:
 
     async def untrack(self, operation_id: str) -> None:
         """Withdraw as the API would."""
-        await self.store.withdraw(ACCOUNT, operation_id, self.clock.now().at, Source.API)
+        await self.store.untrack(ACCOUNT, operation_id, self.clock.now().at, Source.API)
         self.watch.wake()
 
     async def until(self, holds: Callable[[], bool], *, within: float) -> None:

@@ -143,12 +143,12 @@ def test_stats_that_move_after_the_end_are_corrected_and_counted_as_corrected() 
 @pytest.mark.unmeasured
 def test_a_thousand_operations_reach_their_end_through_every_kind_of_trouble() -> None:
     async def main() -> None:
-        chance = random.Random(7)
+        rng = random.Random(7)
         lives = []
         for _ in range(1000):
-            end = chance.randint(30, 900)
-            ends = "canceled" if chance.random() < 0.05 else "completed"
-            failed = chance.randint(0, 5)
+            end = rng.randint(30, 900)
+            ends = "canceled" if rng.random() < 0.05 else "completed"
+            failed = rng.randint(0, 5)
             lives.append(f"created: -5s, processing: 2s, {ends}: {end}s, stats: {{recipients: 40, failed: {failed}}}")
         scenario = scripted(
             *lives,
@@ -206,7 +206,7 @@ def test_refused_credentials_stop_the_asking_and_the_right_ones_bring_it_back() 
             assert not rig.snapshot().unauthorized
         assert 5 <= len(asked) <= 11
         assert all(later - earlier >= 30 * SECOND for earlier, later in itertools.pairwise(asked))
-        began, recovered = rig.heard.conditions
+        began, recovered = rig.heard.health_by_account
         assert isinstance(began, Began)
         assert began.trouble is HealthIssue.UNAUTHORIZED
         assert isinstance(recovered, Recovered)
@@ -227,7 +227,7 @@ def test_a_token_replaced_under_load_is_no_event() -> None:
             rig.upstream.set_accounts([msgspec.structs.replace(account, auth_token="the-next-token")])
             await asyncio.sleep(60)
             assert rig.snapshot().up
-        assert rig.heard.conditions == []
+        assert rig.heard.health_by_account == []
         assert sum(attempt.code == "401" for attempt in rig.heard.attempts) == 1
 
     run_virtually(main())
@@ -247,7 +247,7 @@ def test_upstream_that_is_down_is_told_on_the_edges_and_not_hammered() -> None:
             await asyncio.sleep(300)
             assert rig.snapshot().up
         assert lag > 3000 * SECOND
-        began, recovered = rig.heard.conditions
+        began, recovered = rig.heard.health_by_account
         assert isinstance(began, Began)
         assert began.trouble is HealthIssue.UNREACHABLE
         assert isinstance(recovered, Recovered)
@@ -564,11 +564,11 @@ def test_the_next_look_is_explained() -> None:
         async with running(scenario) as rig:
             await rig.track(IDS[:1])
             await asyncio.sleep(2)
-            look = rig.watch.next_look(IDS[0])
-            assert look is not None
-            assert 0 < look.due_tick - rig.clock.now().tick <= 5 * SECOND
-            assert (look.how, look.why) == ("GET by id", "freshness after the last look")
-            assert rig.watch.next_look(IDS[1]) is None
+            poll = rig.watch.next_poll(IDS[0])
+            assert poll is not None
+            assert 0 < poll.due_tick - rig.clock.now().tick <= 5 * SECOND
+            assert (poll.how, poll.why) == ("GET by id", "freshness after the last look")
+            assert rig.watch.next_poll(IDS[1]) is None
 
     run_virtually(main())
 

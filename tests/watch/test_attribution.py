@@ -39,11 +39,11 @@ def statuses(rig: Rig) -> Counter[Status]:
 
 
 def begun(rig: Rig) -> list[tuple[HealthIssue, str]]:
-    return [(event.trouble, event.why) for event in rig.heard.conditions if isinstance(event, Began)]
+    return [(event.trouble, event.why) for event in rig.heard.health_by_account if isinstance(event, Began)]
 
 
 def over(rig: Rig) -> list[HealthIssue]:
-    return [event.trouble for event in rig.heard.conditions if isinstance(event, Recovered)]
+    return [event.trouble for event in rig.heard.health_by_account if isinstance(event, Recovered)]
 
 
 async def latest(rig: Rig, seconds: int) -> int:
@@ -65,13 +65,13 @@ def test_a_403_of_one_id_is_its_own_trouble_and_makes_no_other_late() -> None:
             await asyncio.sleep(10)
             rig.upstream.set_faults([Fault(kind="forbidden", operation=ids[0])], 0)
             assert await latest(rig, 1800) < SECOND
-            assert (rig.snapshot().up, rig.heard.conditions) == (True, [])
+            assert (rig.snapshot().up, rig.heard.health_by_account) == (True, [])
             odd = [event.event for event in await rig.events(ids[0]) if isinstance(event.event, Odd)]
             assert odd == [Odd(kind="forbidden")]
             assert rig.heard.anomalies.count("forbidden") == rig.upstream.ledger.count("fetch", "403") == 4
             rig.upstream.set_faults([], 0)
             await asyncio.sleep(3700)
-            assert rig.watch.next_look(ids[0]) is not None
+            assert rig.watch.next_poll(ids[0]) is not None
             assert statuses(rig) == {Status.PROCESSING: 30}
 
     run_virtually(main())
@@ -83,7 +83,7 @@ def test_a_key_that_lists_but_fetches_nothing_as_on_a_trial_account_is_no_troubl
             ids = await sent(rig, 5)
             rig.upstream.set_faults([Fault(kind="status", status=403, endpoint="fetch")], 0)
             await asyncio.sleep(600)
-            assert (rig.snapshot().up, rig.heard.conditions) == (True, [])
+            assert (rig.snapshot().up, rig.heard.health_by_account) == (True, [])
             assert len(ids) == 5
 
     run_virtually(main())
@@ -98,7 +98,7 @@ def test_500_forbidden_ids_cost_four_requests_each_in_an_hour_and_a_check_a_minu
             await asyncio.sleep(120)
             sweeps = rig.upstream.ledger.count("list")
             assert await latest(rig, 3480) < 2 * SECOND
-            assert rig.heard.conditions == []
+            assert rig.heard.health_by_account == []
             refused = rig.upstream.ledger.count("fetch", "403")
             assert 2000 <= refused <= 2100
             assert rig.upstream.ledger.count("list") - sweeps < 58 * (12 + 1) + 10
@@ -263,7 +263,7 @@ def test_a_single_refusal_of_a_list_is_no_trouble() -> None:
         faults = "faults: [{kind: status, status: 404, endpoint: list, times: 1}]"
         async with running(scenario("1h", faults)) as rig:
             await asyncio.sleep(20)
-            assert (rig.snapshot().up, rig.heard.conditions) == (True, [])
+            assert (rig.snapshot().up, rig.heard.health_by_account) == (True, [])
             assert rig.upstream.ledger.count("list") == 2
 
     run_virtually(main())
@@ -307,7 +307,7 @@ def test_three_that_are_really_gone_are_not_found_where_others_are_shown() -> No
             rig.upstream.set_faults([*gone, *(Fault(kind="forbidden", operation=one) for one in ids[:3])], 0)
             await asyncio.sleep(1800)
             assert statuses(rig) == {Status.PROCESSING: 97, Status.NOT_FOUND: 3}
-            assert rig.heard.conditions == []
+            assert rig.heard.health_by_account == []
 
     run_virtually(main())
 

@@ -28,8 +28,8 @@ def operations(*lines: str, faults: tuple[str, ...] = ()) -> Scenario:
 
 
 def two_hundred(*faults: str) -> Scenario:
-    chance = random.Random(5)
-    ends = (f"id: {one}, created: -5s, completed: {chance.randint(20, 120)}s, stats: {{recipients: 9}}" for one in IDS)
+    rng = random.Random(5)
+    ends = (f"id: {one}, created: -5s, completed: {rng.randint(20, 120)}s, stats: {{recipients: 9}}" for one in IDS)
     return operations(*ends, faults=faults)
 
 

@@ -286,7 +286,7 @@ async def test_an_untracked_operation_keeps_its_campaign_for_a_day():
     await account.track("a")
     await account.later(scraped=True)
     await account.later(48, scraped=True)
-    await account.store.withdraw(ACCOUNT, "a", account.moment.at, Source.API)
+    await account.store.untrack(ACCOUNT, "a", account.moment.at, Source.API)
     account.in_use.clear()
     assert await account.later(23.9, scraped=True) == 0
     assert await account.later(0.4) is None

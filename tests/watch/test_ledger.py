@@ -79,7 +79,7 @@ def test_what_waits_of_an_earlier_life_is_neither_told_nor_counted_for_the_one_t
             writing = asyncio.create_task(kept.ledger.flush())
             await asyncio.sleep(0.5)
         kept.store.fails = False
-        await kept.store.withdraw("main", operation.id, NOW + 1, Source.API)
+        await kept.store.untrack("main", operation.id, NOW + 1, Source.API)
         await kept.store.register([Entry(account="main", id=operation.id, source=Source.API)], NOW + 2)
         kept.store.fails = fails
         anew = a_running_operation(id=operation.id, registered_at=NOW + 2)
@@ -281,7 +281,7 @@ def test_what_was_untracked_is_neither_written_nor_counted():
         assert not kept.ledger.has(one.id)
         assert not kept.ledger.has(two.id)
         kept.ledger.enter(a_final_operation(id=one.id), [ODD], NOW, TALLY)
-        await kept.store.withdraw("main", one.id, NOW, Source.API)
+        await kept.store.untrack("main", one.id, NOW, Source.API)
         assert await kept.ledger.flush(with_stats=True)
         assert kept.counted == await kept.store.totals("main") == {}
 

@@ -45,8 +45,8 @@ def test_an_outage_of_hours_is_told_on_its_edges_and_costs_two_requests_a_minute
             await rig.until(lambda: rig.watch.unfinished == 0, within=600)
             totals = rig.snapshot().totals
         assert requests < 2 * HOURS * 60
-        assert [event.trouble for event in rig.heard.conditions] == [trouble, trouble]
-        began, recovered = rig.heard.conditions
+        assert [event.trouble for event in rig.heard.health_by_account] == [trouble, trouble]
+        began, recovered = rig.heard.health_by_account
         assert isinstance(began, Began)
         assert isinstance(recovered, Recovered)
         assert abs(recovered.lasted - HOURS * HOUR) < 300 * SECOND

@@ -22,10 +22,9 @@ IDS = [make_id(NOW - 5 * SECOND, random.Random(number)) for number in range(300)
 
 def a_campaign(more: str = "") -> Scenario:
     """300 operations that end within some minutes."""
-    chance = random.Random(5)
+    rng = random.Random(5)
     lines = [
-        f"  - {{id: {one}, created: -5s, processing: 2s, completed: {chance.randint(20, 300)}s, "
-        "stats: {recipients: 9}}"
+        f"  - {{id: {one}, created: -5s, processing: 2s, completed: {rng.randint(20, 300)}s, stats: {{recipients: 9}}}}"
         for one in IDS
     ]
     return parse_scenario("operations:\n" + "\n".join(lines) + "\nlatency: 20ms..200ms\n" + more)

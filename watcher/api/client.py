@@ -45,7 +45,7 @@ PATIENCE: Micros = 5 * SECOND
 _DISCONNECTED = "disconnected without sending"
 USER_AGENT = f"operation-watcher/{__version__}"
 
-_VERDICTS: Mapping[FailureCause, AttemptResult] = {
+_RESULTS: Mapping[FailureCause, AttemptResult] = {
     FailureCause.THROTTLED: AttemptResult.THROTTLED,
     FailureCause.UNAUTHORIZED: AttemptResult.UNAUTHORIZED,
 }
@@ -125,28 +125,28 @@ class Client:
     async def _attempt(self, endpoint: Endpoint, url: httpx.URL, read: Callable[[Reply], _Answer]) -> _Answer:
         """One attempt under a permit; raises _NoAnswer where another one may help."""
         permit = await self._gate.enter()
-        verdict, retry_after = AttemptResult.ABANDONED, None
+        result, retry_after = AttemptResult.ABANDONED, None
         used = self._credentials.header
         asked = self._now()
         try:
             code, answer = await self._send(url, used, asked, read)
-            verdict, why = _judge(answer)
+            result, why = _judge(answer)
             retry_after = answer.retry_after if isinstance(answer, Unanswered) else None
-            if verdict is AttemptResult.UNAUTHORIZED or isinstance(answer, Forbidden):
+            if result is AttemptResult.UNAUTHORIZED or isinstance(answer, Forbidden):
                 await self._reread()
             stale = self._credentials.header != used
             if stale:
                 # The secret was replaced under us: nothing is wrong with the account.
-                verdict = AttemptResult.ABANDONED
+                result = AttemptResult.ABANDONED
         finally:
-            self._gate.leave(permit, verdict, retry_after)
+            self._gate.leave(permit, result, retry_after)
         label = wire.code_label(answer, code)
-        self._heard(Attempt(endpoint=endpoint, code=label, verdict=verdict, timing=answer.timing, why=why))
+        self._heard(Attempt(endpoint=endpoint, code=label, result=result, timing=answer.timing, why=why))
         if stale:
             self._gate.forgive()
         if isinstance(answer, Forbidden) and stale:
             raise _NoAnswer(answer)
-        if isinstance(answer, Unanswered) and (stale or verdict is not AttemptResult.UNAUTHORIZED):
+        if isinstance(answer, Unanswered) and (stale or result is not AttemptResult.UNAUTHORIZED):
             raise _NoAnswer(answer)
         return answer
 
@@ -219,7 +219,7 @@ def _judge(answer: _Answer) -> tuple[AttemptResult, str]:
         case Page() | Seen():
             return AttemptResult.GOOD, ""
         case Unanswered():
-            return _VERDICTS.get(answer.trouble, AttemptResult.TROUBLED), answer.why
+            return _RESULTS.get(answer.trouble, AttemptResult.TROUBLED), answer.why
         case _:
             return AttemptResult.DOUBTFUL, answer.why
 

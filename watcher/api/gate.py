@@ -14,11 +14,11 @@ class Gate:
     """Lets attempts of one account begin when its governor allows it."""
 
     def __init__(
-        self, governor: Governor, now: Callable[[], Moment], chance: Callable[[], float] = random.random
+        self, governor: Governor, now: Callable[[], Moment], jitter: Callable[[], float] = random.random
     ) -> None:
         self.governor = governor
         self._now = now
-        self._chance = chance
+        self._jitter = jitter
         self._ended = asyncio.Event()
 
     async def enter(self) -> Permit:
@@ -32,9 +32,9 @@ class Gate:
                 continue
         return self.governor.begin(self._now().tick)
 
-    def leave(self, permit: Permit, verdict: AttemptResult, retry_after: Micros | None = None) -> None:
+    def leave(self, permit: Permit, result: AttemptResult, retry_after: Micros | None = None) -> None:
         """The attempt is over; whoever waits looks again."""
-        self.governor.end(permit, verdict, self._now().tick, retry_after=retry_after, chance=self._chance())
+        self.governor.end(permit, result, self._now().tick, retry_after=retry_after, jitter=self._jitter())
         self._ended.set()
 
     def forgive(self) -> None:

@@ -3,11 +3,12 @@
     parser                 every command and option
     exits                  what the exit codes mean
     values, ids            what options and arguments take
-    output, words          where commands write, and operations put into words
+    output, formatting     where commands write, and how operations are formatted
     run, check, demo, simulate
-    track, untrack, listing (`list`), show     with `asking`: how they find and ask a running daemon
-    wait                   operations to their end without a daemon: `following` runs the loop, `contact` says when to
-                           give up, `verdict` what the ends mean, `progress` shows it
+    track, untrack, listing (`list`), show     with `admin_client`: finds and calls a running daemon
+    wait                   operations to their end without a daemon: `wait_loop` runs the loop, `reachability` says when
+                           to give up, `verdict` what the ends mean, `progress` shows it
+    configured             reads the configuration for one command, with a time limit
     healthcheck            with `address`; standard library only
 
 Mistakes of operators leave as `exits.FailedError` or `OperatorError`; `watcher.__main__` makes a code of them.

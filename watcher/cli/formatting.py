@@ -43,7 +43,7 @@ class Operation(msgspec.Struct, frozen=True):
     ended_at: datetime | None = None
     final_at: datetime | None = None
     history: list[dict[str, Any]] = []
-    next_look: NextPoll | None = None
+    next_poll: NextPoll | None = None
 
     @property
     def is_final(self) -> bool:
@@ -108,9 +108,9 @@ def wait_words(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def next_look_words(operation: Operation) -> str:
+def next_poll_words(operation: Operation) -> str:
     """When, how and why it is looked at next."""
-    look = operation.next_look
+    look = operation.next_poll
     if look is None:
         return "none, its stats are final" if operation.is_final else "not planned yet"
     wait = f"in {look.in_seconds:.1f} s" if look.in_seconds >= 0 else f"due since {-look.in_seconds:.1f} s"

@@ -35,7 +35,7 @@ class Reachability(Value, frozen=True, kw_only=True):
 
     def after(self, attempt: Attempt) -> Reachability:
         """The contact after one more attempt."""
-        match attempt.verdict:
+        match attempt.result:
             case AttemptResult.GOOD | AttemptResult.THROTTLED:
                 return Reachability(has_answered=True)
             case AttemptResult.UNAUTHORIZED:
@@ -46,7 +46,7 @@ class Reachability(Value, frozen=True, kw_only=True):
             case AttemptResult.ABANDONED | AttemptResult.DOUBTFUL:
                 return self
             case _:
-                assert_never(attempt.verdict)
+                assert_never(attempt.result)
 
     def told(self, event: AccountEvent, tick: Micros) -> Reachability:
         """The contact after the account came into a trouble, or out of it, as several answers together say."""

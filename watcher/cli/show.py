@@ -18,7 +18,7 @@ from watcher.cli.formatting import (
     entry_words,
     instant_words,
     labels_words,
-    next_look_words,
+    next_poll_words,
     stats_words,
     status_words,
 )
@@ -60,7 +60,7 @@ def facts(operation: Operation) -> Iterator[tuple[str, str]]:
         instant = getattr(operation, f"{name}_at")
         if instant is not None:
             yield name, instant_words(instant)
-    yield "next look", next_look_words(operation)
+    yield "next look", next_poll_words(operation)
 
 
 def _draw(operation: Operation) -> None:

@@ -27,7 +27,7 @@ from watcher.store.memory import MemoryStore
 from watcher.threads import Threads
 from watcher.watch import AccountWatch
 
-LOOK_EVERY_SECONDS = 0.5
+CHECK_EVERY_SECONDS = 0.5
 """Stats move without anybody saying so, and so does the patience with an API that does not answer."""
 
 _FOREVER = timedelta(days=365)
@@ -52,7 +52,7 @@ class WaitObserver:
         """The state of operations changed."""
         self.changed.set()
 
-    def condition_changed(self, account: str, event: AccountEvent) -> None:  # noqa: ARG002 -- as above
+    def health_changed(self, account: str, event: AccountEvent) -> None:  # noqa: ARG002 -- as above
         """A trouble of the account as a whole began or ended."""
         self.contact = self.contact.told(event, self._tick())
         self.changed.set()
@@ -80,7 +80,7 @@ class WaitLoop:
         self._ids = ids
         self._clock = clock
         self._operations: dict[str, Operation] = {}
-        self._ears = WaitObserver(lambda: clock.now().tick)
+        self._telemetry = WaitObserver(lambda: clock.now().tick)
 
     @property
     def operations(self) -> list[Operation]:
@@ -90,7 +90,7 @@ class WaitLoop:
     @property
     def why(self) -> str:
         """What is known of the trouble with the API, if there is one."""
-        return self._ears.contact.why or "no answer yet"
+        return self._telemetry.contact.why or "no answer yet"
 
     async def until_ended(self, timeout: timedelta | None, show: Show) -> Stop:  # noqa: ASYNC109 -- an outcome, no error
         """Follow; `show` hears of the operations whenever they may have changed. Raises OperatorError."""
@@ -98,7 +98,7 @@ class WaitLoop:
         async with upstream.http:
             store = MemoryStore()
             watched = build_watch(
-                upstream, configuration=self._configuration, store=store, now=self._clock.now, listener=self._ears
+                upstream, configuration=self._configuration, store=store, now=self._clock.now, listener=self._telemetry
             )
             await self._register(store)
             async with asyncio.TaskGroup() as tasks:
@@ -108,7 +108,7 @@ class WaitLoop:
                         stop = await self._look(watched.watch, show)
                 except TimeoutError:
                     self._take(watched.watch)
-                    stop = self._ears.contact.at_timeout()
+                    stop = self._telemetry.contact.at_timeout()
                 # Nothing is to be kept, so nothing is waited for.
                 loop.cancel()
         show(self.operations)
@@ -128,17 +128,17 @@ class WaitLoop:
 
     async def _look(self, watch: AccountWatch, show: Show) -> Stop:
         while True:
-            self._ears.changed.clear()
+            self._telemetry.changed.clear()
             self._take(watch)
             show(self.operations)
             if all(operation.outcome is not None for operation in self._operations.values()):
                 return Stop.ALL_ENDED
-            lost = self._ears.contact.lost(self._clock.now().tick)
+            lost = self._telemetry.contact.lost(self._clock.now().tick)
             if lost is not None:
                 return lost
             try:
-                async with asyncio.timeout(LOOK_EVERY_SECONDS):
-                    await self._ears.changed.wait()
+                async with asyncio.timeout(CHECK_EVERY_SECONDS):
+                    await self._telemetry.changed.wait()
             except TimeoutError:
                 continue
 

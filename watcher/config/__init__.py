@@ -1,8 +1,9 @@
 """Reading the configuration: a YAML file and the environment in, frozen settings or every problem at once out.
 
 The types and defaults are `watcher.core.settings`; from them the tree of `schema` is derived, along which `document`
-and `environment` read. `rules` bounds single values, `relations` what must hold between them. Secrets stay sources
-(`secrets`); `meaning` says it all in words. `webfile` and `tls` read the file that `web.config_file` names.
+and `environment` read. `rules` checks single values, `cross_checks` checks values against each other. Secrets stay
+sources (`secrets`); `description` formats it all for `watcher check`. `webfile` and `tls` read the file that
+`web.config_file` names.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING
 from watcher.config.addresses import TcpAddress, UnixAddress, is_loopback, parse_listen
 from watcher.config.build import Candidate, candidates, freeze
 from watcher.config.credentials import GivenCredentials, read_twilio, unused
-from watcher.config.cross_checks import check_files, check_proxies, check_relations, check_secrets
-from watcher.config.description import describe, doubts
+from watcher.config.cross_checks import check_across, check_files, check_proxies, check_secrets
+from watcher.config.description import describe, warnings_of
 from watcher.config.document import read_document
 from watcher.config.draft import Draft
 from watcher.config.environment import read_environment
@@ -45,13 +46,13 @@ __all__ = [
     "UnixAddress",
     "WebFile",
     "describe",
-    "doubts",
     "format_duration",
     "is_loopback",
     "load",
     "parse_listen",
     "read_web_file",
     "username",
+    "warnings_of",
 ]
 
 
@@ -77,7 +78,7 @@ def _load(path: Path | None, environ: Mapping[str, str], draft: Draft) -> Loaded
     twilio = read_twilio(environ, problems)
     accounts = candidates(draft, twilio, problems)
     configuration = freeze(draft, accounts)
-    check_relations(configuration, accounts, draft, problems)
+    check_across(configuration, accounts, draft, problems)
     check_secrets(accounts, twilio, draft, problems)
     proxies = check_proxies(configuration, environ, problems)
     web = check_files(configuration, accounts, draft, problems)
@@ -90,7 +91,7 @@ def _load(path: Path | None, environ: Mapping[str, str], draft: Draft) -> Loaded
         admin_token=None if token_file is None else FileSecret(path=token_file),
         web=web,
         proxies=proxies,
-        remarks=(*_remarks(accounts, twilio), *(web.remarks if web else ())),
+        warnings=(*_warnings(accounts, twilio), *(web.warnings if web else ())),
     )
 
 
@@ -101,7 +102,7 @@ def _readable(environ: Mapping[str, str], draft: Draft) -> Configuration:
     return freeze(draft, [])
 
 
-def _remarks(accounts: list[Candidate], twilio: GivenCredentials) -> tuple[str, ...]:
+def _warnings(accounts: list[Candidate], twilio: GivenCredentials) -> tuple[str, ...]:
     owner = next((account for account in accounts if account.uses_environment), None)
     reason = "every account has credentials of its own" if owner is None else "the other pair of credentials is taken"
     names = unused(twilio, None if owner is None else owner.credentials)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from watcher.core.settings import Configuration
 
 
-def check_relations(configuration: Configuration, accounts: list[Candidate], draft: Draft, problems: Problems) -> None:
+def check_across(configuration: Configuration, accounts: list[Candidate], draft: Draft, problems: Problems) -> None:
     """Note what does not go together."""
     _check_names(accounts, draft, problems)
     _check_identities(accounts, draft, problems)

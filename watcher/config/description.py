@@ -36,15 +36,15 @@ def describe(loaded: LoadedConfiguration) -> list[str]:
     ]
 
 
-def doubts(loaded: LoadedConfiguration) -> list[str]:
+def warnings_of(loaded: LoadedConfiguration) -> list[str]:
     """Return what is allowed and may yet not be meant, a line for each."""
     configuration = loaded.configuration
     return [
-        *loaded.remarks,
-        *(line for account in configuration.accounts for line in _doubts_of_account(account, loaded)),
-        *_doubts_of_sections(configuration),
-        *_doubts_of_labels(configuration),
-        *_doubts_of_files(loaded),
+        *loaded.warnings,
+        *(line for account in configuration.accounts for line in _account_warnings(account, loaded)),
+        *_section_warnings(configuration),
+        *_label_warnings(configuration),
+        *_file_warnings(loaded),
     ]
 
 
@@ -113,7 +113,7 @@ def _address(text: str) -> str:
     return f"the Unix socket {address.path}"
 
 
-def _doubts_of_account(account: Account, loaded: LoadedConfiguration) -> Iterator[str]:
+def _account_warnings(account: Account, loaded: LoadedConfiguration) -> Iterator[str]:
     name = f"account {account.name}"
     if account.discover:
         yield f"{name}: discover follows the whole account; of several replicas each would count and tell everything"
@@ -129,10 +129,10 @@ def _doubts_of_account(account: Account, loaded: LoadedConfiguration) -> Iterato
         )
     if account.allow_http:
         yield f"{name}: allow_http lets credentials travel in the clear"
-    yield from _doubts_of_secret(name, loaded.secrets[account.name])
+    yield from _secret_warnings(name, loaded.secrets[account.name])
 
 
-def _doubts_of_sections(configuration: Configuration) -> Iterator[str]:
+def _section_warnings(configuration: Configuration) -> Iterator[str]:
     polling = configuration.polling
     if polling.freshness < _CAREFUL_FRESHNESS:
         yield f"polling.freshness: {written(polling.freshness)} costs many requests for little"
@@ -154,7 +154,7 @@ def _doubts_of_sections(configuration: Configuration) -> Iterator[str]:
         yield "metrics.max_operations: is 0, so no operation has series of its own"
 
 
-def _doubts_of_labels(configuration: Configuration) -> Iterator[str]:
+def _label_warnings(configuration: Configuration) -> Iterator[str]:
     metrics = configuration.metrics
     for label in metrics.counter_labels:
         if label not in metrics.labels:
@@ -164,11 +164,11 @@ def _doubts_of_labels(configuration: Configuration) -> Iterator[str]:
             yield f"metrics.labels: Prometheus sets {label} itself and renames ours to exported_{label}"
 
 
-def _doubts_of_files(loaded: LoadedConfiguration) -> Iterator[str]:
+def _file_warnings(loaded: LoadedConfiguration) -> Iterator[str]:
     if loaded.admin_token is not None:
-        yield from _doubts_of_secret("admin.token_file", loaded.admin_token)
+        yield from _secret_warnings("admin.token_file", loaded.admin_token)
 
 
-def _doubts_of_secret(name: str, source: SecretSource) -> Iterator[str]:
+def _secret_warnings(name: str, source: SecretSource) -> Iterator[str]:
     if isinstance(source, FileSecret) and source.is_world_readable():
         yield f"{name}: every user of this machine can read the secret in {source.path}"

@@ -22,7 +22,7 @@ class LoadedConfiguration:
     `secrets` has one source for each account, by name. Each was read once without an error while loading.
     `web` is what `web.config_file` says, None where there is none.
     `proxies` has the proxy of each account that is requested through one, by name.
-    `remarks` are doubts that only the loader could see; `watcher.config.doubts` gives them with the rest.
+    `warnings` are doubts that only the loader could see; `watcher.config.doubts` gives them with the rest.
     """
 
     configuration: Configuration
@@ -31,7 +31,7 @@ class LoadedConfiguration:
     admin_token: FileSecret | None
     web: WebFile | None = None
     proxies: Mapping[str, Proxy] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def username(account: Account) -> str:

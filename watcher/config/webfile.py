@@ -64,7 +64,7 @@ class WebFile:
     headers: Mapping[str, str] = field(default_factory=dict)
     users: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)
     files: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def read_web_file(path: str) -> WebFile:
@@ -86,7 +86,7 @@ class _WebFileReader:
     def __init__(self, file: str, problems: Problems) -> None:
         self._file = file
         self._problems = problems
-        self._remarks: list[str] = []
+        self._warnings: list[str] = []
 
     def read(self) -> WebFile:
         root = compose(Path(self._file), self._problems, waits=False)
@@ -98,7 +98,7 @@ class _WebFileReader:
             users=self._users(sections.get("basic_auth_users")),
             tls=None if settings is None else self._build(settings, sections["tls_server_config"]),
             files=(self._file, *(settings.files if settings else ())),
-            remarks=tuple(self._remarks),
+            warnings=tuple(self._warnings),
         )
 
     # ── tls_server_config ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -138,14 +138,14 @@ class _WebFileReader:
             curve=value("curve_preferences", lambda it, path: tls.curve(self._texts(it, path)), None),
         )
         if len(self._problems) == before:
-            self._relations(settings, given)
+            self._cross_checks(settings, given)
         return settings if len(self._problems) == before else None
 
     def _suites(self, node: yaml.Node, path: str) -> tuple[str, ...]:
         suites = [tls.suite(name) for name in self._texts(node, path)]
         return tuple(suite for suite in suites if suite is not None)
 
-    def _relations(self, settings: tls.TlsSettings, given: _Nodes) -> None:
+    def _cross_checks(self, settings: tls.TlsSettings, given: _Nodes) -> None:
         def add(name: str, message: str) -> None:
             self._add(given[name], f"tls_server_config.{name}", message)
 
@@ -171,7 +171,9 @@ class _WebFileReader:
             self._add(node, "tls_server_config", exc.message)
             return None
         if FileSecret(path=settings.key_file).is_world_readable():
-            self._remarks.append(f"web.config_file: every user of this machine can read the key in {settings.key_file}")
+            self._warnings.append(
+                f"web.config_file: every user of this machine can read the key in {settings.key_file}"
+            )
         return built
 
     # ── http_server_config, basic_auth_users ──────────────────────────────────────────────────────────────────────────
@@ -180,7 +182,7 @@ class _WebFileReader:
         section = "http_server_config"
         given = {} if node is None else self._mapping(node, section, ("http2", "headers"))
         if "http2" in given and self._try(self._truth, given["http2"], f"{section}.http2", default=False):
-            self._remarks.append("web.config_file: http2 has no effect, this listener speaks HTTP/1.1")
+            self._warnings.append("web.config_file: http2 has no effect, this listener speaks HTTP/1.1")
         path = f"{section}.headers"
         headers = self._mapping(given["headers"], path, tuple(_HEADERS)) if "headers" in given else {}
         read = {

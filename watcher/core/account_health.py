@@ -108,59 +108,59 @@ class AccountHealth(Value, frozen=True, kw_only=True):
 
 
 def note(
-    condition: AccountHealth, verdict: AttemptResult, now: Moment, why: str = "", *, asked: Micros | None = None
+    health: AccountHealth, result: AttemptResult, now: Moment, why: str = "", *, asked: Micros | None = None
 ) -> tuple[AccountHealth, tuple[AccountEvent, ...]]:
-    """The condition after one attempt ended with `verdict`, and what to tell of it; `asked` is when it began."""
-    match verdict:
+    """The condition after one attempt ended with `result`, and what to tell of it; `asked` is when it began."""
+    match result:
         case AttemptResult.GOOD:
-            return _after_success(condition, now, now.tick if asked is None else asked)
+            return _after_success(health, now, now.tick if asked is None else asked)
         case AttemptResult.THROTTLED:
-            return _begun(msgspec.structs.replace(condition, throttled_tick=now.tick), Cause.THROTTLING, now, why)
+            return _begun(msgspec.structs.replace(health, throttled_tick=now.tick), Cause.THROTTLING, now, why)
         case AttemptResult.TROUBLED:
-            failing = msgspec.structs.replace(condition, failures=condition.failures + 1)
+            failing = msgspec.structs.replace(health, failures=health.failures + 1)
             if failing.failures < FAILURES_BEFORE_UNREACHABLE:
                 return failing, ()
             return _begun(failing, Cause.FAILURES, now, why)
         case AttemptResult.UNAUTHORIZED:
-            return _begun(condition, Cause.CREDENTIALS, now, why)
+            return _begun(health, Cause.CREDENTIALS, now, why)
         case AttemptResult.ABANDONED | AttemptResult.DOUBTFUL:
-            return condition, ()
+            return health, ()
         case _:
-            assert_never(verdict)
+            assert_never(result)
 
 
 def with_causes(
-    condition: AccountHealth, causes: Mapping[Cause, str], now: Moment
+    health: AccountHealth, causes: Mapping[Cause, str], now: Moment
 ) -> tuple[AccountHealth, tuple[AccountEvent, ...]]:
     """The condition with what several answers together say of the account, and why, in the place of what they said."""
-    over = {cause for cause, _ in condition.since if cause not in _OF_ATTEMPTS and cause not in causes}
+    over = {cause for cause, _ in health.since if cause not in _OF_ATTEMPTS and cause not in causes}
     events: tuple[AccountEvent, ...] = ()
     for cause, why in causes.items():
-        condition, began = _begun(condition, cause, now, why)
+        health, began = _begun(health, cause, now, why)
         events += began
-    condition, ended = _ended(condition, over, now)
-    return condition, (*events, *ended)
+    health, ended = _ended(health, over, now)
+    return health, (*events, *ended)
 
 
 def _begun(
-    condition: AccountHealth, cause: Cause, now: Moment, why: str
+    health: AccountHealth, cause: Cause, now: Moment, why: str
 ) -> tuple[AccountHealth, tuple[AccountEvent, ...]]:
-    if any(cause is known for known, _ in condition.since):
-        return condition, ()
-    after = msgspec.structs.replace(condition, since=(*condition.since, (cause, now.tick)))
+    if any(cause is known for known, _ in health.since):
+        return health, ()
+    after = msgspec.structs.replace(health, since=(*health.since, (cause, now.tick)))
     trouble = TROUBLE_OF[cause]
     # One line when a trouble begins, however many causes it comes to have.
-    return after, () if trouble in condition.troubles else (Began(trouble=trouble, why=why),)
+    return after, () if trouble in health.troubles else (Began(trouble=trouble, why=why),)
 
 
-def _ended(condition: AccountHealth, over: set[Cause], now: Moment) -> tuple[AccountHealth, tuple[AccountEvent, ...]]:
+def _ended(health: AccountHealth, over: set[Cause], now: Moment) -> tuple[AccountHealth, tuple[AccountEvent, ...]]:
     if not over:
-        return condition, ()
+        return health, ()
     after = msgspec.structs.replace(
-        condition, since=tuple((cause, tick) for cause, tick in condition.since if cause not in over)
+        health, since=tuple((cause, tick) for cause, tick in health.since if cause not in over)
     )
     began: dict[HealthIssue, Micros] = {}
-    for cause, tick in condition.since:
+    for cause, tick in health.since:
         began.setdefault(TROUBLE_OF[cause], tick)
     return after, tuple(
         Recovered(trouble=trouble, lasted=now.tick - tick)
@@ -169,14 +169,12 @@ def _ended(condition: AccountHealth, over: set[Cause], now: Moment) -> tuple[Acc
     )
 
 
-def _after_success(
-    condition: AccountHealth, now: Moment, asked: Micros
-) -> tuple[AccountHealth, tuple[AccountEvent, ...]]:
+def _after_success(health: AccountHealth, now: Moment, asked: Micros) -> tuple[AccountHealth, tuple[AccountEvent, ...]]:
     lasts = {
-        Cause.THROTTLING: now.tick - condition.throttled_tick < CALM_AFTER_THROTTLE,
+        Cause.THROTTLING: now.tick - health.throttled_tick < CALM_AFTER_THROTTLE,
         # What was asked before the refusal may be answered after it, and says nothing of the credentials now.
-        Cause.CREDENTIALS: any(asked < tick for cause, tick in condition.since if cause is Cause.CREDENTIALS),
+        Cause.CREDENTIALS: any(asked < tick for cause, tick in health.since if cause is Cause.CREDENTIALS),
     }
-    over = {cause for cause, _ in condition.since if cause in _OF_ATTEMPTS and not lasts.get(cause)}
-    after = msgspec.structs.replace(condition, failures=0, last_success_at=now.at)
+    over = {cause for cause, _ in health.since if cause in _OF_ATTEMPTS and not lasts.get(cause)}
+    after = msgspec.structs.replace(health, failures=0, last_success_at=now.at)
     return _ended(after, over, now)

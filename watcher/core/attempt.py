@@ -21,6 +21,6 @@ class Attempt(Value, frozen=True, kw_only=True):
 
     endpoint: Endpoint
     code: str
-    verdict: AttemptResult
+    result: AttemptResult
     timing: Timing
     why: str = ""

@@ -13,30 +13,30 @@ class CreationIndex:
 
     def __init__(self) -> None:
         self.instants: list[Instant] = []
-        self.looks: list[Poll] = []
+        self.polls: list[Poll] = []
 
-    def put(self, look: Poll, place: Instant) -> None:
+    def put(self, poll: Poll, place: Instant) -> None:
         """Let the look lie at its operation's creation, where it may have been unknown or elsewhere before."""
-        if look.place == place:
+        if poll.place == place:
             return
-        self.remove(look)
-        look.place = place
+        self.remove(poll)
+        poll.place = place
         position = bisect_right(self.instants, place)
         self.instants.insert(position, place)
-        self.looks.insert(position, look)
+        self.polls.insert(position, poll)
 
-    def remove(self, look: Poll) -> None:
+    def remove(self, poll: Poll) -> None:
         """The look lies nowhere any more."""
-        if look.place is None:
+        if poll.place is None:
             return
-        position = self.position(look, look.place)
-        del self.instants[position], self.looks[position]
-        look.place = None
+        position = self.position(poll, poll.place)
+        del self.instants[position], self.polls[position]
+        poll.place = None
 
-    def position(self, look: Poll, place: Instant) -> int:
+    def position(self, poll: Poll, place: Instant) -> int:
         """Where the look is among all; many may have been created at the same instant."""
-        return self.looks.index(look, bisect_left(self.instants, place))
+        return self.polls.index(poll, bisect_left(self.instants, place))
 
     def between(self, start: Instant, end: Instant) -> list[Poll]:
         """The looks at what was created from `start` to `end`."""
-        return self.looks[bisect_left(self.instants, start) : bisect_right(self.instants, end)]
+        return self.polls[bisect_left(self.instants, start) : bisect_right(self.instants, end)]

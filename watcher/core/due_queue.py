@@ -18,28 +18,28 @@ class DueQueue:
 
     def __init__(self) -> None:
         self._ticks: list[Micros] = []
-        self._looks: dict[Micros, deque[Poll]] = {}
+        self._polls: dict[Micros, deque[Poll]] = {}
 
-    def put(self, look: Poll, tick: Micros) -> None:
+    def put(self, poll: Poll, tick: Micros) -> None:
         """Bring the look up at that tick, and no more where it was put before."""
-        look.queued = tick
-        looks = self._looks.get(tick)
-        if looks is None:
-            self._looks[tick] = deque((look,))
+        poll.queued = tick
+        polls = self._polls.get(tick)
+        if polls is None:
+            self._polls[tick] = deque((poll,))
             heapq.heappush(self._ticks, tick)
         else:
-            looks.append(look)
+            polls.append(poll)
 
     def front(self) -> tuple[Micros, Poll] | None:
         """Who is due first, and when; it stays there."""
         while self._ticks:
             tick = self._ticks[0]
-            looks = self._looks[tick]
-            while looks:
-                look = looks[0]
-                if look.queued == tick:
-                    return tick, look
-                looks.popleft()
+            polls = self._polls[tick]
+            while polls:
+                poll = polls[0]
+                if poll.queued == tick:
+                    return tick, poll
+                polls.popleft()
             heapq.heappop(self._ticks)
-            del self._looks[tick]
+            del self._polls[tick]
         return None

@@ -130,12 +130,12 @@ class Governor:
         return Permit(tick)
 
     def end(
-        self, permit: Permit, verdict: AttemptResult, tick: Micros, *, retry_after: Micros | None, chance: float
+        self, permit: Permit, result: AttemptResult, tick: Micros, *, retry_after: Micros | None, jitter: float
     ) -> None:
         """Learn from how an attempt ended."""
         self._grow(tick)
         self._under_way -= 1
-        match verdict:
+        match result:
             case AttemptResult.GOOD:
                 self._troubles = 0
                 if permit.began > self._cut_at:
@@ -144,16 +144,16 @@ class Governor:
                     self._held_until.pop(AttemptResult.UNAUTHORIZED, None)
             case AttemptResult.THROTTLED:
                 self._cut(permit, tick)
-                self._hold_throttled(tick, retry_after, chance)
+                self._hold_throttled(tick, retry_after, jitter)
             case AttemptResult.TROUBLED:
                 self._troubles += 1
-                self._back_off(tick, retry_after, chance)
+                self._back_off(tick, retry_after, jitter)
             case AttemptResult.UNAUTHORIZED:
                 self.refuse(tick)
             case AttemptResult.ABANDONED | AttemptResult.DOUBTFUL:
                 pass
             case _:
-                assert_never(verdict)
+                assert_never(result)
 
     def refuse(self, tick: Micros) -> None:
         """Hold the account but for slow probes, until what is requested from now on is answered well."""
@@ -196,22 +196,22 @@ class Governor:
         self._per_second = max(self._per_second / 2, min(FLOOR_PER_SECOND, self._share.per_second))
         self._concurrency = max(float(int(self._concurrency) // 2), 1.0)
 
-    def _hold_throttled(self, tick: Micros, retry_after: Micros | None, chance: float) -> None:
+    def _hold_throttled(self, tick: Micros, retry_after: Micros | None, jitter: float) -> None:
         wait = min(THROTTLE_AT_LEAST << min(max(self._throttles - 1, 0), 6), THROTTLE_AT_MOST)
         if retry_after is not None:
             wait = max(retry_after, THROTTLE_AT_LEAST)
         # A little late rather than all at once with everybody else who was told the same.
-        until = tick + wait + int(wait * chance / 10)
+        until = tick + wait + int(wait * jitter / 10)
         begun = max(self._held_until.get(AttemptResult.THROTTLED, tick), tick)
         self._throttled += max(until - begun, 0)
         self._hold(AttemptResult.THROTTLED, until)
 
-    def _back_off(self, tick: Micros, retry_after: Micros | None, chance: float) -> None:
+    def _back_off(self, tick: Micros, retry_after: Micros | None, jitter: float) -> None:
         beyond = self._troubles - TROUBLES_BEFORE_BACKOFF
         wait = min(SECOND << min(beyond, 10), BACKOFF_AT_MOST) if beyond >= 0 else 0
-        wait = max(int(wait * (0.5 + chance / 2)), retry_after or 0)
+        wait = max(int(wait * (0.5 + jitter / 2)), retry_after or 0)
         if wait:
             self._hold(AttemptResult.TROUBLED, tick + wait)
 
-    def _hold(self, verdict: AttemptResult, until: Micros) -> None:
-        self._held_until[verdict] = max(self._held_until.get(verdict, 0), until)
+    def _hold(self, result: AttemptResult, until: Micros) -> None:
+        self._held_until[result] = max(self._held_until.get(result, 0), until)

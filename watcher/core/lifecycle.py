@@ -63,11 +63,11 @@ from watcher.core.steps import (
     finish,
     followed_by,
     has_fallen,
-    moved_on,
+    merged,
     oddities,
-    passed_over,
+    progressed,
     set_aside,
-    taken_in,
+    unchanged,
     with_oddities,
 )
 
@@ -173,11 +173,11 @@ def progresses(operation: Operation, seen: Seen, now: ClockReading) -> bool:
 def _moves(operation: Operation, seen: Seen, now: ClockReading, _rules: LifecycleRules) -> Step:
     order = order_of(operation, seen)
     if order is Order.OVERTAKEN:
-        step = passed_over(operation)
+        step = unchanged(operation)
     elif order is Order.OLDER:
         step = set_aside(operation, seen)
     else:
-        step = moved_on(operation, taken_in(operation, seen, now), seen, now)
+        step = progressed(operation, merged(operation, seen, now), seen, now)
     return _bounded(step, now)
 
 
@@ -197,12 +197,12 @@ def _ends(operation: Operation, seen: Seen, now: ClockReading, _rules: Lifecycle
     given, known = seen.record.updated_at, operation.updated_at
     # The machine that writes ends may write coarser instants than the one that writes progress, or be behind it.
     is_older = given is not None and known is not None and given < known
-    ended = taken_in(operation, seen, now)
+    ended = merged(operation, seen, now)
     ended = ended.with_(
         updated_at=ended.updated_at if given is None else given, ended_at=_ended_at(given, now), learned_at=now.at
     )
     told = Finished(outcome=OUTCOME_OF[ended.status], stats=ended.stats, duration_seconds=duration_seconds(ended))
-    step = moved_on(operation, ended, seen, now)
+    step = progressed(operation, ended, seen, now)
     step = followed_by(step, Step(operation=step.operation, events=(told,)))
     if is_older and "end_older" not in operation.odd:
         step = followed_by(step, with_oddities(step.operation, ("end_older",)))
@@ -252,7 +252,7 @@ def _settles(operation: Operation, seen: Seen, now: ClockReading, rules: Lifecyc
     evidence = operation.evidence or _NOTHING
     order = order_of(operation, seen)
     if order is Order.OVERTAKEN or (evidence.running_answers and not is_later):
-        return passed_over(operation)
+        return unchanged(operation)
     if evidence.running_answers:
         return _ends_again(operation, seen, now)
     if status_of(operation, seen.record.word) is not operation.status:
@@ -285,7 +285,7 @@ def _is_settling_read(operation: Operation, seen: Seen, rules: LifecycleRules) -
 
 def _taken_after_the_end(operation: Operation, seen: Seen, now: ClockReading) -> Step:
     """The operation with what a terminal answer shows, and the correction where its stats moved."""
-    after = taken_in(operation, seen, now).with_(unsettled_since=None)
+    after = merged(operation, seen, now).with_(unsettled_since=None)
     given, ended_at = seen.record.updated_at, operation.ended_at
     if given is not None and ended_at is not None and given < ended_at:
         # A record is not written before the end that it shows.
@@ -302,7 +302,7 @@ def _correction(before: Stats, stats: Stats) -> tuple[Corrected, ...]:
 
 def _ends_again(operation: Operation, seen: Seen, now: ClockReading) -> Step:
     """A terminal status after it was taken back: the end stands, and settling begins anew."""
-    after = taken_in(operation, seen, now)
+    after = merged(operation, seen, now)
     given = seen.record.updated_at
     after = after.with_(
         updated_at=after.updated_at if given is None else given,
@@ -337,10 +337,10 @@ def _ends_otherwise(operation: Operation, seen: Seen, now: ClockReading) -> Step
     asked_at = seen.timing.asked.at
     first_asked_at = None if operation.evidence is None else operation.evidence.other_end_asked_at
     if first_asked_at is not None and is_apart(first_asked_at, asked_at):
-        return followed_by(passed_over(operation, "terminal_changed"), _ends_again(operation, seen, now))
+        return followed_by(unchanged(operation, "terminal_changed"), _ends_again(operation, seen, now))
     if first_asked_at is None:
         operation = operation.with_evidence(other_end_asked_at=asked_at)
-    return _still_unsettled(passed_over(operation, "terminal_changed"), now)
+    return _still_unsettled(unchanged(operation, "terminal_changed"), now)
 
 
 def _has_regressed(operation: Operation, seen: Seen, now: ClockReading, _rules: LifecycleRules) -> Step:
@@ -352,11 +352,11 @@ def _has_regressed(operation: Operation, seen: Seen, now: ClockReading, _rules: 
     """
     asked = seen.timing.asked
     if asked.tick <= operation.asked_tick:
-        return passed_over(operation)
+        return unchanged(operation)
     given, known = seen.record.updated_at, operation.updated_at
     is_later = given is None or known is None or is_before(known, given)
     is_lagging = given is not None and known is not None and is_before(given, known)
-    step = passed_over(operation, "stale_answer" if is_lagging else "terminal_regressed")
+    step = unchanged(operation, "stale_answer" if is_lagging else "terminal_regressed")
     if is_later or not operation.settled:
         step = followed_by(step, _contradicted(step.operation, seen, now))
     return _still_unsettled(step, now)
@@ -379,7 +379,7 @@ def _contradicted(operation: Operation, seen: Seen, now: ClockReading) -> Step:
 
 
 def _is_unclear(operation: Operation, _seen: Seen, now: ClockReading, _rules: LifecycleRules) -> Step:
-    return _still_unsettled(passed_over(operation, "terminal_regressed"), now)
+    return _still_unsettled(unchanged(operation, "terminal_regressed"), now)
 
 
 def _is_gone(operation: Operation, missing: Missing, now: ClockReading, _rules: LifecycleRules) -> Step:

@@ -64,16 +64,16 @@ class Planner:
 
     def __init__(self, promise: Promise, now: Moment) -> None:
         self._promise = promise
-        self._looks: dict[str, Poll] = {}
+        self._polls: dict[str, Poll] = {}
         self._fetching: set[str] = set()
-        self._agenda = DueQueue()
+        self._queue = DueQueue()
         # Looks that wait until nothing else is due.
         self._spare = DueQueue()
-        self._places = CreationIndex()
+        self._index = CreationIndex()
         self._densities = RowDensity()
         self._departures = ExitRates()
-        self._weighing = WindowChooser(self._places, self._densities, self._departures)
-        self._tours = Sweeps(self._densities)
+        self._weighing = WindowChooser(self._index, self._densities, self._departures)
+        self._sweeps = Sweeps(self._densities)
         self._failures = 0
         self._newcomer_tick: Micros | None = None
         self._newcomers: list[Poll] = []
@@ -93,35 +93,35 @@ class Planner:
 
     def follow(self, operation: Operation, now: Moment) -> None:
         """Plan the first look at an operation that is new here or was loaded."""
-        if operation.phase is Phase.FINAL or operation.id in self._looks:
+        if operation.phase is Phase.FINAL or operation.id in self._polls:
             return
-        look = self._looks[operation.id] = Poll(operation.id, now.tick)
+        poll = self._polls[operation.id] = Poll(operation.id, now.tick)
         if operation.id in self._fetching:
-            look.asked = FETCHING
+            poll.asked = FETCHING
         if operation.phase is Phase.SETTLING:
             plan = settling_plan(operation, now, self._promise)
         else:
             plan = self._first_plan(now)
             if plan.due > now.tick:
-                self._newcomers.append(look)
-        self._keep(look, operation, plan, now)
+                self._newcomers.append(poll)
+        self._keep(poll, operation, plan, now)
 
     def forget(self, operation_id: str) -> None:
         """No look is planned any more."""
-        look = self._looks.pop(operation_id, None)
-        if look is not None:
-            look.queued = NOWHERE
-            self._places.remove(look)
+        poll = self._polls.pop(operation_id, None)
+        if poll is not None:
+            poll.queued = NOWHERE
+            self._index.remove(poll)
 
     # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def choose(self, now: Moment) -> Request | None:
         """The best question that is due, taken as asked; None when none is."""
         self._wall = now.at - now.tick
-        if self._tours.has_pages:
-            return self._tours.next_page()
+        if self._sweeps.has_pages:
+            return self._sweeps.next_page()
         self._hurry(now)
-        front, spare = self._agenda.front(), self._spare.front()
+        front, spare = self._queue.front(), self._spare.front()
         has_waited = spare is not None and spare[0] <= now.tick - FORBIDDEN_AT_MOST
         if front is not None and front[0] <= now.tick and not has_waited:
             self._densities.fade(now.tick)
@@ -135,12 +135,12 @@ class Planner:
 
     def wake_tick(self) -> Micros | None:
         """When the next question falls due; None when none is planned."""
-        if self._tours.has_pages or (self._newcomers and len(self._looks) <= FEW):
+        if self._sweeps.has_pages or (self._newcomers and len(self._polls) <= FEW):
             return 0
-        fronts = [front[0] for front in (self._agenda.front(), self._spare.front()) if front is not None]
+        fronts = [front[0] for front in (self._queue.front(), self._spare.front()) if front is not None]
         if fronts:
             return min(fronts)
-        return None if self._looks or self._probe_under_way else self._probe_due
+        return None if self._polls or self._probe_under_way else self._probe_due
 
     # ── hearing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -152,10 +152,10 @@ class Planner:
                 self._probe_under_way = False
             case Fetch(operation_id=operation_id):
                 self._fetching.discard(operation_id)
-                look = self._looks.get(operation_id)
-                if look is not None:
+                poll = self._polls.get(operation_id)
+                if poll is not None:
                     # What it brought plans better, in a moment.
-                    self._release(look, max(look.due, now.tick))
+                    self._release(poll, max(poll.due, now.tick))
             case Sweep() | Discover():
                 pass
             case _:
@@ -163,30 +163,30 @@ class Planner:
 
     def learned(self, operation: Operation, observation: Observation, now: Moment) -> None:
         """Plan the next look after what an observation made of the operation."""
-        look = self._looks.get(operation.id)
-        if look is None:
+        poll = self._polls.get(operation.id)
+        if poll is None:
             return
         if isinstance(observation, Seen):
             if observation.timing is not self._timing:
                 self._time(observation.timing)
-            if _runs_on(look, operation, observation):
+            if _runs_on(poll, operation, observation):
                 # The most frequent case by far, in short.
-                look.run_on(observation.timing.asked.tick, self._promise.freshness, self._margin)
-                if look.asked != FETCHING:
-                    look.asked = 0
-                    self._agenda.put(look, look.due)
+                poll.run_on(observation.timing.asked.tick, self._promise.freshness, self._margin)
+                if poll.asked != FETCHING:
+                    poll.asked = 0
+                    self._queue.put(poll, poll.due)
                 return
         listed = _list_of(operation.status)
-        if look.status is not None and listed is None:
-            self._note_departure(look, now)
+        if poll.status is not None and listed is None:
+            self._note_departure(poll, now)
         if listed is None and operation.phase is Phase.FINAL:
             self.forget(operation.id)
             return
-        look.take(observation)
-        if look.asked != FETCHING:
-            look.asked = 0
-        plan = next_plan(operation, observation, look, now, promise=self._promise, latency=self._latency)
-        self._keep(look, operation, plan, now)
+        poll.take(observation)
+        if poll.asked != FETCHING:
+            poll.asked = 0
+        plan = next_plan(operation, observation, poll, now, promise=self._promise, latency=self._latency)
+        self._keep(poll, operation, plan, now)
 
     def _time(self, timing: Timing) -> None:
         """Learn how long an answer takes: of a page once, however many it shows."""
@@ -197,13 +197,13 @@ class Planner:
 
     def swept(self, ask: Sweep, answer: ListAnswer, now: Moment) -> None:
         """A page of a sweep came back, after `learned` for each operation on it."""
-        done = self._tours.hear(ask, answer)
+        done = self._sweeps.hear(ask, answer)
         if done is None:
             return
         if done.whole:
-            self._complete(done.tour, now)
+            self._complete(done.progress, now)
         else:
-            self._give_up(done.tour, now)
+            self._give_up(done.progress, now)
         if self._tidy_due <= now.tick:
             self._tidy_due = now.tick + TIDY_EVERY
             self._densities.forget_before(now.at)
@@ -213,19 +213,19 @@ class Planner:
     def lag(self, now: Moment) -> Micros:
         """How far past its promise the latest look is; 0 when nothing is followed or all is in time."""
         # Through C, since every scrape asks.
-        return max(now.tick - min(map(_PROMISED, self._looks.values()), default=now.tick), 0)
+        return max(now.tick - min(map(_PROMISED, self._polls.values()), default=now.tick), 0)
 
-    def next_look(self, operation_id: str) -> NextPoll | None:
+    def next_poll(self, operation_id: str) -> NextPoll | None:
         """When, how and why an operation is looked at next, as far as can be said now."""
-        look = self._looks.get(operation_id)
-        if look is None:
+        poll = self._polls.get(operation_id)
+        if poll is None:
             return None
-        if look.asked:
-            how = "GET by id" if look.asked == FETCHING else "sweep that is under way"
-            return NextPoll(due_tick=look.due, how=how, why="asked about at this moment")
-        then = Moment(look.due + self._wall, look.due)
-        window = self._weighing.best(look, then) if self.uses_lists else None
-        return NextPoll(due_tick=look.due, how="GET by id" if window is None else _in_words(window), why=look.why)
+        if poll.asked:
+            how = "GET by id" if poll.asked == FETCHING else "sweep that is under way"
+            return NextPoll(due_tick=poll.due, how=how, why="asked about at this moment")
+        then = Moment(poll.due + self._wall, poll.due)
+        window = self._weighing.best(poll, then) if self.uses_lists else None
+        return NextPoll(due_tick=poll.due, how="GET by id" if window is None else _in_words(window), why=poll.why)
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -242,107 +242,107 @@ class Planner:
         """Where few are followed, newcomers wait for no company."""
         if not self._newcomers:
             return
-        if len(self._looks) <= FEW:
-            for look in self._newcomers:
-                if not look.was_seen and look.queued > now.tick and self._looks.get(look.id) is look:
-                    self._release(look, now.tick)
+        if len(self._polls) <= FEW:
+            for poll in self._newcomers:
+                if not poll.was_seen and poll.queued > now.tick and self._polls.get(poll.id) is poll:
+                    self._release(poll, now.tick)
         self._newcomers.clear()
 
-    def _keep(self, look: Poll, operation: Operation, plan: Plan, now: Moment) -> None:
+    def _keep(self, poll: Poll, operation: Operation, plan: Plan, now: Moment) -> None:
         status = _list_of(operation.status)
         settles = status is None and operation.phase is Phase.SETTLING
-        company = company_of(look, operation, plan, now) if settles else 0
-        look.status, look.settles = status, settles
-        look.keep(plan)
+        company = company_of(poll, operation, plan, now) if settles else 0
+        poll.status, poll.settles = status, settles
+        poll.keep(plan)
         place = operation.created_at
-        if place is None and look.place is None:
+        if place is None and poll.place is None:
             place = created_hint(operation.id, now.at)
         if place is not None:
-            self._places.put(look, place)
-        if not look.asked and plan.why is FORBIDDEN:
-            self._spare.put(look, look.due)
-        elif not look.asked:
-            self._agenda.put(look, look.due + (company if len(self._looks) > FEW else 0))
+            self._index.put(poll, place)
+        if not poll.asked and plan.why is FORBIDDEN:
+            self._spare.put(poll, poll.due)
+        elif not poll.asked:
+            self._queue.put(poll, poll.due + (company if len(self._polls) > FEW else 0))
 
     def _probe_is_due(self, now: Moment) -> bool:
-        return not self._looks and not self._probe_under_way and self._probe_due <= now.tick
+        return not self._polls and not self._probe_under_way and self._probe_due <= now.tick
 
-    def _ask_about(self, look: Poll, now: Moment) -> Request:
-        window = self._weighing.best(look, now) if self.uses_lists else None
+    def _ask_about(self, poll: Poll, now: Moment) -> Request:
+        window = self._weighing.best(poll, now) if self.uses_lists else None
         if window is None:
-            self._expect([look], now)
-            look.asked, look.queued, look.by_list = FETCHING, NOWHERE, False
-            self._fetching.add(look.id)
-            return Fetch(operation_id=look.id)
+            self._expect([poll], now)
+            poll.asked, poll.queued, poll.by_list = FETCHING, NOWHERE, False
+            self._fetching.add(poll.id)
+            return Fetch(operation_id=poll.id)
         self._expect(window.members, now)
-        sweep = self._tours.begin(window, now.tick)
+        sweep = self._sweeps.begin(window, now.tick)
         for member in window.members:
             member.asked, member.queued, member.by_list = sweep.number, NOWHERE, True
         return sweep
 
-    def _expect(self, looks: Sequence[Poll], now: Moment) -> None:
+    def _expect(self, polls: Sequence[Poll], now: Moment) -> None:
         """Tell what is learned from looks of those about to happen."""
         passed: dict[int, list[int]] = {}
         youngest, oldest, sums = 1, 0, [0, 0, 0]  # those that lie beside each other are mostly of one class
-        for look in looks:
-            place = look.place
-            if not look.was_seen:
+        for poll in polls:
+            place = poll.place
+            if not poll.was_seen:
                 # The next newcomer may wait for the next sweep like this.
                 self._newcomer_tick = now.tick
-            elif look.status is not None and place is not None:
+            elif poll.status is not None and place is not None:
                 age = now.at - place
                 if not youngest <= age < oldest:
                     at = class_of(age)
                     youngest, oldest = ages_of(at)
                     sums = passed.setdefault(at, [0, 0, 0])
-                sums[0] += now.tick - look.since
+                sums[0] += now.tick - poll.since
                 sums[1] += age
                 sums[2] += 1
         for waited, age, count in passed.values():
             self._departures.expect(waited // count, age // count, count)
 
-    def _complete(self, tour: SweepProgress, now: Moment) -> None:
+    def _complete(self, progress: SweepProgress, now: Moment) -> None:
         """The sweep was read to its end: whom it did not show has left the list."""
         self._failures = 0
-        vanished = self._not_shown(tour)
-        for look in vanished:
-            self._note_departure(look, now)
-            look.why = "it has left the list that showed it"
-            look.alone = tour.window.status is None
-            look.status = None
-            self._release(look, max(now.tick, look.not_before))
+        vanished = self._not_shown(progress)
+        for poll in vanished:
+            self._note_departure(poll, now)
+            poll.why = "it has left the list that showed it"
+            poll.alone = progress.window.status is None
+            poll.status = None
+            self._release(poll, max(now.tick, poll.not_before))
 
-    def _note_departure(self, look: Poll, now: Moment) -> None:
-        if look.was_seen and look.status is not None and look.place is not None:
-            self._departures.left(now.at - look.place)
+    def _note_departure(self, poll: Poll, now: Moment) -> None:
+        if poll.was_seen and poll.status is not None and poll.place is not None:
+            self._departures.left(now.at - poll.place)
 
-    def _give_up(self, tour: SweepProgress, now: Moment) -> None:
+    def _give_up(self, progress: SweepProgress, now: Moment) -> None:
         """The sweep cannot be read to its end: what it showed is known, what it did not is asked for in another way."""
-        missed = self._not_shown(tour)
+        missed = self._not_shown(progress)
         # With each sweep in a row that shows nobody, more are asked for by their ids: that always gets on.
-        self._failures = self._failures + 1 if len(missed) == len(tour.window.members) else 0
+        self._failures = self._failures + 1 if len(missed) == len(progress.window.members) else 0
         alone = min(1 << self._failures, ALONE_AT_MOST)
-        for position, look in enumerate(missed):
-            look.alone = position < alone
-            self._release(look, max(look.due, now.tick))
+        for position, poll in enumerate(missed):
+            poll.alone = position < alone
+            self._release(poll, max(poll.due, now.tick))
 
-    def _not_shown(self, tour: SweepProgress) -> list[Poll]:
+    def _not_shown(self, progress: SweepProgress) -> list[Poll]:
         """Members that nothing has shown since the sweep began, the longest due first."""
-        missed = [look for look in tour.window.members if look.asked == tour.number]
-        return sorted((look for look in missed if self._looks.get(look.id) is look), key=lambda look: look.due)
+        missed = [poll for poll in progress.window.members if poll.asked == progress.number]
+        return sorted((poll for poll in missed if self._polls.get(poll.id) is poll), key=lambda poll: poll.due)
 
-    def _release(self, look: Poll, due: Micros) -> None:
-        look.asked = 0
-        look.due = due
-        self._agenda.put(look, due)
+    def _release(self, poll: Poll, due: Micros) -> None:
+        poll.asked = 0
+        poll.due = due
+        self._queue.put(poll, due)
 
 
-def _runs_on(look: Poll, operation: Operation, seen: Seen) -> bool:
+def _runs_on(poll: Poll, operation: Operation, seen: Seen) -> bool:
     """Whether it is processed, as it was when it was last seen, and nobody asks for patience."""
     return (
         operation.status is Status.PROCESSING
-        and look.status is Status.PROCESSING
-        and look.place == operation.created_at
+        and poll.status is Status.PROCESSING
+        and poll.place == operation.created_at
         and seen.retry_after is None
     )
 

@@ -119,11 +119,11 @@ class Poll(msgspec.Struct, gc=False, eq=False):
 
 
 def next_plan(
-    operation: Operation, observation: Observation, look: Poll, now: Moment, *, promise: Promise, latency: Micros
+    operation: Operation, observation: Observation, poll: Poll, now: Moment, *, promise: Promise, latency: Micros
 ) -> Plan:
     """The look after an observation. `latency` is how long an answer usually takes."""
     if operation.phase is Phase.SETTLING:
-        return settling_plan(operation, now, promise, already=look.due if look.settles else None)
+        return settling_plan(operation, now, promise, already=poll.due if poll.settles else None)
     freshness = promise.freshness
     asked = observation.timing.asked.tick
     match observation:
@@ -134,28 +134,28 @@ def next_plan(
             if operation.status is Status.SCHEDULED:
                 due = asked + _scheduled_wait(operation, now, freshness)
                 return Plan(due, due, "scheduled: the longer it has waited, the less often")
-            return running_plan(look, asked, freshness, latency)
+            return running_plan(poll, asked, freshness, latency)
         case Missing() | Refused() if operation.missed:
             due = now.tick + SLOW_TRY_EVERY
             return Plan(due, due, "a slow try before it is given up", due)
         case Missing():
-            due = now.tick + _growing(freshness, look.fruitless, MISSING_AT_MOST)
+            due = now.tick + _growing(freshness, poll.fruitless, MISSING_AT_MOST)
             return Plan(due, due, "not shown yet, within the not-found grace", due)
         case Forbidden():
-            due = now.tick + _growing(FORBIDDEN_AT_FIRST, 2 * look.fruitless - 1, FORBIDDEN_AT_MOST)
+            due = now.tick + _growing(FORBIDDEN_AT_FIRST, 2 * poll.fruitless - 1, FORBIDDEN_AT_MOST)
             # Nothing is promised of it, so that hundreds of them make no other operation late.
             return Plan(due, due + FORBIDDEN_AT_MOST, FORBIDDEN, due)
         case Unanswered() | Refused():
-            due = now.tick + _growing(freshness, look.fruitless, UNANSWERED_AT_MOST)
-            return Plan(due, look.promised, "the last look stayed without an answer", due)
+            due = now.tick + _growing(freshness, poll.fruitless, UNANSWERED_AT_MOST)
+            return Plan(due, poll.promised, "the last look stayed without an answer", due)
         case _:
             assert_never(observation)
 
 
-def running_plan(look: Poll, asked: Micros, freshness: Micros, latency: Micros) -> Plan:
+def running_plan(poll: Poll, asked: Micros, freshness: Micros, latency: Micros) -> Plan:
     """The look after one, asked for at that tick, that showed it running."""
-    promised = max(look.since, asked) + freshness
-    margin = second_question(freshness, latency) if look.by_list and look.status is not None else 0
+    promised = max(poll.since, asked) + freshness
+    margin = second_question(freshness, latency) if poll.by_list and poll.status is not None else 0
     return Plan(promised - margin, promised, RUNNING)
 
 
@@ -186,13 +186,13 @@ def settling_plan(operation: Operation, now: Moment, promise: Promise, *, alread
     return Plan(due, due + SETTLE_SLACK, why)
 
 
-def company_of(look: Poll, operation: Operation, plan: Plan, now: Moment) -> Micros:
+def company_of(poll: Poll, operation: Operation, plan: Plan, now: Moment) -> Micros:
     """How long a settling read that is due waits for a sweep to show it; planned again, as long as before."""
     read = (operation.settled + operation.prolonged, operation.unsettled_since)
-    if look.read != read:
-        look.read = read
-        look.company = min(SETTLE_COMPANY, max(plan.due - now.tick, 0))
-    return look.company
+    if poll.read != read:
+        poll.read = read
+        poll.company = min(SETTLE_COMPANY, max(plan.due - now.tick, 0))
+    return poll.company
 
 
 def _scheduled_wait(operation: Operation, now: Moment, freshness: Micros) -> Micros:

@@ -65,7 +65,7 @@ def duration_seconds(operation: Operation) -> float | None:
     return (operation.ended_at - operation.created_at) / SECOND
 
 
-def taken_in(operation: Operation, seen: Seen, now: ClockReading) -> Operation:
+def merged(operation: Operation, seen: Seen, now: ClockReading) -> Operation:
     """The operation with the record's facts; what the record lacks stays as it was."""
     record, asked_tick = seen.record, seen.timing.asked.tick
     status = status_of(operation, record.word)
@@ -96,7 +96,7 @@ def _finer(known: Instant | None, given: Instant | None) -> Instant | None:
     return known if given < known and is_same(given, known) else given
 
 
-def passed_over(operation: Operation, *kinds: str) -> Step:
+def unchanged(operation: Operation, *kinds: str) -> Step:
     """An answer that changes nothing, except that the operation was shown."""
     operation = operation.with_(missing_since=None, missed=0)
     if operation.evidence is not None and operation.evidence.absent_asked_at is not None:
@@ -107,10 +107,10 @@ def passed_over(operation: Operation, *kinds: str) -> Step:
 def set_aside(operation: Operation, seen: Seen) -> Step:
     """An answer that is older than what is known, the first one: the next one that still is will be taken."""
     after = operation.with_(asked_tick=seen.timing.asked.tick).with_evidence(set_aside=True)
-    return passed_over(after, "stale_answer")
+    return unchanged(after, "stale_answer")
 
 
-def moved_on(before: Operation, after: Operation, seen: Seen, now: ClockReading) -> Step:
+def progressed(before: Operation, after: Operation, seen: Seen, now: ClockReading) -> Step:
     """The events of a look that moved the operation on, with what was odd about it."""
     events: list[OperationEvent] = []
     first = before.status is Status.UNSEEN

@@ -57,7 +57,7 @@ class SweepProgress(msgspec.Struct, eq=False):
 class Done(NamedTuple):
     """A sweep that is over; `whole`: it was read to its end."""
 
-    tour: SweepProgress
+    progress: SweepProgress
     whole: bool
 
 
@@ -66,7 +66,7 @@ class Sweeps:
 
     def __init__(self, densities: RowDensity) -> None:
         self._densities = densities
-        self._tours: dict[int, SweepProgress] = {}
+        self._sweeps: dict[int, SweepProgress] = {}
         self._pages: deque[Sweep] = deque()
         self._number = 0
 
@@ -82,51 +82,51 @@ class Sweeps:
     def begin(self, window: Window, began: Micros) -> Sweep:
         """Begin a sweep; its first page, taken as asked."""
         self._number += 1
-        self._tours[self._number] = SweepProgress(self._number, window, began)
+        self._sweeps[self._number] = SweepProgress(self._number, window, began)
         return Sweep(number=self._number, status=window.status, start=window.start, end=window.end)
 
     def hear(self, ask: Sweep, answer: ListAnswer) -> Done | None:
         """What became of a page: the sweep that is over with it, or None as long as it goes on."""
-        tour = self._tours.get(ask.number)
-        if tour is None:
+        progress = self._sweeps.get(ask.number)
+        if progress is None:
             return None
         match answer:
             case Page():
-                return self._turn_page(ask, tour, answer)
-            case Refused() if ask.token is not None and not tour.restarts:
-                tour.restart()
+                return self._turn_page(ask, progress, answer)
+            case Refused() if ask.token is not None and not progress.restarts:
+                progress.restart()
                 self._go_on(ask, None)
-            case Unanswered() if tour.tries + 1 < TRIES_OF_A_PAGE:
-                tour.tries += 1
+            case Unanswered() if progress.tries + 1 < TRIES_OF_A_PAGE:
+                progress.tries += 1
                 self._go_on(ask, ask.token)
             case Missing() | Refused() | Forbidden() | Unanswered():
-                return self._end(tour, whole=False)
+                return self._end(progress, whole=False)
             case _:
                 assert_never(answer)
         return None
 
-    def _turn_page(self, ask: Sweep, tour: SweepProgress, page: Page) -> Done | None:
-        tour.take(page)
+    def _turn_page(self, ask: Sweep, progress: SweepProgress, page: Page) -> Done | None:
+        progress.take(page)
         token = page.next_token
         if token is None:
-            return self._end(tour, whole=True)
+            return self._end(progress, whole=True)
         self._densities.learn_page(ask.status, len(page.records) + page.garbled)
-        if token in tour.tokens or token == ask.token or tour.is_too_long:
-            return self._end(tour, whole=False)
-        tour.tokens.add(token)
+        if token in progress.tokens or token == ask.token or progress.is_too_long:
+            return self._end(progress, whole=False)
+        progress.tokens.add(token)
         self._go_on(ask, token)
         return None
 
     def _go_on(self, ask: Sweep, token: str | None) -> None:
         self._pages.append(msgspec.structs.replace(ask, token=token))
 
-    def _end(self, tour: SweepProgress, *, whole: bool) -> Done:
-        del self._tours[tour.number]
-        window = tour.window
+    def _end(self, progress: SweepProgress, *, whole: bool) -> Done:
+        del self._sweeps[progress.number]
+        window = progress.window
         # The list of everything tells of the others too.
         lists = (None, *SWEPT_STATUSES) if window.status is None else (window.status,)
         learn = self._densities.learn_whole if whole else self._densities.learn_some
         for status in lists:
-            created = [at for word, at in tour.created if status is None or word == status]
+            created = [at for word, at in progress.created if status is None or word == status]
             learn(status, window.start, window.end, created)
-        return Done(tour, whole)
+        return Done(progress, whole)

@@ -55,7 +55,7 @@ class _Side(msgspec.Struct, gc=False):
     `edge` and `edge_rows` are of the first who has no room.
     """
 
-    looks: list[Poll]
+    polls: list[Poll]
     rows: list[float]
     worth: list[float]
     edge: Instant | None
@@ -66,8 +66,8 @@ class _Side(msgspec.Struct, gc=False):
 
         Gaps are read along, since what is guessed of them may be far too much, and would never be known better.
         """
-        at = (self.looks[reach - 1].place or anchor) if reach else anchor
-        beyond = self.looks[reach].place if reach < len(self.looks) else self.edge
+        at = (self.polls[reach - 1].place or anchor) if reach else anchor
+        beyond = self.polls[reach].place if reach < len(self.polls) else self.edge
         if beyond is None:
             return at
         gap_rows = (self.rows[reach] if reach < len(self.rows) else self.edge_rows) - self.rows_of(reach)
@@ -108,35 +108,35 @@ class _Prices:
 class WindowChooser:
     """What windows are worth; keeps the price of a look at who is on a list of one status."""
 
-    def __init__(self, places: CreationIndex, densities: RowDensity, departures: ExitRates) -> None:
-        self._places = places
+    def __init__(self, index: CreationIndex, densities: RowDensity, departures: ExitRates) -> None:
+        self._index = index
         self._densities = densities
         self._departures = departures
         self._prices = _Prices()
 
-    def best(self, look: Poll, now: Moment) -> Window | None:
+    def best(self, poll: Poll, now: Moment) -> Window | None:
         """The window that spares the most requests; None where the operation is better asked for alone."""
-        place = look.place
-        if look.alone or place is None:
+        place = poll.place
+        if poll.alone or place is None:
             return None
         age = now.at - place
-        listed = self._listed(look, place, now) if self._prices.is_old(age) else None
-        everything = self._window(look, place, None, now)
-        own = 1.0 if look.status is None else self._prices.of(age)
+        listed = self._listed(poll, place, now) if self._prices.is_old(age) else None
+        everything = self._window(poll, place, None, now)
+        own = 1.0 if poll.status is None else self._prices.of(age)
         if everything.worth - own >= everything.pages:
             return everything
-        if look.status is None:
+        if poll.status is None:
             return None
-        listed = self._listed(look, place, now) if listed is None else listed
+        listed = self._listed(poll, place, now) if listed is None else listed
         # Who vanished from it must be looked at again.
         cost = listed.pages + self._risk(listed.members, now)
         return listed if listed.worth >= WORTHWHILE * cost else None
 
-    def _listed(self, look: Poll, place: Instant, now: Moment) -> Window:
+    def _listed(self, poll: Poll, place: Instant, now: Moment) -> Window:
         """A window of the list of one status; it teaches the price of a look."""
-        status = Status.PROCESSING if look.status is None else look.status
-        window = self._window(look, place, status, now)
-        shown = self._places.between(window.start, window.end)
+        status = Status.PROCESSING if poll.status is None else poll.status
+        window = self._window(poll, place, status, now)
+        shown = self._index.between(window.start, window.end)
         self._prices.learn(now.at - place, window.pages / max(_on(status, shown), 1))
         return window
 
@@ -147,9 +147,9 @@ class WindowChooser:
         pages = max(math.ceil(rows / page), 1)
         most = pages * page
         room = most - rows
-        position = self._places.position(anchor, place)
+        position = self._index.position(anchor, place)
         older = self._side(range(position, -1, -1), place, status=status, room=(room, most), now=now)
-        ahead = range(position + 1, len(self._places.looks))
+        ahead = range(position + 1, len(self._index.polls))
         newer = self._side(ahead, place, status=status, room=(room, most), now=now)
         left, right = _best_reach(older, newer, room, most)
         spare = min(room - older.rows_of(left) - newer.rows_of(right), most - left - right) / 4
@@ -159,12 +159,12 @@ class WindowChooser:
             end=max(newer.bound(right, place, spare), place) + PAD,
             pages=pages,
             worth=older.worth_of(left) + newer.worth_of(right),
-            members=older.looks[:left] + newer.looks[:right],
+            members=older.polls[:left] + newer.polls[:right],
         )
 
     def _rows_around(self, place: Instant, status: Status | None) -> float:
         """Rows within the pads, which are part of what is read; at least those that are ours."""
-        near = self._places.between(place - PAD, place + PAD)
+        near = self._index.between(place - PAD, place + PAD)
         ours = len(near) if status is None else _on(status, near)
         return max(self._densities.between(status, place - PAD, place + PAD), ours)
 
@@ -176,10 +176,10 @@ class WindowChooser:
 
         `room`: for so many rows beyond those around the anchor, and in all.
         """
-        instants, looks, tick, at = self._places.instants, self._places.looks, now.tick, now.at
+        instants, polls, tick, at = self._index.instants, self._index.polls, now.tick, now.at
         densities, departures = self._densities, self._departures
         side = _Side([], [], [], None, 0.0)
-        shown, its_rows, its_worth = side.looks, side.rows, side.worth
+        shown, its_rows, its_worth = side.polls, side.rows, side.worth
         free, most = room
         edge = anchor
         price = 0.0 if status is not None else self._prices.of(at - anchor)
@@ -199,24 +199,24 @@ class WindowChooser:
             if rows > free or len(shown) > most:
                 side.edge, side.edge_rows = place, rows
                 break
-            look = looks[position]
+            poll = polls[position]
             # Who is asked about already is shown by somebody else; who is alone, by nobody.
-            if look.asked or look.alone or (status is not None and look.status is not status):
+            if poll.asked or poll.alone or (status is not None and poll.status is not status):
                 continue
-            due = look.due
-            if look.settles:
+            due = poll.due
+            if poll.settles:
                 if due > tick:
                     continue
                 worth += 1.0
             else:
-                since = look.since
+                since = poll.since
                 spared = 1.0 if due <= tick else (tick - since) / (due - since)
-                if price and look.status is not None:
-                    cost = price + (departing * (tick - since) if look.was_seen else RISK_OF_THE_UNSEEN)
+                if price and poll.status is not None:
+                    cost = price + (departing * (tick - since) if poll.was_seen else RISK_OF_THE_UNSEEN)
                     if cost < 1:
                         spared *= cost
                 worth += spared
-            shown.append(look)
+            shown.append(poll)
             its_rows.append(rows)
             its_worth.append(worth)
         return side
@@ -226,23 +226,23 @@ class WindowChooser:
         tick, at, departures = now.tick, now.at, self._departures
         risk = 0.0
         bucket, departing = -1, 0.0
-        for look in members:
-            place = look.place or 0
+        for poll in members:
+            place = poll.place or 0
             if place // BUCKET != bucket:
                 bucket = place // BUCKET
                 departing = departures.rate(at - place) / max(at - place, SECOND)
-            risk += min(departing * (tick - look.since), 1.0) if look.was_seen else RISK_OF_THE_UNSEEN
+            risk += min(departing * (tick - poll.since), 1.0) if poll.was_seen else RISK_OF_THE_UNSEEN
         return risk
 
 
-def _on(status: Status, looks: Sequence[Poll]) -> int:
-    return sum(look.status is status for look in looks)
+def _on(status: Status, polls: Sequence[Poll]) -> int:
+    return sum(poll.status is status for poll in polls)
 
 
 def _best_reach(older: _Side, newer: _Side, room: float, most: float) -> tuple[int, int]:
     """How many of each side have room together and are worth most."""
     best, reach = -1.0, (0, 0)
-    right = len(newer.looks)
+    right = len(newer.polls)
     # None, one, two … of them: lists, for a call for each of a thousand would be most of the time.
     right_rows, right_worth = [0.0, *newer.rows], [0.0, *newer.worth]
     for left, (rows, worth) in enumerate(zip([0.0, *older.rows], [0.0, *older.worth], strict=True)):

@@ -1,16 +1,16 @@
-"""The daemon: everything built from the configuration, every root task named, and an orderly end.
+"""The daemon: builds everything from the configuration, runs the root tasks, and shuts down in order.
 
-daemon        from start to exit code: signals, standing by, and the one running station
-standby       listeners of a daemon that cannot start and was told to stay
-station       a daemon that runs: its root tasks, and how the next configuration takes over
-front         the two listeners, and what they answer from
-fleet         the running loops, one an account
-accounts      an account's loop with its client, from the settings
-ears          who hears what happens: metrics, log, teller
-housekeeping  the small regular duties: pruning, measuring, watching the clock
-watchdog      the thread that ends a process whose event loop is stuck
-complaints    the event loop's own troubles, told calmly
-base          what outlives every configuration
+daemon           from start to exit code: signals, standby, and the one runtime
+standby          the listeners of a daemon that cannot start and was told to stay
+runtime          the running daemon: its root tasks, and the switch to the next configuration
+http_listeners   the two listeners and the values that their handlers read
+account_loops    the running loops, one per account
+accounts         the loop of an account and its client, built from the settings
+telemetry        observer of the loops: updates metrics and log, wakes the publisher
+housekeeping     small periodic jobs: pruning, measuring, watching the clock
+watchdog         a thread that ends the process when the event loop hangs
+loop_exceptions  exceptions that reach the event loop, logged once each
+process_context  what lives as long as the process, across reloads
 """
 
 from watcher.daemon.daemon import Daemon, run

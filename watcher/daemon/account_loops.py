@@ -69,7 +69,7 @@ class AccountLoops:
         for running in ending:
             running.task.cancel()
             await running.watched.http.aclose()
-        return {running.watched.settings.name: running.watched.watch.condition.for_another_loop() for running in ending}
+        return {running.watched.settings.name: running.watched.watch.health.for_another_loop() for running in ending}
 
     def wake(self, account: str) -> None:
         """Tell a loop that intake changed something."""
@@ -87,17 +87,21 @@ class AccountLoops:
 
     def snapshots(self) -> Sequence[AccountSnapshot]:
         """All accounts as they are now; above `max_operations` in all, the most worth seeing are shown."""
-        crowds = {name: running.watched.watch.candidates() for name, running in self._running.items()}
-        if not crowds:
+        candidates_by_account = {name: running.watched.watch.candidates() for name, running in self._running.items()}
+        if not candidates_by_account:
             return []
-        counts = {name: len(crowd) for name, crowd in crowds.items()}
+        counts = {name: len(candidates_of_account) for name, candidates_of_account in candidates_by_account.items()}
         now = next(iter(self)).watch.now()
-        candidates = [operation for crowd in crowds.values() for operation in crowd]
+        candidates = [
+            operation for candidates_of_account in candidates_by_account.values() for operation in candidates_of_account
+        ]
         self._census, shown = choose_shown(self._census, candidates, now, self._max_operations())
         if len(shown) < len(candidates):
-            crowds = _by_account(shown, crowds)
+            candidates_by_account = _by_account(shown, candidates_by_account)
         return [
-            running.watched.watch.snapshot(crowds[name], suppressed=counts[name] - len(crowds[name]))
+            running.watched.watch.snapshot(
+                candidates_by_account[name], suppressed=counts[name] - len(candidates_by_account[name])
+            )
             for name, running in self._running.items()
         ]
 
@@ -108,10 +112,10 @@ class AccountLoops:
             if (running := self._running.get(snapshot.account)) is not None:
                 running.watched.watch.scraped(snapshot)
 
-    def next_look(self, account: str, operation_id: str) -> NextPoll | None:
+    def next_poll(self, account: str, operation_id: str) -> NextPoll | None:
         """When, how and why an operation is looked at next."""
         running = self._running.get(account)
-        return None if running is None else running.watched.watch.next_look(operation_id)
+        return None if running is None else running.watched.watch.next_poll(operation_id)
 
     def overdue(self) -> Sequence[str]:
         """The accounts whose loops make no progress."""

@@ -130,9 +130,9 @@ def build_watch(
     store: Store,
     now: Callable[[], Moment],
     listener: AccountObserver,
-    condition: AccountHealth | None = None,
+    health: AccountHealth | None = None,
 ) -> AccountRuntime:
-    """The account's loop, not yet running. `condition` is how the loop before it left the account."""
+    """The account's loop, not yet running. `health` is how the loop before it left the account."""
     account = upstream.account
     share = Share(per_second=account.max_requests_per_second, concurrency=account.max_concurrency)
     gate = Gate(Governor(share, now().tick), now)
@@ -157,7 +157,7 @@ def build_watch(
         gate=gate,
         now=now,
         listener=listener,
-        condition=condition,
+        health=health,
     )
     return AccountRuntime(settings=account, watch=watch, credentials=upstream.credentials, http=upstream.http)
 

@@ -75,7 +75,7 @@ class Daemon:
         self._retry_seconds = retry_seconds
         self._stop_asked = asyncio.Event()
         self._stop = asyncio.Event()
-        self._station: Runtime | None = None
+        self._runtime: Runtime | None = None
         self._reload_asked = asyncio.Event()
         self._store_trouble: str | None = None
         self._refusal: str | None = None
@@ -87,7 +87,7 @@ class Daemon:
     @property
     def addresses(self) -> Mapping[str, Sequence[str]]:
         """Where `web` and `admin` listen, as URLs; empty before it is ready."""
-        return {} if self._station is None else self._station.addresses
+        return {} if self._runtime is None else self._runtime.addresses
 
     def stop(self) -> None:
         """End cleanly, after lingering where that was asked for; the second call forgoes the lingering."""
@@ -133,14 +133,14 @@ class Daemon:
         return GOOD
 
     async def _run(self) -> None:
-        station = await self._unless_stopped(self._start())
-        if station is None:
+        runtime = await self._unless_stopped(self._start())
+        if runtime is None:
             return
-        self._station = station
+        self._runtime = runtime
         try:
-            await station.run(self._stop, self._on_ready)
+            await runtime.run(self._stop, self._on_ready)
         finally:
-            self._station = None
+            self._runtime = None
 
     async def _unless_stopped(self, start: Coroutine[Any, Any, Runtime | None]) -> Runtime | None:
         """The station; None when stopped meanwhile, whatever the start waits for."""
@@ -171,13 +171,13 @@ class Daemon:
             self.ready.set()
             while not await self._stopped_within(self._retry_seconds):
                 try:
-                    station = await self._open()
+                    runtime = await self._open()
                 except (OperatorError, StoreUnusable) as exc:
                     self._tell_trouble(exc)
                     standby.trouble = exc
                 else:
                     self._tell_store_works()
-                    return station
+                    return runtime
             self._base.log.event("daemon.stopping", unfinished=None)
         self._base.log.event("daemon.stopped", unfinished=None)
         return None
@@ -232,10 +232,10 @@ class Daemon:
             self._on_reload_signal()
 
     def _on_reload_signal(self) -> None:
-        if self._station is None:
+        if self._runtime is None:
             self._reload_asked.set()
         else:
-            task = asyncio.get_running_loop().create_task(self._station.reload(), name="reload")
+            task = asyncio.get_running_loop().create_task(self._runtime.reload(), name="reload")
             self._background.add(task)
             task.add_done_callback(self._background.discard)
 

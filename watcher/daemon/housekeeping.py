@@ -79,14 +79,14 @@ class Housekeeping:
                     self._jumped(jump)
                 if turn % MEASURE_EVERY == 0 and (self._store_duties is None or self._store_duties.done()):
                     prune = turn % PRUNE_EVERY == 0 or self._store_failed
-                    self._store_duties = tasks.create_task(self._look_after_store(prune=prune))
+                    self._store_duties = tasks.create_task(self._check_store(prune=prune))
                 turn += 1
 
     def doubt_store(self) -> None:
         """Somebody who may not write again soon could not: say it when writing works."""
         self._store_failed = True
 
-    async def _look_after_store(self, *, prune: bool) -> None:
+    async def _check_store(self, *, prune: bool) -> None:
         await self._refresh_secrets()
         try:
             self._instruments.measured(

@@ -53,7 +53,7 @@ class HttpListeners:
     def bind(
         self,
         *,
-        fleet: AccountLoops,
+        loops: AccountLoops,
         store: Store,
         intake: Intake,
         exposition: Exposition,
@@ -63,17 +63,17 @@ class HttpListeners:
         loaded = self._loaded()
         if loaded.admin_token is not None:
             self._token = loaded.admin_token.read()
-        desk = AppContext(
+        app = AppContext(
             accounts=lambda: self._loaded().configuration.account_names,
-            snapshots=fleet.snapshots,
+            snapshots=loops.snapshots,
             store=store,
             intake=intake,
             metrics=exposition.render,
-            scraped=fleet.scraped,
+            scraped=loops.scraped,
             reload=reload,
-            healthy=fleet.overdue,
+            healthy=loops.overdue,
             ready=lambda: True,
-            next_look=fleet.next_look,
+            next_poll=loops.next_poll,
             metric_labels=lambda: self._loaded().configuration.metrics.labels,
             now=self._base.clock.now,
             failed=lambda error: self._base.log.about_itself.error("request.failed", exc_info=error),
@@ -87,9 +87,9 @@ class HttpListeners:
             refresh=self._refresh_token,
         )
         self._listeners["web"] = addresses.listener(
-            web.listen, web_app(desk, self._web), setting="web.listen", tls=lambda: self._web.tls
+            web.listen, web_app(app, self._web), setting="web.listen", tls=lambda: self._web.tls
         )
-        self._listeners["admin"] = addresses.listener(admin.listen, admin_app(desk, rules), setting="admin.listen")
+        self._listeners["admin"] = addresses.listener(admin.listen, admin_app(app, rules), setting="admin.listen")
         addresses.keep(web.listen, admin.listen)
 
     def unbind(self) -> None:

@@ -53,11 +53,11 @@ class Runtime:
         self._base = base
         self._loaded = loaded
         self._store = store
-        self._fleet = AccountLoops(lambda: self._configuration.metrics.max_operations, base.secrets)
+        self._loops = AccountLoops(lambda: self._configuration.metrics.max_operations, base.secrets)
         self._waiting: Mapping[str, UpstreamAccess] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._teller = EventPublisher(store, base.log, base.writer.write, lambda: base.clock.now().at)
-        self._ears = Telemetry(base.instruments, base.log, self._teller)
+        self._telemetry = Telemetry(base.instruments, base.log, self._teller)
         self._intake = Intake(
             store,
             lambda: self._configuration.account_names,
@@ -65,7 +65,7 @@ class Runtime:
             lambda: base.clock.now().at,
             store_trouble=self._on_intake_trouble,
         )
-        self._exposition = Exposition(base.instruments.registry, self._fleet.snapshots, base.scrapes)
+        self._exposition = Exposition(base.instruments.registry, self._loops.snapshots, base.scrapes)
         self._show_labels()
         self._watchdog = Watchdog()
         self._housekeeping = Housekeeping(
@@ -76,9 +76,9 @@ class Runtime:
             jumped=self._on_jump,
             refresh_secrets=self._refresh_secrets,
             beat=self._watchdog.beat,
-            store_trouble=self._ears.store_trouble,
+            store_trouble=self._telemetry.store_trouble,
         )
-        self._front = HttpListeners(
+        self._listeners = HttpListeners(
             base, lambda: self._loaded, rejected=self._on_bad_web_file, reloaded=self._on_good_web_file
         )
         self._is_refused = False
@@ -95,31 +95,31 @@ class Runtime:
         """
         upstreams = await _open_upstreams(base, loaded, loaded.configuration.accounts)
         store = await open_store(loaded.configuration.storage.url)
-        station = cls(base, loaded, store)
+        runtime = cls(base, loaded, store)
         try:
-            station._front.bind(
-                fleet=station._fleet,
+            runtime._listeners.bind(
+                loops=runtime._loops,
                 store=store,
-                intake=station._intake,
-                exposition=station._exposition,
-                reload=station.reload,
+                intake=runtime._intake,
+                exposition=runtime._exposition,
+                reload=runtime.reload,
             )
             await store.bind(identities(loaded.configuration.accounts))
-            await station._teller.prepare()
-            await station._intake.from_configuration(loaded.configuration.accounts)
+            await runtime._teller.prepare()
+            await runtime._intake.from_configuration(loaded.configuration.accounts)
         except BaseException:
-            station._front.unbind()
+            runtime._listeners.unbind()
             await store.close()
             for upstream in upstreams.values():
                 await upstream.http.aclose()
             raise
-        station._waiting = upstreams
-        return station
+        runtime._waiting = upstreams
+        return runtime
 
     @property
     def addresses(self) -> Mapping[str, Sequence[str]]:
         """Where `web` and `admin` listen, as URLs."""
-        return self._front.addresses
+        return self._listeners.addresses
 
     # ── the run ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -138,10 +138,10 @@ class Runtime:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             telling = tasks.create_task(self._teller.run(), name="tell")
-            serving = self._front.serve(tasks)
+            serving = self._listeners.serve(tasks)
             duties = [
                 tasks.create_task(self._housekeeping.run(), name="housekeeping"),
-                self._front.watch_web_file(tasks),
+                self._listeners.watch_web_file(tasks),
             ]
             for upstream in self._waiting.values():
                 self._start(upstream)
@@ -149,7 +149,7 @@ class Runtime:
             ready()
             tasks.create_task(self._end(stop, telling, serving, duties), name="end")
 
-    def _start(self, upstream: UpstreamAccess, condition: AccountHealth | None = None) -> None:
+    def _start(self, upstream: UpstreamAccess, health: AccountHealth | None = None) -> None:
         assert self._tasks is not None  # noqa: S101 -- only while running
         self._base.instruments.open_account(upstream.account.name)
         watched = build_watch(
@@ -157,19 +157,19 @@ class Runtime:
             configuration=self._configuration,
             store=self._store,
             now=self._base.clock.now,
-            listener=self._ears,
-            condition=condition,
+            listener=self._telemetry,
+            health=health,
         )
-        self._fleet.start(watched, self._tasks)
+        self._loops.start(watched, self._tasks)
 
     def _tell_start(self) -> None:
         self._base.instruments.configured(self._base.clock.now().at)
         self._base.log.event(
             "daemon.started",
             version=__version__,
-            accounts=list(self._fleet.names),
-            web=list(self._front.addresses["web"]),
-            admin=list(self._front.addresses["admin"]),
+            accounts=list(self._loops.names),
+            web=list(self._listeners.addresses["web"]),
+            admin=list(self._listeners.addresses["admin"]),
         )
 
     async def _end(
@@ -182,13 +182,13 @@ class Runtime:
         await stop.wait()
         self._is_stopping = True
         await self._end_reload()
-        unfinished = self._fleet.unfinished
+        unfinished = self._loops.unfinished
         self._base.log.event("daemon.stopping", unfinished=unfinished)
-        await self._fleet.stop(self._fleet.names)
+        await self._loops.stop(self._loops.names)
         for duty in duties:
             duty.cancel()
         self._teller.stop()
-        self._front.stop()
+        self._listeners.stop()
         await asyncio.wait([telling, *serving], timeout=LAST_WORDS_SECONDS)
         for task in (telling, *serving):
             task.cancel()
@@ -203,7 +203,7 @@ class Runtime:
 
     async def _refresh_secrets(self) -> None:
         try:
-            await self._fleet.refresh_secrets()
+            await self._loops.refresh_secrets()
         except (TimeoutError, NoThreadError) as exc:
             if not self._are_secrets_unread:
                 self._are_secrets_unread = True
@@ -213,7 +213,7 @@ class Runtime:
             self._are_secrets_unread = False
 
     def _on_intake_trouble(self, trouble: StoreUnusable | None) -> None:
-        self._ears.store_trouble(trouble)
+        self._telemetry.store_trouble(trouble)
         if trouble is not None:
             self._housekeeping.doubt_store()
 
@@ -277,20 +277,20 @@ class Runtime:
                 await upstream.http.aclose()
             raise
         self._loaded = new
-        self._front.adopt(new)
-        conditions = await self._fleet.stop(going)
+        self._listeners.adopt(new)
+        health_by_account = await self._loops.stop(going)
         names = {account.name for account in new.configuration.accounts}
         self._base.instruments.close_accounts([name for name in going if name not in names])
         self._show_labels()
         self._base.log.adopt(level=new.configuration.log.level, form=new.configuration.log.format)
-        for watched in self._fleet:
+        for watched in self._loops:
             watched.watch.adopt(following(new.configuration, watched.settings))
         for name, upstream in upstreams.items():
             if self._is_stopping:  # a loop that started now would not be stopped any more
                 await upstream.http.aclose()
                 continue
             # A trouble that was told is told to be over, also by the loop that takes over.
-            self._start(upstream, conditions.get(name))
+            self._start(upstream, health_by_account.get(name))
         return new.configuration.account_names
 
     def _refuse_when_stopping(self) -> None:
@@ -308,7 +308,7 @@ class Runtime:
         return KeepTimes(keep=storage.keep, hold=metrics.hold, hold_at_most=metrics.hold_at_most)
 
     def _wake(self, account: str) -> None:
-        self._fleet.wake(account)
+        self._loops.wake(account)
         self._teller.wake()
 
     def _show_labels(self) -> None:

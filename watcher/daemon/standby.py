@@ -43,7 +43,7 @@ async def standing_by(base: ProcessContext, configuration: Configuration, standb
     """Listen for as long as the context lasts."""
     store = MemoryStore()
 
-    desk = AppContext(
+    app = AppContext(
         accounts=lambda: (),
         snapshots=lambda: (),
         store=store,
@@ -53,7 +53,7 @@ async def standing_by(base: ProcessContext, configuration: Configuration, standb
         reload=standby.reload,
         healthy=lambda: (),
         ready=lambda: True,
-        next_look=lambda _, __: None,
+        next_poll=lambda _, __: None,
         metric_labels=lambda: (),
         now=base.clock.now,
         failed=lambda error: base.log.about_itself.error("request.failed", exc_info=error),
@@ -68,10 +68,10 @@ async def standing_by(base: ProcessContext, configuration: Configuration, standb
     listeners: list[Listener] = []
     # An address that cannot be had must not end who was told to stay; it is tried again with everything else.
     with contextlib.suppress(OperatorError):
-        web = web_app(desk, config)
+        web = web_app(app, config)
         listen = configuration.web.listen
         listeners.append(base.addresses.listener(listen, web, setting="web.listen", tls=lambda: config.tls))
-        listeners.append(base.addresses.listener(admin.listen, admin_app(desk, rules), setting="admin.listen"))
+        listeners.append(base.addresses.listener(admin.listen, admin_app(app, rules), setting="admin.listen"))
     serving = [asyncio.create_task(listener.serve(), name="stand by") for listener in listeners]
     try:
         yield

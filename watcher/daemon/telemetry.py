@@ -33,7 +33,7 @@ class Telemetry:
             reason=attempt.why,
         )
 
-    def condition_changed(self, account: str, event: AccountEvent) -> None:
+    def health_changed(self, account: str, event: AccountEvent) -> None:
         """A trouble of the account began or ended."""
         self._log.account_event(account, event)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 DUMP_AFTER_SECONDS = 10.0
 END_AFTER_SECONDS = 60.0
-LOOK_EVERY_SECONDS = 1.0
+CHECK_EVERY_SECONDS = 1.0
 FROZEN = 70
 
 
@@ -66,7 +66,7 @@ class Watchdog:
             dumping = threading.Thread(target=self._show, args=(silent,), name="watchdog's dump", daemon=True)
             with contextlib.suppress(RuntimeError):  # no thread: the end must come all the same
                 dumping.start()
-                dumping.join(LOOK_EVERY_SECONDS)
+                dumping.join(CHECK_EVERY_SECONDS)
 
     def _start(self) -> None:
         with contextlib.suppress(RuntimeError):  # no thread: the next beat tries again
@@ -79,7 +79,7 @@ class Watchdog:
 
     def _run(self) -> None:
         last = self._clock()
-        while not self._stopping.wait(LOOK_EVERY_SECONDS):
+        while not self._stopping.wait(CHECK_EVERY_SECONDS):
             now = self._clock()
             if now - last > DUMP_AFTER_SECONDS:
                 # The whole process stood still (a suspended machine, SIGSTOP): that is not the loop's fault.

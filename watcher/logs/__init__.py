@@ -1,7 +1,7 @@
-"""What is written to standard output: one JSON object a line, or the same for people.
+"""Log lines on standard output: one JSON object per line, or the same in a form for people.
 
 lines   the thread that writes, so that a blocked standard output blocks nothing else
-words   events and levels as log lines, through structlog
+events  events and levels as log lines, through structlog
 """
 
 from watcher.logs.events import EventLog

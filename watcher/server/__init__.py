@@ -1,8 +1,8 @@
 """The two HTTP listeners: web, which can change nothing, and admin, which the app registers with.
 
-    Listener ── Greeter (TLS) ── protocol (limits, what the socket has taken) ── Frame ┬─ BasicAuth (web) ─┬─ routes
+    Listener ── Greeter (TLS) ── Protocol (limits, flushed answers) ── OuterMiddleware ┬─ BasicAuth (web) ─┬─ routes
                                                                                        └─ Guard (admin) ───┘     │
-                                                       everything that handlers need is on the `AppContext` ─ handlers ┘
+                                                 everything that handlers need is on the `AppContext` ─ handlers ┘
 
 `endpoints` is the one table of what exists: the routes and the OpenAPI document are both made from it.
 """

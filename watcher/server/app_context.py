@@ -40,7 +40,7 @@ class AppContext:
     reload: Callable[[], Awaitable[Sequence[str]]]
     healthy: Callable[[], Sequence[str]]
     ready: Callable[[], bool]
-    next_look: Callable[[str, str], NextPoll | None]
+    next_poll: Callable[[str, str], NextPoll | None]
     metric_labels: Callable[[], Sequence[str]]
     now: Callable[[], Moment]
     failed: Callable[[Exception], None]

@@ -28,28 +28,28 @@ class _Anything(PathConvertor):
 register_url_convertor("anything", _Anything())
 
 
-def web_app(desk: AppContext, config: WebConfig | None = None) -> ASGIApp:
+def web_app(app: AppContext, config: WebConfig | None = None) -> ASGIApp:
     """What Prometheus and people read; it can change nothing. `config` says what a request needs, None: nothing."""
     config = config or WebConfig()
-    routes = _routes(desk, Side.WEB, lambda: openapi.BASIC if config.asks_for_password else None)
-    return OuterMiddleware(BasicAuth(routes, config), desk.failed, lambda: config.headers)
+    routes = _routes(app, Side.WEB, lambda: openapi.BASIC if config.asks_for_password else None)
+    return OuterMiddleware(BasicAuth(routes, config), app.failed, lambda: config.headers)
 
 
-def admin_app(desk: AppContext, rules: AccessRules) -> ASGIApp:
+def admin_app(app: AppContext, rules: AccessRules) -> ASGIApp:
     """All of web, and where operations are registered and the configuration is reloaded."""
-    routes = _routes(desk, Side.ADMIN, lambda: openapi.BEARER if rules.token() is not None else None)
-    return OuterMiddleware(Guard(routes, rules), desk.failed)
+    routes = _routes(app, Side.ADMIN, lambda: openapi.BEARER if rules.token() is not None else None)
+    return OuterMiddleware(Guard(routes, rules), app.failed)
 
 
-def _routes(desk: AppContext, side: Side, lock: Callable[[], openapi.SecurityScheme | None]) -> Starlette:
+def _routes(app: AppContext, side: Side, lock: Callable[[], openapi.SecurityScheme | None]) -> Starlette:
     endpoints = endpoints_of(side)
 
     async def get_openapi(_: AppContext, __: Side, ___: Request) -> Response:
         document = openapi.describe(
             side,
             endpoints,
-            accounts=desk.accounts(),
-            version=desk.version,
+            accounts=app.accounts(),
+            version=app.version,
             lock=lock(),
         )
         return Response(document, media_type="application/json")
@@ -57,21 +57,21 @@ def _routes(desk: AppContext, side: Side, lock: Callable[[], openapi.SecuritySch
     by_path: dict[str, dict[str, Handler]] = {openapi.PATH: {"GET": get_openapi}}
     for endpoint in endpoints:
         by_path.setdefault(_route_path(endpoint), {})[endpoint.method] = endpoint.handler
-    routes = [_route(desk, side, path, by_method) for path, by_method in by_path.items()]
-    app = Starlette(routes=routes, exception_handlers=handlers())
+    routes = [_route(app, side, path, by_method) for path, by_method in by_path.items()]
+    starlette = Starlette(routes=routes, exception_handlers=handlers())
     # A path with a slash too many is another path, not one to be sent elsewhere from.
-    app.router.redirect_slashes = False
-    return app
+    starlette.router.redirect_slashes = False
+    return starlette
 
 
 def _route_path(endpoint: ApiEndpoint) -> str:
     return endpoint.path.replace("{id}", "{id:anything}")
 
 
-def _route(desk: AppContext, side: Side, path: str, by_method: Mapping[str, Handler]) -> Route:
+def _route(app: AppContext, side: Side, path: str, by_method: Mapping[str, Handler]) -> Route:
     async def endpoint(request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
-        return await by_method[method](desk, side, request)
+        return await by_method[method](app, side, request)
 
     methods: Sequence[str] = list(by_method)
     return Route(path, endpoint, methods=methods)

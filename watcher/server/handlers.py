@@ -24,7 +24,7 @@ from watcher.server.views import (
     Reloaded,
     Untracking,
     account_view,
-    next_look_view,
+    next_poll_view,
     operation_detail,
     operation_view,
     registration_view,
@@ -37,20 +37,20 @@ MAX_BODY = 4 * 1024 * 1024  # bytes
 _AT_ONCE = 100  # operations put into words before the event loop has its turn
 
 
-async def get_metrics(desk: AppContext, _: Side, request: Request) -> Response:
+async def get_metrics(app: AppContext, _: Side, request: Request) -> Response:
     """The scrape; 503 where it cannot be written for want of a thread."""
     accept = ", ".join(request.headers.getlist("accept"))
     accept_encoding = ", ".join(request.headers.getlist("accept-encoding"))
     try:
-        body, headers, token = await desk.metrics(accept, accept_encoding)
+        body, headers, token = await app.metrics(accept, accept_encoding)
     except NoThreadError as exc:
         raise ProblemError(problem(503, f"{exc.strerror}; ask again", name="busy")) from exc
-    return Scrape(body, headers, arrived=lambda: desk.scraped(token))
+    return Scrape(body, headers, arrived=lambda: app.scraped(token))
 
 
-async def get_healthy(desk: AppContext, _: Side, __: Request) -> Response:
+async def get_healthy(app: AppContext, _: Side, __: Request) -> Response:
     """Whether the loops make progress."""
-    overdue = desk.healthy()
+    overdue = app.healthy()
     if overdue:
         errors = [EntryError(why=f"{name} is overdue") for name in overdue]
         detail = "no progress in time: " + ", ".join(overdue)
@@ -58,81 +58,81 @@ async def get_healthy(desk: AppContext, _: Side, __: Request) -> Response:
     return PlainTextResponse("healthy\n")
 
 
-async def get_ready(desk: AppContext, _: Side, __: Request) -> Response:
+async def get_ready(app: AppContext, _: Side, __: Request) -> Response:
     """Whether configuration and listeners stand."""
-    if not desk.ready():
+    if not app.ready():
         raise ProblemError(problem(503, "still starting", name="not-ready"))
     return PlainTextResponse("ready\n")
 
 
-async def get_page(desk: AppContext, side: Side, request: Request) -> Response:
+async def get_page(app: AppContext, side: Side, request: Request) -> Response:
     """The status page."""
-    visible = _visible(desk, side)
+    visible = _visible(app, side)
     pieces: list[str] = []
-    for piece in status_page.render(_board(desk, request).look(visible), visible, desk.now(), desk.version):
+    for piece in status_page.render(_delta_view(app, request).look(visible), visible, app.now(), app.version):
         pieces.append(piece)
         await asyncio.sleep(0)
     headers = {"Content-Security-Policy": status_page.POLICY}
     return Response("".join(pieces).encode(errors="replace"), 200, headers, "text/html; charset=utf-8")
 
 
-async def get_overview(desk: AppContext, side: Side, request: Request) -> Response:
+async def get_overview(app: AppContext, side: Side, request: Request) -> Response:
     """What the status page shows, or what of it has changed."""
     query = read_query(request, (SINCE,), ())
-    visible = _visible(desk, side)
-    picture = _board(desk, request).look(visible, query.since)
+    visible = _visible(app, side)
+    delta = _delta_view(app, request).look(visible, query.since)
     overview = Overview(
-        as_of=rfc3339(desk.now().at) or "",
-        bookmark=picture.bookmark,
-        whole=picture.is_whole,
-        accounts=[account_view(snapshot) for snapshot in picture.snapshots],
-        stats=picture.stats,
-        more=picture.more,
-        operations=await _views(picture.operations, visible),
-        gone=[cursor(account, operation_id) for account, operation_id in picture.gone],
+        as_of=rfc3339(app.now().at) or "",
+        bookmark=delta.bookmark,
+        whole=delta.is_whole,
+        accounts=[account_view(snapshot) for snapshot in delta.snapshots],
+        stats=delta.stats,
+        more=delta.more,
+        operations=await _views(delta.operations, visible),
+        gone=[cursor(account, operation_id) for account, operation_id in delta.gone],
     )
     return _json(overview)
 
 
-async def list_operations(desk: AppContext, side: Side, request: Request) -> Response:
+async def list_operations(app: AppContext, side: Side, request: Request) -> Response:
     """What is followed and lately finished, a page at a time."""
-    query = read_query(request, (STATUS, ACCOUNT, LIMIT, AFTER), desk.accounts())
-    rows = await _rows(desk, query)
+    query = read_query(request, (STATUS, ACCOUNT, LIMIT, AFTER), app.accounts())
+    rows = await _rows(app, query)
     more, rows = rows[query.limit :], rows[: query.limit]
-    fresh = _LatestStats(desk)
-    views = await _views([fresh.of(row) for row in rows], _visible(desk, side))
+    fresh = _LatestStats(app)
+    views = await _views([fresh.of(row) for row in rows], _visible(app, side))
     return _json(OperationPage(operations=views, next=cursor(rows[-1].account, rows[-1].id) if more else None))
 
 
-async def get_operation(desk: AppContext, side: Side, request: Request) -> Response:
+async def get_operation(app: AppContext, side: Side, request: Request) -> Response:
     """One operation, its history and its next look."""
-    operation_id, query = _one(desk, request)
-    stored = await desk.intake.locate(operation_id, query.account)
-    history = await desk.store.history(stored.account, stored.id)
-    look = next_look_view(desk.next_look(stored.account, stored.id), desk.now())
-    return _json(operation_detail(_LatestStats(desk).of(stored), _visible(desk, side), history, look))
+    operation_id, query = _one(app, request)
+    stored = await app.intake.locate(operation_id, query.account)
+    history = await app.store.history(stored.account, stored.id)
+    look = next_poll_view(app.next_poll(stored.account, stored.id), app.now())
+    return _json(operation_detail(_LatestStats(app).of(stored), _visible(app, side), history, look))
 
 
-async def post_operations(desk: AppContext, _: Side, request: Request) -> Response:
+async def post_operations(app: AppContext, _: Side, request: Request) -> Response:
     """Follow what is handed in."""
     read_query(request, (), ())
     if not is_json(request.headers.get("content-type", "")):
         raise ProblemError(problem(415, "only application/json is taken", name="content-type"))
-    registrations = await desk.intake.take((await _body(request)).removeprefix(BOM_UTF8))
+    registrations = await app.intake.take((await _body(request)).removeprefix(BOM_UTF8))
     status = 201 if any(one.result is RegistrationResult.NEW for one in registrations) else 200
     return _json(Registered(operations=[registration_view(one) for one in registrations]), status)
 
 
-async def delete_operation(desk: AppContext, _: Side, request: Request) -> Response:
+async def delete_operation(app: AppContext, _: Side, request: Request) -> Response:
     """Stop following one."""
-    operation_id, query = _one(desk, request)
-    operation = await desk.intake.withdraw(operation_id, query.account)
+    operation_id, query = _one(app, request)
+    operation = await app.intake.untrack(operation_id, query.account)
     return _json(Untracking(id=operation.id, account=operation.account))
 
 
-async def post_reload(desk: AppContext, _: Side, __: Request) -> Response:
+async def post_reload(app: AppContext, _: Side, __: Request) -> Response:
     """Put a new configuration in force."""
-    reasons = await desk.reload()
+    reasons = await app.reload()
     if reasons:
         errors = [EntryError(why=reason) for reason in reasons]
         raise ProblemError(problem(400, "the old configuration stays in force", name="reload-refused", errors=errors))
@@ -142,8 +142,8 @@ async def post_reload(desk: AppContext, _: Side, __: Request) -> Response:
 class _LatestStats:
     """Stats are stored once a minute; the snapshots know them as of the last look, for what has series of its own."""
 
-    def __init__(self, desk: AppContext) -> None:
-        self._shown = {(one.account, one.id): one for snapshot in desk.snapshots() for one in snapshot.shown}
+    def __init__(self, app: AppContext) -> None:
+        self._shown = {(one.account, one.id): one for snapshot in app.snapshots() for one in snapshot.shown}
 
     def of(self, stored: Operation) -> Operation:
         """The newer of both; labels are intake's and therefore the store's."""
@@ -157,11 +157,11 @@ def _json(what: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(what), status, media_type="application/json")
 
 
-def _board(desk: AppContext, request: Request) -> status_page.DeltaView:
+def _delta_view(app: AppContext, request: Request) -> status_page.DeltaView:
     """The listener's own, from the first look at its page on."""
     state = request.app.state
     if not hasattr(state, "board"):
-        state.board = status_page.DeltaView(desk.snapshots, desk.now)
+        state.board = status_page.DeltaView(app.snapshots, app.now)
     board: status_page.DeltaView = state.board
     return board
 
@@ -175,26 +175,26 @@ async def _views(operations: Sequence[Operation], visible: Sequence[str] | None)
     return views
 
 
-def _visible(desk: AppContext, side: Side) -> Sequence[str] | None:
-    return None if side is Side.ADMIN else desk.metric_labels()
+def _visible(app: AppContext, side: Side) -> Sequence[str] | None:
+    return None if side is Side.ADMIN else app.metric_labels()
 
 
-def _one(desk: AppContext, request: Request) -> tuple[str, Query]:
+def _one(app: AppContext, request: Request) -> tuple[str, Query]:
     operation_id: str = request.path_params["id"]
     if not operation_id:
         raise ProblemError(problem(404))
-    return operation_id, read_query(request, (ACCOUNT,), desk.accounts())
+    return operation_id, read_query(request, (ACCOUNT,), app.accounts())
 
 
-async def _rows(desk: AppContext, query: Query) -> Sequence[Operation]:
+async def _rows(app: AppContext, query: Query) -> Sequence[Operation]:
     """One row more than the page holds, if there is one; by account, since rows of a removed one are not shown."""
     rows: list[Operation] = []
-    for account in sorted(desk.accounts()):
+    for account in sorted(app.accounts()):
         is_asked_for = query.account in {None, account}
         if not is_asked_for or (query.after is not None and account < query.after[0]) or len(rows) > query.limit:
             continue
         limit = query.limit + 1 - len(rows)
-        rows += await desk.store.page(account=account, statuses=query.statuses, after=query.after, limit=limit)
+        rows += await app.store.page(account=account, statuses=query.statuses, after=query.after, limit=limit)
     return rows
 
 

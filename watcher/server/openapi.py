@@ -48,8 +48,8 @@ def describe(
     types = {_key(kind): kind for endpoint in endpoints for kind in _types(endpoint)}
     schemas, components = msgspec.json.schema_components(types.values(), ref_template=_REFERENCE)
     schema_of = dict(zip(types, schemas, strict=True))
-    if "Handed" in components:
-        _name_accounts(components["Handed"], accounts)
+    if "TrackRequest" in components:
+        _name_accounts(components["TrackRequest"], accounts)
     document: Json = {
         "openapi": "3.1.0",
         "info": {"title": _TITLES[side], "version": version, "license": {"name": "MIT", "identifier": "MIT"}},

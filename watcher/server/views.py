@@ -143,7 +143,7 @@ class OperationDetail(OperationView, frozen=True, kw_only=True):
     """One operation with its events that are still kept, oldest first, and when it is looked at next."""
 
     history: list[Told]
-    next_look: NextPollView | None
+    next_poll: NextPollView | None
 
 
 class RegistrationView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -183,7 +183,7 @@ def operation_detail(
     operation: Operation, visible: Sequence[str] | None, history: Sequence[StoredEvent], look: NextPollView | None
 ) -> OperationDetail:
     """What is shown of one operation with its history."""
-    return OperationDetail(**_shown(operation, visible), history=[_told(event) for event in history], next_look=look)
+    return OperationDetail(**_shown(operation, visible), history=[_told(event) for event in history], next_poll=look)
 
 
 def account_view(snapshot: AccountSnapshot) -> AccountView:
@@ -204,7 +204,7 @@ def account_view(snapshot: AccountSnapshot) -> AccountView:
     )
 
 
-def next_look_view(look: NextPoll | None, now: Moment) -> NextPollView | None:
+def next_poll_view(look: NextPoll | None, now: Moment) -> NextPollView | None:
     """The next look by the wall clock."""
     if look is None:
         return None

@@ -21,7 +21,7 @@ from watcher.config import ConfigurationError, WebFile, read_web_file
 from watcher.config.tls import Tls
 from watcher.threads import NoThreadError, Threads
 
-LOOK_EVERY_SECONDS = 1.0
+CHECK_EVERY_SECONDS = 1.0
 READ_SECONDS = 10.0
 """How long reading may take. A mount that hangs is told as a file that cannot be read."""
 
@@ -98,7 +98,7 @@ class WebFileWatch:
         """Until cancelled."""
         while True:
             await self.look()
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            await asyncio.sleep(CHECK_EVERY_SECONDS)
 
     async def look(self) -> None:
         """Take up what has changed."""

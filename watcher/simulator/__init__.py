@@ -3,17 +3,17 @@
 It stands by itself and takes nothing from the rest of the package, so that what is tested against it is tested against
 a truth of its own. From the inside out, pure until the last line:
 
-    instants, values, ids      instants, texts such as `30s` and `1..100`, ids that tell their age
+    timestamps, values, ids    formats of instants, texts such as `30s` and `1..100`, ids with a time in them
     life                       one operation: its state at an instant
-    births                     how lives are drawn, sent or scripted
-    timeline, world            all lives, in order, and which stand where
-    fault_types, scenario      what a scenario file may say; `scenarios/` holds those that come along
-    exchange, troubles         requests, answers, error bodies
-    credentials, limits        who may ask, and how much
-    faults, spoiling           what strikes a request, and what it does to it
-    listing, sending           the list and the send endpoint
-    ledger                     what was asked
-    upstream                   all of that as one function: a request and an instant in, an answer out
+    population                 how lives are drawn, sent or scripted
+    timeline, world            all lives in order, and which are in which state
+    fault_types, scenario      what a scenario file may say; `scenarios/` holds the built-in ones
+    messages, error_bodies     requests, responses, error bodies
+    credentials, limits        authentication and rate limits
+    faults, corruption         which requests a fault applies to, and how it changes the response
+    listing, send_endpoint     the list and the send endpoint
+    request_log                the requests so far
+    upstream                   all of that as one function: a request and an instant in, a response out
     transport                  that function behind httpx, for tests in virtual time
     control, server            that function behind a socket
 """

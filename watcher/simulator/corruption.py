@@ -20,7 +20,7 @@ _GARBAGE: tuple[Any, ...] = (
 )
 
 
-def spoil(records: Sequence[Record], faults: Sequence[Fault], *, now: int, chance: random.Random) -> list[Any]:
+def corrupt(records: Sequence[Record], faults: Sequence[Fault], *, now: int, rng: random.Random) -> list[Any]:
     """The rows, some of them changed by each of the faults: its share of them, but at least one.
 
     Garbage comes last, for nothing can be changed about it any more.
@@ -28,9 +28,9 @@ def spoil(records: Sequence[Record], faults: Sequence[Fault], *, now: int, chanc
     rows: list[Any] = list(records)
     for fault in sorted(faults, key=lambda fault: fault.kind == "garbage_rows"):
         number = min(len(rows), max(1, round(len(rows) * fault.shares(0.2))))
-        for position in chance.sample(range(len(rows)), number):
+        for position in rng.sample(range(len(rows)), number):
             row = msgspec.to_builtins(rows[position])
-            rows[position] = _SPOILERS[fault.kind](row, fault, now, chance)
+            rows[position] = _SPOILERS[fault.kind](row, fault, now, rng)
     return rows
 
 
@@ -38,62 +38,62 @@ Row = dict[str, Any]
 Spoiler = Callable[[Row, Fault, int, random.Random], Any]
 
 
-def _unknown_status(row: Row, fault: Fault, _now: int, _chance: random.Random) -> Row:
+def _unknown_status(row: Row, fault: Fault, _now: int, _rng: random.Random) -> Row:
     return row | {"status": fault.word or "ARCHIVED"}
 
 
-def _unknown_fields(row: Row, _fault: Fault, _now: int, _chance: random.Random) -> Row:
-    spoiled = row | {"channel": "push", "links": {"errors": None, "attempts": [1, 2, 3]}}
+def _unknown_fields(row: Row, _fault: Fault, _now: int, _rng: random.Random) -> Row:
+    corrupted = row | {"channel": "push", "links": {"errors": None, "attempts": [1, 2, 3]}}
     if isinstance(row.get("stats"), dict):
-        spoiled["stats"] = row["stats"] | {"delivered": 3}
-    return spoiled
+        corrupted["stats"] = row["stats"] | {"delivered": 3}
+    return corrupted
 
 
-def _missing(row: Row, fault: Fault, _now: int, _chance: random.Random) -> Row:
+def _missing(row: Row, fault: Fault, _now: int, _rng: random.Random) -> Row:
     return {key: value for key, value in row.items() if key != (fault.field or "stats")}
 
 
-def _nulls(row: Row, fault: Fault, _now: int, _chance: random.Random) -> Row:
+def _nulls(row: Row, fault: Fault, _now: int, _rng: random.Random) -> Row:
     return row | {fault.field or "stats": None}
 
 
-def _odd_stats(row: Row, _fault: Fault, _now: int, _chance: random.Random) -> Row:
+def _odd_stats(row: Row, _fault: Fault, _now: int, _rng: random.Random) -> Row:
     # More sent than there were, and all of them still to come.
     stats = row.get("stats") or {}
     total = stats.get("total", 0)
     return row | {"stats": stats | {"sent": total + 7, "scheduled": total + 1}}
 
 
-def _regressed(row: Row, _fault: Fault, now: int, _chance: random.Random) -> Row:
+def _regressed(row: Row, _fault: Fault, now: int, _rng: random.Random) -> Row:
     return row | {"status": "PROCESSING", "updatedAt": rfc3339(now)} if row.get("status") in ENDED else row
 
 
-def _premature(row: Row, fault: Fault, now: int, _chance: random.Random) -> Row:
+def _premature(row: Row, fault: Fault, now: int, _rng: random.Random) -> Row:
     if row.get("status") in ENDED:
         return row
     return row | {"status": fault.word or "COMPLETED", "updatedAt": rfc3339(now)}
 
 
-def _skewed_time(row: Row, fault: Fault, _now: int, _chance: random.Random) -> Row:
+def _skewed_time(row: Row, fault: Fault, _now: int, _rng: random.Random) -> Row:
     field = fault.field or "updatedAt"
     return (
         row | {field: rfc3339(max(parse_rfc3339(row[field]) + fault.waits(1800 * SECOND), 0))} if field in row else row
     )
 
 
-def _fine_times(row: Row, _fault: Fault, _now: int, _chance: random.Random) -> Row:
+def _fine_times(row: Row, _fault: Fault, _now: int, _rng: random.Random) -> Row:
     # The machine that writes progress writes milliseconds, and the one that writes ends whole seconds.
     if row.get("status") in ENDED or "updatedAt" not in row:
         return row
     return row | {"updatedAt": row["updatedAt"].removesuffix("Z") + ".999Z"}
 
 
-def _wrong_id(row: Row, _fault: Fault, now: int, chance: random.Random) -> Row:
-    return row | {"id": make_id(now, chance)}
+def _wrong_id(row: Row, _fault: Fault, now: int, rng: random.Random) -> Row:
+    return row | {"id": make_id(now, rng)}
 
 
-def _garbage(_row: Row, _fault: Fault, _now: int, chance: random.Random) -> Any:
-    return chance.choice(_GARBAGE)
+def _garbage(_row: Row, _fault: Fault, _now: int, rng: random.Random) -> Any:
+    return rng.choice(_GARBAGE)
 
 
 _SPOILERS: dict[str, Spoiler] = {

@@ -32,7 +32,7 @@ Looking = Literal[
     "missed_rows",
 ]
 # Rows that say something else than the truth.
-Spoiling = Literal[
+Corruption = Literal[
     "unknown_status",
     "unknown_fields",
     "missing",
@@ -45,10 +45,10 @@ Spoiling = Literal[
     "wrong_id",
     "garbage_rows",
 ]
-Kind = Literal[Replacing, Delivering, Looking, Spoiling]
+Kind = Literal[Replacing, Delivering, Looking, Corruption]
 
 REPLACING: frozenset[str] = frozenset(get_args(Replacing))
-SPOILING: frozenset[str] = frozenset(get_args(Spoiling))
+CORRUPTION: frozenset[str] = frozenset(get_args(Corruption))
 
 # What each kind can be told besides when and whom; the rest is refused, so that nothing is ignored in silence.
 _DETAILS: dict[str, frozenset[str]] = {

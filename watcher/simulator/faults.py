@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from watcher.simulator.error_bodies import error_body, retry_after
-from watcher.simulator.fault_types import REPLACING, SPOILING, Fault
+from watcher.simulator.fault_types import CORRUPTION, REPLACING, Fault
 from watcher.simulator.messages import Cut, Delivery, Endless, Reply, Reset, Silent, Trickle, Whole
 from watcher.simulator.timestamps import SECOND, http_date
 
@@ -34,18 +34,18 @@ class Struck(tuple[Fault, ...]):
         return next((fault for fault in self if fault.kind in REPLACING), None)
 
     @property
-    def spoiling(self) -> tuple[Fault, ...]:
+    def corruption(self) -> tuple[Fault, ...]:
         """Those that change rows."""
-        return tuple(fault for fault in self if fault.kind in SPOILING)
+        return tuple(fault for fault in self if fault.kind in CORRUPTION)
 
 
 class Faults:
     """Faults in force since an instant, from which their `from` and `until` count."""
 
-    def __init__(self, faults: Sequence[Fault], *, in_force_at: int, chance: random.Random) -> None:
+    def __init__(self, faults: Sequence[Fault], *, in_force_at: int, rng: random.Random) -> None:
         self._faults = tuple(faults)
         self._in_force_at = in_force_at
-        self._chance = chance
+        self._rng = rng
         self._forbidden = tuple(fault for fault in self._faults if fault.kind == "forbidden")
         self._met = [0] * len(self._faults)
         self._struck = [0] * len(self._faults)
@@ -85,7 +85,7 @@ class Faults:
             return False
         if fault.every is not None and self._met[number] % fault.every:
             return False
-        if fault.probability is not None and self._chance.random() >= fault.probability:
+        if fault.probability is not None and self._rng.random() >= fault.probability:
             return False
         self._struck[number] += 1
         return True

@@ -23,23 +23,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     corrected_after: int
 
 
-def draw_plan(population: Population, chance: random.Random, *, in_flight: bool = False) -> Plan:
+def draw_plan(population: Population, rng: random.Random, *, in_flight: bool = False) -> Plan:
     """A plan by chance; for one found in flight, whose lifetime is longer than most, as those are met more often."""
-    recipients = population.recipients.draw(chance)
+    recipients = population.recipients.draw(rng)
     unaddressable = failed = scheduled_for = corrected_after = 0
     canceled_at = None
     # What is even over 1..2m when met is log-uniform when born: each is met as often as it lasts long.
-    lifetime = population.lifetime.draw_evenly(chance) if in_flight else population.lifetime.draw(chance)
-    if chance.random() < population.share_unaddressable:
-        unaddressable = _part(recipients, population.unaddressable_at_most, chance)
-    if chance.random() < population.share_failing:
-        failed = _part(recipients - unaddressable, population.failed_at_most, chance)
-    if chance.random() < population.share_scheduled:
-        scheduled_for = population.scheduled_for.draw(chance)
-    if chance.random() < population.share_canceled:
-        canceled_at = chance.uniform(0.05, 0.95)
-    if failed and chance.random() < population.share_corrected:
-        corrected_after = population.corrected_after.draw(chance)
+    lifetime = population.lifetime.draw_evenly(rng) if in_flight else population.lifetime.draw(rng)
+    if rng.random() < population.share_unaddressable:
+        unaddressable = _part(recipients, population.unaddressable_at_most, rng)
+    if rng.random() < population.share_failing:
+        failed = _part(recipients - unaddressable, population.failed_at_most, rng)
+    if rng.random() < population.share_scheduled:
+        scheduled_for = population.scheduled_for.draw(rng)
+    if rng.random() < population.share_canceled:
+        canceled_at = rng.uniform(0.05, 0.95)
+    if failed and rng.random() < population.share_corrected:
+        corrected_after = population.corrected_after.draw(rng)
     return Plan(
         recipients=recipients,
         unaddressable=unaddressable,
@@ -90,7 +90,7 @@ def live(plan: Plan, *, account_id: str, operation_id: str, created_at: int) -> 
     )
 
 
-def scripted(script: ScriptedOperation, *, account_id: str, started_at: int, chance: random.Random) -> Life:
+def scripted(script: ScriptedOperation, *, account_id: str, started_at: int, rng: random.Random) -> Life:
     """The life that a scenario writes down."""
     created_at = started_at + script.created
     ends = script.completed if script.completed is not None else script.canceled
@@ -99,7 +99,7 @@ def scripted(script: ScriptedOperation, *, account_id: str, started_at: int, cha
     if script.steps:
         processing_at = ended_at = started_at + script.steps[-1].at
     return Life(
-        id=script.id if script.id is not None else make_id(created_at, chance),
+        id=script.id if script.id is not None else make_id(created_at, rng),
         account_id=account_id,
         created_at=created_at,
         processing_at=processing_at,
@@ -129,5 +129,5 @@ def _final(stats: FinalStats) -> Stats:
     )
 
 
-def _part(whole: int, at_most: float, chance: random.Random) -> int:
-    return max(1, round(whole * chance.uniform(0, at_most))) if whole else 0
+def _part(whole: int, at_most: float, rng: random.Random) -> int:
+    return max(1, round(whole * rng.uniform(0, at_most))) if whole else 0

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from watcher.simulator.corruption import spoil
+from watcher.simulator.corruption import corrupt
 from watcher.simulator.credentials import Credentials
 from watcher.simulator.error_bodies import error_body, retry_after
 from watcher.simulator.fault_types import Fault, Shape, UpstreamShape
@@ -59,8 +59,8 @@ class Upstream:
         self.ledger = RequestLog()
         self.accounts = scenario.accounts
         self._scenario = scenario
-        self._chance = random.Random(f"{scenario.seed} answers")  # noqa: S311 - repeatable, nothing secret
-        self._faults = Faults(scenario.faults, in_force_at=started_at, chance=self._chance)
+        self._rng = random.Random(f"{scenario.seed} answers")  # noqa: S311 - repeatable, nothing secret
+        self._faults = Faults(scenario.faults, in_force_at=started_at, rng=self._rng)
         self._credentials = Credentials(scenario.accounts)
         # A client waits by its own clock, however fast operations live here.
         self._second = round(SECOND * scenario.clock.speed)
@@ -96,7 +96,7 @@ class Upstream:
 
     def set_faults(self, faults: Sequence[Fault], now: int) -> None:
         """These faults instead of those before; their `from` and `until` count from now."""
-        self._faults = Faults(faults, in_force_at=now, chance=self._chance)
+        self._faults = Faults(faults, in_force_at=now, rng=self._rng)
 
     def set_accounts(self, accounts: Sequence[Account]) -> None:
         """These credentials instead of those before; an account that is not mentioned keeps its own."""
@@ -120,7 +120,7 @@ class Upstream:
             return _denied(403)
         if self._throttle.refuses(account.account_id, now):
             limits = self._throttle.limits
-            wait = retry_after(limits.retry_after, limits.retry_after_for.draw(self._chance), now)
+            wait = retry_after(limits.retry_after, limits.retry_after_for.draw(self._rng), now)
             return self._error(_TOO_MANY, *wait)
         return None
 
@@ -150,9 +150,9 @@ class Upstream:
         if life is None or life.account_id != target.account_id or life.created_at > visible:
             return self._error(404)
         record = state(life, then)
-        if not struck.spoiling:
+        if not struck.corruption:
             return _json(200, record)
-        return _json(200, spoil([record], struck.spoiling, now=now, chance=self._chance)[0])
+        return _json(200, corrupt([record], struck.corruption, now=now, rng=self._rng)[0])
 
     def _list(self, ask: Request, account_id: str, struck: Struck, now: int) -> Reply:
         try:
@@ -174,8 +174,8 @@ class Upstream:
         elif following is None and paging.end == "empty":
             pagination["next"] = ""
         rows: list[Any] = list(page.records)
-        if struck.spoiling:
-            rows = spoil(page.records, struck.spoiling, now=now, chance=self._chance)
+        if struck.corruption:
+            rows = corrupt(page.records, struck.corruption, now=now, rng=self._rng)
         return _json(200, {"operations": rows, "pagination": pagination})
 
     def _send(self, ask: Request, account_id: str, now: int) -> Reply:
@@ -201,8 +201,8 @@ class Upstream:
         return make_token(digest, start, self._tokens)
 
     def _with_usual_headers(self, reply: Reply, now: int) -> Reply:
-        usual = (("Date", http_date(now)), ("Twilio-Request-Id", f"RQ{self._chance.getrandbits(128):032x}"))
-        latency = self._scenario.latency.draw(self._chance)
+        usual = (("Date", http_date(now)), ("Twilio-Request-Id", f"RQ{self._rng.getrandbits(128):032x}"))
+        latency = self._scenario.latency.draw(self._rng)
         return replaced(reply, headers=(*reply.headers, *usual), delay=reply.delay + latency)
 
     def _note(self, target: Target, reply: Reply, now: int) -> None:

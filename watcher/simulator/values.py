@@ -48,16 +48,16 @@ class _Range(tuple[int, int]):
             return float(self.least)
         return (self.most - self.least) / math.log((self.most + 1) / (self.least + 1)) - 1
 
-    def draw(self, chance: random.Random) -> int:
+    def draw(self, rng: random.Random) -> int:
         """One value, log-uniform: each tenfold is as likely as the next (of value + 1, for 0 has no logarithm)."""
         if self.least == self.most:
             return self.least
-        drawn = math.exp(chance.uniform(math.log(self.least + 1), math.log(self.most + 1))) - 1
+        drawn = math.exp(rng.uniform(math.log(self.least + 1), math.log(self.most + 1))) - 1
         return min(self.most, max(self.least, round(drawn)))
 
-    def draw_evenly(self, chance: random.Random) -> int:
+    def draw_evenly(self, rng: random.Random) -> int:
         """One value, uniform."""
-        return round(chance.uniform(self.least, self.most))
+        return round(rng.uniform(self.least, self.most))
 
 
 class Durations(_Range):

@@ -26,7 +26,7 @@ class World:
         self._scenario = scenario
         self._now = started_at
         # What clients send must not change what arrives by itself, so each has a chance of its own.
-        self._chance = random.Random(scenario.seed)  # noqa: S311 - repeatable, nothing secret
+        self._rng = random.Random(scenario.seed)  # noqa: S311 - repeatable, nothing secret
         self._chance_of_sends = random.Random(f"{scenario.seed} sends")  # noqa: S311 - as above
         self._lives: dict[str, Life] = {}
         self._standing: dict[str, Status] = {}
@@ -36,7 +36,7 @@ class World:
         self._number = 0
         self._rate = arrivals_per_second(scenario.population) / SECOND
         self._populate()
-        self._next_arrival_at = self._draw_arrival(started_at, self._chance)
+        self._next_arrival_at = self._draw_arrival(started_at, self._rng)
         self.advance(started_at)
 
     def advance(self, now: int) -> None:
@@ -75,13 +75,13 @@ class World:
         for script in self._scenario.operations:
             account_id = script.account or self._scenario.accounts[0].account_id
             self._expect(
-                scripted(script, account_id=account_id, started_at=self.started_at, chance=self._chance),
+                scripted(script, account_id=account_id, started_at=self.started_at, rng=self._rng),
             )
         for _ in range(self._scenario.population.in_flight):
-            plan = draw_plan(self._scenario.population, self._chance, in_flight=True)
-            age = int((plan.scheduled_for + plan.lifetime) * (plan.canceled_at or 1) * self._chance.random())
+            plan = draw_plan(self._scenario.population, self._rng, in_flight=True)
+            age = int((plan.scheduled_for + plan.lifetime) * (plan.canceled_at or 1) * self._rng.random())
             age = min(age, self._scenario.retention - 1)
-            self._begin(plan, self._draw_account(self._chance), self.started_at - age, self._chance)
+            self._begin(plan, self._draw_account(self._rng), self.started_at - age, self._rng)
         self._populate_history()
 
     def _populate_history(self) -> None:
@@ -91,18 +91,18 @@ class World:
         """
         population = self._scenario.population
         # A chance of its own, so that a history changes nothing of what is in flight or arrives.
-        chance = random.Random(f"{self._scenario.seed} history")  # noqa: S311 - as above
+        rng = random.Random(f"{self._scenario.seed} history")  # noqa: S311 - as above
         oldest = self.started_at - min(population.history, self._scenario.retention - 1)
-        created_at = self._draw_arrival(oldest, chance)
+        created_at = self._draw_arrival(oldest, rng)
         while created_at is not None and created_at < self.started_at:
-            plan, account_id = draw_plan(population, chance), self._draw_account(chance)
-            life = live(plan, account_id=account_id, operation_id=make_id(created_at, chance), created_at=created_at)
+            plan, account_id = draw_plan(population, rng), self._draw_account(rng)
+            life = live(plan, account_id=account_id, operation_id=make_id(created_at, rng), created_at=created_at)
             if life.ended_at <= self.started_at:
                 self._expect(life)
-            created_at = self._draw_arrival(created_at, chance)
+            created_at = self._draw_arrival(created_at, rng)
 
-    def _begin(self, plan: Plan, account_id: str, created_at: int, chance: random.Random) -> Life:
-        operation_id = make_id(created_at, chance)
+    def _begin(self, plan: Plan, account_id: str, created_at: int, rng: random.Random) -> Life:
+        operation_id = make_id(created_at, rng)
         life = live(plan, account_id=account_id, operation_id=operation_id, created_at=created_at)
         self._expect(life)
         return life
@@ -117,9 +117,9 @@ class World:
     def _live_until(self, now: int) -> None:
         while self._next_arrival_at is not None and self._next_arrival_at <= now:
             created_at = self._next_arrival_at
-            plan = draw_plan(self._scenario.population, self._chance)
-            self._begin(plan, self._draw_account(self._chance), created_at, self._chance)
-            self._next_arrival_at = self._draw_arrival(created_at, self._chance)
+            plan = draw_plan(self._scenario.population, self._rng)
+            self._begin(plan, self._draw_account(self._rng), created_at, self._rng)
+            self._next_arrival_at = self._draw_arrival(created_at, self._rng)
         while self._coming and self._coming[0][0] <= now:
             _, _, life, position = heapq.heappop(self._coming)
             self._turn(life, position)
@@ -152,11 +152,11 @@ class World:
     def _line(self, account_id: str, status: Status | None) -> Timeline:
         return self._timelines.setdefault((account_id, status), Timeline())
 
-    def _draw_account(self, chance: random.Random) -> str:
+    def _draw_account(self, rng: random.Random) -> str:
         accounts = self._scenario.accounts
         if len(accounts) == 1:
             return accounts[0].account_id
-        return chance.choices(accounts, [account.weight for account in accounts])[0].account_id
+        return rng.choices(accounts, [account.weight for account in accounts])[0].account_id
 
-    def _draw_arrival(self, after: int, chance: random.Random) -> int | None:
-        return after + 1 + round(chance.expovariate(self._rate)) if self._rate else None
+    def _draw_arrival(self, after: int, rng: random.Random) -> int | None:
+        return after + 1 + round(rng.expovariate(self._rate)) if self._rate else None

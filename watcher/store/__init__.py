@@ -2,7 +2,7 @@
 
 The store keeps rows and compares instants; it never computes one (`now` and due times come with the call). It numbers
 the events of an operation and applies a change only to an operation that is still followed, so that an untracking
-between the loop's look and its write wins. Every method either takes effect whole or raises:
+between the loop's poll and its write wins. Every method either takes effect whole or raises:
 
     StoreUnusable   full, read-only, slow, locked: keep what was to be written and try again
     StoreRefused    not ours to use: from a newer version, of another account, held by another daemon
@@ -165,7 +165,7 @@ class Store(Protocol):
         as that is so. Of an account that is not among them, what was named last counts on.
         """
 
-    async def withdraw(self, account: str, operation_id: str, now: Instant, source: Source) -> bool:
+    async def untrack(self, account: str, operation_id: str, now: Instant, source: Source) -> bool:
         """Stop following, with an `Untracked` event and a tombstone; False where the id is not followed or shown."""
 
     async def insert_tombstones(self, account: str, created: Mapping[str, Instant | None], now: Instant) -> None:
@@ -175,7 +175,7 @@ class Store(Protocol):
         """When discovery's very first answer came, by the best-known time."""
 
     async def intake(self, account: str, since: int) -> IntakeChanges:
-        """What `register` and `withdraw` changed for the account after revision `since`."""
+        """What `register` and `untrack` changed for the account after revision `since`."""
 
     async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> Committed:
         """Write states, events, counters, tombstones and the cursor in one transaction.
@@ -207,7 +207,7 @@ class Store(Protocol):
     async def untold(self, after: int, limit: int) -> Sequence[StoredEvent]:
         """Events not yet marked as told with a position above `after`, in order of position."""
 
-    async def mark_told(self, up_to: int, now: Instant) -> None:
+    async def mark_published(self, up_to: int, now: Instant) -> None:
         """Mark every event up to this position as told."""
 
     async def last_position(self) -> int:

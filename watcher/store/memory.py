@@ -52,9 +52,9 @@ from watcher.store import (
 from watcher.store.rules import (
     Applicability,
     IdHistory,
+    applicability_of,
     first_known,
     other_identity,
-    reach_of,
     registration_time,
     result_for,
     settle_counters,
@@ -157,7 +157,7 @@ class MemoryStore:
             self._write_book(account, book)
         return registrations
 
-    async def withdraw(self, account: str, operation_id: str, now: Instant, source: Source) -> bool:
+    async def untrack(self, account: str, operation_id: str, now: Instant, source: Source) -> bool:
         """See `Store`."""
         key = account, operation_id
         row = self._rows.get(key)
@@ -171,7 +171,7 @@ class MemoryStore:
             self._write_book(account, book)
         row = replace(self._tell(row, now, Untracked(source=source)), revision=revision, untracked_at=now)
         self._keep(row)
-        self._bury(key, row)
+        self._insert_tombstones(key, row)
         return True
 
     async def insert_tombstones(self, account: str, created: Mapping[str, Instant | None], now: Instant) -> None:
@@ -269,7 +269,7 @@ class MemoryStore:
         start = max(after, self._told_up_to)
         return tuple(self._events[position] for position in range(start + 1, min(start + limit, self._position) + 1))
 
-    async def mark_told(self, up_to: int, now: Instant) -> None:
+    async def mark_published(self, up_to: int, now: Instant) -> None:
         """See `Store`."""
         up_to = min(up_to, self._position)
         told_up_to, told_at = self._told[-1]
@@ -427,7 +427,7 @@ class MemoryStore:
         if row is None:
             return False
         stored = row.operation
-        reach = reach_of(
+        reach = applicability_of(
             operation,
             registered_at=stored.registered_at,
             untracked_at=row.untracked_at,
@@ -447,7 +447,7 @@ class MemoryStore:
             row = self._tell(row, occurred_at, event)
         self._keep(row)
         if operation.final_at is not None:
-            self._bury((account, operation.id), row)
+            self._insert_tombstones((account, operation.id), row)
         settle_counters(book, operation.labels, change)
 
     def _keep(self, row: _StoredRow) -> None:
@@ -455,7 +455,7 @@ class MemoryStore:
         self._rows[key] = row
         self._done.set(key, first_known(row.untracked_at, row.operation.final_at))
 
-    def _bury(self, key: _Key, row: _StoredRow) -> None:
+    def _insert_tombstones(self, key: _Key, row: _StoredRow) -> None:
         trace = row.trace
         self._tombstones[key] = trace
         self._dead.set(key, trace.done_at)

@@ -58,7 +58,7 @@ def result_for(entry: Entry, trace: IdHistory | None) -> RegistrationResult:
     return RegistrationResult.NEW if entry.source is Source.API else RegistrationResult.PASSED_OVER
 
 
-def reach_of(
+def applicability_of(
     operation: Operation, *, registered_at: Instant, untracked_at: Instant | None, final_at: Instant | None
 ) -> Applicability:
     """How much of the operation's new state applies to the row with these instants.

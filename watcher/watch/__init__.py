@@ -1,15 +1,15 @@
-"""One loop per account: plan → ask → observe → commit → tell.
+"""One loop per account: plan, request, observe, commit, publish.
 
-account     the loop; nobody else touches what it owns
-follower    the operations that are followed, and what each answer teaches of them
-attributor  which answers are believed, and what they say of the account as a whole
-roster      those operations by id, counted as they change
-finder      discovery: pages read, rows registered, the cursor moved
-counters    the counters as they are shown, kept in step with the store
-ledger      what is learned but not yet written, and its way into the store
-keeper      the store's side: load, take in, register, write
-patience    a store that fails: its listener is told, and when it is tried again
-ports       what the loop goes by, and who hears of it
+account           the loop; the only owner of everything below
+tracker           the tracked operations: applies each answer to them
+attributor        decides which answers are believed, and what they say about the account as a whole
+operation_table   the tracked operations by id, with counts that are kept as they change
+discovery_runner  runs discovery: reads pages, registers rows, moves the cursor
+counters          the counters as they are shown, kept in step with the store
+ledger            changes that are not written yet, and their way into the store
+keeper            the store's side: load, take in, register, write
+patience          a failing store: reports it, and decides when to try again
+ports             the settings of a loop, and the protocol of its observer
 """
 
 from watcher.watch.account import AccountWatch

@@ -55,7 +55,7 @@ class AccountWatch:
         gate: Gate,
         now: Callable[[], Moment],
         listener: AccountObserver,
-        condition: AccountHealth | None = None,
+        health: AccountHealth | None = None,
     ) -> None:
         self.account = account
         self._client = connect(self.heard)
@@ -64,7 +64,7 @@ class AccountWatch:
         self._listener = listener
         self._started = now()
         self._progress_tick: Micros = self._started.tick
-        self._condition = condition or AccountHealth()
+        self._health = health or AccountHealth()
         self._skew: Micros = 0
         self._upstream_clock = UpstreamClock()
         self._discovered_last = False
@@ -77,7 +77,7 @@ class AccountWatch:
         self._attributor = Attributor(
             self._follower,
             gate,
-            condition=self._condition,
+            health=self._health,
             address=self._client.address,
             now=self._started,
             api_key=following.api_key,
@@ -110,17 +110,17 @@ class AccountWatch:
         """The client's report of an attempt; `connect` is given this method."""
         self._listener.attempted(self.account, attempt)
         now = self._now()
-        self._report(*note(self._condition, attempt.verdict, now, attempt.why, asked=attempt.timing.asked.tick))
-        if attempt.verdict is AttemptResult.GOOD:  # the `Date` of a proxy's page is not upstream's
+        self._report(*note(self._health, attempt.result, now, attempt.why, asked=attempt.timing.asked.tick))
+        if attempt.result is AttemptResult.GOOD:  # the `Date` of a proxy's page is not upstream's
             self._upstream_clock.note(attempt.timing)
         if attempt.timing.date is not None:
             # `Date` has whole seconds: half of one is the expected remainder.
             self._skew = attempt.timing.date + SECOND // 2 - attempt.timing.answered.at
 
-    def _report(self, condition: AccountHealth, events: Sequence[AccountEvent]) -> None:
-        self._condition = condition
+    def _report(self, health: AccountHealth, events: Sequence[AccountEvent]) -> None:
+        self._health = health
         for event in events:
-            self._listener.condition_changed(self.account, event)
+            self._listener.health_changed(self.account, event)
 
     def adopt(self, following: WatchSettings) -> None:
         """New settings; they hold from the next look on."""
@@ -137,18 +137,18 @@ class AccountWatch:
         if self._counters.is_due(self._now()):
             self._wake.set()
 
-    def next_look(self, operation_id: str) -> NextPoll | None:
+    def next_poll(self, operation_id: str) -> NextPoll | None:
         """When, how and why an operation is looked at next."""
-        return self._follower.planner.next_look(operation_id)
+        return self._follower.planner.next_poll(operation_id)
 
     def is_overdue(self) -> bool:
         """Whether the loop has made no turn for longer than it should."""
         return self._now().tick - self._progress_tick > OVERDUE_AFTER
 
     @property
-    def condition(self) -> AccountHealth:
+    def health(self) -> AccountHealth:
         """How the account is doing, for the loop that carries on after this one."""
-        return self._condition
+        return self._health
 
     @property
     def unfinished(self) -> int:
@@ -167,7 +167,7 @@ class AccountWatch:
         """The account as it is now, with those of its candidates that are to be shown; so many are not."""
         now = self._now()
         tick = now.tick
-        success_at = self._condition.last_success_at
+        success_at = self._health.last_success_at
         return AccountSnapshot(
             account=self.account,
             taken=now,
@@ -177,8 +177,8 @@ class AccountWatch:
             suppressed=suppressed,
             statuses=self._follower.operations.statuses,
             counters=self._counters.shown,
-            up=self._condition.is_up,
-            unauthorized=self._condition.is_unauthorized,
+            up=self._health.is_up,
+            unauthorized=self._health.is_unauthorized,
             last_success_at=self._started.at if success_at is None else success_at,
             limit_per_second=self._gate.governor.per_second(tick),
             throttled=self._gate.governor.throttled,
@@ -288,8 +288,8 @@ class AccountWatch:
                 case _:
                     pass  # there are no answers of another kind to these
         if answers:
-            causes = self._attributor.settle(self._condition)
-            self._report(*with_causes(self._condition, causes, self._now()))
+            causes = self._attributor.settle(self._health)
+            self._report(*with_causes(self._health, causes, self._now()))
 
     def _is_filtered(self, ask: Sweep | Discover, page: Page) -> bool:
         is_filtered = honours(ask, page)

@@ -24,7 +24,7 @@ class Attributor:
         follower: Tracker,
         gate: Gate,
         *,
-        condition: AccountHealth,
+        health: AccountHealth,
         address: str,
         now: Moment,
         api_key: str | None,
@@ -32,7 +32,7 @@ class Attributor:
         self.follower = follower
         self._gate = gate
         self._address = address
-        self._attribution = Attribution(now, (cause for cause, _ in condition.since))
+        self._attribution = Attribution(now, (cause for cause, _ in health.since))
         self._was_held = False
         self._key = api_key
         self._stored_key: str | None = None
@@ -93,7 +93,7 @@ class Attributor:
         """A page of a list came back or was refused."""
         self._attribution.listed(answer, is_first_page=is_first_page)
 
-    def settle(self, condition: AccountHealth) -> Mapping[Cause, str]:
+    def settle(self, health: AccountHealth) -> Mapping[Cause, str]:
         """Carry out what the answers taken so far have resolved; what is wrong with the account as a whole."""
         attribution = self._attribution
         believed, forgotten = attribution.resolved()
@@ -102,17 +102,17 @@ class Attributor:
         for operation_id in forgotten:
             self.follower.plan_again(operation_id)
         self.follower.planner.uses_lists = attribution.uses_lists
-        self._hold(condition)
+        self._hold(health)
         return {
             cause: f"{why}, from the list at {self._address}" if cause in _WITH_ADDRESS else why
             for cause, why in attribution.causes.items()
         }
 
-    def _hold(self, condition: AccountHealth) -> None:
+    def _hold(self, health: AccountHealth) -> None:
         if self._attribution.is_held:
             # A good answer to a check ends the governor's hold, though not yet the trouble.
             self._gate.refuse()
-        elif self._was_held and all(cause is not Cause.CREDENTIALS for cause, _ in condition.since):
+        elif self._was_held and all(cause is not Cause.CREDENTIALS for cause, _ in health.since):
             self._gate.forgive()
         self._was_held = self._attribution.is_held
 

@@ -32,7 +32,7 @@ class AccountObserver(Protocol):
     def attempted(self, account: str, attempt: Attempt) -> None:
         """One attempt at upstream ended."""
 
-    def condition_changed(self, account: str, event: AccountEvent) -> None:
+    def health_changed(self, account: str, event: AccountEvent) -> None:
         """A trouble of the account began or ended."""
 
     def anomaly(self, account: str, kind: str) -> None:

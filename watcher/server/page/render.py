@@ -83,13 +83,13 @@ _BLANK = Operation(account="", id="", source=Source.API, registered_at=0)
 _BLANK_ACCOUNT = AccountSnapshot(account="", taken=Moment(0, 0))
 
 
-def render(picture: Delta, visible: Sequence[str] | None, now: Moment, version: str) -> Iterator[str]:
+def render(delta: Delta, visible: Sequence[str] | None, now: Moment, version: str) -> Iterator[str]:
     """The page in pieces. `visible` are the names of the labels that may be seen, None for all."""
-    operations = sorted(picture.operations, key=worth)
-    yield _head(picture, version, now)
-    yield _summary(operations, picture.stats)
-    yield _accounts(picture.snapshots)
-    yield _controls(picture.snapshots)
+    operations = sorted(delta.operations, key=worth)
+    yield _head(delta, version, now)
+    yield _summary(operations, delta.stats)
+    yield _accounts(delta.snapshots)
+    yield _controls(delta.snapshots)
     heads = "".join(f'<th role="columnheader" scope="col" class="{kind}">{heading}</th>' for kind, heading in _HEADINGS)
     yield (
         '<table role="table" id="operations" aria-labelledby="operations-title"><thead role="rowgroup">'
@@ -98,16 +98,16 @@ def render(picture: Delta, visible: Sequence[str] | None, now: Moment, version: 
     for start in range(0, len(operations), _ROWS_AT_ONCE):
         yield "".join(_row(one, visible, now) for one in operations[start : start + _ROWS_AT_ONCE])
     yield "</tbody></table>"
-    yield _foot(picture, is_empty=not operations)
+    yield _foot(delta, is_empty=not operations)
 
 
-def _head(picture: Delta, version: str, now: Moment) -> str:
+def _head(delta: Delta, version: str, now: Moment) -> str:
     as_of = rfc3339(now.at)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Operation watcher</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
-        f'<style>{STYLE}</style></head><body data-bookmark="{picture.bookmark}" data-as-of="{as_of}">'
+        f'<style>{STYLE}</style></head><body data-bookmark="{delta.bookmark}" data-as-of="{as_of}">'
         '<a class="skip" href="#operations-title">Skip to the operations</a>'
         f"<header><h1>Operation watcher</h1> <small>{escape(version)}</small>"
         f'<p id="live">As of <time datetime="{as_of}">{as_of}</time></p>'
@@ -212,14 +212,14 @@ def _row(operation: Operation, visible: Sequence[str] | None, now: Moment) -> st
     )
 
 
-def _foot(picture: Delta, *, is_empty: bool) -> str:
+def _foot(delta: Delta, *, is_empty: bool) -> str:
     links = "".join(f'<li><a href="{escape(path)}">{escape(name)}</a></li>' for path, name in LINKS)
     empty = "" if is_empty else " hidden"
-    more = "" if picture.more else " hidden"
+    more = "" if delta.more else " hidden"
     return (
         f'<template id="operation-row">{_row(_BLANK, None, Moment(0, 0))}</template>'
         f'<p id="empty"{empty}>Nothing is followed at the moment.</p>'
-        f'<p id="more"{more}><span>{picture.more:,}</span> more do not show here; the JSON has them.</p>'
+        f'<p id="more"{more}><span>{delta.more:,}</span> more do not show here; the JSON has them.</p>'
         "</section></main>"
         f'<footer><nav aria-label="Everything here"><ul>{links}</ul></nav></footer>'
         '<dialog id="details" aria-labelledby="details-title"><div class="top"><h2 id="details-title"></h2>'

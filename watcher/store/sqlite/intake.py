@@ -13,12 +13,12 @@ from watcher.store.sqlite import counting, outbox
 from watcher.store.sqlite.rows import (
     OPERATION,
     RowState,
-    bury,
     event_text,
+    insert_tombstones_of,
     labels_of,
     labels_text,
     operation_of,
-    standings,
+    row_states,
     tombstones,
 )
 
@@ -81,20 +81,20 @@ def register(
     for entry in entries:
         by_account.setdefault(entry.account, []).append(entry)
     position = outbox.last_position(connection)
-    desks = {}
+    batches = {}
     for account, own in by_account.items():
         ids = [entry.id for entry in own]
         book = counting.open_book(connection, account, revision=revision_of(connection, account) + 1)
-        desks[account] = RegistrationBatch(
-            now, standings(connection, account, ids), tombstones(connection, account, ids), book
+        batches[account] = RegistrationBatch(
+            now, row_states(connection, account, ids), tombstones(connection, account, ids), book
         )
     registrations = []
     for entry in entries:
-        desk = desks[entry.account]
-        registrations.append(desk.take(entry, position + 1))
+        batch = batches[entry.account]
+        registrations.append(batch.take(entry, position + 1))
         position += registrations[-1].result is RegistrationResult.NEW
-    for account, desk in desks.items():
-        desk.write(connection, account, event_ids)
+    for account, batch in batches.items():
+        batch.write(connection, account, event_ids)
     return tuple(registrations)
 
 
@@ -109,7 +109,7 @@ def _remember_configured(connection: sqlite3.Connection, account: str, ids: set[
     )
 
 
-def withdraw(
+def untrack(
     connection: sqlite3.Connection,
     account: str,
     operation_id: str,
@@ -119,16 +119,16 @@ def withdraw(
     event_ids: EventIds,
 ) -> bool:
     """Mark the row as untracked, with its event and tombstone."""
-    standing = standings(connection, account, [operation_id]).get(operation_id)
-    if standing is None or standing.untracked_at is not None:
+    row_state = row_states(connection, account, [operation_id]).get(operation_id)
+    if row_state is None or row_state.untracked_at is not None:
         return False
     revision = _next_revision(connection, account)
-    if standing.final_at is None:
+    if row_state.final_at is None:
         book = counting.open_book(connection, account)
-        book.leave(labels_of(standing.labels), now)
+        book.leave(labels_of(row_state.labels), now)
         counting.write_book(connection, account, book)
     position = outbox.last_position(connection) + 1
-    gone = replace(standing, untracked_at=now, seq=standing.seq + 1, position=position)
+    gone = replace(row_state, untracked_at=now, seq=row_state.seq + 1, position=position)
     connection.execute(
         """
         UPDATE operations SET untracked_at = ?, revision = ?, seq = ?, position = ? WHERE account = ? AND id = ?
@@ -137,7 +137,7 @@ def withdraw(
     )
     event = event_text(Untracked(source=source))
     outbox.append(connection, [(position, account, operation_id, gone.seq, now, gone.labels, event)], event_ids)
-    bury(connection, account, {operation_id: gone.trace})
+    insert_tombstones_of(connection, account, {operation_id: gone.trace})
     return True
 
 
@@ -145,14 +145,14 @@ def insert_tombstones(
     connection: sqlite3.Connection, account: str, created: Mapping[str, Instant | None], now: Instant
 ) -> None:
     """Tombstones without an outcome for the ids that neither have a row nor one already."""
-    known = standings(connection, account, created).keys() | tombstones(connection, account, created).keys()
+    known = row_states(connection, account, created).keys() | tombstones(connection, account, created).keys()
     fresh = {
         operation_id: IdHistory(created_at=now if created_at is None else created_at, done_at=now)
         for operation_id, created_at in created.items()
         if operation_id not in known
     }
     if fresh:
-        bury(connection, account, fresh)
+        insert_tombstones_of(connection, account, fresh)
 
 
 class _NewRow(Value, frozen=True, kw_only=True):
@@ -169,20 +169,20 @@ class RegistrationBatch:
     """Takes one account's entries in order, then writes all of it at once."""
 
     def __init__(
-        self, now: Instant, rows: Mapping[str, RowState], stones: Mapping[str, IdHistory], book: CounterBook
+        self, now: Instant, rows: Mapping[str, RowState], tombstones: Mapping[str, IdHistory], book: CounterBook
     ) -> None:
         self._now = now
         self._rows = rows
         self._labels = {operation_id: row.labels for operation_id, row in rows.items()}
-        self._traces = {**stones, **{operation_id: row.trace for operation_id, row in rows.items()}}
-        self._stones = stones
+        self._histories = {**tombstones, **{operation_id: row.trace for operation_id, row in rows.items()}}
+        self._tombstones = tombstones
         self._fresh: dict[str, _NewRow] = {}
         self._book = book
         self._relabelled: set[str] = set()
 
     def take(self, entry: Entry, position: int) -> Registration:
         """What becomes of the entry; `position` is for its event, if it is new."""
-        trace = self._traces.get(entry.id)
+        trace = self._histories.get(entry.id)
         result = result_for(entry, trace)
         if result is RegistrationResult.NEW:
             self._take_in(entry, trace or IdHistory(), position)
@@ -198,7 +198,7 @@ class RegistrationBatch:
         revision = _next_revision(connection, account)
         connection.executemany(
             "DELETE FROM tombstones WHERE account = ? AND id = ?",
-            [(account, operation_id) for operation_id in self._fresh if operation_id in self._stones],
+            [(account, operation_id) for operation_id in self._fresh if operation_id in self._tombstones],
         )
         # REPLACE drops the row of an operation's earlier life.
         connection.executemany(
@@ -224,7 +224,7 @@ class RegistrationBatch:
         hint = youngest(entry.created_at, trace.created_at)
         labels = labels_text(entry.labels)
         self._labels[entry.id] = labels
-        self._traces[entry.id] = IdHistory(followed=True)
+        self._histories[entry.id] = IdHistory(followed=True)
         self._fresh[entry.id] = _NewRow(entry=entry, labels=labels, seq=trace.seq + 1, position=position, hint=hint)
         self._book.track(entry.labels, self._now)
 

@@ -57,7 +57,7 @@ def count_untold(connection: sqlite3.Connection) -> int:
     return last_position(connection) - told_up_to(connection)
 
 
-def mark_told(connection: sqlite3.Connection, up_to: int, now: Instant) -> None:
+def mark_published(connection: sqlite3.Connection, up_to: int, now: Instant) -> None:
     """Mark all events up to a position, of those there are."""
     connection.execute(
         """

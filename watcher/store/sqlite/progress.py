@@ -8,16 +8,16 @@ from msgspec.structs import replace
 
 from watcher.core.discovery import DiscoveryProgress
 from watcher.store import Committed, LoadedAccount
-from watcher.store.rules import Applicability, reach_of, settle_counters
+from watcher.store.rules import Applicability, applicability_of, settle_counters
 from watcher.store.sqlite import counting, outbox
 from watcher.store.sqlite.rows import (
     OPERATION,
     RowState,
-    bury,
     event_text,
+    insert_tombstones_of,
     labels_of,
     operation_of,
-    standings,
+    row_states,
     state_text,
 )
 
@@ -88,7 +88,7 @@ def commit(
         )
     if not changes:
         return Committed()
-    rows = standings(connection, account, (change.operation.id for change in changes))
+    rows = row_states(connection, account, (change.operation.id for change in changes))
     book = counting.open_book(connection, account)
     batch = _WriteBatch(account, rows, outbox.last_position(connection), book)
     applied = frozenset(change.operation.id for change in changes if batch.take(change))
@@ -106,7 +106,7 @@ class _WriteBatch:
         self._states: dict[str, Operation] = {}
         self._scrapes: dict[str, Instant] = {}
         self._events: list[NewEventRow] = []
-        self._stones: dict[str, IdHistory] = {}
+        self._tombstones: dict[str, IdHistory] = {}
         self._book = book
 
     def take(self, change: Change) -> bool:
@@ -115,7 +115,7 @@ class _WriteBatch:
         row = self._rows.get(operation.id)
         if row is None:
             return False
-        reach = reach_of(
+        reach = applicability_of(
             operation, registered_at=row.registered_at, untracked_at=row.untracked_at, final_at=row.final_at
         )
         if reach is Applicability.WHOLE:
@@ -139,7 +139,7 @@ class _WriteBatch:
             [(scraped_at, self._account, operation_id) for operation_id, scraped_at in self._scrapes.items()],
         )
         outbox.append(connection, self._events, event_ids)
-        bury(connection, self._account, self._stones)
+        insert_tombstones_of(connection, self._account, self._tombstones)
         counting.write_book(connection, self._account, self._book)
 
     def _take_whole(self, row: RowState, change: Change) -> None:
@@ -151,7 +151,7 @@ class _WriteBatch:
         self._states[operation.id] = operation
         settle_counters(self._book, labels_of(row.labels), change)
         if operation.final_at is not None:
-            self._stones[operation.id] = row.trace
+            self._tombstones[operation.id] = row.trace
 
     def _tell(self, row: RowState, operation_id: str, occurred_at: Instant, event: OperationEvent) -> RowState:
         self._position += 1

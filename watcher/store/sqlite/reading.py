@@ -29,8 +29,8 @@ def outcome_of(connection: sqlite3.Connection, account: str, operation_id: str) 
     row = connection.execute("SELECT status FROM operations WHERE account = ? AND id = ?", key).fetchone()
     if row is not None:
         return OUTCOME_OF.get(Status(row[0]))
-    stone = connection.execute("SELECT outcome FROM tombstones WHERE account = ? AND id = ?", key).fetchone()
-    return None if stone is None or stone[0] is None else Outcome(stone[0])
+    tombstone = connection.execute("SELECT outcome FROM tombstones WHERE account = ? AND id = ?", key).fetchone()
+    return None if tombstone is None or tombstone[0] is None else Outcome(tombstone[0])
 
 
 def page(

@@ -94,7 +94,7 @@ class RowState(Value, frozen=True, kw_only=True):
         )
 
 
-_STANDING = RowState.__struct_fields__  # in the order in which `standings` selects them
+_ROW_STATE = RowState.__struct_fields__  # in the order in which `row_states` selects them
 
 _SOURCES = {str(source): source for source in Source}  # calling the type takes three times as long
 _STATUSES = {str(status): status for status in Status}
@@ -206,7 +206,7 @@ def key_of(text: str) -> tuple[str, ...]:
     return _key_decoder.decode(text)
 
 
-def standings(connection: sqlite3.Connection, account: str, ids: Iterable[str]) -> dict[str, RowState]:
+def row_states(connection: sqlite3.Connection, account: str, ids: Iterable[str]) -> dict[str, RowState]:
     """The rows of these ids that there are."""
     found = connection.execute(
         """
@@ -215,7 +215,7 @@ def standings(connection: sqlite3.Connection, account: str, ids: Iterable[str]) 
         """,
         (account, json.dumps(list(ids))),
     )
-    return {operation_id: RowState(**dict(zip(_STANDING, columns, strict=True))) for operation_id, *columns in found}
+    return {operation_id: RowState(**dict(zip(_ROW_STATE, columns, strict=True))) for operation_id, *columns in found}
 
 
 def tombstones(connection: sqlite3.Connection, account: str, ids: Iterable[str]) -> dict[str, IdHistory]:
@@ -235,7 +235,7 @@ def tombstones(connection: sqlite3.Connection, account: str, ids: Iterable[str])
     }
 
 
-def bury(connection: sqlite3.Connection, account: str, traces: Mapping[str, IdHistory]) -> None:
+def insert_tombstones_of(connection: sqlite3.Connection, account: str, traces: Mapping[str, IdHistory]) -> None:
     """Leave tombstones."""
     connection.executemany(
         "INSERT OR REPLACE INTO tombstones (account, id, outcome, created_at, done_at, seq) VALUES (?, ?, ?, ?, ?, ?)",

@@ -94,11 +94,11 @@ class SqliteStore:
             partial(intake.register, entries=entries, now=now, configured=configured, event_ids=self._event_ids)
         )
 
-    async def withdraw(self, account: str, operation_id: str, now: Instant, source: Source) -> bool:
+    async def untrack(self, account: str, operation_id: str, now: Instant, source: Source) -> bool:
         """See `Store`."""
         return await self._write(
             partial(
-                intake.withdraw,
+                intake.untrack,
                 account=account,
                 operation_id=operation_id,
                 now=now,
@@ -156,9 +156,9 @@ class SqliteStore:
         """See `Store`."""
         return await self._read(partial(outbox.untold, after=after, limit=limit))
 
-    async def mark_told(self, up_to: int, now: Instant) -> None:
+    async def mark_published(self, up_to: int, now: Instant) -> None:
         """See `Store`."""
-        await self._write(partial(outbox.mark_told, up_to=up_to, now=now))
+        await self._write(partial(outbox.mark_published, up_to=up_to, now=now))
 
     async def last_position(self) -> int:
         """See `Store`."""

@@ -56,14 +56,14 @@ class MovingLife(Life):
 class Liar(Adversary):
     """An adversary with several clocks."""
 
-    def __init__(self, chance: random.Random) -> None:
-        self.ours_ahead = chance.choice((0, 0, 0, 0, 3 * HOUR, -3 * HOUR, 9 * DAY, -9 * DAY))
-        super().__init__(chance)
-        self.honest_after = chance.choice((HONEST_AFTER, HONEST_AFTER, HONEST_AFTER, 6 * MINUTE))
-        self.has_dates = chance.random() < 0.8
+    def __init__(self, rng: random.Random) -> None:
+        self.ours_ahead = rng.choice((0, 0, 0, 0, 3 * HOUR, -3 * HOUR, 9 * DAY, -9 * DAY))
+        super().__init__(rng)
+        self.honest_after = rng.choice((HONEST_AFTER, HONEST_AFTER, HONEST_AFTER, 6 * MINUTE))
+        self.has_dates = rng.random() < 0.8
         offsets = (0, 0, 40_000, -40_000, 30 * MINUTE, -30 * MINUTE, 9 * DAY)
-        self.machines = [Machine(chance.choice(offsets), chance.choice((1, 1000, SECOND))) for _ in range(3)]
-        self.likely |= {lie: chance.choice((0, 0, 0.2, 0.6)) for lie in LIES}
+        self.machines = [Machine(rng.choice(offsets), rng.choice((1, 1000, SECOND))) for _ in range(3)]
+        self.likely |= {lie: rng.choice((0, 0, 0.2, 0.6)) for lie in LIES}
         self.ours = [self._renamed(number, one) for number, one in enumerate(self.ours[:3])]
         self.shown: dict[str, tuple[Micros, Record]] = {}
         self.has_misended: set[str] = set()
@@ -73,8 +73,8 @@ class Liar(Adversary):
     def _renamed(self, number: int, operation_id: str) -> str:
         """Some ids tell no time."""
         life = self.lives.pop(operation_id)
-        name = an_id(number) if self.chance.random() < 0.4 else operation_id
-        moves = life.ends + self.chance.choice((0, 0, 2, 20, 60)) * SECOND
+        name = an_id(number) if self.rng.random() < 0.4 else operation_id
+        moves = life.ends + self.rng.choice((0, 0, 2, 20, 60)) * SECOND
         parts = {field: getattr(life, field) for field in ("created", "begins", "ends", "outcome")}
         self.lives[name] = MovingLife(id=name, **parts, moves=moves)
         return name
@@ -98,7 +98,7 @@ class Liar(Adversary):
         return answer
 
     def record(self, life: Life, at: Instant, now: Moment) -> Record:
-        machine = self.chance.choice(self.machines)
+        machine = self.rng.choice(self.machines)
         record = super().record(life, at, now)
         first_tick, again = self.shown.get(life.id, (0, record))
         if now.tick < first_tick + CACHED_FOR and self.does("replayed", now):
@@ -109,15 +109,15 @@ class Liar(Adversary):
         if record.created_at is not None:
             changes["created_at"] = Machine(0, machine.unit).writes(record.created_at)
         if self.does("misdated", now):
-            changes["updated_at"] = at + self.chance.randint(-HOUR, HOUR)
+            changes["updated_at"] = at + self.rng.randint(-HOUR, HOUR)
         if self.does("misborn", now):
             # The same wrong one a minute later would be believed.
-            born = 0 if life.id not in self.has_misborn else at - self.chance.randint(0, 30 * DAY)
+            born = 0 if life.id not in self.has_misborn else at - self.rng.randint(0, 30 * DAY)
             self.has_misborn.add(life.id)
-            changes["created_at"] = self.chance.choice((born, at + self.chance.randint(0, HOUR)))
+            changes["created_at"] = self.rng.choice((born, at + self.rng.randint(0, HOUR)))
         if at < life.ends and life.id not in self.has_misended and self.does("misended", now):
             self.has_misended.add(life.id)
-            changes["word"] = self.chance.choice((Status.COMPLETED, Status.CANCELED)).value
+            changes["word"] = self.rng.choice((Status.COMPLETED, Status.CANCELED)).value
             return msgspec.structs.replace(record, **changes)
         shown = msgspec.structs.replace(record, **changes)
         self.shown[life.id] = (now.tick, shown)
@@ -127,9 +127,7 @@ class Liar(Adversary):
         if not self.has_dates or self.does("timeless", now):
             return None
         # Both clocks wrong by the same would be the present.
-        ahead = (
-            self.chance.randint(-9 * DAY, 9 * DAY if self.ours_ahead <= 0 else 0) if self.does("mistimed", now) else 0
-        )
+        ahead = self.rng.randint(-9 * DAY, 9 * DAY if self.ours_ahead <= 0 else 0) if self.does("mistimed", now) else 0
         return (now.at - self.ours_ahead + ahead) // SECOND * SECOND
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.config.factories import ACCOUNT_ID, API_KEY, OPERATION_ID
-from watcher.config import describe, doubts
+from watcher.config import describe, warnings_of
 
 if TYPE_CHECKING:
     from tests.config.factories import Loader
@@ -69,7 +69,7 @@ def test_what_is_set_is_said_in_plain_words(loader: Loader) -> None:
 
 
 def test_a_plain_configuration_raises_no_doubt(loader: Loader) -> None:
-    assert doubts(loader.load(ABSOLUTE)) == []
+    assert warnings_of(loader.load(ABSOLUTE)) == []
 
 
 @pytest.mark.parametrize(
@@ -97,12 +97,12 @@ def test_a_plain_configuration_raises_no_doubt(loader: Loader) -> None:
     ],
 )
 def test_what_may_not_be_meant_is_doubted(loader: Loader, text: str, doubt: str) -> None:
-    (said,) = doubts(loader.load(ABSOLUTE + text))
+    (said,) = warnings_of(loader.load(ABSOLUTE + text))
     assert said.startswith(doubt)
 
 
 def test_a_relative_database_is_doubted(loader: Loader) -> None:
-    (said,) = doubts(loader.load(None))
+    (said,) = warnings_of(loader.load(None))
     assert said.startswith("storage.url: is relative")
 
 
@@ -110,7 +110,7 @@ def test_a_secret_for_everybody_is_doubted(loader: Loader) -> None:
     for name in ("token", "admin"):
         loader.write(name, "x").chmod(0o644)
     text = f"accounts: [{{name: main, account_id: {ACCOUNT_ID}, auth_token_file: token}}]\nadmin: {{token_file: admin}}"
-    assert doubts(loader.load(ABSOLUTE + text, {})) == [
+    assert warnings_of(loader.load(ABSOLUTE + text, {})) == [
         f"account main: every user of this machine can read the secret in {loader.directory}/token",
         f"admin.token_file: every user of this machine can read the secret in {loader.directory}/admin",
     ]
@@ -120,7 +120,7 @@ def test_credentials_that_are_not_used_are_doubted(loader: Loader) -> None:
     loader.write("token", "x").chmod(0o600)
     account = f"{{name: NAME, account_id: ID, auth_token_file: {loader.directory}/token}}"
     accounts = [account.replace("NAME", f"a{digit}").replace("ID", f"AC{digit * 32}") for digit in "12"]
-    said = doubts(loader.load(f"{ABSOLUTE}accounts: [{', '.join(accounts)}]"))
+    said = warnings_of(loader.load(f"{ABSOLUTE}accounts: [{', '.join(accounts)}]"))
     assert said == [
         "TWILIO_ACCOUNT_SID is not used: every account has credentials of its own",
         "TWILIO_AUTH_TOKEN is not used: every account has credentials of its own",

@@ -30,12 +30,12 @@ class TellersStore(FailingStore):
         self._check()
         return await super().untold(after, limit)
 
-    async def mark_told(self, up_to: int, now: Instant) -> None:
+    async def mark_published(self, up_to: int, now: Instant) -> None:
         self._check()
         if self.marking_fails:
             message = "database is locked"
             raise StoreUnusable(message)
-        await super().mark_told(up_to, now)
+        await super().mark_published(up_to, now)
 
 
 class Output:
