@@ -111,7 +111,7 @@ flat: .venv-dev/.ready ## memory and file stay flat over 200,000 operations (FLA
 
 .PHONY: histories
 histories: .venv-dev/.ready ## 100,000 histories each of operations and of discovery with wrong times (HISTORIES for another number)
-	HISTORIES=$(or $(HISTORIES),100000) $(DEV_PY) -m pytest tests/core/test_liars.py tests/core/test_discovery_histories.py -n 2
+	HISTORIES=$(or $(HISTORIES),100000) $(DEV_PY) -m pytest tests/core/test_lifecycle_histories.py tests/core/test_discovery_histories.py -n 2
 
 .PHONY: nightly
 nightly: .venv-dev/.ready ## faults, soak and flat memory in one go, with one verdict at the end
