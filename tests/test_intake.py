@@ -45,7 +45,7 @@ class Desk:
         return caught.value
 
     async def why(self, *entries: Any) -> list[str]:
-        return [complaint.why for complaint in (await self.refusal(*entries)).complaints]
+        return [entry_error.why for entry_error in (await self.refusal(*entries)).complaints]
 
     async def labels(self, account: str, operation_id: str) -> dict[str, str]:
         (found,) = await self.store.find(operation_id, account)
@@ -163,9 +163,9 @@ async def test_the_creation_that_the_id_tells_of_is_kept(app: Desk):
 )
 async def test_a_bad_entry_is_named_with_its_reason_and_nothing_is_kept(app: Desk, entry: Any, why: str):
     refusal = await app.refusal({"id": ANOTHER_ID}, entry)
-    (complaint,) = refusal.complaints
-    assert complaint.index == 1
-    assert complaint.why.startswith(why) or why in complaint.why
+    (entry_error,) = refusal.complaints
+    assert entry_error.index == 1
+    assert entry_error.why.startswith(why) or why in entry_error.why
     assert str(refusal) == "1 of 2 entries refused, nothing was kept"
     assert not refusal.is_conflict
     assert await app.store.find(ANOTHER_ID) == ()
@@ -290,7 +290,7 @@ async def test_the_configuration_does_not_bring_back_what_was_untracked_but_the_
     await app.intake.untrack(AN_ID)
     app.woken.clear()
     (registration,) = await app.intake.from_configuration([account])
-    assert registration.result is RegistrationResult.PASSED_OVER
+    assert registration.result is RegistrationResult.LEFT_OUT
     assert app.woken == []
     assert await app.take({"id": AN_ID}) == [("main", "new")]
 
@@ -374,7 +374,7 @@ async def reasons(body: bytes) -> list[str]:
     try:
         await Desk("main", "third").intake.take(body)
     except EntriesRefusedError as refused:
-        return [complaint.why + (complaint.id or "") for complaint in refused.complaints]
+        return [entry_error.why + (entry_error.id or "") for entry_error in refused.complaints]
     except MalformedError as malformed:
         return [str(malformed)]
     return []

@@ -25,10 +25,10 @@ class TellersStore(FailingStore):
     marking_fails = False
     reads = 0
 
-    async def untold(self, after: int, limit: int) -> Sequence[StoredEvent]:
+    async def pending_events(self, after: int, limit: int) -> Sequence[StoredEvent]:
         self.reads += 1
         self._check()
-        return await super().untold(after, limit)
+        return await super().pending_events(after, limit)
 
     async def mark_published(self, up_to: int, now: Instant) -> None:
         self._check()
@@ -67,26 +67,26 @@ class Telling:
         clock = virtual_clock()
         self.store = store
         self.output = Output()
-        self.teller = EventPublisher(store, EventLog(LineWriter(-1)), self.output.write, lambda: clock.now().at)
+        self.publisher = EventPublisher(store, EventLog(LineWriter(-1)), self.output.write, lambda: clock.now().at)
         self.number = 0
 
     async def commit(self, *names: str) -> list[str]:
         """Commit one event for each operation, and say so; their ids."""
         entries = [Entry(account="main", id=name, source=Source.API, labels={"n": name}) for name in names]
         await self.store.register(entries, 0)
-        self.teller.wake()
+        self.publisher.wake()
         return [(await self.store.history("main", name))[0].event_id for name in names]
 
     async def stopped(self, task: asyncio.Task[None]) -> None:
-        self.teller.stop()
+        self.publisher.stop()
         await task
 
 
 @contextlib.asynccontextmanager
 async def telling(store: TellersStore | None = None) -> AsyncIterator[Telling]:
     one = Telling(store or TellersStore())
-    await one.teller.prepare()
-    task = asyncio.create_task(one.teller.run())
+    await one.publisher.prepare()
+    task = asyncio.create_task(one.publisher.run())
     try:
         yield one
     finally:
@@ -102,7 +102,7 @@ def test_what_is_committed_is_told_in_order_once_and_marked():
             expected += await one.commit("c")
             await asyncio.sleep(10)
             assert one.output.ids == expected
-            assert await one.store.count_untold() == 0
+            assert await one.store.count_pending() == 0
             reads = one.store.reads
             await asyncio.sleep(3600)
             assert one.store.reads == reads  # nothing happens, nothing is asked
@@ -170,10 +170,10 @@ def test_a_blocked_output_leaves_events_untold_until_it_takes_them():
             expected = await one.commit("a")
             await asyncio.sleep(3600)
             expected += await one.commit("b")
-            assert (one.output.ids, await one.store.count_untold()) == ([], 2)
+            assert (one.output.ids, await one.store.count_pending()) == ([], 2)
             one.output.is_open.set()
             await asyncio.sleep(0.1)
-            assert (one.output.ids, await one.store.count_untold()) == (expected, 0)
+            assert (one.output.ids, await one.store.count_pending()) == (expected, 0)
 
     run_virtually(main())
 
@@ -187,7 +187,7 @@ def test_a_broken_output_is_tried_again_ever_more_slowly_and_nothing_is_lost():
             assert one.output.tries == [0, 1, 3, 7, 15, 30, 45, 60]
             one.output.is_broken = False
             await asyncio.sleep(15)
-            assert (one.output.ids, await one.store.count_untold()) == (expected, 0)
+            assert (one.output.ids, await one.store.count_pending()) == (expected, 0)
             one.output.is_broken = True
             expected += await one.commit("b")
             await asyncio.sleep(0.1)
@@ -209,7 +209,7 @@ def test_while_the_store_fails_nothing_is_told_and_afterwards_everything():
             assert one.output.ids == expected[:1]
             one.store.fails = False
             await asyncio.sleep(15)
-            assert (one.output.ids, await one.store.count_untold()) == (expected, 0)
+            assert (one.output.ids, await one.store.count_pending()) == (expected, 0)
 
     run_virtually(main())
 
@@ -220,10 +220,10 @@ def test_what_was_told_is_not_told_again_while_it_cannot_be_marked():
             one.store.marking_fails = True
             expected = await one.commit("a")
             await asyncio.sleep(60)
-            assert (one.output.ids, await one.store.count_untold()) == (expected, 1)
+            assert (one.output.ids, await one.store.count_pending()) == (expected, 1)
             one.store.marking_fails = False
             await asyncio.sleep(2)
-            assert (one.output.ids, await one.store.count_untold()) == (expected, 0)
+            assert (one.output.ids, await one.store.count_pending()) == (expected, 0)
 
     run_virtually(main())
 
@@ -250,7 +250,7 @@ def test_a_stop_tells_what_is_left():
             await asyncio.sleep(1)
             expected = await one.commit(*(f"op{number:05d}" for number in range(BATCH + 1)))
         assert one.output.ids == expected
-        assert await one.store.count_untold() == 0
+        assert await one.store.count_pending() == 0
 
     run_virtually(main())
 
@@ -264,6 +264,6 @@ def test_a_stop_does_not_wait_for_an_output_that_stays_broken():
             stopped_at = asyncio.get_running_loop().time()
         assert asyncio.get_running_loop().time() == stopped_at
         assert one.output.tries == [0, 1, 2]
-        assert await one.store.count_untold() == 1
+        assert await one.store.count_pending() == 1
 
     run_virtually(main())

@@ -59,10 +59,10 @@ def _run(argv: Sequence[str] | None) -> int:
     except BrokenPipeError:
         raise
     except Exception as exc:  # noqa: BLE001 -- the last resort; told below
-        return _told(exc, arguments.command)
+        return _reported(exc, arguments.command)
 
 
-def _told(exc: Exception, command: str) -> Exit:
+def _reported(exc: Exception, command: str) -> Exit:
     """Say what an operator must change; anything else is a fault of ours, and told with all that helps to find it."""
     from watcher.config import ConfigurationError
     from watcher.core.errors import OperatorError

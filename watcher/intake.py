@@ -173,9 +173,9 @@ class Intake:
         return operation
 
     async def _register(
-        self, handed: Iterable[TrackRequest | EntryError], source: Source, accounts: Sequence[str]
+        self, request: Iterable[TrackRequest | EntryError], source: Source, accounts: Sequence[str]
     ) -> Sequence[Registration]:
-        checked = await in_pieces(handed, lambda index, one: checked_entry(index, one, accounts))
+        checked = await in_pieces(request, lambda index, one: checked_entry(index, one, accounts))
         complaints = [one for one in checked if isinstance(one, EntryError)]
         if complaints:
             raise EntriesRefusedError(complaints, of=len(checked))
@@ -213,7 +213,7 @@ class Intake:
             return  # the common case: nothing stored could stand in the way
         ledger = _Ledger(await self._held(entries, accounts))
         complaints = await in_pieces(entries, ledger.enter)
-        conflicts = [complaint for complaint in complaints if complaint is not None]
+        conflicts = [entry_error for entry_error in complaints if entry_error is not None]
         if conflicts:
             raise EntriesRefusedError(conflicts, of=len(entries), is_conflict=True)
 
@@ -281,14 +281,14 @@ def read_entry(index: int, raw: msgspec.Raw) -> TrackRequest | EntryError:
     return EntryError(index=index, id=_id_in(fields), why=why[:1].lower() + why[1:])
 
 
-def checked_entry(index: int, handed: TrackRequest | EntryError, accounts: Sequence[str]) -> TrackRequest | EntryError:
+def checked_entry(index: int, request: TrackRequest | EntryError, accounts: Sequence[str]) -> TrackRequest | EntryError:
     """The entry with its account filled in, or everything that is wrong with it."""
-    if isinstance(handed, EntryError):
-        return handed
-    faults = "; ".join(_faults(handed, accounts))
+    if isinstance(request, EntryError):
+        return request
+    faults = "; ".join(_faults(request, accounts))
     if faults:
-        return EntryError(index=index, id=quoted(handed.id), why=faults)
-    return handed if handed.account is not None else msgspec.structs.replace(handed, account=accounts[0])
+        return EntryError(index=index, id=quoted(request.id), why=faults)
+    return request if request.account is not None else msgspec.structs.replace(request, account=accounts[0])
 
 
 async def in_pieces(items: Iterable[T], work: Callable[[int, T], R]) -> list[R]:
@@ -328,20 +328,20 @@ def _id_in(fields: Mapping[str, msgspec.Raw]) -> str | None:
         return None
 
 
-def _faults(handed: TrackRequest, accounts: Sequence[str]) -> Iterator[str]:
-    if not is_operation_id(handed.id):
+def _faults(request: TrackRequest, accounts: Sequence[str]) -> Iterator[str]:
+    if not is_operation_id(request.id):
         yield _ID_WANTED
     named = ", ".join(map(quoted, accounts))
     if not accounts:
         yield "no account is configured"
-    elif handed.account is None and len(accounts) > 1:
+    elif request.account is None and len(accounts) > 1:
         yield f"no account is given, and there are several: {named}"
-    elif handed.account is not None and handed.account not in accounts:
-        yield f"unknown account {quoted(handed.account)}; there is {named}"
-    if len(handed.labels) > MAX_LABELS:
-        yield f"{len(handed.labels)} labels; at most {MAX_LABELS}"
+    elif request.account is not None and request.account not in accounts:
+        yield f"unknown account {quoted(request.account)}; there is {named}"
+    if len(request.labels) > MAX_LABELS:
+        yield f"{len(request.labels)} labels; at most {MAX_LABELS}"
     else:
-        for name, value in handed.labels.items():
+        for name, value in request.labels.items():
             yield from _label_faults(name, value)
 
 

@@ -39,7 +39,7 @@ class EventPublisher:
         self._now = now
         self._wake = asyncio.Event()
         self._stopping = False
-        self._told = 0
+        self._published = 0
         self._marked = 0
         self._earlier = 0
 
@@ -63,7 +63,7 @@ class EventPublisher:
             stopping = self._stopping
             self._wake.clear()
             try:
-                while await self._tell_some():
+                while await self._publish_some():
                     pass
             except (OSError, StoreUnusable):
                 if stopping:
@@ -74,27 +74,27 @@ class EventPublisher:
             wait = RETRY_SECONDS
             if stopping:
                 return
-            await self._sleep(None if self._told == self._marked else RETRY_SECONDS)
+            await self._sleep(None if self._published == self._marked else RETRY_SECONDS)
             await self._mark()
 
-    async def _tell_some(self) -> bool:
+    async def _publish_some(self) -> bool:
         """Tell the next batch; whether there may be more."""
-        events = await self._store.untold(self._told, BATCH)
+        events = await self._store.pending_events(self._published, BATCH)
         if not events:
             return False
         await self._write([self._line(event) for event in events])
-        self._told = events[-1].position
+        self._published = events[-1].position
         await self._mark()
         return len(events) == BATCH
 
     async def _mark(self) -> None:
-        if self._told > self._marked:
-            told = self._told
+        if self._published > self._marked:
+            published = self._published
             try:
-                await self._store.mark_published(told, self._now())
+                await self._store.mark_published(published, self._now())
             except StoreUnusable:
                 return
-            self._marked = told
+            self._marked = published
 
     async def _sleep(self, seconds: float | None) -> None:
         try:

@@ -85,8 +85,8 @@ class _Drive:
         while self.now.tick < self.until and not self._is_over():
             self._follow(self.world.live_until(self.now.at))
             while self.answers and self.answers[0][0] <= self.now.tick:
-                _, _, ask, permit, asked = heapq.heappop(self.answers)
-                self._answer(ask, permit, asked)
+                _, _, request, permit, asked = heapq.heappop(self.answers)
+                self._answer(request, permit, asked)
             self._ask()
             self._advance()
         low, high = self._instant(self.measured_from), self._instant(self.until)
@@ -107,33 +107,33 @@ class _Drive:
 
     def _ask(self) -> None:
         while self.governor.wait(self.now.tick) == 0:
-            ask = self.planner.choose(self.now)
-            if ask is None:
+            request = self.planner.choose(self.now)
+            if request is None:
                 return
             permit = self.governor.begin(self.now.tick)
             if self.now.tick >= self.measured_from:
-                self.outcome.requests[_kind(ask)] += 1
+                self.outcome.requests[_kind(request)] += 1
             due = self.now.tick + round(self.case.latency * SECOND)
-            heapq.heappush(self.answers, (due, next(self.number), ask, permit, self.now))
+            heapq.heappush(self.answers, (due, next(self.number), request, permit, self.now))
 
-    def _answer(self, ask: Request, permit: Permit, asked: Moment) -> None:
+    def _answer(self, request: Request, permit: Permit, asked: Moment) -> None:
         now = self.now
         self.governor.end(permit, AttemptResult.GOOD, now.tick, retry_after=None, jitter=0.5)
         timing = Timing(asked=asked, answered=now)
         # Upstream looks when the question has travelled half of the way.
         seen_at = (asked.at + now.at) // 2
-        self.planner.answered(ask, now)
-        match ask:
+        self.planner.answered(request, now)
+        match request:
             case Fetch(operation_id=operation_id):
                 record = self.world.record(self.world.index[operation_id], seen_at)
                 self._observe(operation_id, Seen(timing=timing, record=record))
             case Sweep():
-                rows, token = self.world.page(ask, seen_at)
+                rows, token = self.world.page(request, seen_at)
                 records = tuple(self.world.record(row, seen_at) for row in rows)
                 for record in records:
                     if record.id in self.operations:
                         self._observe(str(record.id), Seen(timing=timing, record=record))
-                self.planner.swept(ask, Page(timing=timing, records=records, next_token=token), now)
+                self.planner.swept(request, Page(timing=timing, records=records, next_token=token), now)
             case Probe() | Discover():
                 pass
 
@@ -175,8 +175,8 @@ class _Drive:
         self.now = Moment(START + tick - TICK0, tick)
 
 
-def _kind(ask: Request) -> str:
-    match ask:
+def _kind(request: Request) -> str:
+    match request:
         case Fetch():
             return "fetch"
         case Sweep(status=status):

@@ -32,9 +32,9 @@ class Policy(Protocol):
     def follow(self, operation: Operation, now: Moment) -> None: ...
     def choose(self, now: Moment) -> Request | None: ...
     def wake_tick(self) -> Micros | None: ...
-    def answered(self, ask: Request, now: Moment) -> None: ...
+    def answered(self, request: Request, now: Moment) -> None: ...
     def learned(self, operation: Operation, observation: Observation, now: Moment) -> None: ...
-    def swept(self, ask: Sweep, answer: Page | Missing | Refused | Unanswered, now: Moment) -> None: ...
+    def swept(self, request: Sweep, answer: Page | Missing | Refused | Unanswered, now: Moment) -> None: ...
 
 
 def every(seconds: float) -> Wait:
@@ -75,7 +75,7 @@ class Polling:
     def wake_tick(self) -> Micros | None:
         return self._queue[0][0] if self._queue else None
 
-    def answered(self, ask: Request, now: Moment) -> None:
+    def answered(self, request: Request, now: Moment) -> None:
         pass
 
     def learned(self, operation: Operation, observation: Observation, now: Moment) -> None:
@@ -86,7 +86,7 @@ class Polling:
         age = now.at - (operation.created_at or now.at)
         heapq.heappush(self._queue, (observation.timing.asked.tick + self._wait(polls, age), operation.id))
 
-    def swept(self, ask: Sweep, answer: Page | Missing | Refused | Unanswered, now: Moment) -> None:
+    def swept(self, request: Sweep, answer: Page | Missing | Refused | Unanswered, now: Moment) -> None:
         pass
 
 
@@ -119,7 +119,7 @@ class Sweeping:
             return 0
         return None if self._under_way else self._due
 
-    def answered(self, ask: Request, now: Moment) -> None:
+    def answered(self, request: Request, now: Moment) -> None:
         pass
 
     def learned(self, operation: Operation, observation: Observation, now: Moment) -> None:
@@ -127,9 +127,9 @@ class Sweeping:
             self._followed.discard(operation.id)
         self._seen.add(operation.id)
 
-    def swept(self, ask: Sweep, answer: Page | Missing | Refused | Unanswered, now: Moment) -> None:
+    def swept(self, request: Sweep, answer: Page | Missing | Refused | Unanswered, now: Moment) -> None:
         if isinstance(answer, Page) and answer.next_token is not None:
-            self._questions.appendleft(msgspec.structs.replace(ask, token=answer.next_token))
+            self._questions.appendleft(msgspec.structs.replace(request, token=answer.next_token))
             return
         self._under_way = False
         gone = (self._expected - self._seen) & self._followed

@@ -78,13 +78,13 @@ class World:
             updated_at=end if ended else self.created[position],
         )
 
-    def page(self, ask: Sweep, now: Instant) -> tuple[list[int], str | None]:
+    def page(self, request: Sweep, now: Instant) -> tuple[list[int], str | None]:
         """Positions of a page's rows, and the token of the next page."""
-        low = bisect_left(self.created, ask.start)
-        position = (int(ask.token) if ask.token else bisect_right(self.created, min(ask.end, now))) - 1
+        low = bisect_left(self.created, request.start)
+        position = (int(request.token) if request.token else bisect_right(self.created, min(request.end, now))) - 1
         rows: list[int] = []
         while position >= low and len(rows) < PAGE_SIZE:
-            if self.is_on(ask.status, position, now):
+            if self.is_on(request.status, position, now):
                 rows.append(position)
             position -= 1
         return rows, str(position + 1) if position >= low else None

@@ -111,7 +111,7 @@ class Ours:
 
     def change(self, share: float) -> None:
         """As if answers had shown every operation, and that this share of them moved on."""
-        held = self._watch._follower.operations  # noqa: SLF001 -- answers of upstream would cost more than the scrape
+        held = self._watch._tracker.operations  # noqa: SLF001 -- answers of upstream would cost more than the scrape
         every = list(held)
         moved = round(share * len(every))
         now = self._watch.now().at

@@ -118,6 +118,6 @@ async def asking(
             gate=gate,
             request_timeout=10 * SECOND,
             now=clock.now,
-            heard=attempts.append,
+            on_attempt=attempts.append,
         )
         yield Asking(client, wire, gate, clock, credentials, attempts)

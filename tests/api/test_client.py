@@ -130,7 +130,7 @@ def test_what_upstream_answers_for_itself_is_asked_once(code: int, kind: type[Ob
 
 
 @pytest.mark.parametrize(
-    ("code", "label", "trouble", "result", "attempts"),
+    ("code", "label", "cause", "result", "attempts"),
     [
         (401, "401", FailureCause.UNAUTHORIZED, AttemptResult.UNAUTHORIZED, 1),
         (429, "429", FailureCause.THROTTLED, AttemptResult.THROTTLED, 3),
@@ -143,10 +143,10 @@ def test_what_upstream_answers_for_itself_is_asked_once(code: int, kind: type[Ob
     ],
 )
 def test_a_status_without_a_usable_answer_is_a_trouble_and_tried_at_most_three_times(
-    code: int, label: str, trouble: FailureCause, result: AttemptResult, *, attempts: int
+    code: int, label: str, cause: FailureCause, result: AttemptResult, *, attempts: int
 ):
     observation, one = troubled(Answer(code=code, pieces=[b'{"code": 20500}']))
-    assert (observation.trouble, observation.why) == (trouble, f"HTTP {code}, error 20500")
+    assert (observation.cause, observation.why) == (cause, f"HTTP {code}, error 20500")
     assert [(a.endpoint, a.code, a.result, a.why) for a in one.attempts] == [
         ("fetch", label, result, observation.why)
     ] * attempts
@@ -166,7 +166,7 @@ def test_a_redirect_is_not_followed_so_credentials_go_nowhere_else():
 
 
 @pytest.mark.parametrize(
-    ("error", "label", "trouble", "why"),
+    ("error", "label", "cause", "why"),
     [
         (
             httpx.ConnectError("[Errno 111] refused"),
@@ -181,9 +181,9 @@ def test_a_redirect_is_not_followed_so_credentials_go_nowhere_else():
         (OSError("broken"), "other", FailureCause.OTHER, "OSError: broken"),
     ],
 )
-def test_what_goes_wrong_on_the_way_is_named(error: Exception, label: str, trouble: FailureCause, why: str):
+def test_what_goes_wrong_on_the_way_is_named(error: Exception, label: str, cause: FailureCause, why: str):
     observation, one = troubled(error)
-    assert (observation.trouble, observation.why, observation.retry_after) == (trouble, why, None)
+    assert (observation.cause, observation.why, observation.retry_after) == (cause, why, None)
     assert one.codes == [label] * 3
 
 
@@ -194,7 +194,7 @@ CUT = httpx.RemoteProtocolError("peer closed connection without sending complete
 
 def test_a_good_answer_that_breaks_off_is_none():
     observation, one = troubled(Answer(pieces=[SHOWN[:20]], breaks=CUT))
-    assert observation.trouble is FailureCause.GARBLED
+    assert observation.cause is FailureCause.GARBLED
     assert observation.why.startswith("RemoteProtocolError: peer closed connection")
     assert one.codes == ["garbled"] * 3
     assert one.wire.closed == 3
@@ -206,7 +206,7 @@ def test_a_good_answer_that_breaks_off_is_none():
 def test_a_refusal_that_breaks_off_is_a_refusal_all_the_same(breaking: Answer):
     breaking.headers["Retry-After"] = "7"
     observation, one = troubled(breaking)
-    assert (observation.trouble, observation.retry_after) == (FailureCause.THROTTLED, 7 * SECOND)
+    assert (observation.cause, observation.retry_after) == (FailureCause.THROTTLED, 7 * SECOND)
     assert one.codes == ["429"]
 
 
@@ -228,7 +228,7 @@ def test_a_packed_answer_is_unpacked():
 )
 def test_a_body_that_cannot_be_unpacked_is_garbled(headers: dict[str, str], pieces: list[bytes], why: str):
     observation, _ = troubled(Answer(headers=headers, pieces=pieces))
-    assert (observation.trouble, observation.why) == (FailureCause.GARBLED, why)
+    assert (observation.cause, observation.why) == (FailureCause.GARBLED, why)
 
 
 def test_an_empty_body_that_is_said_to_be_packed_is_empty():
@@ -252,7 +252,7 @@ def test_a_body_beyond_bounds_is_not_read_to_its_end_nor_kept(headers: dict[str,
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert (observation.trouble, observation.why) == (FailureCause.GARBLED, f"the body is larger than {AT_MOST} bytes")
+    assert (observation.cause, observation.why) == (FailureCause.GARBLED, f"the body is larger than {AT_MOST} bytes")
     assert one.wire.pieces_read <= 3 * 9
     assert one.wire.closed == 3
     assert peak < 3 * AT_MOST
@@ -285,7 +285,7 @@ def test_an_endless_body_is_left_at_the_bound(headers: dict[str, str], endless):
 )
 def test_an_attempt_takes_no_longer_than_the_request_timeout(slow: Answer):
     observation, one = troubled(slow)
-    assert (observation.trouble, observation.why) == (FailureCause.TIMEOUT, "no answer within 10 s")
+    assert (observation.cause, observation.why) == (FailureCause.TIMEOUT, "no answer within 10 s")
     assert one.codes == ["timeout"] * 3
     assert [a.timing.answered.tick - a.timing.asked.tick for a in one.attempts] == [10 * SECOND] * 3
 
@@ -343,7 +343,7 @@ def test_no_attempt_begins_during_a_hold_and_never_more_than_allowed_are_under_w
                 gate=gate,
                 request_timeout=10 * SECOND,
                 now=clock.now,
-                heard=lambda _: None,
+                on_attempt=lambda _: None,
             )
             answers = await asyncio.gather(*(client.fetch(f"comms_operation_0{n:025d}") for n in range(60)))
         assert {type(answer) for answer in answers} <= {Seen, Unanswered}

@@ -99,7 +99,7 @@ async def answering(answers: Sequence[bytes], authority: Authority | None, folde
             gate=Gate(Governor(Share(per_second=1000), clock.now().tick), clock.now),
             request_timeout=60 * SECOND,
             now=clock.now,
-            heard=attempts.append,
+            on_attempt=attempts.append,
         )
         yield Flooded(client, attempts, connections)
     await asyncio.gather(*connections)

@@ -55,7 +55,7 @@ async def connected(
             gate=Gate(Governor(Share(per_second=1000), clock.now().tick), clock.now),
             request_timeout=round(timeout * SECOND),
             now=clock.now,
-            heard=attempts.append,
+            on_attempt=attempts.append,
         )
         yield Connected(client, api, attempts)
 
@@ -70,7 +70,7 @@ async def test_a_refusal_that_breaks_off_is_a_refusal():
     async with connected("{kind: status, status: 429, retry_after: seconds, wait: 20s}", "{kind: cut}") as one:
         observation = await one.client.fetch(ONE)
         assert isinstance(observation, Unanswered)
-        assert (observation.trouble, observation.retry_after) == (FailureCause.THROTTLED, 20 * SECOND)
+        assert (observation.cause, observation.retry_after) == (FailureCause.THROTTLED, 20 * SECOND)
 
 
 async def test_a_connection_that_is_reset_is_made_again():
@@ -104,7 +104,7 @@ async def test_nobody_listening_is_a_trouble_of_the_connection():
     async with connected(base_url=f"http://127.0.0.1:{free_port()}/v1") as one:
         observation = await one.client.fetch(ONE)
         assert isinstance(observation, Unanswered)
-        assert (observation.trouble, observation.why) == (
+        assert (observation.cause, observation.why) == (
             FailureCause.CONNECT,
             "ConnectError: All connection attempts failed",
         )
@@ -137,7 +137,7 @@ async def test_a_kept_connection_that_upstream_closed_is_no_garbled_answer():
             gate=Gate(Governor(Share(per_second=1000), clock.now().tick), clock.now),
             request_timeout=5 * SECOND,
             now=clock.now,
-            heard=attempts.append,
+            on_attempt=attempts.append,
         )
         assert isinstance(await client.fetch(ONE), Seen)
         assert isinstance(await client.fetch(ONE), Seen)

@@ -115,15 +115,15 @@ def test_a_timeout_before_any_answer_means_that_nothing_was_reached():
 
 
 @pytest.mark.parametrize(
-    ("trouble", "stop"), [(HealthIssue.UNREACHABLE, Stop.UNREACHABLE), (HealthIssue.UNAUTHORIZED, Stop.UNAUTHORIZED)]
+    ("issue", "stop"), [(HealthIssue.UNREACHABLE, Stop.UNREACHABLE), (HealthIssue.UNAUTHORIZED, Stop.UNAUTHORIZED)]
 )
 def test_a_trouble_of_the_account_is_waited_for_as_long_as_failures_are_and_over_with_a_good_answer(
-    trouble: HealthIssue, stop: Stop
+    issue: HealthIssue, stop: Stop
 ):
-    contact = Reachability().told(Began(trouble=trouble, why="HTTP 404"), 0)
+    contact = Reachability().after_event(Began(issue=issue, why="HTTP 404"), 0)
     assert (contact.lost(9 * SECOND), contact.lost(10 * SECOND), contact.why) == (None, stop, "HTTP 404")
     timing = Timing(asked=Moment(0, 0), answered=Moment(0, 0))
     good = Attempt(endpoint=Endpoint.FETCH, code="200", result=AttemptResult.GOOD, timing=timing)
     assert contact.after(good).lost(99 * SECOND) is None
-    assert contact.told(Recovered(trouble=trouble, lasted=1), 1) == contact
-    assert Reachability().told(Began(trouble=HealthIssue.THROTTLED, why="HTTP 429"), 0) == Reachability()
+    assert contact.after_event(Recovered(issue=issue, lasted=1), 1) == contact
+    assert Reachability().after_event(Began(issue=HealthIssue.THROTTLED, why="HTTP 429"), 0) == Reachability()

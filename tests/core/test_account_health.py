@@ -66,8 +66,8 @@ def test_throttling_is_told_when_it_begins_and_when_half_a_minute_went_without()
         (50, AttemptResult.GOOD),
     )
     assert told == [
-        Began(trouble=HealthIssue.THROTTLED, why="why"),
-        Recovered(trouble=HealthIssue.THROTTLED, lasted=50 * SECOND),
+        Began(issue=HealthIssue.THROTTLED, why="why"),
+        Recovered(issue=HealthIssue.THROTTLED, lasted=50 * SECOND),
     ]
     assert health.is_up
 
@@ -79,10 +79,10 @@ def test_nine_failures_in_a_row_make_an_account_unreachable_until_a_good_answer(
     assert told == []
     health, told = after(health, (9, AttemptResult.TROUBLED), (10, AttemptResult.TROUBLED))
     assert not health.is_up
-    assert told == [Began(trouble=HealthIssue.UNREACHABLE, why="why")]
+    assert told == [Began(issue=HealthIssue.UNREACHABLE, why="why")]
     health, told = after(health, (19, AttemptResult.GOOD))
     assert health.is_up
-    assert told == [Recovered(trouble=HealthIssue.UNREACHABLE, lasted=10 * SECOND)]
+    assert told == [Recovered(issue=HealthIssue.UNREACHABLE, lasted=10 * SECOND)]
 
 
 def test_a_good_answer_begins_the_row_anew():
@@ -95,10 +95,10 @@ def test_a_good_answer_begins_the_row_anew():
 def test_refused_credentials_take_an_account_down_until_a_good_answer():
     health, told = after(GOOD_ONCE, (0, AttemptResult.UNAUTHORIZED), (30, AttemptResult.UNAUTHORIZED))
     assert (health.is_up, health.is_unauthorized) == (False, True)
-    assert told == [Began(trouble=HealthIssue.UNAUTHORIZED, why="why")]
+    assert told == [Began(issue=HealthIssue.UNAUTHORIZED, why="why")]
     health, told = after(health, (60, AttemptResult.GOOD))
     assert (health.is_up, health.is_unauthorized) == (True, False)
-    assert told == [Recovered(trouble=HealthIssue.UNAUTHORIZED, lasted=60 * SECOND)]
+    assert told == [Recovered(issue=HealthIssue.UNAUTHORIZED, lasted=60 * SECOND)]
 
 
 def test_a_good_answer_asked_for_before_the_refusal_does_not_mend_it():
@@ -107,15 +107,15 @@ def test_a_good_answer_asked_for_before_the_refusal_does_not_mend_it():
     assert (health.is_unauthorized, told) == (True, ())
     assert health.last_success_at == at(2).at
     health, told = note(health, AttemptResult.GOOD, at(32), asked=at(31).tick)
-    assert told == (Recovered(trouble=HealthIssue.UNAUTHORIZED, lasted=31 * SECOND),)
+    assert told == (Recovered(issue=HealthIssue.UNAUTHORIZED, lasted=31 * SECOND),)
 
 
 def test_several_troubles_last_side_by_side():
     health, _ = after(AccountHealth(), (0, AttemptResult.THROTTLED), (1, AttemptResult.UNAUTHORIZED))
-    assert health.troubles == {HealthIssue.THROTTLED, HealthIssue.UNAUTHORIZED}
+    assert health.issues == {HealthIssue.THROTTLED, HealthIssue.UNAUTHORIZED}
     health, told = after(health, (5, AttemptResult.GOOD))
-    assert health.troubles == {HealthIssue.THROTTLED}
-    assert told == [Recovered(trouble=HealthIssue.UNAUTHORIZED, lasted=4 * SECOND)]
+    assert health.issues == {HealthIssue.THROTTLED}
+    assert told == [Recovered(issue=HealthIssue.UNAUTHORIZED, lasted=4 * SECOND)]
 
 
 # ── what several answers together say ────────────────────────────────────────────────────────────────────────────────
@@ -123,12 +123,12 @@ def test_several_troubles_last_side_by_side():
 
 def test_refused_lists_take_an_account_down_until_they_are_answered_whatever_else_is():
     health, told = with_causes(GOOD_ONCE, {Cause.LISTS_FORBIDDEN: "HTTP 403"}, at(0))
-    assert told == (Began(trouble=HealthIssue.UNAUTHORIZED, why="HTTP 403"),)
+    assert told == (Began(issue=HealthIssue.UNAUTHORIZED, why="HTTP 403"),)
     assert (health.is_up, health.is_unauthorized) == (False, True)
     health, told = note(health, AttemptResult.GOOD, at(1), asked=at(1).tick)
     assert (health.is_up, told) == (False, ())
     health, told = with_causes(health, {}, at(2))
-    assert told == (Recovered(trouble=HealthIssue.UNAUTHORIZED, lasted=2 * SECOND),)
+    assert told == (Recovered(issue=HealthIssue.UNAUTHORIZED, lasted=2 * SECOND),)
     assert health.is_up
 
 
@@ -139,7 +139,7 @@ def test_two_causes_of_one_trouble_are_told_once_and_over_with_the_last():
     health, told = note(health, AttemptResult.GOOD, at(2), asked=at(2).tick)
     assert (told, health.is_unauthorized) == ((), True)
     health, told = with_causes(health, {}, at(3))
-    assert told == (Recovered(trouble=HealthIssue.UNAUTHORIZED, lasted=2 * SECOND),)
+    assert told == (Recovered(issue=HealthIssue.UNAUTHORIZED, lasted=2 * SECOND),)
 
 
 def test_causes_of_attempts_stay_whatever_answers_together_say():
@@ -151,14 +151,14 @@ def test_causes_of_attempts_stay_whatever_answers_together_say():
 @given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from(AttemptResult), st.booleans())))
 def test_each_trouble_is_told_to_begin_and_to_end_in_turns(history: list[tuple[int, AttemptResult, bool]]):
     health, seconds = AccountHealth(), 0
-    told: dict[HealthIssue, list[type[AccountEvent]]] = {trouble: [] for trouble in HealthIssue}
+    told: dict[HealthIssue, list[type[AccountEvent]]] = {issue: [] for issue in HealthIssue}
     for wait, result, is_slow in history:
         asked: Micros | None = at(seconds - 1).tick if is_slow else None
         seconds += wait
         health, events = note(health, result, at(seconds), asked=asked)
         for event in events:
-            told[event.trouble].append(type(event))
+            told[event.issue].append(type(event))
             assert isinstance(event, Began) or event.lasted >= 0
-    for trouble, edges in told.items():
+    for issue, edges in told.items():
         assert edges == list(itertools.islice(itertools.cycle((Began, Recovered)), len(edges)))
-        assert (trouble in health.troubles) is (len(edges) % 2 == 1)
+        assert (issue in health.issues) is (len(edges) % 2 == 1)

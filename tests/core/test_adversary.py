@@ -80,16 +80,16 @@ class Adversary:
         ids = list(self.lives)
         self.ours = ids[: max(1, len(ids) - rng.randint(0, 4))]
         self.likely = {
-            trouble: rng.choice((0, 0, 0.2, 0.6))
-            for trouble in (
+            cause: rng.choice((0, 0, 0.2, 0.6))
+            for cause in (
                 "unanswered", "refused", "short", "empty", "repeated", "hidden", "stale", "garbled", "shuffled",
                 "doubled", "missing", "nameless",
             )
         }  # fmt: skip
         self.size = rng.choice((1, 2, 5, 1000))
 
-    def does(self, trouble: str, now: Moment) -> bool:
-        return now.tick < START.tick + self.honest_after and self.rng.random() < self.likely[trouble]
+    def does(self, cause: str, now: Moment) -> bool:
+        return now.tick < START.tick + self.honest_after and self.rng.random() < self.likely[cause]
 
     def seen_at(self, now: Moment) -> Instant:
         return now.at - self.rng.randint(0, 30) * SECOND if self.does("stale", now) else now.at
@@ -97,7 +97,7 @@ class Adversary:
     def fetch(self, operation_id: str, timing: Timing) -> Observation:
         now, life = timing.asked, self.lives[operation_id]
         if self.does("unanswered", now):
-            return Unanswered(timing=timing, trouble=FailureCause.TIMEOUT)
+            return Unanswered(timing=timing, cause=FailureCause.TIMEOUT)
         at = self.seen_at(now)
         if at < life.created or self.does("missing", now):
             return Missing(timing=timing)
@@ -111,23 +111,23 @@ class Adversary:
         """What the answer says of the time."""
         return None
 
-    def page(self, ask: Sweep, timing: Timing) -> Page | Refused | Unanswered:
+    def page(self, request: Sweep, timing: Timing) -> Page | Refused | Unanswered:
         now = timing.asked
         if self.does("unanswered", now):
-            return Unanswered(timing=timing, trouble=FailureCause.UPSTREAM)
-        if ask.token is not None and self.does("refused", now):
+            return Unanswered(timing=timing, cause=FailureCause.UPSTREAM)
+        if request.token is not None and self.does("refused", now):
             return Refused(timing=timing)
-        rows = self.rows(ask, now)
+        rows = self.rows(request, now)
         if self.does("shuffled", now):
             self.rng.shuffle(rows)
-        first = int(ask.token) if ask.token is not None else 0
+        first = int(request.token) if request.token is not None else 0
         size = 0 if self.does("empty", now) else self.size
         if size and self.does("short", now):
             size = self.rng.randint(0, size)
         shown = rows[first : first + size]
         token = str(first + size) if first + size < len(rows) else None
         if self.does("repeated", now):
-            token = ask.token or "0"
+            token = request.token or "0"
         if shown and self.does("doubled", now):
             shown.append(self.rng.choice(shown))
         garbled = 0
@@ -136,14 +136,14 @@ class Adversary:
             garbled = 1
         return Page(timing=timing, records=tuple(shown), garbled=garbled, next_token=token)
 
-    def rows(self, ask: Sweep, now: Moment) -> list[Record]:
+    def rows(self, request: Sweep, now: Moment) -> list[Record]:
         found = []
         for life in self.lives.values():
             at = self.seen_at(now)
-            if not ask.start <= life.created <= ask.end or at < life.created or self.does("hidden", now):
+            if not request.start <= life.created <= request.end or at < life.created or self.does("hidden", now):
                 continue
             record = self.record(life, at, now)
-            if ask.status is None or record.word == ask.status.value:
+            if request.status is None or record.word == request.status.value:
                 found.append(record)
         return found
 
@@ -179,36 +179,36 @@ class History:
         while self.now.tick < START.tick + self.over_after and not self.is_over():
             while self.flights and self.flights[0][0] <= self.now.tick:
                 self.land()
-            self.ask()
+            self.request()
             self.advance()
 
     def is_over(self) -> bool:
         return all(operation.phase is Phase.FINAL for operation in self.operations.values())
 
-    def ask(self) -> None:
-        while self.governor.wait(self.now.tick) == 0 and (ask := self.planner.choose(self.now)) is not None:
-            if isinstance(ask, Fetch):
-                assert all(flight[2] != ask for flight in self.flights), "asked about twice at once"
-                assert self.operations[ask.operation_id].phase is not Phase.FINAL
-            self.requests[type(ask).__name__] += 1
+    def request(self) -> None:
+        while self.governor.wait(self.now.tick) == 0 and (request := self.planner.choose(self.now)) is not None:
+            if isinstance(request, Fetch):
+                assert all(flight[2] != request for flight in self.flights), "asked about twice at once"
+                assert self.operations[request.operation_id].phase is not Phase.FINAL
+            self.requests[type(request).__name__] += 1
             takes = self.upstream.rng.choice((0, 100_000, 100_000, 4 * SECOND))
             permit = self.governor.begin(self.now.tick)
-            heapq.heappush(self.flights, (self.now.tick + takes, next(self.number), ask, permit, self.now))
+            heapq.heappush(self.flights, (self.now.tick + takes, next(self.number), request, permit, self.now))
 
     def land(self) -> None:
-        _, _, ask, permit, asked = heapq.heappop(self.flights)
+        _, _, request, permit, asked = heapq.heappop(self.flights)
         self.governor.end(permit, AttemptResult.GOOD, self.now.tick, retry_after=None, jitter=0)
         timing = Timing(asked=asked, answered=self.now, date=self.upstream.date(self.now))
         self.clock.note(timing)
-        self.planner.answered(ask, self.now)
-        if isinstance(ask, Fetch):
-            self.observe(ask.operation_id, self.upstream.fetch(ask.operation_id, timing))
-        elif isinstance(ask, Sweep):
-            answer = self.upstream.page(ask, timing)
+        self.planner.answered(request, self.now)
+        if isinstance(request, Fetch):
+            self.observe(request.operation_id, self.upstream.fetch(request.operation_id, timing))
+        elif isinstance(request, Sweep):
+            answer = self.upstream.page(request, timing)
             for record in answer.records if isinstance(answer, Page) else ():
                 if record.id in self.operations:
                     self.observe(str(record.id), Seen(timing=timing, record=record))
-            self.planner.swept(ask, answer, self.now)
+            self.planner.swept(request, answer, self.now)
 
     def observe(self, operation_id: str, observation: Observation) -> None:
         step = observe(self.operations[operation_id], observation, self.reading(), self.rules)

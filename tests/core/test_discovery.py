@@ -55,15 +55,15 @@ def read(
 ) -> DiscoveryProgress | None:
     """One page asked for, read and committed; the new progress."""
     clocks = agreed(at) if clocks is None else clocks
-    ask = discovery.choose(at, clocks)
-    assert ask is not None
-    return discovery.committed(ask, page(at, *records, token=token), at, clocks)
+    request = discovery.choose(at, clocks)
+    assert request is not None
+    return discovery.committed(request, page(at, *records, token=token), at, clocks)
 
 
 def asked(discovery: Discovery, at: Moment) -> Discover:
-    ask = discovery.choose(at, agreed(at))
-    assert ask is not None
-    return ask
+    request = discovery.choose(at, agreed(at))
+    assert request is not None
+    return request
 
 
 def rounds(discovery: Discovery, start: Moment, until: Micros, *records: Record) -> Iterator[tuple[Micros, Discover]]:
@@ -71,14 +71,14 @@ def rounds(discovery: Discovery, start: Moment, until: Micros, *records: Record)
     after = 0
     while after < until:
         at = start.later(after)
-        ask = discovery.choose(at, agreed(at))
-        if ask is None:
+        request = discovery.choose(at, agreed(at))
+        if request is None:
             wake = discovery.wake_tick()
             assert wake is not None
             after = wake - start.tick
             continue
-        yield after, ask
-        discovery.committed(ask, page(at, *records), at, agreed(at))
+        yield after, request
+        discovery.committed(request, page(at, *records), at, agreed(at))
 
 
 def test_the_first_round_reads_what_is_scheduled_before_what_is_processed():
@@ -104,7 +104,7 @@ def test_each_list_of_the_first_round_is_read_completely_before_the_next():
 @pytest.mark.parametrize("progress", [DiscoveryProgress(), KNOWN], ids=["empty", "known"])
 def test_what_has_not_ended_is_read_again_after_90_seconds_and_after_15_minutes(progress: DiscoveryProgress):
     discovery = Discovery(SCOPE, progress, START)
-    pairs = [after for after, ask in rounds(discovery, START, 30 * MINUTE) if ask.status is Status.PROCESSING]
+    pairs = [after for after, request in rounds(discovery, START, 30 * MINUTE) if request.status is Status.PROCESSING]
     first = [0] if progress.cursor is None else []
     assert [after // MINUTE for after in pairs[len(first) :]] == [1, 15]
     assert pairs[len(first)] - 90 * SECOND <= 10 * SECOND
@@ -128,14 +128,16 @@ def test_a_start_reads_as_far_back_as_a_wide_round():
 def test_every_three_minutes_a_round_reaches_15_minutes_back():
     discovery = Discovery(SCOPE, KNOWN, START)
     wide = [
-        (after, ask) for after, ask in rounds(discovery, START, 20 * MINUTE) if ask.end is not None and not ask.status
+        (after, request)
+        for after, request in rounds(discovery, START, 20 * MINUTE)
+        if request.end is not None and not request.status
     ]
     assert len(wide) == 6
-    for after, ask in wide:
+    for after, request in wide:
         assert after % WIDE_EVERY < 10 * SECOND
-        assert abs(ask.start - (START.at + after - WIDE)) < 10 * SECOND
-        assert ask.end is not None
-        assert ask.end >= START.at + after - OVERLAP - 10 * SECOND
+        assert abs(request.start - (START.at + after - WIDE)) < 10 * SECOND
+        assert request.end is not None
+        assert request.end >= START.at + after - OVERLAP - 10 * SECOND
 
 
 def test_the_cursor_moves_only_after_the_last_page_and_never_back():
@@ -172,11 +174,11 @@ def test_pages_that_stay_empty_are_given_up_soon():
 def test_a_page_without_an_answer_is_asked_for_again_and_a_refused_one_begins_the_round_anew():
     discovery = Discovery(SCOPE, KNOWN, START)
     read(discovery, START, token="a")
-    ask = asked(discovery, START)
-    discovery.failed(Unanswered(timing=timing(START), trouble=FailureCause.TIMEOUT), START)
+    request = asked(discovery, START)
+    discovery.failed(Unanswered(timing=timing(START), cause=FailureCause.TIMEOUT), START)
     assert discovery.choose(START, agreed(START)) is None
     later = START.later(5 * SECOND)
-    assert asked(discovery, later) == ask
+    assert asked(discovery, later) == request
     discovery.failed(Refused(timing=timing(later)), later)
     much_later = later.later(60 * SECOND)
     assert asked(discovery, much_later).token is None
@@ -189,14 +191,14 @@ def test_a_page_without_an_answer_is_asked_for_again_and_a_refused_one_begins_th
 
 @pytest.mark.parametrize(
     "answer",
-    [Unanswered(timing=timing(START), trouble=FailureCause.TIMEOUT), Refused(timing=timing(START))],
+    [Unanswered(timing=timing(START), cause=FailureCause.TIMEOUT), Refused(timing=timing(START))],
     ids=["unanswered", "refused"],
 )
 def test_a_wide_round_that_fails_does_not_hold_up_the_next_round(answer: Unanswered | Refused):
     discovery, after = Discovery(SCOPE, KNOWN, START), 0
-    for reached, ask in rounds(discovery, START, 10 * MINUTE):
+    for reached, request in rounds(discovery, START, 10 * MINUTE):
         after = reached
-        if ask.end is not None:
+        if request.end is not None:
             break
     at = START.later(after)
     discovery.failed(answer, at)
@@ -208,27 +210,27 @@ def test_lists_that_are_to_be_read_again_after_a_start_are_tried_until_they_are_
     discovery, refused, read_again = Discovery(SCOPE, KNOWN, START), 0, 0
     at = START
     while at.tick < START.tick + 5 * MINUTE:
-        ask = discovery.choose(at, agreed(at))
-        if ask is None:
+        request = discovery.choose(at, agreed(at))
+        if request is None:
             at = at.later(SECOND)
-        elif ask.status is not None and not refused:
+        elif request.status is not None and not refused:
             refused += 1
             discovery.failed(Refused(timing=timing(at)), at)
         else:
-            read_again += ask.status is not None
-            discovery.committed(ask, page(at), at, agreed(at))
+            read_again += request.status is not None
+            discovery.committed(request, page(at), at, agreed(at))
     assert (refused, read_again) == (1, 2)
 
 
 def test_wide_rounds_that_fail_for_ever_leave_discovery_behind_though_its_rounds_go_on():
     discovery, at, behind = Discovery(SCOPE, KNOWN, START), START, []
     while at.tick < START.tick + 30 * MINUTE:
-        ask = discovery.choose(at, agreed(at))
-        if ask is None:
+        request = discovery.choose(at, agreed(at))
+        if request is None:
             at = at.later(SECOND)
-        elif ask.end is not None or ask.status is not None:
+        elif request.end is not None or request.status is not None:
             discovery.failed(Refused(timing=timing(at)), at)
-        elif discovery.committed(ask, page(at), at, agreed(at)) is not None:
+        elif discovery.committed(request, page(at), at, agreed(at)) is not None:
             behind.append(discovery.is_behind(at))
     assert len(behind) > 300
     assert behind[0] is False
@@ -249,18 +251,18 @@ def test_new_settings_hold_from_the_next_round_on():
 def test_a_first_round_that_a_wrong_clock_began_too_late_begins_again_at_the_best_known_time():
     machine = Moment(START.at + 3 * HOUR, START.tick)
     discovery = Discovery(Scope(every=5 * SECOND, since=HOUR), DiscoveryProgress(), machine)
-    ask = discovery.choose(machine, dateless(machine))
-    assert ask == Discover(status=Status.SCHEDULED, start=START.at + 2 * HOUR)
+    request = discovery.choose(machine, dateless(machine))
+    assert request == Discover(status=Status.SCHEDULED, start=START.at + 2 * HOUR)
     clocks = ClockReading(machine_at=machine.at, upstream_at=START.at)
-    assert discovery.committed(ask, page(machine), machine, clocks) is None
+    assert discovery.committed(request, page(machine), machine, clocks) is None
     assert discovery.choose(machine, clocks) == Discover(status=Status.SCHEDULED, start=START.at - HOUR)
 
 
 def test_without_a_date_the_first_round_reaches_a_day_further():
     discovery = Discovery(SCOPE, DiscoveryProgress(), START)
     read(discovery, START, clocks=dateless(START))
-    ask = discovery.choose(START, dateless(START))
-    assert ask == Discover(status=Status.SCHEDULED, start=START.at - 2 * DAY)
+    request = discovery.choose(START, dateless(START))
+    assert request == Discover(status=Status.SCHEDULED, start=START.at - 2 * DAY)
 
 
 def test_without_clocks_that_agree_the_cursor_moves_to_the_newest_creation_that_two_readings_bear_out():
@@ -339,8 +341,8 @@ def test_clocks_that_agree_within_some_minutes_correct_when_discovery_began():
         at = START.later(after)
         clocks = ClockReading(machine_at=at.at, upstream_at=upstream_at, is_steady=True)
         progress = None
-        while (ask := discovery.choose(at, clocks)) is not None:
-            progress = discovery.committed(ask, page(at), at, clocks) or progress
+        while (request := discovery.choose(at, clocks)) is not None:
+            progress = discovery.committed(request, page(at), at, clocks) or progress
         assert progress is not None
         return progress.began_at
 
@@ -356,17 +358,17 @@ def test_while_clocks_disagree_the_creations_that_are_shown_tell_when_discovery_
     clocks = ClockReading(machine_at=later.at, upstream_at=None if upstream is None else later.at + upstream)
     true_at = at.at - 3 * HOUR
     old = [row(true_at - hours * HOUR, "COMPLETED", updated_at=true_at - hours * HOUR) for hours in range(1, 20)]
-    ask = discovery.choose(at, clocks)
-    while ask is not None and ask.status is not None:  # the first round, begun again where it began too late
-        assert discovery.committed(ask, page(at), at, clocks) is None
-        ask = discovery.choose(at, clocks)
+    request = discovery.choose(at, clocks)
+    while request is not None and request.status is not None:  # the first round, begun again where it began too late
+        assert discovery.committed(request, page(at), at, clocks) is None
+        request = discovery.choose(at, clocks)
     rows = [*old, *(row(true_at - seconds * SECOND) for seconds in (1, 2, 3))]
-    assert ask is not None
-    assert discovery.committed(ask, page(later, *rows), later, clocks) is None
-    ask = discovery.choose(later, clocks)
-    assert ask is not None
+    assert request is not None
+    assert discovery.committed(request, page(later, *rows), later, clocks) is None
+    request = discovery.choose(later, clocks)
+    assert request is not None
     assert [record.word for record in discovery.sort(page(later, *rows)).wanted] == ["PROCESSING"] * 3
-    progress = discovery.committed(ask, page(later, *rows), later, clocks)
+    progress = discovery.committed(request, page(later, *rows), later, clocks)
     assert progress is not None
     assert progress.cursor == true_at - 3 * SECOND
     # By the earlier clock, or by the newest creation that is borne out, less the time until the first of two readings.
@@ -379,9 +381,9 @@ def test_while_clocks_disagree_the_creations_that_are_shown_tell_when_discovery_
 def meanwhile(discovery: Discovery, start: Moment, until: Micros) -> list[tuple[Moment, Discover]]:
     """The questions that reach back hours beside the rounds, when none brings anything."""
     return [
-        (start.later(after), ask)
-        for after, ask in rounds(discovery, start, until)
-        if ask.end is not None and ask.start < START.at - HOUR
+        (start.later(after), request)
+        for after, request in rounds(discovery, start, until)
+        if request.end is not None and request.start < START.at - HOUR
     ]
 
 
@@ -391,7 +393,7 @@ def test_what_ended_during_a_long_first_round_is_read_once_more(took: Micros, re
     discovery = Discovery(SCOPE, DiscoveryProgress(), START)
     read(discovery, START)
     asked(discovery, START)
-    discovery.failed(Unanswered(timing=timing(START), trouble=FailureCause.TIMEOUT), START)
+    discovery.failed(Unanswered(timing=timing(START), cause=FailureCause.TIMEOUT), START)
     later = START.later(took)
     read(discovery, later)
     assert len(meanwhile(discovery, later, 10 * MINUTE)) == readings
@@ -399,8 +401,8 @@ def test_what_ended_during_a_long_first_round_is_read_once_more(took: Micros, re
 
 def test_of_what_is_read_once_more_only_that_is_taken_up_which_ended_after_the_first_answer():
     discovery = Discovery(SCOPE, DiscoveryProgress(cursor=START.at + MINUTE, began_at=START.at), START.later(MINUTE))
-    for _, ask in rounds(discovery, START.later(MINUTE), 30 * SECOND):
-        if ask.end is not None:
+    for _, request in rounds(discovery, START.later(MINUTE), 30 * SECOND):
+        if request.end is not None:
             break
     before = row(START.at - 2 * HOUR, "COMPLETED", id="before", updated_at=START.at - SECOND)
     unsaid = row(START.at - 2 * HOUR, "COMPLETED", id="unsaid")
@@ -421,14 +423,14 @@ def test_hours_that_could_not_be_read_once_more_are_tried_again():
     soon = DiscoveryProgress(cursor=START.at, began_at=START.at - MINUTE)
     discovery, at, tried = Discovery(SCOPE, soon, START), START, 0
     while tried < 2:
-        ask = discovery.choose(at, agreed(at))
-        if ask is None:
+        request = discovery.choose(at, agreed(at))
+        if request is None:
             at = at.later(SECOND)
-        elif ask.end is not None and ask.start < START.at - HOUR:
+        elif request.end is not None and request.start < START.at - HOUR:
             tried += 1
             discovery.failed(Refused(timing=timing(at)), at)
         else:
-            discovery.committed(ask, page(at), at, agreed(at))
+            discovery.committed(request, page(at), at, agreed(at))
     assert at.tick - START.tick < MINUTE
 
 
@@ -488,24 +490,27 @@ def test_a_burst_is_not_read_again_in_every_round_but_a_page_at_a_time():
     after = 0
     while after < MINUTE:
         at = START.later(after)
-        ask = discovery.choose(at, agreed(at))
-        if ask is None:
+        request = discovery.choose(at, agreed(at))
+        if request is None:
             after = (discovery.wake_tick() or 0) - START.tick
             continue
-        questions.setdefault(after, []).append(ask)
-        again = ask.end is not None
+        questions.setdefault(after, []).append(request)
+        again = request.end is not None
         token = str(len(questions) % 20) if again else None
-        discovery.committed(ask, page(at, *(burst if again else ()), token=token), at, agreed(at))
+        discovery.committed(request, page(at, *(burst if again else ()), token=token), at, agreed(at))
     assert max(map(len, questions.values())) <= 2
     cheap = [
-        ask for asks in questions.values() for ask in asks if ask.end is None and ask.start > START.at - PAD - SECOND
+        request
+        for requests in questions.values()
+        for request in requests
+        if request.end is None and request.start > START.at - PAD - SECOND
     ]
     assert cheap
 
 
 def test_the_query_is_in_upstreams_words():
-    ask = Discover(status=Status.PROCESSING, start=START.at, end=START.at + SECOND, token="t")
-    assert ask.query == {
+    request = Discover(status=Status.PROCESSING, start=START.at, end=START.at + SECOND, token="t")
+    assert request.query == {
         "pageSize": "1000",
         "startDate": "2026-09-21T14:13:20.000Z",
         "endDate": "2026-09-21T14:13:21.000Z",

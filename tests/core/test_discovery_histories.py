@@ -102,17 +102,17 @@ class World:
                 return right + self.date_off
         return right - self.date_off
 
-    def answer(self, ask: Discover, now: Moment, true_at: Instant) -> Page | Unanswered | Refused:
+    def answer(self, request: Discover, now: Moment, true_at: Instant) -> Page | Unanswered | Refused:
         later = Moment(self.machine_at(true_at + SECOND // 10), now.tick + SECOND // 10)
         timing = Timing(asked=now, answered=later, date=self.date_at(true_at))
         if self.rng.random() < self.fails:
-            if ask.token is not None and self.rng.random() < 0.3:
+            if request.token is not None and self.rng.random() < 0.3:
                 return Refused(timing=timing)
-            return Unanswered(timing=timing, trouble=FailureCause.TIMEOUT)
-        rows = [life for life in self.lives if self._is_on(life, ask, true_at)]
+            return Unanswered(timing=timing, cause=FailureCause.TIMEOUT)
+        rows = [life for life in self.lives if self._is_on(life, request, true_at)]
         rows.sort(key=lambda life: (life.created, life.id), reverse=self.newest_first)
-        if ask.token is not None:
-            created, identity = ask.token.split("/")
+        if request.token is not None:
+            created, identity = request.token.split("/")
             place = int(created), identity
             rows = [row for row in rows if ((row.created, row.id) < place) is self.newest_first and row.id != identity]
         shown, rest = rows[: self.page], rows[self.page :]
@@ -121,12 +121,12 @@ class World:
         self.rng.shuffle(records)
         return Page(timing=timing, records=tuple(records), next_token=token)
 
-    def _is_on(self, life: Life, ask: Discover, at: Instant) -> bool:
-        if life.visible > at or life.created > at or life.created <= ask.start:
+    def _is_on(self, life: Life, request: Discover, at: Instant) -> bool:
+        if life.visible > at or life.created > at or life.created <= request.start:
             return False
-        if ask.end is not None and life.created >= ask.end:
+        if request.end is not None and life.created >= request.end:
             return False
-        return ask.status is None or life.indexed_word(at) == ask.status
+        return request.status is None or life.indexed_word(at) == request.status
 
     def _record(self, life: Life, at: Instant) -> Record:
         created_at = life.created
@@ -184,11 +184,11 @@ def play(seed: int) -> Played:
             process = Process(progress, now)
             if progress == DiscoveryProgress():
                 played.answered_at = None  # discovery begins with the process that first has something to store
-        ask = process.discovery.choose(now, process.clock.read(now))
-        if ask is None:
+        request = process.discovery.choose(now, process.clock.read(now))
+        if request is None:
             after = max((process.discovery.wake_tick() or 0) - 1000 * SECOND, after + 1)
             continue
-        answer = world.answer(ask, now, true_at)
+        answer = world.answer(request, now, true_at)
         after += SECOND // 10
         played.pages += 1
         process.clock.note(answer.timing)
@@ -201,7 +201,7 @@ def play(seed: int) -> Played:
         chosen = process.discovery.sort(answer)
         played.passed |= {record.id or "" for record in chosen.ended_before} - played.found
         played.found |= {record.id or "" for record in chosen.wanted} - played.passed
-        progress = process.discovery.committed(ask, answer, later, process.clock.read(later)) or progress
+        progress = process.discovery.committed(request, answer, later, process.clock.read(later)) or progress
     return played
 
 

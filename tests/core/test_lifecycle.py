@@ -238,7 +238,7 @@ def test_oddities_of_the_record_are_anomalies():
 
 @pytest.mark.parametrize("name", ["sent", "failed", "unaddressable"])
 def test_a_count_that_can_only_rise_and_falls_is_odd_and_believed(name: str):
-    operation = a_running_operation(stats=Stats(**{name: 5}), failing_told=True)
+    operation = a_running_operation(stats=Stats(**{name: 5}), failing_published=True)
     step = observe(operation, seen(stats=Stats(**{name: 4})), at(0.1), RULES)
     assert step.anomalies == ("stats_fell",)
     assert step.operation.stats == Stats(**{name: 4})
@@ -259,7 +259,7 @@ def test_failures_before_the_end_are_told_once(stats: Stats):
 def test_failures_that_come_with_the_end_are_told_by_the_end():
     step = observe(a_running_operation(), seen("COMPLETED", stats=Stats(failed=3)), at(0.1), RULES)
     assert kinds(step.events) == ["Moved", "Finished"]
-    assert not step.operation.failing_told
+    assert not step.operation.failing_published
 
 
 def test_an_end_is_told_and_settles():
@@ -855,7 +855,7 @@ def test_what_is_known_beforehand_of_a_repeated_row_is_what_the_table_says(
 
 
 RUNNING = a_running_operation(
-    stats=Stats(**dict.fromkeys(STAT_NAMES, 0) | {"total": 3, "sent": 1, "failed": 1}), failing_told=True
+    stats=Stats(**dict.fromkeys(STAT_NAMES, 0) | {"total": 3, "sent": 1, "failed": 1}), failing_published=True
 )
 
 
@@ -864,7 +864,7 @@ RUNNING = a_running_operation(
     st.fixed_dictionaries(
         {},
         optional={
-            "failing_told": st.booleans(),
+            "failing_published": st.booleans(),
             "missing_since": st.just(NOW),
             "missed": st.just(1),
             "status": st.sampled_from([Status.UNSEEN, Status.SCHEDULED, Status.UNKNOWN]),
@@ -910,7 +910,7 @@ def test_a_row_that_moved_on_takes_the_short_way_where_there_is_nothing_to_tell(
     )
     row = Seen(timing=seen().timing, record=record)
     assert progresses(RUNNING, row, a_reading(at())) is is_short
-    assert progresses(RUNNING.with_(failing_told=False), row, a_reading(at())) is False
+    assert progresses(RUNNING.with_(failing_published=False), row, a_reading(at())) is False
 
 
 def test_a_row_that_says_nothing_new_is_no_news_and_any_other_is():

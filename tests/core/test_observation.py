@@ -24,5 +24,5 @@ def test_nothing_is_assumed_of_a_record_or_a_page():
 
 
 def test_troubles_that_have_no_http_code_are_codes_of_their_own():
-    own = {trouble.value for trouble in FailureCause} & set(CODES)
+    own = {cause.value for cause in FailureCause} & set(CODES)
     assert own == {"timeout", "connect", "garbled", "other"}

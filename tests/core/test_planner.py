@@ -52,9 +52,9 @@ def poll(
 ) -> NextPoll:
     """One look from question to answer, and what is planned then."""
     asked, answered = observation.timing.asked, observation.timing.answered
-    ask = planner.choose(asked)
-    assert ask == Fetch(operation_id=operation.id)
-    planner.answered(ask, answered)
+    request = planner.choose(asked)
+    assert request == Fetch(operation_id=operation.id)
+    planner.answered(request, answered)
     planner.learned(learned or operation, observation, answered)
     following = planner.next_poll(operation.id)
     assert following is not None
@@ -197,9 +197,9 @@ def test_what_is_final_is_never_asked_about_again():
     planner = a_planner(a_final_operation())
     assert planner.next_poll(PLAIN_ID) is None
     planner.follow(a_settling_operation(learned_at=NOW - MINUTE), at())
-    ask = planner.choose(at())
-    assert ask == Fetch(operation_id=PLAIN_ID)
-    planner.answered(ask, at(1))
+    request = planner.choose(at())
+    assert request == Fetch(operation_id=PLAIN_ID)
+    planner.answered(request, at(1))
     planner.learned(a_final_operation(), seen("COMPLETED"), at(1))
     assert planner.next_poll(PLAIN_ID) is None
     assert planner.lag(at(3600)) == 0
@@ -223,14 +223,14 @@ def test_following_twice_plans_once():
 @pytest.mark.parametrize("again", [an_operation(), a_settling_operation(learned_at=NOW - MINUTE)])
 def test_what_is_followed_anew_while_it_is_asked_about_waits_for_that_answer(again: Operation):
     planner = a_planner(an_operation())
-    ask = planner.choose(at())
+    request = planner.choose(at())
     planner.forget(PLAIN_ID)
     planner.follow(again, at())
     assert planner.choose(at(60)) is None
-    assert ask is not None
-    planner.answered(ask, at(60))
+    assert request is not None
+    planner.answered(request, at(60))
     planner.learned(a_running_operation(), seen(seconds=0), at(60))
-    assert planner.choose(at(60)) == ask
+    assert planner.choose(at(60)) == request
 
 
 def test_a_new_promise_holds_from_the_next_look_on():
@@ -296,11 +296,11 @@ def watched(
             planner.answered(Fetch(operation_id=operation_id), now)
             began = (permit.began - TICK) / SECOND
             planner.learned(operations[operation_id], seen(seconds=began), now)
-        while governor.wait(now.tick) == 0 and (ask := planner.choose(now)) is not None:
-            assert isinstance(ask, Fetch)
+        while governor.wait(now.tick) == 0 and (request := planner.choose(now)) is not None:
+            assert isinstance(request, Fetch)
             lags.append(planner.lag(now))
-            asked[ask.operation_id].append(now.tick)
-            heapq.heappush(flights, (now.tick + latency, ask.operation_id, governor.begin(now.tick)))
+            asked[request.operation_id].append(now.tick)
+            heapq.heappush(flights, (now.tick + latency, request.operation_id, governor.begin(now.tick)))
         wake = planner.wake_tick()
         waits = [flights[0][0] - now.tick] if flights else []
         if wake is not None and (wait := governor.wait(now.tick)) < FOREVER:
@@ -380,25 +380,25 @@ class Desk:
         self.planner.forget(operation_id)
 
     def choose(self) -> None:
-        ask = self.planner.choose(self.now)
-        if ask is None:
+        request = self.planner.choose(self.now)
+        if request is None:
             return
-        assert ask not in self.asked
-        if isinstance(ask, Probe):
+        assert request not in self.asked
+        if isinstance(request, Probe):
             assert not [one for one in self.followed.values() if one.final_at is None]
         else:
-            assert isinstance(ask, Fetch)
-            assert self.followed[ask.operation_id].final_at is None
-        self.asked.append(ask)
+            assert isinstance(request, Fetch)
+            assert self.followed[request.operation_id].final_at is None
+        self.asked.append(request)
 
     def answer(self, number: int, state: Operation) -> None:
         if not self.asked:
             return
-        ask = self.asked.pop(number % len(self.asked))
-        self.planner.answered(ask, self.now)
-        if isinstance(ask, Fetch) and ask.operation_id in self.followed:
-            operation = state.with_(id=ask.operation_id, stats=Stats())
-            self.followed[ask.operation_id] = operation
+        request = self.asked.pop(number % len(self.asked))
+        self.planner.answered(request, self.now)
+        if isinstance(request, Fetch) and request.operation_id in self.followed:
+            operation = state.with_(id=request.operation_id, stats=Stats())
+            self.followed[request.operation_id] = operation
             self.planner.learned(operation, seen(seconds=(self.now.tick - TICK) / SECOND), self.now)
 
     def wait(self, seconds: int) -> None:
@@ -423,12 +423,12 @@ def test_nothing_is_asked_twice_at_once_and_a_probe_only_where_nothing_is_follow
 @given(st.lists(moves, max_size=60))
 def test_nothing_that_is_followed_is_ever_left_out(history):
     app = a_desk_after(history)
-    waiting = {ask.operation_id for ask in app.asked if isinstance(ask, Fetch)}
+    waiting = {request.operation_id for request in app.asked if isinstance(request, Fetch)}
     expected = {one.id for one in app.followed.values() if one.final_at is None}
     app.wait(3600)
     asked = set()
-    while isinstance(ask := app.planner.choose(app.now), Fetch):
-        asked.add(ask.operation_id)
+    while isinstance(request := app.planner.choose(app.now), Fetch):
+        asked.add(request.operation_id)
     assert asked == expected - waiting
 
 
@@ -465,9 +465,9 @@ def test_a_forbidden_operation_is_polled_at_growing_intervals_when_nothing_else_
     waits = []
     now = 0.0
     for _ in range(5):
-        ask = planner.choose(at(now))
-        assert ask == Fetch(operation_id=operation.id)
-        planner.answered(ask, at(now))
+        request = planner.choose(at(now))
+        assert request == Fetch(operation_id=operation.id)
+        planner.answered(request, at(now))
         planner.learned(operation, forbidden(now), at(now))
         due = planner.wake_tick()
         assert due is not None
@@ -490,6 +490,6 @@ def test_while_lists_are_refused_every_operation_is_fetched_by_its_id():
     operations = [a_running_operation(id=an_id(number), asked_tick=0) for number in range(100)]
     for operation in operations:
         planner.follow(operation, at())
-    asks = [planner.choose(at(10)) for _ in range(50)]
-    assert all(isinstance(ask, Fetch) for ask in asks)
+    requests = [planner.choose(at(10)) for _ in range(50)]
+    assert all(isinstance(request, Fetch) for request in requests)
     assert planner.next_poll(operations[99].id).how == "GET by id"  # type: ignore[union-attr]  # it is planned

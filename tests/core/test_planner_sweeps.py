@@ -43,54 +43,56 @@ class Desk:
     def wait(self, seconds: float) -> None:
         self.now = self.now.later(round(seconds * SECOND))
 
-    def ask(self) -> Request | None:
+    def request(self) -> Request | None:
         return self.planner.choose(self.now)
 
     def sweep(self) -> Sweep:
-        ask = self.ask()
-        assert isinstance(ask, Sweep)
-        return ask
+        request = self.request()
+        assert isinstance(request, Sweep)
+        return request
 
-    def asks(self) -> list[Request]:
+    def requests(self) -> list[Request]:
         found = []
-        while (ask := self.ask()) is not None:
-            found.append(ask)
+        while (request := self.request()) is not None:
+            found.append(request)
         return found
 
     def timing(self) -> Timing:
         return Timing(asked=self.now, answered=self.now)
 
-    def show(self, ask: Sweep, operations: Sequence[Operation], token: str | None = None) -> None:
+    def show(self, request: Sweep, operations: Sequence[Operation], token: str | None = None) -> None:
         """A page with these, as they are."""
         records = tuple(
             Record(id=one.id, word=one.status.value, created_at=one.created_at, updated_at=one.updated_at)
             for one in operations
         )
-        self.planner.answered(ask, self.now)
+        self.planner.answered(request, self.now)
         for operation, record in zip(operations, records, strict=True):
             if operation.id in self.operations:
                 self.planner.learned(operation, Seen(timing=self.timing(), record=record), self.now)
-        self.planner.swept(ask, Page(timing=self.timing(), records=records, next_token=token), self.now)
+        self.planner.swept(request, Page(timing=self.timing(), records=records, next_token=token), self.now)
 
-    def refuse(self, ask: Sweep) -> None:
-        self.planner.answered(ask, self.now)
-        self.planner.swept(ask, Refused(timing=self.timing()), self.now)
+    def refuse(self, request: Sweep) -> None:
+        self.planner.answered(request, self.now)
+        self.planner.swept(request, Refused(timing=self.timing()), self.now)
 
-    def fail(self, ask: Sweep) -> None:
-        self.planner.answered(ask, self.now)
-        self.planner.swept(ask, unanswered(), self.now)
+    def fail(self, request: Sweep) -> None:
+        self.planner.answered(request, self.now)
+        self.planner.swept(request, unanswered(), self.now)
 
-    def seen_by_id(self, ask: Request | None) -> None:
-        assert isinstance(ask, Fetch)
-        self.planner.answered(ask, self.now)
-        self.planner.learned(self.operations[ask.operation_id], Seen(timing=self.timing(), record=Record()), self.now)
+    def seen_by_id(self, request: Request | None) -> None:
+        assert isinstance(request, Fetch)
+        self.planner.answered(request, self.now)
+        self.planner.learned(
+            self.operations[request.operation_id], Seen(timing=self.timing(), record=Record()), self.now
+        )
 
 
 @pytest.fixture
 def app() -> Desk:
     """All have been seen by one sweep, and are due again."""
     app = Desk()
-    app.seen_by_id(app.ask())
+    app.seen_by_id(app.request())
     app.wait(5)
     app.show(app.sweep(), OPERATIONS)
     app.wait(5)
@@ -98,10 +100,10 @@ def app() -> Desk:
 
 
 def test_many_that_are_due_together_are_swept_together_and_asked_about_once(app: Desk):
-    ask = app.sweep()
-    assert ask.start <= NOW - 139 * SECOND
-    assert ask.end >= NOW - 100 * SECOND
-    assert app.ask() is None
+    request = app.sweep()
+    assert request.start <= NOW - 139 * SECOND
+    assert request.end >= NOW - 100 * SECOND
+    assert app.request() is None
     poll = app.planner.next_poll(an_id(0))
     assert poll is not None
     assert (poll.how, poll.why) == ("sweep that is under way", "asked about at this moment")
@@ -109,21 +111,21 @@ def test_many_that_are_due_together_are_swept_together_and_asked_about_once(app:
 
 def test_the_first_look_at_one_of_many_newcomers_is_by_its_id_and_the_others_wait_for_company():
     app = Desk()
-    assert len(app.asks()) == 1
+    assert len(app.requests()) == 1
     app.wait(4.9)
-    assert app.ask() is None
+    assert app.request() is None
     app.wait(0.1)
-    assert isinstance(app.ask(), Sweep)
+    assert isinstance(app.request(), Sweep)
 
 
 def test_newcomers_wait_for_the_next_sweep_of_newcomers():
     app = Desk()
-    app.seen_by_id(app.ask())
+    app.seen_by_id(app.request())
     app.wait(5)
     app.show(app.sweep(), OPERATIONS)
     app.wait(1)
     app.planner.follow(a_running_operation(id=an_id(99), created_at=NOW), app.now)
-    assert app.ask() is None
+    assert app.request() is None
     poll = app.planner.next_poll(an_id(99))
     assert poll is not None
     assert poll.due_tick == TICK + 10 * SECOND
@@ -141,26 +143,26 @@ def test_who_was_not_shown_has_left_and_is_asked_for_at_once_by_its_id(app: Desk
     poll = app.planner.next_poll(an_id(0))
     assert poll is not None
     assert (poll.how, poll.why) == ("GET by id", "it has left the list that showed it")
-    assert app.asks() == [Fetch(operation_id=an_id(0))]
+    assert app.requests() == [Fetch(operation_id=an_id(0))]
 
 
 def test_who_was_asked_for_by_its_id_is_shown_by_sweeps_again(app: Desk):
     app.show(app.sweep(), OPERATIONS[1:])
-    app.seen_by_id(app.ask())
+    app.seen_by_id(app.request())
     app.wait(5)
     app.show(app.sweep(), OPERATIONS)
-    assert app.ask() is None
+    assert app.request() is None
 
 
 def test_what_is_not_shown_by_its_id_is_looked_for_on_no_list(app: Desk):
     app.show(app.sweep(), OPERATIONS[1:])
-    ask = app.ask()
-    assert isinstance(ask, Fetch)
-    app.planner.answered(ask, app.now)
+    request = app.request()
+    assert isinstance(request, Fetch)
+    app.planner.answered(request, app.now)
     app.planner.learned(OPERATIONS[0].with_(missed=1), missing(10), app.now)
     app.wait(5)
     app.show(app.sweep(), OPERATIONS[1:])
-    assert app.ask() is None, "a slow try stays slow"
+    assert app.request() is None, "a slow try stays slow"
 
 
 def test_what_upstream_asks_to_leave_alone_is_left_alone_also_by_who_misses_it_on_a_list(app: Desk):
@@ -170,9 +172,9 @@ def test_what_upstream_asks_to_leave_alone_is_left_alone_also_by_who_misses_it_o
     app.planner.learned(OPERATIONS[0], hinted, app.now)
     app.wait(30)
     app.show(app.sweep(), OPERATIONS[1:])
-    assert app.ask() is None
+    assert app.request() is None
     app.wait(30)
-    assert Fetch(operation_id=an_id(0)) in app.asks()
+    assert Fetch(operation_id=an_id(0)) in app.requests()
 
 
 def test_the_next_page_comes_before_everything_else(app: Desk):
@@ -182,36 +184,36 @@ def test_the_next_page_comes_before_everything_else(app: Desk):
     following = app.sweep()
     assert (following.token, following.start, following.end) == ("more", sweep.start, sweep.end)
     app.show(following, OPERATIONS[20:])
-    assert app.ask() is None
+    assert app.request() is None
 
 
 def test_empty_and_short_pages_are_read_on(app: Desk):
     app.show(app.sweep(), [], token="more")
     app.show(app.sweep(), OPERATIONS)
-    assert app.ask() is None
+    assert app.request() is None
 
 
 def test_a_repeated_token_ends_a_sweep_and_all_that_it_did_not_show_are_asked_for(app: Desk):
     app.show(app.sweep(), OPERATIONS[:20], token="again")
     app.show(app.sweep(), OPERATIONS[:20], token="again")
-    asks = app.asks()
-    assert asks
-    assert not [ask for ask in asks if isinstance(ask, Sweep) and ask.token == "again"]
+    requests = app.requests()
+    assert requests
+    assert not [request for request in requests if isinstance(request, Sweep) and request.token == "again"]
 
 
 def test_a_list_much_longer_than_planned_is_left_and_the_next_window_is_smaller():
     app = Desk()
-    app.seen_by_id(app.ask())
+    app.seen_by_id(app.request())
     app.wait(5)
     first = app.sweep()
     foreign = [a_running_operation(id=an_id(1000 + n), created_at=NOW - (100 + n % 40) * SECOND) for n in range(990)]
     app.show(first, foreign, token="1")
     app.show(app.sweep(), foreign, token="2")
-    asks = app.asks()
-    assert not [ask for ask in asks if isinstance(ask, Sweep) and ask.token is not None]
-    windows = [ask for ask in asks if isinstance(ask, Sweep)]
-    assert all(ask.end - ask.start < first.end - first.start for ask in windows)
-    assert any(isinstance(ask, Fetch) for ask in asks)
+    requests = app.requests()
+    assert not [request for request in requests if isinstance(request, Sweep) and request.token is not None]
+    windows = [request for request in requests if isinstance(request, Sweep)]
+    assert all(request.end - request.start < first.end - first.start for request in windows)
+    assert any(isinstance(request, Fetch) for request in requests)
 
 
 def test_a_stale_token_begins_the_list_once_more_and_only_once(app: Desk):
@@ -222,7 +224,7 @@ def test_a_stale_token_begins_the_list_once_more_and_only_once(app: Desk):
     assert again == sweep
     app.show(again, OPERATIONS[:5], token="new")
     app.refuse(app.sweep())
-    assert all(isinstance(ask, Fetch) or ask != sweep for ask in app.asks())
+    assert all(isinstance(request, Fetch) or request != sweep for request in app.requests())
 
 
 def test_a_page_without_an_answer_is_asked_for_again_with_its_token_then_given_up(app: Desk):
@@ -231,19 +233,19 @@ def test_a_page_without_an_answer_is_asked_for_again_with_its_token_then_given_u
         page = app.sweep()
         assert page.token == "more"
         app.fail(page)
-    assert not [ask for ask in app.asks() if isinstance(ask, Sweep) and ask.token == "more"]
+    assert not [request for request in app.requests() if isinstance(request, Sweep) and request.token == "more"]
 
 
 def test_where_lists_are_refused_all_are_soon_asked_for_by_their_ids(app: Desk):
     sweeps = 0
     fetched = set()
-    while (ask := app.ask()) is not None:
-        if isinstance(ask, Sweep):
+    while (request := app.request()) is not None:
+        if isinstance(request, Sweep):
             sweeps += 1
-            app.refuse(ask)
+            app.refuse(request)
         else:
-            assert isinstance(ask, Fetch)
-            fetched.add(ask.operation_id)
+            assert isinstance(request, Fetch)
+            fetched.add(request.operation_id)
     assert fetched == {operation.id for operation in OPERATIONS}
     assert sweeps <= 7
 
@@ -252,7 +254,7 @@ def test_an_answer_to_a_sweep_that_is_over_changes_nothing(app: Desk):
     sweep = app.sweep()
     app.show(sweep, OPERATIONS)
     app.show(sweep, OPERATIONS, token="more")
-    assert app.ask() is None
+    assert app.request() is None
 
 
 def test_who_is_followed_anew_while_swept_is_not_waited_for(app: Desk):
@@ -261,7 +263,7 @@ def test_who_is_followed_anew_while_swept_is_not_waited_for(app: Desk):
     app.planner.follow(OPERATIONS[0], app.now)
     app.show(sweep, OPERATIONS[1:])
     app.wait(5)
-    assert app.asks()
+    assert app.requests()
     poll = app.planner.next_poll(an_id(0))
     assert poll is not None
     assert poll.why == "asked about at this moment"
@@ -269,28 +271,28 @@ def test_who_is_followed_anew_while_swept_is_not_waited_for(app: Desk):
 
 def test_who_is_shown_while_asked_for_by_its_id_is_not_asked_twice_at_once():
     app = Desk(OPERATIONS[:1])
-    ask = app.ask()
-    assert isinstance(ask, Fetch)
+    request = app.request()
+    assert isinstance(request, Fetch)
     app.planner.learned(OPERATIONS[0], seen(seconds=0), app.now)
     app.wait(60)
-    assert app.ask() is None
-    app.planner.answered(ask, app.now)
-    assert app.ask() == ask, "also where nothing is learned from the answer"
+    assert app.request() is None
+    app.planner.answered(request, app.now)
+    assert app.request() == request, "also where nothing is learned from the answer"
 
 
 def test_who_is_asked_for_already_is_not_counted_on(app: Desk):
     app.planner.learned(OPERATIONS[0], unanswered(0), app.now)
     sweep = app.sweep()
     app.show(sweep, OPERATIONS[1:])
-    assert app.ask() is None, "who waits after a failure is not asked for sooner by its id"
+    assert app.request() is None, "who waits after a failure is not asked for sooner by its id"
 
 
 def test_a_creation_that_was_corrected_moves_the_operation(app: Desk):
     app.show(app.sweep(), OPERATIONS[1:])
     moved = OPERATIONS[0].with_(created_at=NOW - DAY)
-    ask = app.ask()
-    assert isinstance(ask, Fetch)
-    app.planner.answered(ask, app.now)
+    request = app.request()
+    assert isinstance(request, Fetch)
+    app.planner.answered(request, app.now)
     app.planner.learned(moved, Seen(timing=app.timing(), record=Record()), app.now)
     app.wait(5)
     sweep = app.sweep()
@@ -300,7 +302,7 @@ def test_a_creation_that_was_corrected_moves_the_operation(app: Desk):
 def test_a_page_of_discovery_is_nobodys_look():
     app = Desk([])
     app.planner.answered(Discover(status=None, start=NOW), app.now)
-    assert app.ask() is None
+    assert app.request() is None
     assert app.planner.wake_tick() == app.now.tick + 300 * SECOND
 
 
@@ -314,9 +316,9 @@ def ended(number: int, learned: Moment) -> Operation:
 def test_settling_reads_wait_for_company_as_long_as_they_were_ahead():
     app = Desk([*(ended(number, at()) for number in range(COUNT)), ended(90, at(-25))], settle=(30 * SECOND,))
     app.wait(9.9)
-    assert app.ask() is None, "due since 5 s"
+    assert app.request() is None, "due since 5 s"
     app.wait(0.1)
-    assert app.ask() == Fetch(operation_id=an_id(90))
+    assert app.request() == Fetch(operation_id=an_id(90))
 
 
 def test_to_be_shown_before_it_is_due_takes_nothing_from_what_a_settling_read_waits():
@@ -332,13 +334,13 @@ def test_settling_reads_that_are_due_together_are_swept_on_the_list_of_everythin
     app = Desk([ended(number, at()) for number in range(COUNT)], settle=(30 * SECOND,))
     app.wait(30)
     assert app.sweep().status is None
-    assert app.ask() is None
+    assert app.request() is None
 
 
 def test_settling_reads_that_are_not_due_count_for_nothing():
     running = [a_running_operation(id=an_id(90), created_at=NOW - 101 * SECOND)]
     app = Desk([*(ended(number, at()) for number in range(COUNT)), *running], settle=(30 * SECOND,))
-    assert app.ask() == Fetch(operation_id=an_id(90))
+    assert app.request() == Fetch(operation_id=an_id(90))
 
 
 def test_a_few_settling_reads_wait_for_nobody():
@@ -383,24 +385,24 @@ def test_a_refusal_of_the_id_backs_off(app: Desk):
 
 def test_missing_answers_of_every_kind_end_a_page() -> None:
     app = Desk()
-    app.seen_by_id(app.ask())
+    app.seen_by_id(app.request())
     app.wait(5)
     sweep = app.sweep()
     app.planner.swept(sweep, missing(5), app.now)
-    assert isinstance(app.ask(), Fetch | Sweep)
+    assert isinstance(app.request(), Fetch | Sweep)
     assert isinstance(unanswered(), Unanswered)
 
 
 def test_few_newcomers_wait_for_no_company():
     app = Desk([a_running_operation(id=an_id(number)) for number in range(FEW)])
-    app.asks()
+    app.requests()
     polls = [app.planner.next_poll(one) for one in app.operations]
     assert {poll.why for poll in polls if poll is not None} == {"asked about at this moment"}
 
 
 def test_more_than_a_few_newcomers_wait_for_company():
     app = Desk([a_running_operation(id=an_id(number)) for number in range(FEW + 1)])
-    assert len(app.asks()) == 1
+    assert len(app.requests()) == 1
     app.planner.forget(an_id(FEW))
-    assert app.asks() == []
+    assert app.requests() == []
     assert app.planner.wake_tick() == app.now.later(5 * SECOND).tick

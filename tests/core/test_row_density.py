@@ -90,13 +90,13 @@ def test_short_pages_are_planned_for_and_slowly_forgotten():
 
 
 def test_departures_are_learned_by_age():
-    departures = ExitRates()
-    before = departures.rate(3 * SECOND)
+    exit_rates = ExitRates()
+    before = exit_rates.rate(3 * SECOND)
     for _ in range(500):
-        departures.expect(5 * SECOND, 1500 * SECOND, 300)
-        departures.left(1500 * SECOND)
-    assert departures.rate(1100 * SECOND) == pytest.approx(1, rel=0.05)
-    assert departures.rate(3 * SECOND) == before
+        exit_rates.expect(5 * SECOND, 1500 * SECOND, 300)
+        exit_rates.left(1500 * SECOND)
+    assert exit_rates.rate(1100 * SECOND) == pytest.approx(1, rel=0.05)
+    assert exit_rates.rate(3 * SECOND) == before
 
 
 def test_a_wrong_creation_from_1970_makes_no_guesses_over_all_the_years_since():

@@ -21,8 +21,8 @@ class Account:
     """Looks in place, and what is known of lists."""
 
     def __init__(self) -> None:
-        self.index, self.densities, self.departures = CreationIndex(), RowDensity(), ExitRates()
-        self.weighing = WindowChooser(self.index, self.densities, self.departures)
+        self.index, self.densities, self.exit_rates = CreationIndex(), RowDensity(), ExitRates()
+        self.weighing = WindowChooser(self.index, self.densities, self.exit_rates)
 
     def put(self, count: int, start: int, step: int, **changes: Any) -> list[Poll]:
         polls = []

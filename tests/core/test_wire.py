@@ -210,7 +210,7 @@ def test_of_duplicate_keys_the_last_counts():
 def test_what_is_no_object_is_no_operation(body: bytes):
     assert read_record(body) is None
     answer = read_fetch(a_reply(body), OPERATION_ID)
-    assert answer == Unanswered(timing=a_timing(), trouble=FailureCause.GARBLED, why="the body is not an operation")
+    assert answer == Unanswered(timing=a_timing(), cause=FailureCause.GARBLED, why="the body is not an operation")
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_what_is_no_object_is_no_operation(body: bytes):
 def test_an_object_that_says_nothing_of_an_operation_is_none(body: bytes):
     answer = read_fetch(a_reply(body), OPERATION_ID)
     assert isinstance(answer, Unanswered)
-    assert answer.trouble is FailureCause.GARBLED
+    assert answer.cause is FailureCause.GARBLED
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_an_object_that_says_anything_of_an_operation_is_one(fields: dict[str, A
 def test_an_answer_of_another_operation_is_none():
     answer = read_fetch(a_reply(DOCUMENTED), OPERATION_ID[:-1] + "9")
     assert isinstance(answer, Unanswered)
-    assert (answer.trouble, answer.why) == (FailureCause.GARBLED, "the answer is of another operation")
+    assert (answer.cause, answer.why) == (FailureCause.GARBLED, "the answer is of another operation")
 
 
 # ── pages ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -274,14 +274,14 @@ def test_null_absent_and_empty_tokens_are_the_end(pagination: str):
 def test_a_token_that_cannot_be_used_is_no_end(token: str):
     answer = a_page(DOCUMENTED.decode(), pagination=f'{{"next": {token}}}')
     assert isinstance(answer, Unanswered)
-    assert (answer.trouble, answer.why) == (FailureCause.GARBLED, "the token of the next page cannot be used")
+    assert (answer.cause, answer.why) == (FailureCause.GARBLED, "the token of the next page cannot be used")
 
 
 @pytest.mark.parametrize("pagination", ["7", "[]", '"abc"'])
 def test_a_pagination_that_is_no_object_is_not_the_end(pagination: str):
     answer = a_page(DOCUMENTED.decode(), pagination=pagination)
     assert isinstance(answer, Unanswered)
-    assert answer.trouble is FailureCause.GARBLED
+    assert answer.cause is FailureCause.GARBLED
 
 
 def test_a_page_may_be_empty_while_there_is_another():
@@ -294,7 +294,7 @@ def test_a_page_may_be_empty_while_there_is_another():
 def test_what_is_no_list_is_garbled(body: bytes):
     answer = read_page(a_reply(body))
     assert answer == Unanswered(
-        timing=a_timing(), trouble=FailureCause.GARBLED, why="the body is not a list of operations"
+        timing=a_timing(), cause=FailureCause.GARBLED, why="the body is not a list of operations"
     )
 
 
@@ -307,7 +307,7 @@ def test_a_page_can_fail_as_a_fetch_can(code: int):
 
 
 @pytest.mark.parametrize(
-    ("code", "trouble"),
+    ("code", "cause"),
     [
         (401, FailureCause.UNAUTHORIZED),
         (429, FailureCause.THROTTLED),
@@ -323,10 +323,10 @@ def test_a_page_can_fail_as_a_fetch_can(code: int):
     ],
 )
 @pytest.mark.parametrize("body", [b"", b'{"code": 20404}', DOCUMENTED])
-def test_the_http_status_decides_whatever_the_body_says(code: int, trouble: FailureCause, body: bytes):
+def test_the_http_status_decides_whatever_the_body_says(code: int, cause: FailureCause, body: bytes):
     answer = read_fetch(a_reply(body, code=code), OPERATION_ID)
     assert isinstance(answer, Unanswered)
-    assert answer.trouble is trouble
+    assert answer.cause is cause
 
 
 def test_a_404_is_missing_and_a_400_is_refused():
@@ -365,7 +365,7 @@ def test_a_failure_names_code_error_and_request(name: str):
     reply = a_reply(body, code=429, headers={name: "RQ12\n3", "retry-after": "2"})
     assert read_fetch(reply, OPERATION_ID) == Unanswered(
         timing=a_timing(),
-        trouble=FailureCause.THROTTLED,
+        cause=FailureCause.THROTTLED,
         why="HTTP 429, error 20429, request RQ12?3",
         retry_after=2 * SECOND,
     )
@@ -469,17 +469,17 @@ def test_http_dates_are_read_in_all_their_forms(text: str, instant: int | None):
         (Page(timing=a_timing()), 200, "200"),
         (missing(), 404, "404"),
         (refused(), 400, "400"),
-        (unanswered(trouble=FailureCause.UNAUTHORIZED), 401, "401"),
+        (unanswered(cause=FailureCause.UNAUTHORIZED), 401, "401"),
         (forbidden(), 403, "403"),
-        (unanswered(trouble=FailureCause.THROTTLED), 429, "429"),
-        (unanswered(trouble=FailureCause.THROTTLED), 503, "5xx"),
+        (unanswered(cause=FailureCause.THROTTLED), 429, "429"),
+        (unanswered(cause=FailureCause.THROTTLED), 503, "5xx"),
         (unanswered(), 500, "5xx"),
-        (unanswered(trouble=FailureCause.TIMEOUT), None, "timeout"),
-        (unanswered(trouble=FailureCause.TIMEOUT), 200, "timeout"),
-        (unanswered(trouble=FailureCause.CONNECT), None, "connect"),
-        (unanswered(trouble=FailureCause.GARBLED), 200, "garbled"),
-        (unanswered(trouble=FailureCause.OTHER), 302, "other"),
-        (unanswered(trouble=FailureCause.OTHER), None, "other"),
+        (unanswered(cause=FailureCause.TIMEOUT), None, "timeout"),
+        (unanswered(cause=FailureCause.TIMEOUT), 200, "timeout"),
+        (unanswered(cause=FailureCause.CONNECT), None, "connect"),
+        (unanswered(cause=FailureCause.GARBLED), 200, "garbled"),
+        (unanswered(cause=FailureCause.OTHER), 302, "other"),
+        (unanswered(cause=FailureCause.OTHER), None, "other"),
     ],
 )
 def test_each_attempt_has_one_of_the_labels(observation: Page | Observation, code: int | None, label: str):

@@ -31,10 +31,10 @@ async def test_a_stop_leaves_nothing_untold(tmp_path: Path):
                 await one.until_value(100, "twilio_push_operations", account="main", status="UNSEEN")
                 assert await one.stop() == 0
             with contextlib.closing(sqlite3.connect(tmp_path / "watcher.db")) as store:
-                ((untold,),) = store.execute(
+                ((pending_events,),) = store.execute(
                     "SELECT count(*) FROM events WHERE position > (SELECT max(up_to) FROM told)"
                 )
-    assert untold == 0
+    assert pending_events == 0
     assert len(place.events("operation.tracked")) == 100
     assert names(place.events())[-2:] == ["daemon.stopping", "daemon.stopped"]
     assert [event["unfinished"] for event in place.events()[-2:]] == [100, 100]

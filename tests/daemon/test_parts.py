@@ -64,8 +64,8 @@ async def test_who_hears_counts_it_and_tells_only_the_edges():
     instruments.open_account("main")
     log = EventLog(writer, level="debug")
     store = MemoryStore()
-    teller = EventPublisher(store, log, writer.write, lambda: 0)
-    ears = Telemetry(instruments, log, teller)
+    publisher = EventPublisher(store, log, writer.write, lambda: 0)
+    ears = Telemetry(instruments, log, publisher)
     attempt = Attempt(
         endpoint=Endpoint.LIST,
         code="429",
@@ -74,7 +74,7 @@ async def test_who_hears_counts_it_and_tells_only_the_edges():
         why="HTTP 429",
     )
     ears.attempted("main", attempt)
-    ears.health_changed("main", Began(trouble=HealthIssue.THROTTLED, why="HTTP 429"))
+    ears.health_changed("main", Began(issue=HealthIssue.THROTTLED, why="HTTP 429"))
     ears.anomaly("main", "stale_answer")
     ears.detected("main", 2 * SECOND)
     ears.store_trouble(None)
@@ -100,7 +100,7 @@ async def test_a_thousand_equal_complaints_of_the_event_loop_are_one_line_a_minu
     writer, ticks = Remembering(), [0]
     complaints = LoopExceptionHandler(EventLog(writer), lambda: ticks[0])
     loop = asyncio.get_running_loop()
-    with complaints.heard():
+    with complaints.handled():
         for ticks[0] in (1, 2, MINUTE, MINUTE + 1):
             for _ in range(1000):
                 loop.call_exception_handler({"message": "no room", "exception": OSError(24, "too many open files")})
@@ -125,9 +125,9 @@ class Kept(FailingStore):
         super().__init__()
         self.pruned_at: list[float] = []
 
-    async def count_untold(self) -> int:
+    async def count_pending(self) -> int:
         self._check()
-        return await super().count_untold()
+        return await super().count_pending()
 
     async def touch(self) -> None:
         if self.touching_fails:
@@ -151,7 +151,7 @@ class House:
         self.store = Kept()
         self.instruments = Instruments()
         self.jumps: list[int] = []
-        self.troubles: list[str] = []
+        self.issues: list[str] = []
         self.refreshed = self.beats = 0
         self.hold_at_most = timedelta(days=1)
         self.clock = virtual_clock()
@@ -163,7 +163,7 @@ class House:
             jumped=self.jumps.append,
             refresh_secrets=self._refresh,
             beat=self._beat,
-            store_trouble=lambda trouble: self.troubles.append("recovered" if trouble is None else str(trouble)),
+            store_trouble=lambda issue: self.issues.append("recovered" if issue is None else str(issue)),
         )
 
     async def _refresh(self) -> None:
@@ -249,16 +249,16 @@ def test_a_store_that_fails_only_when_it_is_looked_after_is_told_and_recovers_on
             await asyncio.sleep(1)
             one.store.fails = True
             await asyncio.sleep(10)
-            assert one.troubles == ["database or disk is full"] * 2
+            assert one.issues == ["database or disk is full"] * 2
             one.store.fails = False
             one.store.pruning_fails = True
             await asyncio.sleep(10)
-            assert one.troubles == ["database or disk is full"] * 4
+            assert one.issues == ["database or disk is full"] * 4
             one.store.pruning_fails = False
             await asyncio.sleep(5)
-            assert one.troubles[4:] == ["recovered"]
+            assert one.issues[4:] == ["recovered"]
             await asyncio.sleep(60)
-            assert one.troubles[5:] == []
+            assert one.issues[5:] == []
 
     run_virtually(main())
 
@@ -270,10 +270,10 @@ def test_a_store_that_somebody_could_not_write_is_tried_every_five_seconds_until
             one.store.touching_fails = True
             one.keeping.doubt_store()
             await asyncio.sleep(10)
-            assert one.troubles == ["database or disk is full"] * 2
+            assert one.issues == ["database or disk is full"] * 2
             one.store.touching_fails = False
             await asyncio.sleep(5)
-            assert one.troubles[2:] == ["recovered"]
+            assert one.issues[2:] == ["recovered"]
 
     run_virtually(main())
 
@@ -305,7 +305,7 @@ class Watched:
 
     def later(self, seconds: float) -> tuple[int, list[int]]:
         self.seconds += seconds
-        self.dog.look()
+        self.dog.check()
         return self.dumps, self.ended
 
 

@@ -19,7 +19,7 @@ class World:
     def pass_(self, seconds: float) -> None:
         for _ in range(round(seconds)):
             self.now += 1
-            self.watchdog.look()
+            self.watchdog.check()
 
 
 class Turns:

@@ -57,14 +57,14 @@ async def tell_nobody(lines: Sequence[bytes]) -> None:
     """A standard output that takes everything."""
 
 
-async def keep_house(rig: Rig, store: SqliteStore, teller: EventPublisher) -> None:
+async def keep_house(rig: Rig, store: SqliteStore, publisher: EventPublisher) -> None:
     """What the daemon does beside its loops: telling and pruning."""
     while True:
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
-        teller.wake()
-        rig.heard.attempts.clear()
-        rig.heard.health_by_account.clear()
-        rig.heard.delays.clear()
+        publisher.wake()
+        rig.observer.attempts.clear()
+        rig.observer.health_by_account.clear()
+        rig.observer.delays.clear()
         now = rig.clock.now().at
         while await store.prune(now, keep_since=now - KEEP, limit=PRUNE_BATCH):
             pass
@@ -77,8 +77,8 @@ async def come_and_go(file: Path, number: int) -> tuple[Measured, Measured, floa
     scenario = parse_scenario(SCENARIO)
     settings = following(freshness=60.0, settle_after=(30.0,), retention=Retention(max_operations=MAX_OPERATIONS))
     async with running(scenario, store=store, settings=settings) as rig:
-        teller = EventPublisher(store, EventLog(LineWriter()), tell_nobody, lambda: rig.clock.now().at)
-        tasks = [asyncio.create_task(teller.run()), asyncio.create_task(keep_house(rig, store, teller))]
+        publisher = EventPublisher(store, EventLog(LineWriter()), tell_nobody, lambda: rig.clock.now().at)
+        tasks = [asyncio.create_task(publisher.run()), asyncio.create_task(keep_house(rig, store, publisher))]
         batches = -(-number // BATCH)
         pause = DAYS * 86_400 / batches
         for batch in range(batches):

@@ -118,9 +118,9 @@ class Life:
         upstream = Upstream(scenario, STARTED)
         settings = following(freshness=2.0, settle_after=(5.0, 15.0), grace=10.0, counter_labels=("campaign",))
         async with running(scenario, store=store, upstream=upstream, settings=settings) as rig:
-            teller = EventPublisher(store, EventLog(LineWriter()), self.tell, lambda: rig.clock.now().at)
-            await teller.prepare()
-            telling = asyncio.create_task(teller.run())
+            publisher = EventPublisher(store, EventLog(LineWriter()), self.tell, lambda: rig.clock.now().at)
+            await publisher.prepare()
+            telling = asyncio.create_task(publisher.run())
             answered = {what for _, what in noted}
             for number, (at, what, names, labels) in enumerate(ACTS):
                 if f"act{number}" in answered:
@@ -128,17 +128,17 @@ class Life:
                 await asyncio.sleep(max(0.0, at - (rig.clock.now().at - STARTED) / SECOND))
                 await self.act(rig, what, names, labels)
                 self.note(f"act{number}")
-                teller.wake()
+                publisher.wake()
             await rig.until(lambda: rig.watch.snapshot((), suppressed=0).is_loaded, within=60)
-            while rig.watch.unfinished or await store.untold(0, 1):
+            while rig.watch.unfinished or await store.pending_events(0, 1):
                 await asyncio.sleep(1)
-                teller.wake()
+                publisher.wake()
                 now = rig.clock.now().at
                 if round(loop.time()) % SCRAPED_EVERY == 0 and now >= STARTED + SCRAPED_FROM:
                     self.scrape(rig)
                 if round(loop.time()) % PRUNED_EVERY == 0:
                     await store.prune(now, keep_since=now - KEEP, limit=7)
-            teller.stop()
+            publisher.stop()
             await telling
             now = rig.clock.now().at
             while await store.prune(now, keep_since=now, limit=500):

@@ -153,11 +153,11 @@ class Told:
     ("event", "fields"),
     [
         (
-            Began(trouble=HealthIssue.THROTTLED, why="HTTP 429"),
+            Began(issue=HealthIssue.THROTTLED, why="HTTP 429"),
             {"level": "warning", "event": "account.throttled", "account": "main", "reason": "HTTP 429"},
         ),
         (
-            Began(trouble=HealthIssue.UNREACHABLE, why="no answer within 10 s"),
+            Began(issue=HealthIssue.UNREACHABLE, why="no answer within 10 s"),
             {
                 "level": "warning",
                 "event": "account.unreachable",
@@ -166,11 +166,11 @@ class Told:
             },
         ),
         (
-            Began(trouble=HealthIssue.UNAUTHORIZED, why="HTTP 401"),
+            Began(issue=HealthIssue.UNAUTHORIZED, why="HTTP 401"),
             {"level": "warning", "event": "account.unauthorized", "account": "main", "reason": "HTTP 401"},
         ),
         (
-            Recovered(trouble=HealthIssue.UNAUTHORIZED, lasted=91_844_000),
+            Recovered(issue=HealthIssue.UNAUTHORIZED, lasted=91_844_000),
             {
                 "level": "info",
                 "event": "account.recovered",

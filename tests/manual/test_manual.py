@@ -157,7 +157,7 @@ OF_EVERY_OPERATION = list(
     operation_fields(account="", operation_id="", labels={}, event_id="", seq=1, occurred_at=1, replayed=False)
 )
 # What the AST cannot tell: names that are put together.
-PUT_TOGETHER = {"f'account.{trouble}'": [f"account.{trouble.value}" for trouble in HealthIssue]}
+PUT_TOGETHER = {"f'account.{issue}'": [f"account.{issue.value}" for issue in HealthIssue]}
 SPOKEN = {"debug", "info", "warning", "error", "critical"}
 
 

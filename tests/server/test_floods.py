@@ -243,10 +243,10 @@ async def test_a_scrape_that_was_refused_has_not_arrived(office: Office):
     ids=["Expect", "HEAD"],
 )
 async def test_a_refusal_is_nobodys_failure(office: Office, request_: bytes):
-    told: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    published: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: published.append(context))
     async with listening(office.admin()) as listener:
         answer = await answer_to(listener.addresses[0], request_ + BAD_CHUNK)
         await until(lambda: not listener.connections)
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    assert (told, office.failures) == ([], [])
+    assert (published, office.failures) == ([], [])

@@ -111,8 +111,8 @@ async def test_answers_fit_their_schemas(office: Office, admin: httpx.AsyncClien
 
 async def test_the_history_is_described_event_by_event(web: httpx.AsyncClient):
     schemas = (await document(web))["components"]["schemas"]
-    told = schemas["OperationDetail"]["properties"]["history"]["items"]["discriminator"]["mapping"]
-    assert told["operation.moved"] == "#/components/schemas/MovedEntry"
+    published = schemas["OperationDetail"]["properties"]["history"]["items"]["discriminator"]["mapping"]
+    assert published["operation.moved"] == "#/components/schemas/MovedEntry"
     moved = schemas["MovedEntry"]
     assert {"event", "event_id", "seq", "occurred_at", "from_status", "stats"} <= set(moved["required"])
     assert "status_word" not in moved["required"]

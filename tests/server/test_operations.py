@@ -35,8 +35,8 @@ async def follow(office: Office, *ids: str, account: str = "main", labels: dict[
 async def change(office: Office, operation_id: str, *events: Any, **changes: Any) -> None:
     (found,) = await office.store.find(operation_id, "main")
     changed = found.operation.with_(**changes)
-    told = tuple((NOW.at, event) for event in events)
-    await office.store.commit("main", [Change(operation=changed, events=told)])
+    published = tuple((NOW.at, event) for event in events)
+    await office.store.commit("main", [Change(operation=changed, events=published)])
 
 
 def problem_of(response: httpx.Response) -> Any:

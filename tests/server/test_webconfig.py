@@ -411,7 +411,7 @@ async def test_a_large_body_in_tls_is_read_in_turns_and_whole(folder: Path, auth
     assert len(set(got)) >= 200_000 // 4096 // 2
 
 
-class Told:
+class PublishedEvent:
     def __init__(self, path: Path) -> None:
         self.config = in_force(path)
         self.rejected: list[Sequence[str]] = []
@@ -420,8 +420,8 @@ class Told:
 
     async def look_twice(self) -> None:
         """What has changed is believed once a second look finds the same."""
-        await self.watch.look()
-        await self.watch.look()
+        await self.watch.check()
+        await self.watch.check()
 
 
 async def serial(listener: Listener, authority: Authority) -> str:
@@ -434,28 +434,28 @@ async def serial(listener: Listener, authority: Authority) -> str:
 
 
 async def test_a_new_certificate_is_shown_to_whoever_comes_next(office: Office, folder: Path, authority: Authority):
-    told = Told(write_web_file(folder, tls={}))
+    published = PublishedEvent(write_web_file(folder, tls={}))
     async with (
-        listening(office.web(told.config), "127.0.0.1:0", told.config) as listener,
+        listening(office.web(published.config), "127.0.0.1:0", published.config) as listener,
         httpx.AsyncClient(verify=authority.trusting(), trust_env=False) as kept,
     ):
-        await told.watch.look()
+        await published.watch.check()
         before = await serial(listener, authority)
         assert (await kept.get(f"{listener.addresses[0]}/-/ready")).status_code == 200
         authority.server(folder)
-        await told.look_twice()
+        await published.look_twice()
         assert await serial(listener, authority) != before
         assert (await kept.get(f"{listener.addresses[0]}/-/ready")).status_code == 200
-    assert (told.rejected, told.reloaded) == ([], [str(folder / "web.yml")])
+    assert (published.rejected, published.reloaded) == ([], [str(folder / "web.yml")])
 
 
 async def test_users_change_and_tls_comes_without_a_restart(office: Office, folder: Path, authority: Authority):
-    told = Told(write_web_file(folder, basic_auth_users={ALICE[0]: hashed(ALICE[1])}))
-    async with listening(office.web(told.config), "127.0.0.1:0", told.config) as listener:
-        await told.watch.look()
+    published = PublishedEvent(write_web_file(folder, basic_auth_users={ALICE[0]: hashed(ALICE[1])}))
+    async with listening(office.web(published.config), "127.0.0.1:0", published.config) as listener:
+        await published.watch.check()
         assert (await get(listener, auth=ALICE)).status_code == 200
         write_web_file(folder, tls={}, basic_auth_users={BOB[0]: hashed(BOB[1])})
-        await told.look_twice()
+        await published.look_twice()
         assert listener.addresses[0].startswith("https:")
         trusting = authority.trusting()
         assert (await get(listener, auth=ALICE, verify=trusting)).status_code == 401
@@ -466,26 +466,26 @@ async def test_protection_that_vanishes_from_the_file_stays_in_force_until_it_is
     office: Office, folder: Path, authority: Authority
 ):
     file = folder / "web.yml"
-    told = Told(write_web_file(folder, tls={}, basic_auth_users={ALICE[0]: hashed(ALICE[1])}))
+    published = PublishedEvent(write_web_file(folder, tls={}, basic_auth_users={ALICE[0]: hashed(ALICE[1])}))
     trusting = authority.trusting()
-    async with listening(office.web(told.config), "127.0.0.1:0", told.config) as listener:
-        await told.watch.look()
+    async with listening(office.web(published.config), "127.0.0.1:0", published.config) as listener:
+        await published.watch.check()
         for content in ("", "null", "basic_auth_users: {}", "basic_auth_users:"):
             file.write_text(content)
             for _ in range(5):
-                await told.watch.look()
+                await published.watch.check()
             assert (await get(listener, verify=trusting)).status_code == 401
             assert (await get(listener, verify=trusting, auth=ALICE)).status_code == 200
-        assert len(told.rejected) == 1
-        assert all("the listener stays protected until a reload" in reason for reason in told.rejected[0])
+        assert len(published.rejected) == 1
+        assert all("the listener stays protected until a reload" in reason for reason in published.rejected[0])
         write_web_file(folder, tls={}, basic_auth_users={BOB[0]: hashed(BOB[1])})
-        await told.look_twice()
+        await published.look_twice()
         assert (await get(listener, verify=trusting, auth=BOB)).status_code == 200
         file.write_text("")
-        told.config.adopt(str(file), read_web_file(str(file)))
+        published.config.adopt(str(file), read_web_file(str(file)))
         assert (await get(listener)).status_code == 200
         for _ in range(3):
-            await told.watch.look()
+            await published.watch.check()
         assert (await get(listener)).status_code == 200
 
 
@@ -494,14 +494,14 @@ async def test_client_certificates_stay_required_when_the_file_asks_for_them_no_
 ):
     authority.client(folder)
     required = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": str(folder / "ca.crt")}
-    told = Told(write_web_file(folder, tls=required))
-    await told.watch.look()
-    before = told.config.tls
+    published = PublishedEvent(write_web_file(folder, tls=required))
+    await published.watch.check()
+    before = published.config.tls
     write_web_file(folder, tls={})
     for _ in range(4):
-        await told.watch.look()
-    assert told.config.tls is before
-    assert "client certificates are no longer required" in told.rejected[0][0]
+        await published.watch.check()
+    assert published.config.tls is before
+    assert "client certificates are no longer required" in published.rejected[0][0]
 
 
 def _bad_file(folder: Path) -> None:
@@ -521,38 +521,38 @@ def _other_key(folder: Path) -> None:
 async def test_what_is_bad_leaves_the_old_one_in_force_and_is_told_once(
     office: Office, folder: Path, authority: Authority, spoil: Callable[[Path], None]
 ):
-    told = Told(write_web_file(folder, tls={}, basic_auth_users={ALICE[0]: hashed(ALICE[1])}))
-    async with listening(office.web(told.config), "127.0.0.1:0", told.config) as listener:
-        await told.watch.look()
+    published = PublishedEvent(write_web_file(folder, tls={}, basic_auth_users={ALICE[0]: hashed(ALICE[1])}))
+    async with listening(office.web(published.config), "127.0.0.1:0", published.config) as listener:
+        await published.watch.check()
         before = await serial(listener, authority)
         spoil(folder)
         for _ in range(5):
-            await told.watch.look()
-        assert len(told.rejected) == 1
-        assert str(folder) in told.rejected[0][0]
+            await published.watch.check()
+        assert len(published.rejected) == 1
+        assert str(folder) in published.rejected[0][0]
         assert await serial(listener, authority) == before
         assert (await get(listener, verify=authority.trusting())).status_code == 401
         assert (await get(listener, verify=authority.trusting(), auth=ALICE)).status_code == 200
         authority.server(folder)
         write_web_file(folder, tls={}, basic_auth_users={ALICE[0]: hashed(ALICE[1])})
-        await told.look_twice()
-        assert told.reloaded == [str(folder / "web.yml")]
+        await published.look_twice()
+        assert published.reloaded == [str(folder / "web.yml")]
         assert await serial(listener, authority) != before
 
 
 async def test_certificate_and_key_that_change_one_after_the_other_are_no_trouble(
     office: Office, folder: Path, authority: Authority
 ):
-    told = Told(write_web_file(folder, tls={}))
-    await told.watch.look()
+    published = PublishedEvent(write_web_file(folder, tls={}))
+    await published.watch.check()
     key = (folder / "server.key").read_bytes()
     authority.server(folder)
     new = (folder / "server.key").read_bytes()
     (folder / "server.key").write_bytes(key)
-    await told.look_twice()
+    await published.look_twice()
     (folder / "server.key").write_bytes(new)
-    await told.look_twice()
-    assert (told.rejected, told.reloaded) == ([], [str(folder / "web.yml")])
+    await published.look_twice()
+    assert (published.rejected, published.reloaded) == ([], [str(folder / "web.yml")])
 
 
 @pytest.mark.parametrize(
@@ -561,27 +561,27 @@ async def test_certificate_and_key_that_change_one_after_the_other_are_no_troubl
 async def test_half_a_file_lets_nobody_in(folder: Path, authority: Authority, half: bytes):
     path = write_web_file(folder, tls={}, basic_auth_users={ALICE[0]: hashed(ALICE[1])})
     whole = path.read_bytes()
-    told = Told(path)
-    await told.watch.look()
+    published = PublishedEvent(path)
+    await published.watch.check()
     for content in (half, whole + b"\n"):
         path.write_bytes(content)
-        await told.watch.look()
-        assert told.config.tls is not None
-        assert list(told.config.users) == [ALICE[0].encode()]
-    await told.watch.look()
-    assert (told.rejected, told.reloaded) == ([], [str(path)])
+        await published.watch.check()
+        assert published.config.tls is not None
+        assert list(published.config.users) == [ALICE[0].encode()]
+    await published.watch.check()
+    assert (published.rejected, published.reloaded) == ([], [str(path)])
 
 
 async def test_a_pipe_in_place_of_the_file_stops_nobody(folder: Path):
-    told = Told(write_web_file(folder, basic_auth_users={ALICE[0]: hashed(ALICE[1])}))
-    await told.watch.look()
+    published = PublishedEvent(write_web_file(folder, basic_auth_users={ALICE[0]: hashed(ALICE[1])}))
+    await published.watch.check()
     (folder / "web.yml").unlink()
     os.mkfifo(folder / "web.yml")
     async with asyncio.timeout(5):
         for _ in range(3):
-            await told.watch.look()
-    assert told.rejected == [[f"{folder / 'web.yml'}: cannot be read: not a regular file"]]
-    assert told.config.asks_for_password
+            await published.watch.check()
+    assert published.rejected == [[f"{folder / 'web.yml'}: cannot be read: not a regular file"]]
+    assert published.config.needs_password
 
 
 async def test_a_swapped_symlink_is_a_change(folder: Path, tmp_path: Path, authority: Authority):
@@ -590,24 +590,24 @@ async def test_a_swapped_symlink_is_a_change(folder: Path, tmp_path: Path, autho
         authority.server(folder / name)
         write_web_file(folder / name, tls={})
     (folder / "data").symlink_to("one")
-    told = Told(folder / "data" / "web.yml")
-    await told.watch.look()
-    before = told.config.tls
-    await told.watch.look()
-    assert told.config.tls is before
+    published = PublishedEvent(folder / "data" / "web.yml")
+    await published.watch.check()
+    before = published.config.tls
+    await published.watch.check()
+    assert published.config.tls is before
     (folder / "data.new").symlink_to("two")
     os.replace(folder / "data.new", folder / "data")  # noqa: PTH105
-    await told.look_twice()
-    assert told.config.tls is not before
-    assert len(told.reloaded) == 1
+    await published.look_twice()
+    assert published.config.tls is not before
+    assert len(published.reloaded) == 1
 
 
 async def test_without_a_file_there_is_nothing_to_look_at():
     config = WebConfig()
-    told: list[object] = []
-    await WebFileWatch(config, rejected=told.append, reloaded=told.append).look()
-    assert told == []
-    assert (config.tls, config.asks_for_password) == (None, False)
+    published: list[object] = []
+    await WebFileWatch(config, rejected=published.append, reloaded=published.append).check()
+    assert published == []
+    assert (config.tls, config.needs_password) == (None, False)
 
 
 async def test_where_the_file_was_never_good_nobody_is_let_in(office: Office):

@@ -34,7 +34,7 @@ class Served:
     async def put(self, what: str, value: Any) -> httpx.Response:
         return await self.client.put(self.running.control_url + what, json=value)
 
-    async def look(self, what: str) -> Any:
+    async def view(self, what: str) -> Any:
         return (await self.client.get(self.running.control_url + what)).json()
 
 
@@ -93,7 +93,7 @@ async def test_an_endless_body_ends_only_when_the_caller_hangs_up(served: Served
             if received > 300_000:
                 break
     await nobody_is_under_way(served)
-    assert (await served.look("requests"))["counts"] == {"fetch": {"endless": 1}}
+    assert (await served.view("requests"))["counts"] == {"fetch": {"endless": 1}}
 
 
 async def test_a_trickle_arrives_in_the_end(served: Served):
@@ -110,27 +110,27 @@ async def test_a_huge_body_arrives_whole(served: Served):
 
 async def test_the_truth_can_be_looked_at(served: Served):
     await served.put("faults", [{"kind": "odd_stats"}])
-    truth = await served.look("operations")
+    truth = await served.view("operations")
     by_id = {one["id"]: one for one in truth["operations"]}
     ended, running = by_id[ONE], by_id["running"]
     assert (ended["status"], ended["finalStats"]["failed"], ended["finalStats"]["sent"]) == ("COMPLETED", 4, 6)
     assert ended["endsSeconds"] - ended["createdSeconds"] == pytest.approx(10)
     assert ended["accountId"] == "AC00000000000000000000000000000000"
     assert (running["status"], running["finalStats"], running["endsSeconds"]) == ("PROCESSING", None, None)
-    some = await served.look("operations?status=processing")
+    some = await served.view("operations?status=processing")
     assert [one["id"] for one in some["operations"]] == ["running"]
-    assert (await served.look("operations?account=AC9"))["operations"] == []
+    assert (await served.view("operations?account=AC9"))["operations"] == []
 
 
 async def test_requests_can_be_looked_at(served: Served):
     await served.fetch()
     await served.client.get("/PushNotifications/Operations", params={"pageSize": 0})
-    found = await served.look("requests?last=1")
+    found = await served.view("requests?last=1")
     assert found["counts"] == {"fetch": {"200": 1}, "list": {"400": 1}}
     assert found["mostConcurrent"] == {"AC00000000000000000000000000000000": 1}
     assert found["duringHold"] == 0
     assert [(entry["endpoint"], entry["outcome"]) for entry in found["last"]] == [("list", "400")]
-    assert (await served.look("requests"))["last"] == []
+    assert (await served.view("requests"))["last"] == []
 
 
 async def test_credentials_can_be_rotated_one_by_one(served: Served):
@@ -175,8 +175,8 @@ async def test_there_are_no_other_levers(served: Served):
 
 
 async def test_looking_behind_the_scenes_is_not_counted(served: Served):
-    await served.look("operations")
-    assert (await served.look("requests"))["counts"] == {}
+    await served.view("operations")
+    assert (await served.view("requests"))["counts"] == {}
 
 
 @pytest.mark.parametrize("kind", ["silent", "slow", "trickle", "endless"])

@@ -129,15 +129,15 @@ class Month:
                 )
             )
 
-    async def keep_house(self, rig: Rig, store: MemoryStore, teller: EventPublisher) -> None:
+    async def keep_house(self, rig: Rig, store: MemoryStore, publisher: EventPublisher) -> None:
         while True:
             await asyncio.sleep(300)
-            teller.wake()
-            self.troubles.update(one.trouble.value for one in rig.heard.health_by_account if isinstance(one, Began))
-            rig.heard.attempts.clear()
-            rig.heard.health_by_account.clear()
-            rig.heard.delays.clear()
-            rig.heard.anomalies.clear()
+            publisher.wake()
+            self.troubles.update(one.issue.value for one in rig.observer.health_by_account if isinstance(one, Began))
+            rig.observer.attempts.clear()
+            rig.observer.health_by_account.clear()
+            rig.observer.delays.clear()
+            rig.observer.anomalies.clear()
             self.upstream.ledger.entries.clear()
             now = rig.clock.now().at
             while await store.prune(now, keep_since=now - KEEP, limit=2000):
@@ -164,15 +164,15 @@ async def live_a_month(part: int, operations: int) -> tuple[Month, dict[tuple[st
     async with running(
         month.scenario, store=store, upstream=month.upstream, settings=settings, secret=month.secret
     ) as rig:
-        teller = EventPublisher(store, EventLog(LineWriter()), month.tell, lambda: rig.clock.now().at)
+        publisher = EventPublisher(store, EventLog(LineWriter()), month.tell, lambda: rig.clock.now().at)
         beside = [
             asyncio.create_task(one)
             for one in (
-                teller.run(),
+                publisher.run(),
                 month.break_weekly(),
                 month.rotate_daily(),
                 month.move_limits(),
-                month.keep_house(rig, store, teller),
+                month.keep_house(rig, store, publisher),
                 month.measure_daily(rig),
             )
         ]
@@ -182,28 +182,28 @@ async def live_a_month(part: int, operations: int) -> tuple[Month, dict[tuple[st
             await rig.track([month.send(now) for _ in range(BATCH)])
             await asyncio.sleep(DAYS * DAY_SECONDS / batches)
         await rig.until(lambda: rig.watch.unfinished == 0, within=DAY_SECONDS)
-        teller.wake()
+        publisher.wake()
         await asyncio.sleep(2)
-        untold = await store.count_untold()
+        pending_events = await store.count_pending()
         for task in beside:
             task.cancel()
         totals = dict(rig.snapshot().totals)
         assert rig.clock.now().at - STARTED > DAYS * DAY
-    return month, totals, untold
+    return month, totals, pending_events
 
 
 def main() -> None:
     """Live the month of one account, and say what became of it."""
     part, operations = int(sys.argv[1]), int(sys.argv[2])
     began = time.monotonic(), time.process_time()
-    month, totals, untold = run_virtually(live_a_month(part, operations))
+    month, totals, pending_events = run_virtually(live_a_month(part, operations))
     report = {
         "wall_seconds": time.monotonic() - began[0],
         "cpu_seconds": time.process_time() - began[1],
         "sent": month.sent,
         "requests": sum(month.upstream.ledger.counts.values()),
         "told": month.told,
-        "untold": untold,
+        "untold": pending_events,
         "ends": dict(month.ends),
         "true_ends": {key[1]: number for key, number in month.truth.items() if key[0] == OPERATIONS},
         "wrong": [[*key, totals.get(key, 0), true] for key, true in month.truth.items() if totals.get(key, 0) != true],

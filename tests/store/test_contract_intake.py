@@ -57,7 +57,7 @@ async def test_a_known_id_merges_labels_and_given_keys_win(store: Store) -> None
     ]
     (found,) = await store.find(ID)
     assert found.operation == operation(labels={"a": "1", "b": "2", "c": "2"})
-    assert await store.count_untold() == 1
+    assert await store.count_pending() == 1
 
 
 async def test_intake_tells_what_is_new_or_relabelled_or_untracked_since_a_revision(store: Store) -> None:
@@ -110,7 +110,7 @@ async def test_one_list_may_name_an_id_twice(store: Store) -> None:
     given = [entry(labels={"a": "1"}), entry(id=OTHER), entry(labels={"b": "2"})]
     assert await results(store, *given) == [RegistrationResult.NEW, RegistrationResult.NEW, RegistrationResult.KNOWN]
     assert (await store.find(ID))[0].operation.labels == {"a": "1", "b": "2"}
-    assert [event.labels for event in await store.untold(0, 9)] == [{"a": "1"}, {}]
+    assert [event.labels for event in await store.pending_events(0, 9)] == [{"a": "1"}, {}]
 
 
 @pytest.mark.parametrize("source", Source)
@@ -122,7 +122,7 @@ async def test_a_final_id_answers_its_outcome_and_is_not_followed_again(store: S
         Registration(account=ACCOUNT, id=ID, result=RegistrationResult.FINISHED, outcome=Outcome.COMPLETED),
     ]
     assert (await store.find(ID))[0].operation.labels == {}
-    assert await store.count_untold() == 2
+    assert await store.count_pending() == 2
 
 
 async def test_a_final_id_is_known_by_its_tombstone_when_its_details_have_left(store: Store) -> None:
@@ -152,7 +152,7 @@ async def test_withdrawing_tells_and_hides(store: Store) -> None:
     assert (await store.load(ACCOUNT, final_since=0)).operations == ()
     assert await store.page(account=None, statuses=(), after=None, limit=9) == ()
     assert (await store.find(ID))[0].untracked_at == NOW + 5
-    event = (await store.untold(1, 9))[0]
+    event = (await store.pending_events(1, 9))[0]
     assert (event.seq, event.occurred_at, event.event) == (2, NOW + 5, Untracked(source=Source.API))
     assert event.labels == {"a": "1"}
     assert await store.outcome_of(ACCOUNT, ID) is None
@@ -177,7 +177,7 @@ async def test_configuration_and_discovery_do_not_bring_back_the_untracked(
     if pruned:
         await tell_all(store)
         await prune_all(store, keep_since=NOW + DAY)
-    assert await results(store, entry(source=source)) == [RegistrationResult.PASSED_OVER]
+    assert await results(store, entry(source=source)) == [RegistrationResult.LEFT_OUT]
     assert await store.last_position() == 2
 
 
@@ -225,4 +225,4 @@ async def test_ten_thousand_are_taken_in_at_once(store: Store) -> None:
     assert time.process_time() - began < 2  # 0.2 s where nothing else runs
     assert {answer.result for answer in answers} == {RegistrationResult.NEW}
     assert [answer.id for answer in answers] == [given.id for given in entries]
-    assert await store.count_untold() == 10_000
+    assert await store.count_pending() == 10_000

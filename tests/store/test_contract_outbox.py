@@ -19,23 +19,23 @@ def positions(events) -> list[int]:
 
 
 async def test_events_wait_in_order_until_they_are_told(store: Store) -> None:
-    assert (await store.last_position(), await store.count_untold(), await store.untold(0, 9)) == (0, 0, ())
+    assert (await store.last_position(), await store.count_pending(), await store.pending_events(0, 9)) == (0, 0, ())
     await follow(store, "a", "b", "c", "d")
-    assert positions(await store.untold(0, 3)) == [1, 2, 3]
-    assert positions(await store.untold(2, 9)) == [3, 4]
+    assert positions(await store.pending_events(0, 3)) == [1, 2, 3]
+    assert positions(await store.pending_events(2, 9)) == [3, 4]
     await store.mark_published(2, NOW)
-    assert positions(await store.untold(0, 9)) == [3, 4]
-    assert (await store.count_untold(), await store.last_position()) == (2, 4)
+    assert positions(await store.pending_events(0, 9)) == [3, 4]
+    assert (await store.count_pending(), await store.last_position()) == (2, 4)
 
 
 async def test_marking_never_goes_back_nor_past_the_end(store: Store) -> None:
     await follow(store, "a", "b", "c")
     await store.mark_published(2, NOW)
     await store.mark_published(1, NOW + 1)
-    assert positions(await store.untold(0, 9)) == [3]
+    assert positions(await store.pending_events(0, 9)) == [3]
     await store.mark_published(99, NOW + 1)
     await follow(store, "d")
-    assert positions(await store.untold(0, 9)) == [4]
+    assert positions(await store.pending_events(0, 9)) == [4]
 
 
 async def test_a_position_is_never_given_twice(store: Store) -> None:
@@ -44,9 +44,9 @@ async def test_a_position_is_never_given_twice(store: Store) -> None:
     await tell_all(store)
     await prune_all(store, now=NOW + 9 * DAY, keep_since=NOW + DAY)
     assert await store.history(ACCOUNT, ID) == ()
-    assert (await store.last_position(), await store.count_untold()) == (2, 0)
+    assert (await store.last_position(), await store.count_pending()) == (2, 0)
     await follow(store)
-    assert positions(await store.untold(0, 9)) == [3]
+    assert positions(await store.pending_events(0, 9)) == [3]
 
 
 async def test_untold_events_and_their_details_never_leave(store: Store) -> None:
@@ -55,7 +55,7 @@ async def test_untold_events_and_their_details_never_leave(store: Store) -> None
     await finish(store, OTHER)
     await store.mark_published(3, NOW + 20)
     assert await prune_all(store, now=NOW + 99 * DAY, keep_since=NOW + 99 * DAY) == 1 + 3 + 1
-    assert positions(await store.untold(0, 9)) == [4]
+    assert positions(await store.pending_events(0, 9)) == [4]
     assert await store.find(ID) == ()
     assert len(await store.find(OTHER)) == 1
     assert await store.outcome_of(ACCOUNT, OTHER) is Outcome.COMPLETED
@@ -133,7 +133,7 @@ async def test_a_tombstone_of_what_was_untracked_stays_until_eight_days_after_th
     await tell_all(store)
     await prune_all(store, now=NOW + 10 + TOMBSTONE_LIFE, keep_since=NOW + DAY)
     (answer,) = await store.register([entry(source=Source.CONFIG)], NOW)
-    assert answer.result is RegistrationResult.PASSED_OVER
+    assert answer.result is RegistrationResult.LEFT_OUT
     assert await _result_after_all_has_left(store, NOW + 10 + TOMBSTONE_LIFE + 1) is RegistrationResult.NEW
 
 
@@ -172,12 +172,12 @@ async def test_a_tombstone_stays_as_long_as_the_configuration_names_its_id(store
         assert await store.find(ID) == ()
         assert await _named(store, ID, OTHER, now=NOW + day * DAY) == [
             RegistrationResult.FINISHED,
-            RegistrationResult.PASSED_OVER,
+            RegistrationResult.LEFT_OUT,
         ]
-    assert await _named(store, OTHER, now=NOW + 999 * DAY) == [RegistrationResult.PASSED_OVER]
+    assert await _named(store, OTHER, now=NOW + 999 * DAY) == [RegistrationResult.LEFT_OUT]
     await prune_all(store, now=NOW + 999 * DAY, keep_since=NOW + 999 * DAY)
     assert await store.outcome_of(ACCOUNT, ID) is None
-    assert await _named(store, OTHER, now=NOW + 999 * DAY) == [RegistrationResult.PASSED_OVER]
+    assert await _named(store, OTHER, now=NOW + 999 * DAY) == [RegistrationResult.LEFT_OUT]
 
 
 async def test_what_the_configuration_names_is_remembered_over_a_restart(path: Path) -> None:
@@ -232,7 +232,7 @@ async def test_an_event_keeps_its_id_however_often_it_is_read(store: Store) -> N
     await follow(store, ID, OTHER)
     await finish(store)
     await store.untrack(ACCOUNT, OTHER, NOW + 20, Source.API)
-    read = [[event.event_id for event in await store.untold(0, 9)] for _ in range(2)]
+    read = [[event.event_id for event in await store.pending_events(0, 9)] for _ in range(2)]
     assert read[0] == read[1]
     assert len(set(read[0])) == 4
     assert [UUID(event_id).version for event_id in read[0]] == [7] * 4

@@ -40,7 +40,7 @@ FULL = operation(
     unsettled_since=NOW + 6,
     missing_since=NOW + 7,
     missed=3,
-    failing_told=True,
+    failing_published=True,
     odd=("unknown_status", "stats_missing"),
     scraped_at=NOW + 8,
     evidence=Evidence(other_created_at=NOW - 2, other_created_asked_at=NOW, is_moving=True),
@@ -86,12 +86,12 @@ def test_the_full_operation_leaves_no_field_at_its_default() -> None:
 async def test_every_event_comes_back_as_it_was_written(store: Store) -> None:
     await follow(store, labels={"a": "1"})
     await store.commit(ACCOUNT, [Change(operation=operation(), events=tuple(enumerate(EVENTS)))])
-    told = await store.untold(1, 99)
-    assert tuple(event.event for event in told) == EVENTS
-    assert [event.occurred_at for event in told] == list(range(len(EVENTS)))
-    assert [event.seq for event in told] == list(range(2, 2 + len(EVENTS)))
-    assert {str(event.labels) for event in told} == {"{'a': '1'}"}
-    assert tuple(await store.history(ACCOUNT, ID))[1:] == tuple(told)
+    published = await store.pending_events(1, 99)
+    assert tuple(event.event for event in published) == EVENTS
+    assert [event.occurred_at for event in published] == list(range(len(EVENTS)))
+    assert [event.seq for event in published] == list(range(2, 2 + len(EVENTS)))
+    assert {str(event.labels) for event in published} == {"{'a': '1'}"}
+    assert tuple(await store.history(ACCOUNT, ID))[1:] == tuple(published)
 
 
 async def test_labels_and_source_are_intakes(store: Store) -> None:
@@ -184,7 +184,7 @@ async def test_changes_of_one_operation_apply_in_order(store: Store) -> None:
     changes = [Change(operation=operation(missed=number), events=((number, finished()),)) for number in (1, 2)]
     assert (await store.commit(ACCOUNT, changes)).applied == {ID}
     assert (await store.find(ID))[0].operation.missed == 2
-    assert [event.occurred_at for event in await store.untold(1, 9)] == [1, 2]
+    assert [event.occurred_at for event in await store.pending_events(1, 9)] == [1, 2]
 
 
 async def test_counters_add_up_under_whatever_key(store: Store) -> None:
@@ -247,8 +247,8 @@ async def test_when_discovery_began_is_kept_and_can_be_corrected(store: Store) -
 async def test_what_had_ended_before_is_passed_over_by_discovery_and_taken_in_by_the_api(store: Store) -> None:
     await store.insert_tombstones(ACCOUNT, {ID: NOW - 5, OTHER: None}, NOW)
     found = await store.register([entry(id=ID, source=Source.DISCOVERY), entry(id=OTHER, source=Source.CONFIG)], NOW)
-    assert [answer.result for answer in found] == [RegistrationResult.PASSED_OVER, RegistrationResult.PASSED_OVER]
-    assert await store.untold(0, 9) == ()
+    assert [answer.result for answer in found] == [RegistrationResult.LEFT_OUT, RegistrationResult.LEFT_OUT]
+    assert await store.pending_events(0, 9) == ()
     (answer,) = await store.register([entry(id=ID, source=Source.API)], NOW)
     assert answer.result is RegistrationResult.NEW
 
@@ -260,4 +260,4 @@ async def test_a_tombstone_of_what_had_ended_before_replaces_neither_a_row_nor_a
     assert answer.result is RegistrationResult.KNOWN
     await store.untrack(ACCOUNT, ID, NOW, Source.API)
     await store.insert_tombstones(ACCOUNT, {ID: None}, NOW)
-    assert [event.seq for event in await store.untold(0, 9)] == [1, 2]
+    assert [event.seq for event in await store.pending_events(0, 9)] == [1, 2]

@@ -57,8 +57,8 @@ async def test_what_was_acknowledged_is_there_and_counters_equal_the_ends(path: 
             acknowledged += turns + len(worker.stdout.readlines())
         store = await SqliteStore.open(path)
         loaded = await store.load(ACCOUNT, final_since=0)
-        told = await store.untold(0, 100_000)
-        newest = [event for event in told if isinstance(event.event, Finished)]
+        published = await store.pending_events(0, 100_000)
+        newest = [event for event in published if isinstance(event.event, Finished)]
         counted = (await store.totals(ACCOUNT))["operations", "completed"]
         registered = await store.last_position() - counted
         await store.close()

@@ -52,7 +52,7 @@ async def test_an_old_store_is_brought_up_to_date_with_all_that_is_in_it(dump: P
     assert loaded.operations[0].stats.sent == 5
     assert await store.totals(ACCOUNT) == {("operations", "completed"): 1}
     assert (loaded.revision, loaded.discovery.cursor) == (2, 1768469400000005)
-    assert [event.seq for event in await store.untold(0, 9)] == [2]
+    assert [event.seq for event in await store.pending_events(0, 9)] == [2]
     (answer,) = await store.register([entry(id=OTHER)], NOW)
     assert (answer.result, answer.outcome) == (RegistrationResult.FINISHED, Outcome.COMPLETED)
     with pytest.raises(StoreRefused):
@@ -76,7 +76,7 @@ async def test_an_event_of_version_1_gets_its_id_once(path: Path) -> None:
     for _ in range(2):
         store = await SqliteStore.open(path)
         seen.append(await store.history(ACCOUNT, ID))
-        assert await store.untold(0, 9) == seen[-1][1:]
+        assert await store.pending_events(0, 9) == seen[-1][1:]
         await store.close()
     assert seen[0] == seen[1]
     assert len({event.event_id for event in seen[0]}) == 2

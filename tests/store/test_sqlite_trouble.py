@@ -193,7 +193,7 @@ async def test_a_row_that_cannot_be_read_is_named(store: SqliteStore, path: Path
     await follow(store)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute(statement)
-    question = store.untold(0, 9) if "events" in statement else store.find(ID)
+    question = store.pending_events(0, 9) if "events" in statement else store.find(ID)
     with pytest.raises(StoreUnusable, match=f"it is damaged; .*{what}"):
         await question
 
@@ -251,7 +251,7 @@ async def test_a_cancelled_caller_does_not_undo_what_was_asked(store: SqliteStor
     for task in asked:
         task.cancel()
     assert [type(end) for end in await asyncio.gather(*asked, return_exceptions=True)] == [asyncio.CancelledError] * 3
-    assert await store.count_untold() == 3
+    assert await store.count_pending() == 3
 
 
 async def can_be_opened(path: Path) -> bool:

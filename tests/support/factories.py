@@ -119,9 +119,9 @@ def forbidden(seconds: float = 0.0) -> Forbidden:
     return Forbidden(timing=a_timing(seconds), why="HTTP 403")
 
 
-def unanswered(seconds: float = 0.0, trouble: FailureCause = FailureCause.UPSTREAM) -> Unanswered:
+def unanswered(seconds: float = 0.0, cause: FailureCause = FailureCause.UPSTREAM) -> Unanswered:
     """No usable answer came."""
-    return Unanswered(timing=a_timing(seconds), trouble=trouble, why="made up")
+    return Unanswered(timing=a_timing(seconds), cause=cause, why="made up")
 
 
 def a_reply(body: bytes = b"", *, code: int = 200, headers: Mapping[str, str] | None = None) -> Reply:

@@ -33,7 +33,7 @@ BASE_URL = "https://comms.example/v1"
 
 
 @dataclass
-class Heard:
+class RecordingObserver:
     """A listener that remembers."""
 
     attempts: list[Attempt] = field(default_factory=list)
@@ -57,8 +57,8 @@ class Heard:
     def committed(self) -> None:
         pass
 
-    def store_trouble(self, trouble: StoreUnusable | None) -> None:
-        self.store_troubles.append(trouble)
+    def store_trouble(self, cause: StoreUnusable | None) -> None:
+        self.store_troubles.append(cause)
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Rig:
     true_clock: Clock
     upstream: Upstream
     store: Store
-    heard: Heard
+    observer: RecordingObserver
     watch: AccountWatch
     stop: asyncio.Event
     max_operations: int = 1000
@@ -100,7 +100,7 @@ class Rig:
 
     async def events(self, operation_id: str | None = None) -> Sequence[StoredEvent]:
         """Everything committed, in order."""
-        events = await self.store.untold(0, 10**6)
+        events = await self.store.pending_events(0, 10**6)
         return [event for event in events if operation_id in (None, event.operation_id)]
 
 
@@ -150,7 +150,7 @@ async def running(
         user, own_secret = api_key, account.api_key_secret or ""
     share = share or Share()
     gate = Gate(Governor(share, clock.now().tick), clock.now)
-    heard = Heard()
+    observer = RecordingObserver()
     http = httpx.AsyncClient(
         transport=SimulatedTransport(upstream, lambda: true_clock.now().at),
         timeout=None,  # noqa: S113 -- the client has its own
@@ -168,7 +168,7 @@ async def running(
             gate=gate,
             request_timeout=round(request_timeout * SECOND),
             now=clock.now,
-            heard=hear,
+            on_attempt=hear,
         )
 
     store = store or MemoryStore()
@@ -179,7 +179,7 @@ async def running(
         connect=connect,
         gate=gate,
         now=clock.now,
-        listener=heard,
+        listener=observer,
     )
     stop = asyncio.Event()
     task = asyncio.create_task(watch.run(stop))
@@ -189,7 +189,7 @@ async def running(
         true_clock=true_clock,
         upstream=upstream,
         store=store,
-        heard=heard,
+        observer=observer,
         watch=watch,
         stop=stop,
         max_operations=max_operations,

@@ -42,11 +42,11 @@ observations: st.SearchStrategy[Observation] = st.one_of(
     st.builds(Seen, timing=timings(), record=records),
     st.builds(Missing, timing=timings()),
     st.builds(Refused, timing=timings()),
-    st.builds(Unanswered, timing=timings(), trouble=st.sampled_from(FailureCause)),
+    st.builds(Unanswered, timing=timings(), cause=st.sampled_from(FailureCause)),
 )
 
 harmless: st.SearchStrategy[Observation] = st.one_of(
     st.builds(Seen, timing=timings(), record=records),
-    st.builds(Unanswered, timing=timings(), trouble=st.sampled_from(FailureCause)),
+    st.builds(Unanswered, timing=timings(), cause=st.sampled_from(FailureCause)),
 )
 """What ends an operation only by upstream's own word, or by age."""

@@ -99,7 +99,7 @@ def test_every_status_that_lasts_is_told_once_and_the_end_is_told_with_the_final
         assert sum(isinstance(event, Failing) for event in told) == 1
         assert (operation.stats.sent, operation.stats.failed, operation.stats.unaddressable) == (88, 7, 5)
         assert (operation.stats.total, operation.stats.recipients) == (95, 100)
-        assert all(0 <= delay <= 6 * SECOND for delay in rig.heard.delays)
+        assert all(0 <= delay <= 6 * SECOND for delay in rig.observer.delays)
 
     run_virtually(main())
 
@@ -175,8 +175,8 @@ faults:
             ledger = rig.upstream.ledger
             lives_by_id = {life.id: life for life in rig.upstream.world.lives()}
             now = rig.clock.now().at
-        troubled = sum(1 for attempt in rig.heard.attempts if attempt.why)
-        assert 0.2 < troubled / len(rig.heard.attempts) < 0.4
+        troubled = sum(1 for attempt in rig.observer.attempts if attempt.why)
+        assert 0.2 < troubled / len(rig.observer.attempts) < 0.4
         told = Counter(event.operation_id for event in events if isinstance(event.event, Finished))
         assert told == Counter(IDS)
         truth = [last_stats(life) for life in lives_by_id.values()]
@@ -206,9 +206,9 @@ def test_refused_credentials_stop_the_asking_and_the_right_ones_bring_it_back() 
             assert not rig.snapshot().unauthorized
         assert 5 <= len(asked) <= 11
         assert all(later - earlier >= 30 * SECOND for earlier, later in itertools.pairwise(asked))
-        began, recovered = rig.heard.health_by_account
+        began, recovered = rig.observer.health_by_account
         assert isinstance(began, Began)
-        assert began.trouble is HealthIssue.UNAUTHORIZED
+        assert began.issue is HealthIssue.UNAUTHORIZED
         assert isinstance(recovered, Recovered)
         assert 300 * SECOND <= recovered.lasted <= 335 * SECOND
 
@@ -227,8 +227,8 @@ def test_a_token_replaced_under_load_is_no_event() -> None:
             rig.upstream.set_accounts([msgspec.structs.replace(account, auth_token="the-next-token")])
             await asyncio.sleep(60)
             assert rig.snapshot().up
-        assert rig.heard.health_by_account == []
-        assert sum(attempt.code == "401" for attempt in rig.heard.attempts) == 1
+        assert rig.observer.health_by_account == []
+        assert sum(attempt.code == "401" for attempt in rig.observer.attempts) == 1
 
     run_virtually(main())
 
@@ -247,11 +247,11 @@ def test_upstream_that_is_down_is_told_on_the_edges_and_not_hammered() -> None:
             await asyncio.sleep(300)
             assert rig.snapshot().up
         assert lag > 3000 * SECOND
-        began, recovered = rig.heard.health_by_account
+        began, recovered = rig.observer.health_by_account
         assert isinstance(began, Began)
-        assert began.trouble is HealthIssue.UNREACHABLE
+        assert began.issue is HealthIssue.UNREACHABLE
         assert isinstance(recovered, Recovered)
-        assert len([attempt for attempt in rig.heard.attempts if attempt.why]) < 3 * 60 * 2
+        assert len([attempt for attempt in rig.observer.attempts if attempt.why]) < 3 * 60 * 2
 
     run_virtually(main())
 
@@ -269,7 +269,7 @@ def test_what_is_not_shown_yet_is_waited_for_and_what_never_comes_is_not_found()
             await finished(rig, IDS[1], within=900)
             assert known(rig, IDS[1]).status is Status.NOT_FOUND
             assert known(rig, IDS[0]).status is Status.PROCESSING
-            asked = [a for a in rig.heard.attempts if a.code == "404"]
+            asked = [a for a in rig.observer.attempts if a.code == "404"]
             told = await rig.events(IDS[1])
             totals = rig.snapshot().totals
         assert statuses([event.event for event in told]) == [(None, Status.NOT_FOUND)]
@@ -304,7 +304,7 @@ def test_a_refused_id_is_rejected_at_once() -> None:
             await finished(rig, IDS[0], within=10)
             await asyncio.sleep(60)
             assert known(rig, IDS[0]).outcome is Outcome.REJECTED
-        assert sum(a.endpoint == "fetch" for a in rig.heard.attempts) == 1
+        assert sum(a.endpoint == "fetch" for a in rig.observer.attempts) == 1
 
     run_virtually(main())
 
@@ -376,7 +376,7 @@ def test_what_happened_while_the_daemon_was_down_is_found_and_told_on_return() -
             await finished(rig, IDS[0], within=200)
             events = [event.event for event in await rig.events()]
         assert statuses(events) == [(None, Status.PROCESSING), (Status.PROCESSING, Status.COMPLETED)]
-        assert rig.heard.delays == []
+        assert rig.observer.delays == []
 
     run_virtually(main())
 
@@ -427,7 +427,7 @@ def test_with_one_question_at_a_time_the_next_is_asked_when_it_is_due(count: int
         async with running(scenario, share=share, settings=following(freshness=2)) as rig:
             await rig.track(IDS[:count])
             await asyncio.sleep(60)
-            asked = [attempt.timing.asked.tick for attempt in rig.heard.attempts]
+            asked = [attempt.timing.asked.tick for attempt in rig.observer.attempts]
             assert rig.snapshot().lag < 2 * SECOND
         assert max(later - earlier for earlier, later in itertools.pairwise(asked)) <= 2 * SECOND
 
@@ -510,7 +510,7 @@ def test_while_the_store_fails_following_goes_on_and_afterwards_nothing_is_missi
             await asyncio.sleep(120)
             assert is_final(rig, IDS[0])
             assert rig.snapshot().totals["operations", "completed"] == 0
-            assert rig.heard.store_troubles[-1] is not None
+            assert rig.observer.store_troubles[-1] is not None
             store.fails = False
             await rig.until(lambda: rig.snapshot().totals["operations", "completed"] == 1, within=16)
             events = await rig.events()
@@ -520,7 +520,7 @@ def test_while_the_store_fails_following_goes_on_and_afterwards_nothing_is_missi
             (Status.SCHEDULED, Status.PROCESSING),
             (Status.PROCESSING, Status.COMPLETED),
         ]
-        assert rig.heard.store_troubles[-1] is None
+        assert rig.observer.store_troubles[-1] is None
 
     run_virtually(main())
 
@@ -549,11 +549,11 @@ def test_what_was_registered_just_before_the_store_fails_is_followed_when_it_wor
             await rig.track(IDS[:1])
             store.fails = True
             await asyncio.sleep(10)
-            assert rig.heard.store_troubles[-1] is not None
+            assert rig.observer.store_troubles[-1] is not None
             assert seen(rig, IDS[0]) is None
             store.fails = False
             await rig.until(lambda: seen(rig, IDS[0]) is not None, within=16)
-            assert rig.heard.store_troubles[-1] is None
+            assert rig.observer.store_troubles[-1] is None
 
     run_virtually(main())
 
@@ -579,9 +579,9 @@ def test_a_store_that_could_not_be_read_has_recovered_once_it_can_be_also_with_n
         store.fails = True
         async with running(parse_scenario("{}"), store=store) as rig:
             await asyncio.sleep(5)
-            assert rig.heard.store_troubles[-1] is not None
+            assert rig.observer.store_troubles[-1] is not None
             store.fails = False
             await asyncio.sleep(16)
-            assert rig.heard.store_troubles[-1] is None
+            assert rig.observer.store_troubles[-1] is None
 
     run_virtually(main())

@@ -39,11 +39,11 @@ def statuses(rig: Rig) -> Counter[Status]:
 
 
 def begun(rig: Rig) -> list[tuple[HealthIssue, str]]:
-    return [(event.trouble, event.why) for event in rig.heard.health_by_account if isinstance(event, Began)]
+    return [(event.issue, event.why) for event in rig.observer.health_by_account if isinstance(event, Began)]
 
 
 def over(rig: Rig) -> list[HealthIssue]:
-    return [event.trouble for event in rig.heard.health_by_account if isinstance(event, Recovered)]
+    return [event.issue for event in rig.observer.health_by_account if isinstance(event, Recovered)]
 
 
 async def latest(rig: Rig, seconds: int) -> int:
@@ -65,10 +65,10 @@ def test_a_403_of_one_id_is_its_own_trouble_and_makes_no_other_late() -> None:
             await asyncio.sleep(10)
             rig.upstream.set_faults([Fault(kind="forbidden", operation=ids[0])], 0)
             assert await latest(rig, 1800) < SECOND
-            assert (rig.snapshot().up, rig.heard.health_by_account) == (True, [])
+            assert (rig.snapshot().up, rig.observer.health_by_account) == (True, [])
             odd = [event.event for event in await rig.events(ids[0]) if isinstance(event.event, Odd)]
             assert odd == [Odd(kind="forbidden")]
-            assert rig.heard.anomalies.count("forbidden") == rig.upstream.ledger.count("fetch", "403") == 4
+            assert rig.observer.anomalies.count("forbidden") == rig.upstream.ledger.count("fetch", "403") == 4
             rig.upstream.set_faults([], 0)
             await asyncio.sleep(3700)
             assert rig.watch.next_poll(ids[0]) is not None
@@ -83,7 +83,7 @@ def test_a_key_that_lists_but_fetches_nothing_as_on_a_trial_account_is_no_troubl
             ids = await sent(rig, 5)
             rig.upstream.set_faults([Fault(kind="status", status=403, endpoint="fetch")], 0)
             await asyncio.sleep(600)
-            assert (rig.snapshot().up, rig.heard.health_by_account) == (True, [])
+            assert (rig.snapshot().up, rig.observer.health_by_account) == (True, [])
             assert len(ids) == 5
 
     run_virtually(main())
@@ -98,7 +98,7 @@ def test_500_forbidden_ids_cost_four_requests_each_in_an_hour_and_a_check_a_minu
             await asyncio.sleep(120)
             sweeps = rig.upstream.ledger.count("list")
             assert await latest(rig, 3480) < 2 * SECOND
-            assert rig.heard.health_by_account == []
+            assert rig.observer.health_by_account == []
             refused = rig.upstream.ledger.count("fetch", "403")
             assert 2000 <= refused <= 2100
             assert rig.upstream.ledger.count("list") - sweeps < 58 * (12 + 1) + 10
@@ -118,8 +118,8 @@ def test_a_403_of_everything_holds_the_account_and_is_over_with_the_first_good_a
             requests = rig.upstream.ledger.count()
             await asyncio.sleep(1800)
             assert rig.upstream.ledger.count() - requests <= 61
-            ((trouble, why),) = begun(rig)
-            assert trouble is HealthIssue.UNAUTHORIZED
+            ((cause, why),) = begun(rig)
+            assert cause is HealthIssue.UNAUTHORIZED
             assert why.startswith("HTTP 403, error 70051, request RQ")
             assert why.endswith(f"from the list at {LIST}")
             assert (rig.snapshot().up, rig.snapshot().unauthorized) == (False, True)
@@ -128,7 +128,7 @@ def test_a_403_of_everything_holds_the_account_and_is_over_with_the_first_good_a
             await asyncio.sleep(60)
             assert over(rig) == [HealthIssue.UNAUTHORIZED]
             assert rig.snapshot().lag < SECOND
-            assert "forbidden" not in rig.heard.anomalies
+            assert "forbidden" not in rig.observer.anomalies
 
     run_virtually(main())
 
@@ -145,14 +145,14 @@ def test_a_proxys_page_at_the_first_poll_is_no_outcome(status: int, number: int)
             await sent(rig, number)
             await asyncio.sleep(200)
             assert statuses(rig) == {Status.UNSEEN: number}
-            ((trouble, why),) = begun(rig)
-            assert trouble is (HealthIssue.UNAUTHORIZED if status == 403 else HealthIssue.UNREACHABLE)
+            ((cause, why),) = begun(rig)
+            assert cause is (HealthIssue.UNAUTHORIZED if status == 403 else HealthIssue.UNREACHABLE)
             assert f"HTTP {status}" in why
             assert LIST in why
             assert not rig.snapshot().up
             await asyncio.sleep(160)
             assert statuses(rig) == {Status.PROCESSING: number}
-            assert (rig.snapshot().up, over(rig)) == (True, [trouble])
+            assert (rig.snapshot().up, over(rig)) == (True, [cause])
 
     run_virtually(main())
 
@@ -186,8 +186,8 @@ def test_a_wrong_path_in_base_url_ends_nothing_and_is_told_with_its_address(shap
             await sent(rig, number)
             await asyncio.sleep(3600)
             assert statuses(rig) == {Status.UNSEEN: number}
-            ((trouble, why),) = begun(rig)
-            assert trouble is HealthIssue.UNREACHABLE
+            ((cause, why),) = begun(rig)
+            assert cause is HealthIssue.UNREACHABLE
             assert f"{wrong}/PushNotifications/Operations" in why
             assert "HTTP 404" in why
             assert rig.upstream.ledger.count() <= 2 * 60 + 10
@@ -222,8 +222,8 @@ def test_lists_refused_while_fetches_are_answered_are_a_trouble_and_operations_a
             await sent(rig, number)
             # One operation alone is fetched by its id, so that its lists are not missed until a check is due.
             await asyncio.sleep(330)
-            ((trouble, why),) = begun(rig)
-            assert trouble is (HealthIssue.UNAUTHORIZED if status == 403 else HealthIssue.UNREACHABLE)
+            ((cause, why),) = begun(rig)
+            assert cause is (HealthIssue.UNAUTHORIZED if status == 403 else HealthIssue.UNREACHABLE)
             assert f"HTTP {status}" in why
             assert LIST in why
             assert not rig.snapshot().up
@@ -234,7 +234,7 @@ def test_lists_refused_while_fetches_are_answered_are_a_trouble_and_operations_a
             assert statuses(rig) in ({Status.COMPLETED: number}, {})
             rig.upstream.set_faults([], 0)
             await rig.until(lambda: rig.snapshot().up, within=301)
-            assert over(rig) == [trouble]
+            assert over(rig) == [cause]
 
     run_virtually(main())
 
@@ -248,7 +248,7 @@ def test_a_key_that_may_not_list_cannot_discover_and_says_so() -> None:
             rig.upstream.world.send(account_id, now)
             await sent(rig, 1)
             await asyncio.sleep(590)
-            assert [trouble for trouble, _ in begun(rig)] == [HealthIssue.UNAUTHORIZED]
+            assert [cause for cause, _ in begun(rig)] == [HealthIssue.UNAUTHORIZED]
             assert rig.snapshot().discovered_at is None
             assert rig.upstream.ledger.count("list") <= 12
             await asyncio.sleep(400)
@@ -263,7 +263,7 @@ def test_a_single_refusal_of_a_list_is_no_trouble() -> None:
         faults = "faults: [{kind: status, status: 404, endpoint: list, times: 1}]"
         async with running(scenario("1h", faults)) as rig:
             await asyncio.sleep(20)
-            assert (rig.snapshot().up, rig.heard.health_by_account) == (True, [])
+            assert (rig.snapshot().up, rig.observer.health_by_account) == (True, [])
             assert rig.upstream.ledger.count("list") == 2
 
     run_virtually(main())
@@ -286,13 +286,13 @@ def test_operations_that_were_seen_and_all_answer_404_are_a_trouble_of_the_accou
             rig.upstream.set_faults(faults, 0)
             await asyncio.sleep(7200)
             assert statuses(rig) == {Status.PROCESSING: number}
-            ((trouble, why),) = begun(rig)
-            assert trouble is HealthIssue.UNREACHABLE
+            ((cause, why),) = begun(rig)
+            assert cause is HealthIssue.UNREACHABLE
             assert "operations that were seen before are not shown any more" in why
             assert not rig.snapshot().up
             rig.upstream.set_faults([], 0)
             await asyncio.sleep(130)
-            assert (rig.snapshot().up, over(rig)) == (True, [trouble])
+            assert (rig.snapshot().up, over(rig)) == (True, [cause])
 
     run_virtually(main())
 
@@ -307,7 +307,7 @@ def test_three_that_are_really_gone_are_not_found_where_others_are_shown() -> No
             rig.upstream.set_faults([*gone, *(Fault(kind="forbidden", operation=one) for one in ids[:3])], 0)
             await asyncio.sleep(1800)
             assert statuses(rig) == {Status.PROCESSING: 97, Status.NOT_FOUND: 3}
-            assert rig.heard.health_by_account == []
+            assert rig.observer.health_by_account == []
 
     run_virtually(main())
 
@@ -324,7 +324,7 @@ def test_a_filter_that_is_ignored_ends_nothing_and_is_odd() -> None:
             await rig.track(ends)
             await asyncio.sleep(400)
             assert statuses(rig) == {Status.COMPLETED: 30}
-            assert "filter_ignored" in rig.heard.anomalies
+            assert "filter_ignored" in rig.observer.anomalies
             assert rig.snapshot().up
 
     run_virtually(main())
@@ -343,6 +343,6 @@ def test_what_had_ended_long_before_is_not_discovered_where_dates_are_ignored() 
         async with running(scene, store=store, upstream=upstream, settings=settings) as rig:
             await asyncio.sleep(600)
             assert rig.watch.candidates() == []
-            assert "filter_ignored" in rig.heard.anomalies
+            assert "filter_ignored" in rig.observer.anomalies
 
     run_virtually(main())

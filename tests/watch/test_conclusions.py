@@ -52,7 +52,7 @@ async def until_counted(scenario: Scenario, ids: list[str], *, within: float) ->
         await rig.track(ids)
         await rig.until(lambda: len(rig.snapshot().shown) == len(ids), within=30)
         await rig.until(lambda: rig.watch.unfinished == 0, within=within)
-        return rig, len(rig.heard.attempts)
+        return rig, len(rig.observer.attempts)
 
 
 @pytest.mark.unmeasured
@@ -63,8 +63,8 @@ def test_two_hundred_operations_whose_ends_are_stamped_coarser_end_in_time_and_c
         outcomes, delays = await ends(rig)
         assert outcomes == {"completed": len(IDS)}
         assert max(delays) <= 2 * FRESHNESS
-        assert rig.heard.anomalies.count("stale_answer") == 0
-        assert rig.heard.anomalies.count("end_older") <= len(IDS)
+        assert rig.observer.anomalies.count("stale_answer") == 0
+        assert rig.observer.anomalies.count("end_older") <= len(IDS)
         assert fine <= plain * 1.05 + 2
 
     run_virtually(main())

@@ -185,7 +185,7 @@ def tracked(rig: Rig) -> set[str]:
 
 
 def requests_per_minute(rig: Rig, *, since: int, minutes: float) -> float:
-    return (len(rig.heard.attempts) - since) / minutes
+    return (len(rig.observer.attempts) - since) / minutes
 
 
 def test_what_was_created_just_before_the_first_start_and_is_visible_just_after_is_found() -> None:
@@ -268,7 +268,7 @@ def test_a_backlog_of_discovery_never_stops_polling(kind: str) -> None:
             for _ in range(30):
                 await asyncio.sleep(1)
                 lags.append(rig.snapshot().lag)
-            pages.append(sum(attempt.endpoint == "list" for attempt in rig.heard.attempts))
+            pages.append(sum(attempt.endpoint == "list" for attempt in rig.observer.attempts))
 
     lags: list[int] = []
     pages: list[int] = []
@@ -289,7 +289,7 @@ def test_a_burst_is_not_read_again_for_ever() -> None:
                 await asyncio.sleep(1)
             await rig.until(lambda: finished(rig) == 1500, within=900)
             await asyncio.sleep(120)
-            before = len(rig.heard.attempts)
+            before = len(rig.observer.attempts)
             await asyncio.sleep(1200)
             assert requests_per_minute(rig, since=before, minutes=20) <= 2 * 12
 

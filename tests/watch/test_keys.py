@@ -48,16 +48,16 @@ def test_the_key_of_another_account_is_not_adopted_and_no_operation_ends_by_it_a
                 requests = upstream.ledger.count()
                 await asyncio.sleep(7200)
                 assert statuses(rig) == {Status.PROCESSING: NUMBER}
-                (began,) = rig.heard.health_by_account
+                (began,) = rig.observer.health_by_account
                 assert isinstance(began, Began)
-                assert began.trouble is HealthIssue.UNAUTHORIZED
+                assert began.issue is HealthIssue.UNAUTHORIZED
                 assert "the new API key has not shown a tracked operation" in began.why
                 assert (rig.snapshot().up, rig.snapshot().unauthorized) == (False, True)
                 assert upstream.ledger.count() - requests <= 2 * 120 + 10
             assert await stored_key(store) == "SK1"
         async with running(TWO, store=store, upstream=upstream, api_key="SK1") as rig:
             await asyncio.sleep(10)
-            assert (rig.snapshot().up, rig.heard.health_by_account) == (True, [])
+            assert (rig.snapshot().up, rig.observer.health_by_account) == (True, [])
 
     run_virtually(main())
 
@@ -73,7 +73,7 @@ def test_a_new_key_of_the_same_account_is_adopted_with_the_first_operation_that_
         await store.adopt_key(ACCOUNT, "SK0")
         async with running(scenario, store=store, upstream=upstream, api_key="SK1") as rig:
             await asyncio.sleep(5)
-            assert (rig.snapshot().up, rig.heard.health_by_account) == (True, [])
+            assert (rig.snapshot().up, rig.observer.health_by_account) == (True, [])
             assert await stored_key(store) == "SK1"
 
     run_virtually(main())
@@ -96,7 +96,7 @@ def test_a_new_key_is_adopted_where_nothing_is_tracked_or_everything_is_untracke
             await asyncio.sleep(120)
             assert await stored_key(store) == "SK3"
             assert rig.snapshot().up
-            assert isinstance(rig.heard.health_by_account[-1], Recovered)
+            assert isinstance(rig.observer.health_by_account[-1], Recovered)
 
     run_virtually(main())
 

@@ -38,11 +38,11 @@ class Kept:
     """A ledger over a store in which some operations are followed."""
 
     store: SlowStore = field(default_factory=SlowStore)
-    heard: list[StoreUnusable | None] = field(default_factory=list)
+    observer: list[StoreUnusable | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.counters = CounterSync("main", self.store, (), virtual_clock().now)
-        self.ledger = Ledger("main", self.store, self.heard.append, self.counters)
+        self.ledger = Ledger("main", self.store, self.observer.append, self.counters)
 
     async def follow(self, count: int = 1) -> list[Operation]:
         ids = [an_id(number) for number in range(count)]
@@ -60,7 +60,7 @@ class Kept:
 
     async def told(self) -> list[object]:
         """Every event but the first of each operation."""
-        return [stored.event for stored in await self.store.untold(0, 10**6) if stored.seq > 1]
+        return [stored.event for stored in await self.store.pending_events(0, 10**6) if stored.seq > 1]
 
 
 ODD, ODDER = Odd(kind="stale_answer"), Odd(kind="stats_fell")
@@ -149,7 +149,7 @@ def test_state_events_and_counters_are_written_together():
         assert (await kept.stored(final.id)).final_at == NOW
         assert await kept.told() == [ODD, ODDER]
         assert await kept.store.totals("main") == kept.counted == COUNTED
-        assert kept.heard == [None]
+        assert kept.observer == [None]
 
     run_virtually(main())
 
@@ -205,7 +205,7 @@ def test_much_is_written_in_batches():
             kept.ledger.enter(operation, [ODD], NOW)
         assert await kept.ledger.flush()
         assert kept.store.batches == [BATCH, BATCH, 1]
-        assert kept.heard == [None] * 3
+        assert kept.observer == [None] * 3
 
     run_virtually(main())
 
@@ -222,12 +222,12 @@ def test_what_could_not_be_written_stays_in_order_before_what_came_meanwhile():
         kept.ledger.enter(three, [ODD], NOW)
         kept.ledger.enter(a_final_operation(id=two.id), [ODDER], NOW, TALLY)
         assert not await writing
-        assert [str(trouble) for trouble in kept.heard] == ["database or disk is full"]
+        assert [str(cause) for cause in kept.observer] == ["database or disk is full"]
         assert (len(kept.ledger), kept.counted) == (3, {})
         kept.store.fails = False
         assert await kept.ledger.flush()
         assert kept.store.batches == [2, 3]
-        told = [(event.operation_id, event.event) for event in await kept.store.untold(3, 10)]
+        told = [(event.operation_id, event.event) for event in await kept.store.pending_events(3, 10)]
         assert told == [(one.id, ODD), (two.id, ODD), (two.id, ODDER), (three.id, ODD)]
         assert (await kept.stored(two.id)).status is Status.COMPLETED
         assert kept.counted == COUNTED

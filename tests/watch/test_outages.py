@@ -18,7 +18,7 @@ NUMBER = 50
 
 
 @pytest.mark.parametrize(
-    ("fault", "trouble"),
+    ("fault", "cause"),
     [
         (Fault(kind="status", status=503), HealthIssue.THROTTLED),
         (Fault(kind="status", status=500), HealthIssue.UNREACHABLE),
@@ -28,7 +28,7 @@ NUMBER = 50
     ],
 )
 def test_an_outage_of_hours_is_told_on_its_edges_and_costs_two_requests_a_minute_at_most(
-    fault: Fault, trouble: HealthIssue
+    fault: Fault, cause: HealthIssue
 ) -> None:
     async def main() -> None:
         async with running(Scenario()) as rig:
@@ -40,13 +40,13 @@ def test_an_outage_of_hours_is_told_on_its_edges_and_costs_two_requests_a_minute
             asked = rig.upstream.ledger.count()
             await asyncio.sleep(HOURS * 3600)
             requests = rig.upstream.ledger.count() - asked
-            assert rig.snapshot().up is (trouble is HealthIssue.THROTTLED)
+            assert rig.snapshot().up is (cause is HealthIssue.THROTTLED)
             rig.upstream.set_faults([], 0)
             await rig.until(lambda: rig.watch.unfinished == 0, within=600)
             totals = rig.snapshot().totals
         assert requests < 2 * HOURS * 60
-        assert [event.trouble for event in rig.heard.health_by_account] == [trouble, trouble]
-        began, recovered = rig.heard.health_by_account
+        assert [event.issue for event in rig.observer.health_by_account] == [cause, cause]
+        began, recovered = rig.observer.health_by_account
         assert isinstance(began, Began)
         assert isinstance(recovered, Recovered)
         assert abs(recovered.lasted - HOURS * HOUR) < 300 * SECOND

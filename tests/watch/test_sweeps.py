@@ -43,9 +43,9 @@ TROUBLES = (
 
 
 @pytest.mark.unmeasured
-@pytest.mark.parametrize("trouble", ["", *TROUBLES, "all"], ids=lambda trouble: trouble.partition(",")[0] or "none")
-def test_a_campaign_is_followed_to_its_end_through_lists_that(trouble: str) -> None:
-    kinds = TROUBLES if trouble == "all" else (trouble,) if trouble else ()
+@pytest.mark.parametrize("cause", ["", *TROUBLES, "all"], ids=lambda cause: cause.partition(",")[0] or "none")
+def test_a_campaign_is_followed_to_its_end_through_lists_that(cause: str) -> None:
+    kinds = TROUBLES if cause == "all" else (cause,) if cause else ()
     more = "faults:\n" + "".join(f"  - {{kind: {kind}, until: 240s}}\n" for kind in kinds) if kinds else ""
 
     async def main() -> None:
@@ -60,8 +60,8 @@ def test_a_campaign_is_followed_to_its_end_through_lists_that(trouble: str) -> N
         ends = Counter(event.operation_id for event in events if isinstance(event.event, Finished))
         assert ends == Counter(IDS)
         assert totals["operations", "completed"] == len(IDS)
-        if not trouble:
-            assert len(rig.heard.attempts) < 1.5 * len(IDS)
-            assert max(rig.heard.delays) <= 6.5 * SECOND
+        if not cause:
+            assert len(rig.observer.attempts) < 1.5 * len(IDS)
+            assert max(rig.observer.delays) <= 6.5 * SECOND
 
     run_virtually(main())

@@ -3,7 +3,7 @@
 Two scales of waiting, never nested: tenacity rides out seconds inside one question, at most three attempts; minutes and
 hours belong to the planner. A hold longer than `PATIENCE` ends the question as `Unanswered` and stays with the
 governor. Redirects are never followed, so credentials never leave for another host. Every attempt is reported to
-`heard`, for metrics and for the condition of the account.
+`on_attempt`, for metrics and for the condition of the account.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Client:
         gate: Gate,
         request_timeout: Micros,
         now: Callable[[], Moment],
-        heard: Callable[[Attempt], None],
+        on_attempt: Callable[[Attempt], None],
     ) -> None:
         self._http = http
         self._operations = httpx.URL(f"{base_url}/PushNotifications/Operations")
@@ -84,7 +84,7 @@ class Client:
         self._gate = gate
         self._request_timeout = request_timeout
         self._now = now
-        self._heard = heard
+        self._on_attempt = on_attempt
         self._rows = RecordCache(wire.read_record)
 
     async def fetch(self, operation_id: str) -> Observation:
@@ -141,7 +141,7 @@ class Client:
         finally:
             self._gate.leave(permit, result, retry_after)
         label = wire.code_label(answer, code)
-        self._heard(Attempt(endpoint=endpoint, code=label, result=result, timing=answer.timing, why=why))
+        self._on_attempt(Attempt(endpoint=endpoint, code=label, result=result, timing=answer.timing, why=why))
         if stale:
             self._gate.forgive()
         if isinstance(answer, Forbidden) and stale:
@@ -156,28 +156,28 @@ class Client:
         """The HTTP code, if one came, and what the answer says."""
         reading = _Reading()
         progress = RequestProgress()
-        trouble = FailureCause.OTHER
+        cause = FailureCause.OTHER
         try:
             async with asyncio.timeout(self._request_timeout / SECOND):
                 await reading.read(self._http, _request(url, authorization, progress))
             why = ""
         except (TimeoutError, httpx.TimeoutException):
             stage = f" ({progress.stage})" if progress.stage else ""
-            trouble, why = FailureCause.TIMEOUT, f"no answer within {self._request_timeout / SECOND:g} s{stage}"
+            cause, why = FailureCause.TIMEOUT, f"no answer within {self._request_timeout / SECOND:g} s{stage}"
         except httpx.NetworkError as exc:
-            trouble, why = FailureCause.CONNECT, _reason(exc, progress.stage)
+            cause, why = FailureCause.CONNECT, _reason(exc, progress.stage)
         except httpx.RemoteProtocolError as exc:
             # A kept connection that upstream closed just now: nothing was answered, so nothing was garbled.
             is_closed = progress.is_reused and reading.code is None and _DISCONNECTED in str(exc)
-            trouble, why = FailureCause.CONNECT if is_closed else FailureCause.GARBLED, _reason(exc)
+            cause, why = FailureCause.CONNECT if is_closed else FailureCause.GARBLED, _reason(exc)
         except (httpx.ProtocolError, httpx.DecodingError, Unreadable) as exc:
-            trouble, why = FailureCause.GARBLED, _reason(exc)
+            cause, why = FailureCause.GARBLED, _reason(exc)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
             why = _reason(exc)
         code, answered = reading.code, self._now()
         # A refusal whose body breaks off is a refusal all the same: the status and its headers had come.
         if code is None or (why and code == httpx.codes.OK):
-            return code, Unanswered(timing=Timing(asked=asked, answered=answered), trouble=trouble, why=why)
+            return code, Unanswered(timing=Timing(asked=asked, answered=answered), cause=cause, why=why)
         reply = Reply(code=code, headers=reading.headers, body=reading.body, asked=asked, answered=answered)
         return code, read(reply)
 
@@ -219,7 +219,7 @@ def _judge(answer: _Answer) -> tuple[AttemptResult, str]:
         case Page() | Seen():
             return AttemptResult.GOOD, ""
         case Unanswered():
-            return _RESULTS.get(answer.trouble, AttemptResult.TROUBLED), answer.why
+            return _RESULTS.get(answer.cause, AttemptResult.TROUBLED), answer.why
         case _:
             return AttemptResult.DOUBTFUL, answer.why
 

@@ -188,7 +188,7 @@ def _refusal(answer: httpx.Response, place: str) -> RefusedError:
     is_known = bool(problem.detail)
     hint = _HINTS.get(status) if status != httpx.codes.NOT_FOUND or not is_known else None
     lines = [f"{fact} ({status} from {place})" + (f"; {hint}" if hint else "")]
-    lines += [f"  {_complaint(one)}" for one in problem.errors[:_MOST_SHOWN]]
+    lines += [f"  {_entry_error(one)}" for one in problem.errors[:_MOST_SHOWN]]
     if len(problem.errors) > _MOST_SHOWN:
         lines.append(f"  … and {len(problem.errors) - _MOST_SHOWN:,} more")
     return RefusedError(_code(status, is_known=is_known), "\n".join(lines), status=status)
@@ -201,6 +201,6 @@ def _code(status: int, *, is_known: bool) -> Exit:
     return Exit.UNREACHABLE if status >= httpx.codes.INTERNAL_SERVER_ERROR else Exit.USAGE
 
 
-def _complaint(one: EntryError) -> str:
+def _entry_error(one: EntryError) -> str:
     what = one.id or one.parameter
     return f"{what}: {one.why}" if what else one.why

@@ -110,11 +110,13 @@ def wait_words(seconds: float) -> str:
 
 def next_poll_words(operation: Operation) -> str:
     """When, how and why it is looked at next."""
-    look = operation.next_poll
-    if look is None:
+    next_poll = operation.next_poll
+    if next_poll is None:
         return "none, its stats are final" if operation.is_final else "not planned yet"
-    wait = f"in {look.in_seconds:.1f} s" if look.in_seconds >= 0 else f"due since {-look.in_seconds:.1f} s"
-    return f"{wait} ({instant_words(look.at)}), by {printable(look.how)}: {printable(look.why)}"
+    wait = (
+        f"in {next_poll.in_seconds:.1f} s" if next_poll.in_seconds >= 0 else f"due since {-next_poll.in_seconds:.1f} s"
+    )
+    return f"{wait} ({instant_words(next_poll.at)}), by {printable(next_poll.how)}: {printable(next_poll.why)}"
 
 
 def entry_words(entry: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from watcher.cli.address import DEFAULT_LISTEN, find_web
 from watcher.cli.exits import Exit, FailedError
-from watcher.cli.output import tell, warn
+from watcher.cli.output import say, warn
 from watcher.deadline import within
 
 TIMEOUT_SECONDS = 3.0
@@ -59,7 +59,7 @@ def execute(arguments: Namespace) -> int:
     except UnhealthyError as exc:
         warn(f"watcher healthcheck: {exc}")
         return Exit.ENDED_BADLY
-    tell("healthy")
+    say("healthy")
     return Exit.GOOD
 
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from watcher.cli.admin_client import AdminClient, daemon
 from watcher.cli.exits import Exit
 from watcher.cli.formatting import Operation, ago_words, labels_words, sent_words, status_words
-from watcher.cli.output import tell
+from watcher.cli.output import say
 
 PAGE = 1000
 """Rows that the daemon gives at once."""
@@ -40,15 +40,15 @@ def execute(arguments: Namespace) -> int:
     with daemon(arguments) as found:
         page = _pages(found, arguments)
     if arguments.json:
-        tell(msgspec.json.encode(page).decode())
+        say(msgspec.json.encode(page).decode())
         return Exit.GOOD
     operations = [msgspec.json.decode(row, type=Operation) for row in page.operations]
     if operations:
         _show(rows(operations, datetime.now(UTC)))
     else:
-        tell("no operations")
+        say("no operations")
     if page.next is not None:
-        tell(f"and more; --limit says how many to show (now {arguments.limit:,})")
+        say(f"and more; --limit says how many to show (now {arguments.limit:,})")
     return Exit.GOOD
 
 
@@ -98,7 +98,7 @@ def _show(table: Sequence[dict[str, str]]) -> None:
         console = Console()
         console.print(drawn(table), width=min(console.width, _WIDEST))
     else:
-        tell(*aligned(table))
+        say(*aligned(table))
 
 
 def drawn(table: Sequence[dict[str, str]]) -> Table:

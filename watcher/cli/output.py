@@ -8,7 +8,7 @@ import sys
 from watcher.cli.exits import Exit, FailedError
 
 
-def tell(*lines: str) -> None:
+def say(*lines: str) -> None:
     """Write lines to standard output, whole. Raises FailedError where it takes none, e.g. on a full disk."""
     try:
         sys.stdout.write("".join(f"{line}\n" for line in lines))

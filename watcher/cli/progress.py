@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from watcher.cli.formatting import counted, stats_words
-from watcher.cli.output import tell
+from watcher.cli.output import say
 from watcher.cli.verdict import total
 from watcher.core.model import SECOND, Micros, Operation, Stats
 
@@ -45,7 +45,7 @@ def display(tick: Callable[[], Micros]) -> Display:
 class Lines:
     """A line when a status changes, now and then when only stats do; each begins with the seconds since the start."""
 
-    def __init__(self, tick: Callable[[], Micros], write: Callable[[str], None] = tell) -> None:
+    def __init__(self, tick: Callable[[], Micros], write: Callable[[str], None] = say) -> None:
         self._tick = tick
         self._write = write
         self._begun = tick()

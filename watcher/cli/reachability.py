@@ -48,15 +48,15 @@ class Reachability(Value, frozen=True, kw_only=True):
             case _:
                 assert_never(attempt.result)
 
-    def told(self, event: AccountEvent, tick: Micros) -> Reachability:
+    def after_event(self, event: AccountEvent, tick: Micros) -> Reachability:
         """The contact after the account came into a trouble, or out of it, as several answers together say."""
-        if isinstance(event, Recovered) or event.trouble is HealthIssue.THROTTLED or self.failing_since is not None:
+        if isinstance(event, Recovered) or event.issue is HealthIssue.THROTTLED or self.failing_since is not None:
             return self
         return replace(
             self,
             failures=FAILURES_AT_LEAST,
             failing_since=tick,
-            is_refused=event.trouble is HealthIssue.UNAUTHORIZED,
+            is_refused=event.issue is HealthIssue.UNAUTHORIZED,
             why=event.why,
         )
 

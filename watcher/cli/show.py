@@ -23,7 +23,7 @@ from watcher.cli.formatting import (
     status_words,
 )
 from watcher.cli.ids import read_ids
-from watcher.cli.output import tell
+from watcher.cli.output import say
 
 _WIDEST = 120
 
@@ -36,14 +36,14 @@ def execute(arguments: Namespace) -> int:
     with daemon(arguments) as found:
         answer = found.ask("GET", f"/api/v1/operations/{ids[0]}", query={"account": arguments.account})
     if arguments.json:
-        tell(answer.decode())
+        say(answer.decode())
         return Exit.GOOD
     operation = msgspec.json.decode(answer, type=Operation)
     if sys.stdout.isatty():
         _draw(operation)
     else:
-        tell(*(f"{name + ':':<12}{words}" for name, words in facts(operation)))
-        tell("", *("  ".join(entry_words(entry)).rstrip() for entry in operation.history))
+        say(*(f"{name + ':':<12}{words}" for name, words in facts(operation)))
+        say("", *("  ".join(entry_words(entry)).rstrip() for entry in operation.history))
     return Exit.GOOD
 
 

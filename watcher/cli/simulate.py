@@ -10,7 +10,7 @@ from pathlib import Path
 
 from watcher import loop, signals
 from watcher.cli.exits import Exit, FailedError
-from watcher.cli.output import tell
+from watcher.cli.output import say
 from watcher.simulator import Account, Scenario, ScenarioError, built_in, built_in_names, read_scenario
 from watcher.simulator.server import Running, serve
 
@@ -21,7 +21,7 @@ def execute(arguments: Namespace) -> int:
     address = arguments.listen
 
     def ready(running: Running) -> None:
-        tell(*_words(running, scenario))
+        say(*_words(running, scenario))
 
     try:
         loop.run(_until_signal(scenario, address.host or "", address.port, ready=ready))

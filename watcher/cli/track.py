@@ -12,7 +12,7 @@ from watcher.cli.admin_client import daemon
 from watcher.cli.exits import Exit, FailedError
 from watcher.cli.formatting import counted
 from watcher.cli.ids import read_ids
-from watcher.cli.output import tell
+from watcher.cli.output import say
 from watcher.intake import MAX_ENTRIES, TrackRequest
 
 BATCH_BYTES = 3 * 1024 * 1024
@@ -73,10 +73,10 @@ def batches(entries: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 
 def _tell(results: Sequence[TrackResult], *, as_json: bool) -> None:
     if as_json:
-        tell(msgspec.json.encode(Results(operations=list(results))).decode())
+        say(msgspec.json.encode(Results(operations=list(results))).decode())
         return
-    tell(*(f"{one.id} {one.result}" + (f" ({one.outcome})" if one.outcome else "") for one in results))
+    say(*(f"{one.id} {one.result}" + (f" ({one.outcome})" if one.outcome else "") for one in results))
     if len(results) > 1:
         counts = Counter(one.result for one in results)
         parts = ", ".join(f"{count:,} {_RESULTS.get(result, result)}" for result, count in counts.items())
-        tell(f"{counted(len(results), 'operation')}: {parts}")
+        say(f"{counted(len(results), 'operation')}: {parts}")

@@ -7,7 +7,7 @@ from argparse import Namespace
 from watcher.cli.admin_client import RefusedError, daemon
 from watcher.cli.exits import Exit
 from watcher.cli.ids import read_ids
-from watcher.cli.output import tell, warn
+from watcher.cli.output import say, warn
 
 
 def execute(arguments: Namespace) -> int:
@@ -24,5 +24,5 @@ def execute(arguments: Namespace) -> int:
                 warn(f"watcher untrack: {one} is not followed")
                 code = Exit.ENDED_BADLY
             else:
-                tell(f"{one} untracked")
+                say(f"{one} untracked")
     return code

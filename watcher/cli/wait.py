@@ -11,7 +11,7 @@ from watcher.cli.configured import load_in_time
 from watcher.cli.exits import Exit, FailedError
 from watcher.cli.formatting import counted, stats_words
 from watcher.cli.ids import read_ids
-from watcher.cli.output import tell, warn
+from watcher.cli.output import say, warn
 from watcher.cli.progress import display
 from watcher.cli.verdict import FailureLimits, judge, total
 from watcher.cli.wait_loop import WaitLoop
@@ -31,7 +31,7 @@ def execute(arguments: Namespace) -> int:
         stop = loop.run(following.until_ended(arguments.timeout, shown.show))
     limits = FailureLimits(failed=arguments.max_failed, unaddressable=arguments.max_unaddressable)
     verdict = judge(stop, following.operations, limits, following.why)
-    tell(_summary(following.operations))
+    say(_summary(following.operations))
     warn(*(f"watcher wait: {reason}" for reason in verdict.reasons))
     return verdict.code
 

@@ -54,7 +54,7 @@ class WaitObserver:
 
     def health_changed(self, account: str, event: AccountEvent) -> None:  # noqa: ARG002 -- as above
         """A trouble of the account as a whole began or ended."""
-        self.contact = self.contact.told(event, self._tick())
+        self.contact = self.contact.after_event(event, self._tick())
         self.changed.set()
 
     def anomaly(self, account: str, kind: str) -> None:
@@ -105,7 +105,7 @@ class WaitLoop:
                 loop = tasks.create_task(watched.watch.run(asyncio.Event()), name=f"watch {self._account.name}")
                 try:
                     async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
-                        stop = await self._look(watched.watch, show)
+                        stop = await self._watch(watched.watch, show)
                 except TimeoutError:
                     self._take(watched.watch)
                     stop = self._telemetry.contact.at_timeout()
@@ -126,7 +126,7 @@ class WaitLoop:
             for one in self._ids
         }
 
-    async def _look(self, watch: AccountWatch, show: Show) -> Stop:
+    async def _watch(self, watch: AccountWatch, show: Show) -> Stop:
         while True:
             self._telemetry.changed.clear()
             self._take(watch)

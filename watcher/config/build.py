@@ -79,8 +79,8 @@ def _credentials(
         return choose(of_account(draft, origin.path), environment)
     except BadValueError as exc:
         # Of what is bad, the operator is told already.
-        is_told = environment.is_bad or not draft.bad.isdisjoint(_places_of_credentials(origin.path))
-        if not is_told:
+        was_reported = environment.is_bad or not draft.bad.isdisjoint(_places_of_credentials(origin.path))
+        if not was_reported:
             problems.add(origin, exc.message)
         return None
 

@@ -26,7 +26,7 @@ _MOST_BYTES = 1024 * 1024
 _MOST_VALUES = 100_000
 _MOST_DEPTH = 20
 _CORE_TAG = "tag:yaml.org,2002:"
-_LOOKS = {
+_PATTERNS = {
     "str": "text",
     "int": "number",
     "float": "number",
@@ -66,13 +66,13 @@ def what(node: yaml.Node) -> str:
         case yaml.SequenceNode():
             return "a list"
         case _:
-            looks = looks_of(node)
-            return looks if looks in {"nothing", "text"} else f"a {looks}"
+            pattern = pattern_of(node)
+            return pattern if pattern in {"nothing", "text"} else f"a {pattern}"
 
 
-def looks_of(node: yaml.Node) -> str:
+def pattern_of(node: yaml.Node) -> str:
     """Say what YAML takes a scalar for."""
-    return _LOOKS.get(node.tag.removeprefix(_CORE_TAG), TAGGED)
+    return _PATTERNS.get(node.tag.removeprefix(_CORE_TAG), TAGGED)
 
 
 def _text(path: Path, origin: Origin, problems: Problems, *, waits: bool) -> str:
@@ -226,7 +226,7 @@ class _Reader:
             self._problems.add(origin, "unknown key", suggestion=_suggestion(section, key.value))
 
     def _written(self, setting: Setting, node: yaml.ScalarNode, path: str) -> RawValue:
-        scalar = Scalar(text=node.value, looks=looks_of(node), is_private=is_private(setting.path))
+        scalar = Scalar(text=node.value, pattern=pattern_of(node), is_private=is_private(setting.path))
         return RawValue(scalar=scalar, origin=self._origin(node, path))
 
     def _reject(self, node: yaml.Node, path: str, message: str) -> None:

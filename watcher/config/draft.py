@@ -71,7 +71,7 @@ class RawValue:
 
 def read_one(setting: Setting, given: RawValue, problems: Problems) -> DraftEntry | None:
     """Return the typed and checked value; None, and a problem, if it cannot stand."""
-    if given.scalar.looks == "nothing" and setting.is_nullable:
+    if given.scalar.pattern == "nothing" and setting.is_nullable:
         return DraftEntry(value=None, origin=given.origin)
     return _read(setting.path, setting.kind, given, problems)
 

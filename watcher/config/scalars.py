@@ -40,15 +40,15 @@ _TRUTH_OF_ENVIRONMENT = {"1": True, "0": False}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scalar:
-    """A value as it was written: `looks` is what YAML took it for, None in the environment, where all is text."""
+    """A value as it was written: `pattern` is what YAML took it for, None in the environment, where all is text."""
 
     text: str
-    looks: str | None = None
+    pattern: str | None = None
     is_private: bool = False
 
     def __str__(self) -> str:
         """Say what it is, as in `the number 123`; only its kind if it may hold a credential."""
-        kind = self.looks or "text"
+        kind = self.pattern or "text"
         if kind == "nothing":
             return kind
         if self.is_private and (kind != "number" or len(self.text) > _MOST_DIGITS):
@@ -56,9 +56,9 @@ class Scalar:
         shown = escaped(self.text)
         return f'the text "{shown}"' if kind == "text" else f"the {kind} {shown}"
 
-    def is_one_of(self, *looks: str) -> bool:
+    def is_one_of(self, *pattern: str) -> bool:
         """Whether it may be read as one of these."""
-        return self.looks is None or self.looks in looks
+        return self.pattern is None or self.pattern in pattern
 
 
 def read_scalar(given: Scalar, kind: Kind) -> Any:
@@ -76,7 +76,7 @@ def format_duration(wait: timedelta) -> str:
 
 def _text(given: Scalar) -> str:
     if not given.is_one_of("text"):
-        remedy = {"nothing": "", TAGGED: "; leave out the tag"}.get(given.looks or "", "; put it in quotes")
+        remedy = {"nothing": "", TAGGED: "; leave out the tag"}.get(given.pattern or "", "; put it in quotes")
         raise BadValueError(f"expected text, got {given}{remedy}")
     if len(given.text) > _MOST_TEXT:
         raise BadValueError(f"the text is longer than {_MOST_TEXT} characters")
@@ -88,17 +88,17 @@ def _text(given: Scalar) -> str:
 
 
 def _truth(given: Scalar) -> bool:
-    known = _TRUTH | _TRUTH_OF_ENVIRONMENT if given.looks is None else _TRUTH
+    known = _TRUTH | _TRUTH_OF_ENVIRONMENT if given.pattern is None else _TRUTH
     value = known.get(given.text.lower()) if given.is_one_of("truth value") else None
     if value is None:
-        remedy = "; leave out the quotes" if given.looks == "text" and given.text.lower() in _TRUTH else ""
+        remedy = "; leave out the quotes" if given.pattern == "text" and given.text.lower() in _TRUTH else ""
         raise BadValueError(f"expected true or false, got {given}{remedy}")
     return value
 
 
 def _whole(given: Scalar) -> int:
     wanted = "expected a whole number"
-    if not given.is_one_of("number") or (given.looks is None and not _DECIMAL.fullmatch(given.text)):
+    if not given.is_one_of("number") or (given.pattern is None and not _DECIMAL.fullmatch(given.text)):
         raise _not_a_number(given, wanted)
     if not _WHOLE.fullmatch(given.text) or len(given.text) > _MOST_DIGITS:
         raise BadValueError(f"{wanted} in plain decimal digits, got {given}")
@@ -107,7 +107,7 @@ def _whole(given: Scalar) -> int:
 
 def _number(given: Scalar) -> float:
     wanted = "expected a number"
-    if not given.is_one_of("number") or (given.looks is None and not _DECIMAL.fullmatch(given.text)):
+    if not given.is_one_of("number") or (given.pattern is None and not _DECIMAL.fullmatch(given.text)):
         raise _not_a_number(given, wanted)
     if not _DECIMAL.fullmatch(given.text) or _OCTAL.match(given.text):
         raise BadValueError(f"{wanted} in plain decimal digits, got {given}")
@@ -115,7 +115,7 @@ def _number(given: Scalar) -> float:
 
 
 def _not_a_number(given: Scalar, wanted: str) -> BadValueError:
-    remedy = "; leave out the quotes" if given.looks == "text" and _DECIMAL.fullmatch(given.text) else ""
+    remedy = "; leave out the quotes" if given.pattern == "text" and _DECIMAL.fullmatch(given.text) else ""
     return BadValueError(f"{wanted}, got {given}{remedy}")
 
 

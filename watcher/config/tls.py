@@ -158,7 +158,7 @@ def _load_certificate(context: ssl.SSLContext, settings: TlsSettings) -> None:
     if b"PRIVATE KEY-----" not in _content("key_file", settings.key_file):
         raise FileError("key_file", f"{settings.key_file} holds no private key in PEM form")
     try:
-        context.load_cert_chain(settings.cert_file, settings.key_file, password=_ask_nobody)
+        context.load_cert_chain(settings.cert_file, settings.key_file, password=_ask_for_no_password)
     except ssl.SSLError as exc:
         if exc.reason == "KEY_VALUES_MISMATCH":
             raise FileError("key_file", f"{settings.key_file} is not the key of the certificate") from exc
@@ -184,7 +184,7 @@ def _content(setting: str, file: str) -> bytes:
     return content
 
 
-def _ask_nobody() -> NoReturn:
+def _ask_for_no_password() -> NoReturn:
     # Without this OpenSSL would ask whoever sits at the terminal.
     raise FileError("key_file", "the key is encrypted; write it without a passphrase into a file that only we can read")
 

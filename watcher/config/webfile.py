@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 import yaml
 
 from watcher.config import tls
-from watcher.config.document import compose, looks_of, what
+from watcher.config.document import compose, pattern_of, what
 from watcher.config.problems import BadValueError, Origin, Problems, escaped, suggest
 from watcher.config.scalars import Scalar, read_scalar
 from watcher.config.secrets import FileSecret
@@ -149,10 +149,10 @@ class _WebFileReader:
         def add(name: str, message: str) -> None:
             self._add(given[name], f"tls_server_config.{name}", message)
 
-        asks = settings.client_auth != _NO_CLIENT
-        if asks and settings.client_ca_file is None:
+        has_users = settings.client_auth != _NO_CLIENT
+        if has_users and settings.client_ca_file is None:
             add("client_auth_type", "needs client_ca_file, the certificates by which clients are verified")
-        if settings.client_ca_file is not None and not asks:
+        if settings.client_ca_file is not None and not has_users:
             add("client_ca_file", "has no effect without client_auth_type; write RequireAndVerifyClientCert")
         if settings.client_allowed_sans and settings.client_auth != tls.CLIENT_AUTH["RequireAndVerifyClientCert"]:
             add("client_allowed_sans", "needs client_auth_type: RequireAndVerifyClientCert")
@@ -266,7 +266,7 @@ class _WebFileReader:
     def _scalar(self, node: yaml.Node, _path: str, *, is_private: bool = False) -> Scalar:
         if not isinstance(node, yaml.ScalarNode):
             raise BadValueError(f"expected a single value, got {what(node)}")
-        return Scalar(text=node.value, looks=looks_of(node), is_private=is_private)
+        return Scalar(text=node.value, pattern=pattern_of(node), is_private=is_private)
 
     def _try(self, read: Callable[[yaml.Node, str], T], node: yaml.Node, path: str, default: Any) -> T:
         try:

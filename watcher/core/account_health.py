@@ -47,7 +47,7 @@ class Cause(enum.Enum):
     KEY_UNPROVEN = enum.auto()
 
 
-TROUBLE_OF: Mapping[Cause, HealthIssue] = {
+ISSUE_OF: Mapping[Cause, HealthIssue] = {
     Cause.THROTTLING: HealthIssue.THROTTLED,
     Cause.FAILURES: HealthIssue.UNREACHABLE,
     Cause.CREDENTIALS: HealthIssue.UNAUTHORIZED,
@@ -62,14 +62,14 @@ _OF_ATTEMPTS = frozenset({Cause.THROTTLING, Cause.FAILURES, Cause.CREDENTIALS})
 class Began(Value, frozen=True, kw_only=True):
     """A trouble began; told as `account.throttled`, `account.unreachable` or `account.unauthorized`."""
 
-    trouble: HealthIssue
+    issue: HealthIssue
     why: str
 
 
 class Recovered(Value, frozen=True, kw_only=True):
     """A trouble is over; told as `account.recovered`."""
 
-    trouble: HealthIssue
+    issue: HealthIssue
     lasted: Micros
 
 
@@ -85,9 +85,9 @@ class AccountHealth(Value, frozen=True, kw_only=True):
     last_success_at: Instant | None = None
 
     @property
-    def troubles(self) -> frozenset[HealthIssue]:
+    def issues(self) -> frozenset[HealthIssue]:
         """The troubles that last."""
-        return frozenset(TROUBLE_OF[cause] for cause, _ in self.since)
+        return frozenset(ISSUE_OF[cause] for cause, _ in self.since)
 
     def for_another_loop(self) -> AccountHealth:
         """What a loop that takes over has to know: which troubles it must tell the end of."""
@@ -96,7 +96,7 @@ class AccountHealth(Value, frozen=True, kw_only=True):
     @property
     def is_up(self) -> bool:
         """Whether upstream answered us and has not stopped."""
-        return self.last_success_at is not None and not self.troubles & {
+        return self.last_success_at is not None and not self.issues & {
             HealthIssue.UNREACHABLE,
             HealthIssue.UNAUTHORIZED,
         }
@@ -104,7 +104,7 @@ class AccountHealth(Value, frozen=True, kw_only=True):
     @property
     def is_unauthorized(self) -> bool:
         """Whether our credentials are refused."""
-        return HealthIssue.UNAUTHORIZED in self.troubles
+        return HealthIssue.UNAUTHORIZED in self.issues
 
 
 def note(
@@ -148,9 +148,9 @@ def _begun(
     if any(cause is known for known, _ in health.since):
         return health, ()
     after = msgspec.structs.replace(health, since=(*health.since, (cause, now.tick)))
-    trouble = TROUBLE_OF[cause]
+    issue = ISSUE_OF[cause]
     # One line when a trouble begins, however many causes it comes to have.
-    return after, () if trouble in health.troubles else (Began(trouble=trouble, why=why),)
+    return after, () if issue in health.issues else (Began(issue=issue, why=why),)
 
 
 def _ended(health: AccountHealth, over: set[Cause], now: Moment) -> tuple[AccountHealth, tuple[AccountEvent, ...]]:
@@ -161,11 +161,9 @@ def _ended(health: AccountHealth, over: set[Cause], now: Moment) -> tuple[Accoun
     )
     began: dict[HealthIssue, Micros] = {}
     for cause, tick in health.since:
-        began.setdefault(TROUBLE_OF[cause], tick)
+        began.setdefault(ISSUE_OF[cause], tick)
     return after, tuple(
-        Recovered(trouble=trouble, lasted=now.tick - tick)
-        for trouble, tick in began.items()
-        if trouble not in after.troubles
+        Recovered(issue=issue, lasted=now.tick - tick) for issue, tick in began.items() if issue not in after.issues
     )
 
 

@@ -153,7 +153,7 @@ class Discovery:
                 (ended_before if self._ended_before(record) else wanted).append(record)
         return Chosen(wanted=wanted, ended_before=ended_before)
 
-    def committed(self, ask: Discover, page: Page, now: Moment, clocks: ClockReading) -> DiscoveryProgress | None:
+    def committed(self, request: Discover, page: Page, now: Moment, clocks: ClockReading) -> DiscoveryProgress | None:
         """A page was read and what it brought is committed; the progress to be stored when that has moved."""
         read, self._under_way = self._under_way, None
         assert read is not None  # noqa: S101 -- pages come only of readings
@@ -162,7 +162,7 @@ class Discovery:
             self._is_answered = True
             if self.is_first and self._began_tick is None:
                 self._began_tick = read.asked_tick
-            if self._is_misplaced(read, ask, clocks):
+            if self._is_misplaced(read, request, clocks):
                 self._start_again(now, clocks)
                 return None
         read.take(page, clocks)
@@ -170,11 +170,11 @@ class Discovery:
         if token is not None:
             shown = len(page.records) + page.garbled
             self._capacity += (max(shown, 1) - self._capacity) * _CAPACITY_LEARNING
-            if not read.goes_on(ask, token):
+            if not read.goes_on(request, token):
                 self._give_up(read, now)
                 return None
         elif read.ends_list():
-            return self._complete(read, ask, now, clocks)
+            return self._complete(read, request, now, clocks)
         self._turn(read, now)
         return None
 
@@ -224,10 +224,10 @@ class Discovery:
         rows = sum(number for second, number in self._recent.items() if second >= first)
         return rows <= JOINED_PAGES * self._capacity
 
-    def _is_misplaced(self, read: Reading, ask: Discover, clocks: ClockReading) -> bool:
+    def _is_misplaced(self, read: Reading, request: Discover, clocks: ClockReading) -> bool:
         """Whether the first answer shows that a reading began too late, because a clock was ahead."""
         if read.purpose is Purpose.FIRST:
-            return self._earliest(clocks) < ask.start - AGREE_WITHIN
+            return self._earliest(clocks) < request.start - AGREE_WITHIN
         return read.purpose is Purpose.NEW and self._is_ahead(clocks)
 
     def _is_ahead(self, clocks: ClockReading) -> bool:
@@ -266,13 +266,15 @@ class Discovery:
             self._beside_failed_tick = now.tick
         self._rest(now)
 
-    def _complete(self, read: Reading, ask: Discover, now: Moment, clocks: ClockReading) -> DiscoveryProgress | None:
+    def _complete(
+        self, read: Reading, request: Discover, now: Moment, clocks: ClockReading
+    ) -> DiscoveryProgress | None:
         self._failures = 0
         if read is not self._main:
             self._beside_failed_tick = None
             self._beside.remove(read)
             if read.purpose is Purpose.RECENT:
-                self._recount(read, ask.start, ask.end)
+                self._recount(read, request.start, request.end)
             self._rest(now)
             return None
         self._main = None
@@ -281,18 +283,18 @@ class Discovery:
         if read.purpose is Purpose.FIRST:
             # While clocks disagree, what is created tells the time: the next readings only look for that.
             self._is_survey = not clocks.agrees
-            self._progress = self._moved(read, ask, now, clocks)
+            self._progress = self._moved(read, request, now, clocks)
             if not self._is_survey:
                 self._begun(now)
         elif self._is_survey and self._surveyed_tick is None:
             # One reading proves nothing. What the next one repeats had happened by now.
             self._surveyed_tick = now.tick
         else:
-            self._recount(read, ask.start, None)
+            self._recount(read, request.start, None)
             self._is_main_read = True
             if self._is_survey:
                 self._shown_began_at = self._began_by(read)
-            self._progress = self._moved(read, ask, now, clocks)
+            self._progress = self._moved(read, request, now, clocks)
             if self._is_survey:
                 self._is_survey = False
                 self._begun(now)
@@ -315,14 +317,14 @@ class Discovery:
         took = now.tick - (now.tick if self._began_tick is None else self._began_tick)
         self._is_meanwhile_due = took > SOON and self._meanwhile_from > 0
 
-    def _moved(self, read: Reading, ask: Discover, now: Moment, clocks: ClockReading) -> DiscoveryProgress:
+    def _moved(self, read: Reading, request: Discover, now: Moment, clocks: ClockReading) -> DiscoveryProgress:
         asked_ago = now.tick - (now.tick if read.asked_tick is None else read.asked_tick)
         before, trusted_at = self._progress.cursor, clocks.trusted_at
         # Upstream looked after it was asked, so whatever was there by then was shown. `Date` has whole seconds.
         cursor = None if trusted_at is None else trusted_at - asked_ago - SECOND
         if not clocks.agrees:
             # A gateway's clock may be steady and wrong. Nothing is shown behind the newest, so this costs little.
-            newest = ask.start if before is None else read.newest
+            newest = request.start if before is None else read.newest
             cursor = newest if cursor is None else min(cursor, newest)
         assert cursor is not None  # noqa: S101 -- clocks that agree are trusted
         return DiscoveryProgress(cursor=max(cursor, before or 0), began_at=self._beginning(now, clocks))

@@ -129,8 +129,8 @@ def repeats(operation: Operation, seen: Seen, now: ClockReading, rules: Lifecycl
         return False
     # No bound can be passed while the clock that is ahead has not passed it.
     if status is Status.PROCESSING or status is Status.SCHEDULED:
-        is_told = operation.failing_told or not operation.stats.has_failures
-        return is_told and now.latest_at <= created_at + TOMBSTONE_LIFE
+        is_published = operation.failing_published or not operation.stats.has_failures
+        return is_published and now.latest_at <= created_at + TOMBSTONE_LIFE
     return (
         status in OUTCOME_OF
         and operation.unsettled_since is None
@@ -161,7 +161,7 @@ def progresses(operation: Operation, seen: Seen, now: ClockReading) -> bool:
         and not record.odd
         and operation.evidence is None
         and not has_fallen(operation.stats, stats)
-        and (operation.failing_told or not stats.has_failures)
+        and (operation.failing_published or not stats.has_failures)
         and operation.missing_since is None
         and not operation.missed
     )
@@ -201,9 +201,9 @@ def _ends(operation: Operation, seen: Seen, now: ClockReading, _rules: Lifecycle
     ended = ended.with_(
         updated_at=ended.updated_at if given is None else given, ended_at=_ended_at(given, now), learned_at=now.at
     )
-    told = Finished(outcome=OUTCOME_OF[ended.status], stats=ended.stats, duration_seconds=duration_seconds(ended))
+    published = Finished(outcome=OUTCOME_OF[ended.status], stats=ended.stats, duration_seconds=duration_seconds(ended))
     step = progressed(operation, ended, seen, now)
-    step = followed_by(step, Step(operation=step.operation, events=(told,)))
+    step = followed_by(step, Step(operation=step.operation, events=(published,)))
     if is_older and "end_older" not in operation.odd:
         step = followed_by(step, with_oddities(step.operation, ("end_older",)))
     if is_past_its_record(ended, now):

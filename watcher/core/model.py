@@ -239,7 +239,7 @@ class Operation(Value, frozen=True, kw_only=True):
     unsettled_since: Instant | None = None
     missing_since: Instant | None = None
     missed: int = 0
-    failing_told: bool = False
+    failing_published: bool = False
     odd: tuple[str, ...] = ()
     scraped_at: Instant | None = None
     asked_tick: Micros = 0

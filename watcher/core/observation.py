@@ -98,7 +98,7 @@ class Unanswered(Value, frozen=True, kw_only=True):
     """No usable answer; says nothing of the operation."""
 
     timing: Timing
-    trouble: FailureCause
+    cause: FailureCause
     why: str = ""
     retry_after: Micros | None = None
 

@@ -71,8 +71,8 @@ class Planner:
         self._spare = DueQueue()
         self._index = CreationIndex()
         self._densities = RowDensity()
-        self._departures = ExitRates()
-        self._weighing = WindowChooser(self._index, self._densities, self._departures)
+        self._exit_rates = ExitRates()
+        self._chooser = WindowChooser(self._index, self._densities, self._exit_rates)
         self._sweeps = Sweeps(self._densities)
         self._failures = 0
         self._newcomer_tick: Micros | None = None
@@ -125,9 +125,9 @@ class Planner:
         has_waited = spare is not None and spare[0] <= now.tick - FORBIDDEN_AT_MOST
         if front is not None and front[0] <= now.tick and not has_waited:
             self._densities.fade(now.tick)
-            return self._ask_about(front[1], now)
+            return self._request_for(front[1], now)
         if spare is not None and spare[0] <= now.tick:
-            return self._ask_about(spare[1], now)
+            return self._request_for(spare[1], now)
         if self._probe_is_due(now):
             self._probe_under_way = True
             return Probe()
@@ -144,10 +144,10 @@ class Planner:
 
     # ── hearing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def answered(self, ask: Request, now: Moment) -> None:
+    def answered(self, request: Request, now: Moment) -> None:
         """The question came back, whatever it brought."""
         self._probe_due = now.tick + IDLE_EVERY
-        match ask:
+        match request:
             case Probe():
                 self._probe_under_way = False
             case Fetch(operation_id=operation_id):
@@ -159,7 +159,7 @@ class Planner:
             case Sweep() | Discover():
                 pass
             case _:
-                assert_never(ask)
+                assert_never(request)
 
     def learned(self, operation: Operation, observation: Observation, now: Moment) -> None:
         """Plan the next look after what an observation made of the operation."""
@@ -195,9 +195,9 @@ class Planner:
         self._latency += (min(taken, self._promise.freshness) - self._latency) // 2
         self._margin = second_question(self._promise.freshness, self._latency)
 
-    def swept(self, ask: Sweep, answer: ListAnswer, now: Moment) -> None:
+    def swept(self, request: Sweep, answer: ListAnswer, now: Moment) -> None:
         """A page of a sweep came back, after `learned` for each operation on it."""
-        done = self._sweeps.hear(ask, answer)
+        done = self._sweeps.hear(request, answer)
         if done is None:
             return
         if done.whole:
@@ -224,7 +224,7 @@ class Planner:
             how = "GET by id" if poll.asked == FETCHING else "sweep that is under way"
             return NextPoll(due_tick=poll.due, how=how, why="asked about at this moment")
         then = Moment(poll.due + self._wall, poll.due)
-        window = self._weighing.best(poll, then) if self.uses_lists else None
+        window = self._chooser.best(poll, then) if self.uses_lists else None
         return NextPoll(due_tick=poll.due, how="GET by id" if window is None else _in_words(window), why=poll.why)
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -267,8 +267,8 @@ class Planner:
     def _probe_is_due(self, now: Moment) -> bool:
         return not self._polls and not self._probe_under_way and self._probe_due <= now.tick
 
-    def _ask_about(self, poll: Poll, now: Moment) -> Request:
-        window = self._weighing.best(poll, now) if self.uses_lists else None
+    def _request_for(self, poll: Poll, now: Moment) -> Request:
+        window = self._chooser.best(poll, now) if self.uses_lists else None
         if window is None:
             self._expect([poll], now)
             poll.asked, poll.queued, poll.by_list = FETCHING, NOWHERE, False
@@ -299,7 +299,7 @@ class Planner:
                 sums[1] += age
                 sums[2] += 1
         for waited, age, count in passed.values():
-            self._departures.expect(waited // count, age // count, count)
+            self._exit_rates.expect(waited // count, age // count, count)
 
     def _complete(self, progress: SweepProgress, now: Moment) -> None:
         """The sweep was read to its end: whom it did not show has left the list."""
@@ -314,7 +314,7 @@ class Planner:
 
     def _note_departure(self, poll: Poll, now: Moment) -> None:
         if poll.was_seen and poll.status is not None and poll.place is not None:
-            self._departures.left(now.at - poll.place)
+            self._exit_rates.left(now.at - poll.place)
 
     def _give_up(self, progress: SweepProgress, now: Moment) -> None:
         """The sweep cannot be read to its end: what it showed is known, what it did not is asked for in another way."""

@@ -93,12 +93,12 @@ class Reading(msgspec.Struct):
         """The newest time of anything that more than one reading bears out, 0 for none."""
         return max(self.newest, _borne_out(self.updated))
 
-    def goes_on(self, ask: Discover, token: str) -> bool:
+    def goes_on(self, request: Discover, token: str) -> bool:
         """Turn to the page of the token; whether the list seems to have an end."""
         if token in self.tokens or self.pages > PAGES_AT_MOST or self.empty_pages > EMPTY_PAGES_AT_MOST:
             return False
         self.tokens.add(token)
-        self.lists[0] = msgspec.structs.replace(ask, token=token)
+        self.lists[0] = msgspec.structs.replace(request, token=token)
         return True
 
     def ends_list(self) -> bool:

@@ -72,7 +72,7 @@ class Discover(Value, frozen=True, kw_only=True):
         return query
 
 
-def honours(ask: Sweep | Discover, page: Page) -> bool:
+def honours(request: Sweep | Discover, page: Page) -> bool:
     """Whether most rows of a page are what was requested; else its filter was ignored.
 
     Twilio ignores query parameters that it does not know, and answers with the whole account. Single rows may stand
@@ -80,13 +80,13 @@ def honours(ask: Sweep | Discover, page: Page) -> bool:
     """
     rows = len(page.records)
     created = [at for record in page.records if (at := record.created_at) is not None]
-    start, end = ask.start - MINUTE, None if ask.end is None else ask.end + MINUTE
+    start, end = request.start - MINUTE, None if request.end is None else request.end + MINUTE
     # Nearly always nothing is outside, which is known at a fraction of the cost of counting.
     is_inside = not created or (min(created) >= start and (end is None or max(created) <= end))
     outside = 0 if is_inside else sum(at < start or (end is not None and at > end) for at in created)
     others = 0
-    if ask.status is not None:
-        others = rows - [record.word for record in page.records].count(ask.status.value)
+    if request.status is not None:
+        others = rows - [record.word for record in page.records].count(request.status.value)
     return 2 * max(outside, others) <= rows or rows == 1
 
 

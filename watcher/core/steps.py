@@ -127,15 +127,15 @@ def progressed(before: Operation, after: Operation, seen: Seen, now: ClockReadin
             )
         )
     odd = oddities(before, after, seen, now)
-    told = with_oddities(after, odd) if odd else Step(operation=after)
-    operation = told.operation
-    if operation.stats.has_failures and not operation.failing_told and operation.phase is Phase.FOLLOWED:
-        operation = operation.with_(failing_told=True)
+    published = with_oddities(after, odd) if odd else Step(operation=after)
+    operation = published.operation
+    if operation.stats.has_failures and not operation.failing_published and operation.phase is Phase.FOLLOWED:
+        operation = operation.with_(failing_published=True)
         events.append(Failing(stats=operation.stats))
     return Step(
         operation=operation,
-        events=(*events, *told.events),
-        anomalies=told.anomalies,
+        events=(*events, *published.events),
+        anomalies=published.anomalies,
         # What changed before this process first looked says nothing of how late we are.
         delay=delay if before.asked_tick else None,
     )

@@ -85,40 +85,40 @@ class Sweeps:
         self._sweeps[self._number] = SweepProgress(self._number, window, began)
         return Sweep(number=self._number, status=window.status, start=window.start, end=window.end)
 
-    def hear(self, ask: Sweep, answer: ListAnswer) -> Done | None:
+    def hear(self, request: Sweep, answer: ListAnswer) -> Done | None:
         """What became of a page: the sweep that is over with it, or None as long as it goes on."""
-        progress = self._sweeps.get(ask.number)
+        progress = self._sweeps.get(request.number)
         if progress is None:
             return None
         match answer:
             case Page():
-                return self._turn_page(ask, progress, answer)
-            case Refused() if ask.token is not None and not progress.restarts:
+                return self._turn_page(request, progress, answer)
+            case Refused() if request.token is not None and not progress.restarts:
                 progress.restart()
-                self._go_on(ask, None)
+                self._go_on(request, None)
             case Unanswered() if progress.tries + 1 < TRIES_OF_A_PAGE:
                 progress.tries += 1
-                self._go_on(ask, ask.token)
+                self._go_on(request, request.token)
             case Missing() | Refused() | Forbidden() | Unanswered():
                 return self._end(progress, whole=False)
             case _:
                 assert_never(answer)
         return None
 
-    def _turn_page(self, ask: Sweep, progress: SweepProgress, page: Page) -> Done | None:
+    def _turn_page(self, request: Sweep, progress: SweepProgress, page: Page) -> Done | None:
         progress.take(page)
         token = page.next_token
         if token is None:
             return self._end(progress, whole=True)
-        self._densities.learn_page(ask.status, len(page.records) + page.garbled)
-        if token in progress.tokens or token == ask.token or progress.is_too_long:
+        self._densities.learn_page(request.status, len(page.records) + page.garbled)
+        if token in progress.tokens or token == request.token or progress.is_too_long:
             return self._end(progress, whole=False)
         progress.tokens.add(token)
-        self._go_on(ask, token)
+        self._go_on(request, token)
         return None
 
-    def _go_on(self, ask: Sweep, token: str | None) -> None:
-        self._pages.append(msgspec.structs.replace(ask, token=token))
+    def _go_on(self, request: Sweep, token: str | None) -> None:
+        self._pages.append(msgspec.structs.replace(request, token=token))
 
     def _end(self, progress: SweepProgress, *, whole: bool) -> Done:
         del self._sweeps[progress.number]

@@ -108,10 +108,10 @@ class _Prices:
 class WindowChooser:
     """What windows are worth; keeps the price of a look at who is on a list of one status."""
 
-    def __init__(self, index: CreationIndex, densities: RowDensity, departures: ExitRates) -> None:
+    def __init__(self, index: CreationIndex, densities: RowDensity, exit_rates: ExitRates) -> None:
         self._index = index
         self._densities = densities
-        self._departures = departures
+        self._exit_rates = exit_rates
         self._prices = _Prices()
 
     def best(self, poll: Poll, now: Moment) -> Window | None:
@@ -177,7 +177,7 @@ class WindowChooser:
         `room`: for so many rows beyond those around the anchor, and in all.
         """
         instants, polls, tick, at = self._index.instants, self._index.polls, now.tick, now.at
-        densities, departures = self._densities, self._departures
+        densities, exit_rates = self._densities, self._exit_rates
         side = _Side([], [], [], None, 0.0)
         shown, its_rows, its_worth = side.polls, side.rows, side.worth
         free, most = room
@@ -194,7 +194,7 @@ class WindowChooser:
                 bucket = place // BUCKET
                 bucket_start, bucket_end = bucket * BUCKET, (bucket + 1) * BUCKET
                 rate = densities.rate(status, bucket)
-                departing = departures.rate(at - place) / max(at - place, SECOND)
+                departing = exit_rates.rate(at - place) / max(at - place, SECOND)
             edge = place
             if rows > free or len(shown) > most:
                 side.edge, side.edge_rows = place, rows
@@ -223,14 +223,14 @@ class WindowChooser:
 
     def _risk(self, members: Sequence[Poll], now: Moment) -> float:
         """How many of them have left their list since they were last looked at."""
-        tick, at, departures = now.tick, now.at, self._departures
+        tick, at, exit_rates = now.tick, now.at, self._exit_rates
         risk = 0.0
         bucket, departing = -1, 0.0
         for poll in members:
             place = poll.place or 0
             if place // BUCKET != bucket:
                 bucket = place // BUCKET
-                departing = departures.rate(at - place) / max(at - place, SECOND)
+                departing = exit_rates.rate(at - place) / max(at - place, SECOND)
             risk += min(departing * (tick - poll.since), 1.0) if poll.was_seen else RISK_OF_THE_UNSEEN
         return risk
 

@@ -92,9 +92,9 @@ def read_fetch(reply: Reply, operation_id: str) -> Observation:
         return _read_failure(reply, timing)
     record = read_record(reply.body)
     if record is None or _says_nothing(record):
-        return Unanswered(timing=timing, trouble=FailureCause.GARBLED, why="the body is not an operation")
+        return Unanswered(timing=timing, cause=FailureCause.GARBLED, why="the body is not an operation")
     if record.id is not None and record.id != operation_id:
-        return Unanswered(timing=timing, trouble=FailureCause.GARBLED, why="the answer is of another operation")
+        return Unanswered(timing=timing, cause=FailureCause.GARBLED, why="the answer is of another operation")
     record = _without_future(record, _latest(timing))
     return Seen(timing=timing, record=record, retry_after=read_retry_after(reply.headers, timing.upstream_now))
 
@@ -107,12 +107,12 @@ def read_page(reply: Reply, known: RecordCache | None = None) -> ListAnswer:
     try:
         envelope = _lists.decode(reply.body)
     except _UNREADABLE:
-        return Unanswered(timing=timing, trouble=FailureCause.GARBLED, why="the body is not a list of operations")
+        return Unanswered(timing=timing, cause=FailureCause.GARBLED, why="the body is not a list of operations")
     pagination = {} if envelope.pagination is None else envelope.pagination
     token = pagination.get("next") if isinstance(pagination, dict) else False
     if token is not None and not (isinstance(token, str) and len(token) <= TOKEN_AT_MOST):
         # Not the end: what is on the pages behind it would never be seen.
-        return Unanswered(timing=timing, trouble=FailureCause.GARBLED, why="the token of the next page cannot be used")
+        return Unanswered(timing=timing, cause=FailureCause.GARBLED, why="the token of the next page cannot be used")
     record_of = read_record if known is None else known.record
     rows = [record_of(bytes(raw)) for raw in envelope.operations]
     latest = _latest(timing)
@@ -173,8 +173,8 @@ def read_date(text: str) -> Instant | None:
 def code_label(observation: Page | Observation, code: int | None) -> str:
     """The value of the label `code` for one attempt."""
     match observation:
-        case Unanswered(trouble=FailureCause.TIMEOUT | FailureCause.CONNECT | FailureCause.GARBLED as trouble):
-            return trouble.value
+        case Unanswered(cause=FailureCause.TIMEOUT | FailureCause.CONNECT | FailureCause.GARBLED as cause):
+            return cause.value
         case _ if code in _SERVER_ERRORS:
             return "5xx"
         case _ if str(code) in CODES:
@@ -202,10 +202,10 @@ def _read_failure(reply: Reply, timing: Timing) -> Negative | Unanswered:
             return Missing(timing=timing, why=why, is_upstreams=error.is_upstreams)
         case _:
             pass
-    trouble = _TROUBLES.get(reply.code, FailureCause.UPSTREAM if reply.code in _SERVER_ERRORS else FailureCause.OTHER)
+    cause = _TROUBLES.get(reply.code, FailureCause.UPSTREAM if reply.code in _SERVER_ERRORS else FailureCause.OTHER)
     return Unanswered(
         timing=timing,
-        trouble=trouble,
+        cause=cause,
         why=why,
         retry_after=read_retry_after(reply.headers, timing.upstream_now),
     )

@@ -137,7 +137,7 @@ def build_watch(
     share = Share(per_second=account.max_requests_per_second, concurrency=account.max_concurrency)
     gate = Gate(Governor(share, now().tick), now)
 
-    def connect(heard: Callable[[Attempt], None]) -> Client:
+    def connect(on_attempt: Callable[[Attempt], None]) -> Client:
         return Client(
             http=upstream.http,
             base_url=account.base_url,
@@ -146,7 +146,7 @@ def build_watch(
             gate=gate,
             request_timeout=micros(configuration.polling.request_timeout),
             now=now,
-            heard=heard,
+            on_attempt=on_attempt,
         )
 
     watch = AccountWatch(

@@ -119,7 +119,7 @@ class Daemon:
         """Until stopped; the exit code."""
         complaints = LoopExceptionHandler(self._base.log, lambda: self._base.clock.now().tick)
         try:
-            with complaints.heard():
+            with complaints.handled():
                 await self._run()
         except (OperatorError, StoreUnusable) as exc:
             print(f"watcher: {exc}", file=sys.stderr)  # noqa: T201 -- for whoever started us
@@ -165,7 +165,7 @@ class Daemon:
         except (OperatorError, StoreUnusable) as exc:
             if not self._stay:
                 raise
-            self._tell_trouble(exc)
+            self._report_failure(exc)
             standby = Standby(exc, again=self._reload_asked)
         async with standing_by(self._base, self._known, standby):
             self.ready.set()
@@ -173,10 +173,10 @@ class Daemon:
                 try:
                     runtime = await self._open()
                 except (OperatorError, StoreUnusable) as exc:
-                    self._tell_trouble(exc)
+                    self._report_failure(exc)
                     standby.trouble = exc
                 else:
-                    self._tell_store_works()
+                    self._report_store_works()
                     return runtime
             self._base.log.event("daemon.stopping", unfinished=None)
         self._base.log.event("daemon.stopped", unfinished=None)
@@ -203,7 +203,7 @@ class Daemon:
             wait.cancel()
         return self._stop.is_set()
 
-    def _tell_trouble(self, trouble: WatcherError) -> None:
+    def _report_failure(self, trouble: WatcherError) -> None:
         """One event for one trouble, however often it is met.
 
         A store that was unusable stays so until it was opened: a bad configuration says nothing about it.
@@ -220,7 +220,7 @@ class Daemon:
             problems = trouble.problems if isinstance(trouble, ConfigurationError) else [trouble]
             self._base.log.event("config.rejected", "error", reasons=[str(problem) for problem in problems])
 
-    def _tell_store_works(self) -> None:
+    def _report_store_works(self) -> None:
         self._base.instruments.store_works()
         if self._store_trouble is not None:
             self._store_trouble = None

@@ -90,7 +90,7 @@ class Housekeeping:
         await self._refresh_secrets()
         try:
             self._instruments.measured(
-                events_pending=await self._store.count_untold(), store_bytes=await self._store.size_bytes()
+                events_pending=await self._store.count_pending(), store_bytes=await self._store.size_bytes()
             )
             now = self._clock.now().at
             while prune and await self._prune(now):  # noqa: ASYNC110 -- nobody sets an event

@@ -22,10 +22,10 @@ class LoopExceptionHandler:
     def __init__(self, log: EventLog, tick: Callable[[], Micros]) -> None:
         self._log = log
         self._tick = tick
-        self._told: dict[str, Micros] = {}
+        self._reported: dict[str, Micros] = {}
 
     @contextlib.contextmanager
-    def heard(self) -> Iterator[None]:
+    def handled(self) -> Iterator[None]:
         """The running loop complains to us meanwhile."""
         loop = asyncio.get_running_loop()
         before = loop.get_exception_handler()
@@ -40,10 +40,12 @@ class LoopExceptionHandler:
         message, exc = str(context["message"]), context.get("exception")
         kind = f"{message}: {exc}" if isinstance(exc, OSError) else message
         now = self._tick()
-        if now < self._told.get(kind, now - AGAIN_AFTER) + AGAIN_AFTER:
+        if now < self._reported.get(kind, now - AGAIN_AFTER) + AGAIN_AFTER:
             return
         # Messages may hold addresses of objects: what is past its time is forgotten.
-        self._told = {one: told for one, told in self._told.items() if now < told + AGAIN_AFTER} | {kind: now}
+        self._reported = {one: reported for one, reported in self._reported.items() if now < reported + AGAIN_AFTER} | {
+            kind: now
+        }
         if isinstance(exc, OSError):
             self._log.about_itself.warning("loop.troubled", reason=kind)
         else:

@@ -56,8 +56,8 @@ class Runtime:
         self._loops = AccountLoops(lambda: self._configuration.metrics.max_operations, base.secrets)
         self._waiting: Mapping[str, UpstreamAccess] = {}
         self._tasks: asyncio.TaskGroup | None = None
-        self._teller = EventPublisher(store, base.log, base.writer.write, lambda: base.clock.now().at)
-        self._telemetry = Telemetry(base.instruments, base.log, self._teller)
+        self._publisher = EventPublisher(store, base.log, base.writer.write, lambda: base.clock.now().at)
+        self._telemetry = Telemetry(base.instruments, base.log, self._publisher)
         self._intake = Intake(
             store,
             lambda: self._configuration.account_names,
@@ -105,7 +105,7 @@ class Runtime:
                 reload=runtime.reload,
             )
             await store.bind(identities(loaded.configuration.accounts))
-            await runtime._teller.prepare()
+            await runtime._publisher.prepare()
             await runtime._intake.from_configuration(loaded.configuration.accounts)
         except BaseException:
             runtime._listeners.unbind()
@@ -137,7 +137,7 @@ class Runtime:
     async def _run_tasks(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            telling = tasks.create_task(self._teller.run(), name="tell")
+            publishing = tasks.create_task(self._publisher.run(), name="tell")
             serving = self._listeners.serve(tasks)
             duties = [
                 tasks.create_task(self._housekeeping.run(), name="housekeeping"),
@@ -145,9 +145,9 @@ class Runtime:
             ]
             for upstream in self._waiting.values():
                 self._start(upstream)
-            self._tell_start()
+            self._log_start()
             ready()
-            tasks.create_task(self._end(stop, telling, serving, duties), name="end")
+            tasks.create_task(self._end(stop, publishing, serving, duties), name="end")
 
     def _start(self, upstream: UpstreamAccess, health: AccountHealth | None = None) -> None:
         assert self._tasks is not None  # noqa: S101 -- only while running
@@ -162,7 +162,7 @@ class Runtime:
         )
         self._loops.start(watched, self._tasks)
 
-    def _tell_start(self) -> None:
+    def _log_start(self) -> None:
         self._base.instruments.configured(self._base.clock.now().at)
         self._base.log.event(
             "daemon.started",
@@ -175,7 +175,7 @@ class Runtime:
     async def _end(
         self,
         stop: asyncio.Event,
-        telling: asyncio.Task[None],
+        publishing: asyncio.Task[None],
         serving: Sequence[asyncio.Task[None]],
         duties: Sequence[asyncio.Task[None]],
     ) -> None:
@@ -187,10 +187,10 @@ class Runtime:
         await self._loops.stop(self._loops.names)
         for duty in duties:
             duty.cancel()
-        self._teller.stop()
+        self._publisher.stop()
         self._listeners.stop()
-        await asyncio.wait([telling, *serving], timeout=LAST_WORDS_SECONDS)
-        for task in (telling, *serving):
+        await asyncio.wait([publishing, *serving], timeout=LAST_WORDS_SECONDS)
+        for task in (publishing, *serving):
             task.cancel()
         await _within(CLOSE_SECONDS, self._store.close())
         self._base.log.event("daemon.stopped", unfinished=unfinished)
@@ -309,7 +309,7 @@ class Runtime:
 
     def _wake(self, account: str) -> None:
         self._loops.wake(account)
-        self._teller.wake()
+        self._publisher.wake()
 
     def _show_labels(self) -> None:
         self._exposition.labels = self._configuration.metrics.labels

@@ -14,10 +14,10 @@ from watcher.publishing import EventPublisher
 class Telemetry:
     """The one listener of all accounts."""
 
-    def __init__(self, instruments: Instruments, log: EventLog, teller: EventPublisher) -> None:
+    def __init__(self, instruments: Instruments, log: EventLog, publisher: EventPublisher) -> None:
         self._instruments = instruments
         self._log = log
-        self._teller = teller
+        self._publisher = publisher
         self._store_is_usable = True
 
     def attempted(self, account: str, attempt: Attempt) -> None:
@@ -47,11 +47,11 @@ class Telemetry:
 
     def committed(self) -> None:
         """Events may wait to be told."""
-        self._teller.wake()
+        self._publisher.wake()
 
-    def store_trouble(self, trouble: StoreUnusable | None) -> None:
+    def store_trouble(self, issue: StoreUnusable | None) -> None:
         """Writing failed, or works; told on the edge."""
-        if trouble is None:
+        if issue is None:
             self._instruments.store_works()
             if not self._store_is_usable:
                 self._store_is_usable = True
@@ -60,4 +60,4 @@ class Telemetry:
         self._instruments.store_failed()
         if self._store_is_usable:
             self._store_is_usable = False
-            self._log.event("store.unusable", "error", reason=str(trouble))
+            self._log.event("store.unusable", "error", reason=str(issue))

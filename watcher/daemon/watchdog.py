@@ -55,7 +55,7 @@ class Watchdog:
         if self._is_wanted:
             self._start()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Dump once when the loop has been silent for 10 s, end the process after 60 s."""
         silent = self._clock() - self._beat_at
         if silent >= END_AFTER_SECONDS:
@@ -85,4 +85,4 @@ class Watchdog:
                 # The whole process stood still (a suspended machine, SIGSTOP): that is not the loop's fault.
                 self._beat_at = now
             last = now
-            self.look()
+            self.check()

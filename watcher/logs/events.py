@@ -74,11 +74,11 @@ class EventLog:
     def account_event(self, account: str, event: AccountEvent) -> None:
         """The edge of an account's trouble."""
         match event:
-            case Began(trouble=trouble, why=why):
-                self.event(f"account.{trouble}", "warning", account=account, reason=why)
-            case Recovered(trouble=trouble, lasted=lasted):
+            case Began(issue=issue, why=why):
+                self.event(f"account.{issue}", "warning", account=account, reason=why)
+            case Recovered(issue=issue, lasted=lasted):
                 seconds = round(lasted / SECOND, 3)
-                self.event("account.recovered", account=account, trouble=str(trouble), lasted_seconds=seconds)
+                self.event("account.recovered", account=account, trouble=str(issue), lasted_seconds=seconds)
             case _:
                 assert_never(event)
 

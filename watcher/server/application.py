@@ -31,7 +31,7 @@ register_url_convertor("anything", _Anything())
 def web_app(app: AppContext, config: WebConfig | None = None) -> ASGIApp:
     """What Prometheus and people read; it can change nothing. `config` says what a request needs, None: nothing."""
     config = config or WebConfig()
-    routes = _routes(app, Side.WEB, lambda: openapi.BASIC if config.asks_for_password else None)
+    routes = _routes(app, Side.WEB, lambda: openapi.BASIC if config.needs_password else None)
     return OuterMiddleware(BasicAuth(routes, config), app.failed, lambda: config.headers)
 
 

@@ -36,7 +36,7 @@ def make_room(connections: MutableSet[Any], most: int) -> None:
         first.cut()
 
 
-class Greeter(asyncio.BufferedProtocol):
+class TlsHandshake(asyncio.BufferedProtocol):
     """Shakes hands, then hands the connection over."""
 
     has_served = False

@@ -28,7 +28,7 @@ _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[^\[\]:/?#@\s]+)(:(?P<port>[0-9
 _DEFAULT_PORTS: Mapping[str, str] = {"http": "80", "https": "443"}
 
 
-def _nobody() -> Sequence[str]:
+def _no_credentials() -> Sequence[str]:
     return ()
 
 
@@ -41,7 +41,7 @@ class AccessRules:
     """What the operator set. `allowed_hosts` and `token` are asked at each request, so a reload is in force at once."""
 
     is_unix: bool = False
-    allowed_hosts: Callable[[], Sequence[str]] = _nobody
+    allowed_hosts: Callable[[], Sequence[str]] = _no_credentials
     token: Callable[[], str | None] = _no_token
     refresh: Callable[[], Awaitable[None]] | None = None
     """Awaited before `token` is asked, where it comes from a file."""

@@ -69,7 +69,7 @@ async def get_page(app: AppContext, side: Side, request: Request) -> Response:
     """The status page."""
     visible = _visible(app, side)
     pieces: list[str] = []
-    for piece in status_page.render(_delta_view(app, request).look(visible), visible, app.now(), app.version):
+    for piece in status_page.render(_delta_view(app, request).read(visible), visible, app.now(), app.version):
         pieces.append(piece)
         await asyncio.sleep(0)
     headers = {"Content-Security-Policy": status_page.POLICY}
@@ -80,7 +80,7 @@ async def get_overview(app: AppContext, side: Side, request: Request) -> Respons
     """What the status page shows, or what of it has changed."""
     query = read_query(request, (SINCE,), ())
     visible = _visible(app, side)
-    delta = _delta_view(app, request).look(visible, query.since)
+    delta = _delta_view(app, request).read(visible, query.since)
     overview = Overview(
         as_of=rfc3339(app.now().at) or "",
         bookmark=delta.bookmark,
@@ -109,8 +109,8 @@ async def get_operation(app: AppContext, side: Side, request: Request) -> Respon
     operation_id, query = _one(app, request)
     stored = await app.intake.locate(operation_id, query.account)
     history = await app.store.history(stored.account, stored.id)
-    look = next_poll_view(app.next_poll(stored.account, stored.id), app.now())
-    return _json(operation_detail(_LatestStats(app).of(stored), _visible(app, side), history, look))
+    next_poll = next_poll_view(app.next_poll(stored.account, stored.id), app.now())
+    return _json(operation_detail(_LatestStats(app).of(stored), _visible(app, side), history, next_poll))
 
 
 async def post_operations(app: AppContext, _: Side, request: Request) -> Response:

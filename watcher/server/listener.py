@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from uvicorn.server import Server
 
 from watcher.config.tls import Tls
-from watcher.server.greeting import Greeter
+from watcher.server.greeting import TlsHandshake
 from watcher.server.protocol import Limits, Protocol, ServerConfig
 from watcher.server.sockets import BACKLOG, let_go, listening, remove_files, url_of
 
@@ -116,7 +116,7 @@ class _Server(Server):
     def _greet(self) -> asyncio.BaseProtocol:
         protocol = Protocol(self._own_config, self.server_state, {})
         tls = self._tls()
-        return protocol if tls is None else Greeter(protocol, tls, self._own_config.limits)
+        return protocol if tls is None else TlsHandshake(protocol, tls, self._own_config.limits)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -146,4 +146,4 @@ class _Server(Server):
     def cut_off(self) -> None:
         """Drop the connections that did not end by themselves."""
         for connection in list(self.server_state.connections):
-            cast("Protocol | Greeter", connection).cut()
+            cast("Protocol | TlsHandshake", connection).cut()

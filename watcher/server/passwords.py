@@ -87,7 +87,7 @@ class BasicAuth:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or let through."""
-        if scope["path"] in OPEN_PATHS or not self._config.asks_for_password:
+        if scope["path"] in OPEN_PATHS or not self._config.needs_password:
             await self._app(scope, receive, send)
             return
         user, password = credentials(Headers(scope=scope).get("authorization", ""))

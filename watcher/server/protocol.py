@@ -27,7 +27,7 @@ from watcher.server.problems import PROBLEM_JSON
 
 _CAN_ANSWER = frozenset({h11.IDLE, h11.SEND_RESPONSE})
 _UNHEARD = frozenset({h11.SEND_BODY, h11.ERROR})
-_RAW_LOOK_SECONDS = 0.01
+_RAW_CHECK_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,10 +99,10 @@ class Line:
         await asyncio.sleep(0)
         was_waiting = self.is_waiting
         while self.is_waiting and not self._is_broken:  # noqa: ASYNC110 -- nobody sets an event
-            await asyncio.sleep(_RAW_LOOK_SECONDS)
+            await asyncio.sleep(_RAW_CHECK_SECONDS)
         if was_waiting:
             # A connection that broke has lost what was left over before we hear of it.
-            await asyncio.sleep(_RAW_LOOK_SECONDS)
+            await asyncio.sleep(_RAW_CHECK_SECONDS)
         return not self._is_broken
 
     @property

@@ -106,7 +106,7 @@ class NextPollView(msgspec.Struct, frozen=True, kw_only=True):
 _EVENT_TYPES: Sequence[type[msgspec.Struct]] = (Tracked, Untracked, Moved, Failing, Finished, Corrected, Odd)
 
 
-def _told_type(event_type: type[msgspec.Struct]) -> type[msgspec.Struct]:
+def _published_type(event_type: type[msgspec.Struct]) -> type[msgspec.Struct]:
     """The event's own keys beside those of all events, as in the log; a Struct cannot have both as bases."""
     own: list[tuple[str, Any, Any]] = [
         (field.encode_name, field.type, msgspec.field(default=field.default))
@@ -131,18 +131,18 @@ def _told_type(event_type: type[msgspec.Struct]) -> type[msgspec.Struct]:
     )
 
 
-_TOLD_TYPES = {event_type: _told_type(event_type) for event_type in _EVENT_TYPES}
+_PUBLISHED_TYPES = {event_type: _published_type(event_type) for event_type in _EVENT_TYPES}
 
 if TYPE_CHECKING:
-    Told: TypeAlias = msgspec.Struct
+    PublishedEvent: TypeAlias = msgspec.Struct
 else:
-    Told = Union[tuple(_TOLD_TYPES.values())]  # noqa: UP007 -- of a computed tuple
+    PublishedEvent = Union[tuple(_PUBLISHED_TYPES.values())]  # noqa: UP007 -- of a computed tuple
 
 
 class OperationDetail(OperationView, frozen=True, kw_only=True):
     """One operation with its events that are still kept, oldest first, and when it is looked at next."""
 
-    history: list[Told]
+    history: list[PublishedEvent]
     next_poll: NextPollView | None
 
 
@@ -180,10 +180,12 @@ def operation_view(operation: Operation, visible: Sequence[str] | None) -> Opera
 
 
 def operation_detail(
-    operation: Operation, visible: Sequence[str] | None, history: Sequence[StoredEvent], look: NextPollView | None
+    operation: Operation, visible: Sequence[str] | None, history: Sequence[StoredEvent], next_poll: NextPollView | None
 ) -> OperationDetail:
     """What is shown of one operation with its history."""
-    return OperationDetail(**_shown(operation, visible), history=[_told(event) for event in history], next_poll=look)
+    return OperationDetail(
+        **_shown(operation, visible), history=[_published(event) for event in history], next_poll=next_poll
+    )
 
 
 def account_view(snapshot: AccountSnapshot) -> AccountView:
@@ -204,13 +206,13 @@ def account_view(snapshot: AccountSnapshot) -> AccountView:
     )
 
 
-def next_poll_view(look: NextPoll | None, now: Moment) -> NextPollView | None:
+def next_poll_view(next_poll: NextPoll | None, now: Moment) -> NextPollView | None:
     """The next look by the wall clock."""
-    if look is None:
+    if next_poll is None:
         return None
-    wait = look.due_tick - now.tick
+    wait = next_poll.due_tick - now.tick
     at = rfc3339(now.at + wait) or ""
-    return NextPollView(at=at, in_seconds=wait / SECOND, how=look.how, why=look.why)
+    return NextPollView(at=at, in_seconds=wait / SECOND, how=next_poll.how, why=next_poll.why)
 
 
 def registration_view(registration: Registration) -> RegistrationView:
@@ -251,8 +253,8 @@ def _shown(operation: Operation, visible: Sequence[str] | None) -> dict[str, Any
     }
 
 
-def _told(event: StoredEvent) -> Told:
-    return _TOLD_TYPES[type(event.event)](
+def _published(event: StoredEvent) -> PublishedEvent:
+    return _PUBLISHED_TYPES[type(event.event)](
         event_id=event.event_id,
         seq=event.seq,
         occurred_at=rfc3339(event.occurred_at),

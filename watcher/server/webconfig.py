@@ -63,7 +63,7 @@ class WebConfig:
         return self._file.files
 
     @property
-    def asks_for_password(self) -> bool:
+    def needs_password(self) -> bool:
         """Whether requests need one."""
         return self.is_closed or bool(self._file.users)
 
@@ -92,28 +92,28 @@ class WebFileWatch:
         self._known: tuple[str, _Prints] | None = None
         self._seen: tuple[str, _Prints] | None = None
         self._reasons: Sequence[str] = ()
-        self._told: Sequence[str] = ()
+        self._reported: Sequence[str] = ()
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await self.look()
+            await self.check()
             await asyncio.sleep(CHECK_EVERY_SECONDS)
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Take up what has changed."""
         path = self._config.path
         if path is None:
             return
         try:
             async with asyncio.timeout(READ_SECONDS):
-                await self._look(path)
+                await self._check(path)
         except TimeoutError:
             self._reject([f"{path}: not read within {READ_SECONDS:g} s; does its mount answer?"])
         except NoThreadError as exc:
             self._reject([f"{path}: {exc.strerror}"])
 
-    async def _look(self, path: str) -> None:
+    async def _check(self, path: str) -> None:
         prints = await self._prints()
         is_first = self._known is None or self._known[0] != path
         if not self._reasons and self._known == (path, prints):
@@ -137,8 +137,8 @@ class WebFileWatch:
         # Of other files than before if the new one names others; then the next look reads once more.
         self._known = (path, prints)
         self._reasons = ()
-        if self._told or not is_first:
-            self._told = ()
+        if self._reported or not is_first:
+            self._reported = ()
             self._reloaded(path)
 
     async def _prints(self) -> _Prints:
@@ -149,8 +149,8 @@ class WebFileWatch:
     def _reject(self, reasons: Sequence[str]) -> None:
         is_second = list(self._reasons) == list(reasons)
         self._reasons = reasons
-        if is_second and self._told != reasons:
-            self._told = reasons
+        if is_second and self._reported != reasons:
+            self._reported = reasons
             self._rejected(reasons)
 
 

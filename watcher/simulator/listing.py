@@ -97,7 +97,7 @@ def make_token(digest: str, start: Place | None, number: int) -> str:
     return base64.urlsafe_b64encode(salt + _hidden(salt, plain)).decode().rstrip("=")
 
 
-def look(
+def view(
     world: World, query: Query, struck: Struck, *, newest_first: bool, now: int, hidden: Collection[str] = ()
 ) -> Page:
     """The page of the query at `now`, with what the faults do to it; without those that are `hidden`."""

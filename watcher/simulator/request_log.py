@@ -39,14 +39,14 @@ class RequestLog:
         """So many requests of the account were under way at once."""
         self.most_concurrent[account_id] = max(self.most_concurrent[account_id], number)
 
-    def hold(self, account_id: str, *, told_at: int, until: int) -> None:
+    def hold(self, account_id: str, *, answered_at: int, until: int) -> None:
         """From when it hears of it, the account should ask nothing until then."""
-        self._holds[account_id] = (told_at, until)
+        self._holds[account_id] = (answered_at, until)
 
     def holds(self, account_id: str, now: int) -> bool:
         """Whether the account has been told to be quiet now."""
-        told_at, until = self._holds.get(account_id, (0, 0))
-        return told_at < now < until
+        answered_at, until = self._holds.get(account_id, (0, 0))
+        return answered_at < now < until
 
     def count(self, endpoint: str | None = None, outcome: str | None = None) -> int:
         """How many requests there were to the endpoint (any) with the outcome (any)."""

@@ -25,7 +25,7 @@ from watcher.simulator.faults import Faults, Struck, Target, deliver, replace
 from watcher.simulator.ids import is_well_formed
 from watcher.simulator.life import state
 from watcher.simulator.limits import Throttle
-from watcher.simulator.listing import BadQuery, look, make_token, parse_query
+from watcher.simulator.listing import BadQuery, make_token, parse_query, view
 from watcher.simulator.messages import Cut, Endless, Reply, Request, Reset, Silent
 from watcher.simulator.request_log import Entry, RequestLog
 from watcher.simulator.scenario import Account, Limits, Scenario
@@ -163,7 +163,7 @@ class Upstream:
             return self._error(400, message="pageToken is no longer valid")
         paging = self._scenario.paging
         hidden = self._faults.forbidden(account_id, now)
-        page = look(self.world, query, struck, newest_first=paging.newest_first, now=now, hidden=hidden)
+        page = view(self.world, query, struck, newest_first=paging.newest_first, now=now, hidden=hidden)
         this = query.token or self._token(query.digest, query.start)
         following = self._token(query.digest, page.next_start) if page.has_next else None
         if struck.of("repeated_token") is not None:
@@ -218,10 +218,10 @@ class Upstream:
         self.ledger.note(entry)
         wait = reply.header("Retry-After")
         if account_id is not None and wait is not None and reply.status in (_TOO_MANY, _UNAVAILABLE):
-            told_at = now + reply.delay * self._second // SECOND
+            answered_at = now + reply.delay * self._second // SECOND
             # Only what is written in seconds is watched over: a date has lost its fraction.
             if wait.isdigit():
-                self.ledger.hold(account_id, told_at=told_at, until=told_at + int(wait) * self._second)
+                self.ledger.hold(account_id, answered_at=answered_at, until=answered_at + int(wait) * self._second)
 
 
 def _target(ask: Request, account: Account | None) -> Target:

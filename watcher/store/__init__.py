@@ -42,7 +42,7 @@ class RegistrationResult(enum.StrEnum):
     """Followed already; labels were merged, given keys win."""
     FINISHED = "finished"
     """It has ended (counted, or final); it is not followed again."""
-    PASSED_OVER = "passed_over"
+    LEFT_OUT = "passed_over"
     """Untracked earlier; configuration and discovery do not bring it back."""
 
 
@@ -204,7 +204,7 @@ class Store(Protocol):
     ) -> None:
         """Show those of them no longer that are open and were last tracked before then; their numbers stay."""
 
-    async def untold(self, after: int, limit: int) -> Sequence[StoredEvent]:
+    async def pending_events(self, after: int, limit: int) -> Sequence[StoredEvent]:
         """Events not yet marked as told with a position above `after`, in order of position."""
 
     async def mark_published(self, up_to: int, now: Instant) -> None:
@@ -213,7 +213,7 @@ class Store(Protocol):
     async def last_position(self) -> int:
         """The position of the newest event committed so far, 0 for none."""
 
-    async def count_untold(self) -> int:
+    async def count_pending(self) -> int:
         """How many events wait to be told."""
 
     async def touch(self) -> None:

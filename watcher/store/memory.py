@@ -118,7 +118,7 @@ class MemoryStore:
         self._events: dict[int, StoredEvent] = {}
         self._histories: dict[_Key, list[StoredEvent]] = {}
         self._position = 0
-        self._told: list[tuple[int, Instant]] = [(0, 0)]
+        self._published: list[tuple[int, Instant]] = [(0, 0)]
 
     async def bind(self, accounts: Mapping[str, str]) -> None:
         """See `Store`."""
@@ -169,7 +169,7 @@ class MemoryStore:
             book = self._book(account)
             book.leave(row.operation.labels, now)
             self._write_book(account, book)
-        row = replace(self._tell(row, now, Untracked(source=source)), revision=revision, untracked_at=now)
+        row = replace(self._add_event(row, now, Untracked(source=source)), revision=revision, untracked_at=now)
         self._keep(row)
         self._insert_tombstones(key, row)
         return True
@@ -264,25 +264,25 @@ class MemoryStore:
         }
         self._change_account(account, combinations={**stored.combinations, **leaving})
 
-    async def untold(self, after: int, limit: int) -> Sequence[StoredEvent]:
+    async def pending_events(self, after: int, limit: int) -> Sequence[StoredEvent]:
         """See `Store`."""
-        start = max(after, self._told_up_to)
+        start = max(after, self._published_up_to)
         return tuple(self._events[position] for position in range(start + 1, min(start + limit, self._position) + 1))
 
     async def mark_published(self, up_to: int, now: Instant) -> None:
         """See `Store`."""
         up_to = min(up_to, self._position)
-        told_up_to, told_at = self._told[-1]
-        if up_to > told_up_to:
-            self._told.append((up_to, max(now, told_at)))
+        published_up_to, published_at = self._published[-1]
+        if up_to > published_up_to:
+            self._published.append((up_to, max(now, published_at)))
 
     async def last_position(self) -> int:
         """See `Store`."""
         return self._position
 
-    async def count_untold(self) -> int:
+    async def count_pending(self) -> int:
         """See `Store`."""
-        return self._position - self._told_up_to
+        return self._position - self._published_up_to
 
     async def touch(self) -> None:
         """See `Store`."""
@@ -320,23 +320,26 @@ class MemoryStore:
 
     async def prune(self, now: Instant, *, keep_since: Instant, limit: int, shown: Shown | None = None) -> int:
         """See `Store`."""
-        told_up_to = self._told_up_to
+        published_up_to = self._published_up_to
 
         def stays(key: _Key) -> bool:
             row = self._rows[key]
             is_shown = shown is not None and row.untracked_at is None and shown.includes(row.operation)
-            return is_shown or row.position > told_up_to
+            return is_shown or row.position > published_up_to
 
         details = self._done.take(keep_since, limit, stays=stays)
         for key in details:
             del self._rows[key]
-        told = max(up_to for up_to, told_at in self._told if up_to == 0 or told_at < keep_since)
-        events = [*islice(takewhile(lambda position: position <= told, self._events), limit - len(details))]
+        published = max(up_to for up_to, published_at in self._published if up_to == 0 or published_at < keep_since)
+        events = [*islice(takewhile(lambda position: position <= published, self._events), limit - len(details))]
         for position in events:
             self._forget(position)
         left = len(details) + len(events)
         if left < limit:
-            self._told = [(0, 0), *((up_to, told_at) for up_to, told_at in self._told[1:] if up_to >= told)]
+            self._published = [
+                (0, 0),
+                *((up_to, published_at) for up_to, published_at in self._published[1:] if up_to >= published),
+            ]
         tombstones = self._dead.take(now - TOMBSTONE_LIFE, limit - left, stays=lambda key: self._stays(key, now))
         for key in tombstones:
             del self._tombstones[key]
@@ -350,8 +353,8 @@ class MemoryStore:
         """See `Store`."""
 
     @property
-    def _told_up_to(self) -> int:
-        return self._told[-1][0]
+    def _published_up_to(self) -> int:
+        return self._published[-1][0]
 
     def _account(self, name: str) -> _Account:
         return self._accounts.get(name) or _Account()
@@ -408,7 +411,7 @@ class MemoryStore:
         )
         hint = youngest(entry.created_at, trace.created_at)
         row = _StoredRow(operation=operation, hint=hint, revision=revision, seq=trace.seq)
-        self._keep(self._tell(row, now, Tracked(source=entry.source)))
+        self._keep(self._add_event(row, now, Tracked(source=entry.source)))
         self._tombstones.pop(key, None)
         self._dead.discard(key)
         self._change_account(entry.account, revision=revision)
@@ -444,7 +447,7 @@ class MemoryStore:
         operation = change.operation.with_(account=account, labels=stored.labels, source=stored.source, asked_tick=0)
         row = replace(row, operation=operation)
         for occurred_at, event in change.events:
-            row = self._tell(row, occurred_at, event)
+            row = self._add_event(row, occurred_at, event)
         self._keep(row)
         if operation.final_at is not None:
             self._insert_tombstones((account, operation.id), row)
@@ -460,7 +463,7 @@ class MemoryStore:
         self._tombstones[key] = trace
         self._dead.set(key, trace.done_at)
 
-    def _tell(self, row: _StoredRow, occurred_at: Instant, event: OperationEvent) -> _StoredRow:
+    def _add_event(self, row: _StoredRow, occurred_at: Instant, event: OperationEvent) -> _StoredRow:
         operation = row.operation
         self._position += 1
         stored = StoredEvent(

@@ -55,7 +55,7 @@ def result_for(entry: Entry, trace: IdHistory | None) -> RegistrationResult:
         return RegistrationResult.KNOWN
     if trace.outcome is not None:
         return RegistrationResult.FINISHED
-    return RegistrationResult.NEW if entry.source is Source.API else RegistrationResult.PASSED_OVER
+    return RegistrationResult.NEW if entry.source is Source.API else RegistrationResult.LEFT_OUT
 
 
 def applicability_of(

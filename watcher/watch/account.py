@@ -58,7 +58,7 @@ class AccountWatch:
         health: AccountHealth | None = None,
     ) -> None:
         self.account = account
-        self._client = connect(self.heard)
+        self._client = connect(self.observer)
         self._gate = gate
         self._now = now
         self._listener = listener
@@ -70,12 +70,12 @@ class AccountWatch:
         self._discovered_last = False
         self._patience = Patience(listener, now)
         self._counters = CounterSync(account, store, following.counter_labels, now)
-        self._ledger = Ledger(account, store, self._patience.heard, self._counters)
-        self._follower = Tracker(
+        self._ledger = Ledger(account, store, self._patience.observer, self._counters)
+        self._tracker = Tracker(
             account, following, ledger=self._ledger, listener=listener, now=now, clock=self._upstream_clock
         )
         self._attributor = Attributor(
-            self._follower,
+            self._tracker,
             gate,
             health=self._health,
             address=self._client.address,
@@ -106,7 +106,7 @@ class AccountWatch:
         self._keeper.intake_changed()
         self._wake.set()
 
-    def heard(self, attempt: Attempt) -> None:
+    def observer(self, attempt: Attempt) -> None:
         """The client's report of an attempt; `connect` is given this method."""
         self._listener.attempted(self.account, attempt)
         now = self._now()
@@ -124,7 +124,7 @@ class AccountWatch:
 
     def adopt(self, following: WatchSettings) -> None:
         """New settings; they hold from the next look on."""
-        self._follower.adopt(following)
+        self._tracker.adopt(following)
         self._counters.adopt(following.counter_labels)
         if self._keeper.is_loaded:
             self._finder.adopt(following.discovers, self._now())
@@ -132,14 +132,14 @@ class AccountWatch:
 
     def scraped(self, snapshot: AccountSnapshot) -> None:
         """A scrape that carried this snapshot was completed just now."""
-        self._follower.scraped(snapshot)
+        self._tracker.scraped(snapshot)
         self._counters.scraped(snapshot.counters)
         if self._counters.is_due(self._now()):
             self._wake.set()
 
     def next_poll(self, operation_id: str) -> NextPoll | None:
         """When, how and why an operation is looked at next."""
-        return self._follower.planner.next_poll(operation_id)
+        return self._tracker.planner.next_poll(operation_id)
 
     def is_overdue(self) -> bool:
         """Whether the loop has made no turn for longer than it should."""
@@ -153,7 +153,7 @@ class AccountWatch:
     @property
     def unfinished(self) -> int:
         """How many operations have not become final."""
-        return self._follower.operations.unfinished
+        return self._tracker.operations.unfinished
 
     def now(self) -> Moment:
         """The present moment by the loop's clock."""
@@ -161,7 +161,7 @@ class AccountWatch:
 
     def candidates(self) -> Sequence[Operation]:
         """Everything that could have series: followed, settling, and finished but not yet retired."""
-        return self._follower.operations.candidates(self._now().at, self._follower.following.retention)
+        return self._tracker.operations.candidates(self._now().at, self._tracker.following.retention)
 
     def snapshot(self, shown: Sequence[Operation], *, suppressed: int) -> AccountSnapshot:
         """The account as it is now, with those of its candidates that are to be shown; so many are not."""
@@ -175,15 +175,15 @@ class AccountWatch:
             is_loaded=self._keeper.is_loaded,
             shown=tuple(shown),
             suppressed=suppressed,
-            statuses=self._follower.operations.statuses,
+            statuses=self._tracker.operations.statuses,
             counters=self._counters.shown,
             up=self._health.is_up,
             unauthorized=self._health.is_unauthorized,
             last_success_at=self._started.at if success_at is None else success_at,
             limit_per_second=self._gate.governor.per_second(tick),
             throttled=self._gate.governor.throttled,
-            freshness=self._follower.following.promise.freshness,
-            lag=self._follower.planner.lag(now),
+            freshness=self._tracker.following.promise.freshness,
+            lag=self._tracker.planner.lag(now),
             skew=self._skew,
             discovered_at=self._finder.complete_at,
         )
@@ -197,7 +197,7 @@ class AccountWatch:
                 self._wake.clear()
                 self._progress_tick = self._now().tick
                 await self._take_answers()
-                self._follower.let_go()
+                self._tracker.let_go()
                 self._keeper.start(tasks, done=self._wake.set)
                 await self._ask(tasks)
                 await self._sleep()
@@ -211,10 +211,10 @@ class AccountWatch:
                 return
             if len(self._asking) >= governor.concurrency(now.tick):
                 return
-            ask = self._choose(now)
-            if ask is None:
+            request = self._choose(now)
+            if request is None:
                 return
-            task = tasks.create_task(self._perform(ask), name=f"ask {self.account}")
+            task = tasks.create_task(self._perform(request), name=f"ask {self.account}")
             self._asking.add(task)
             task.add_done_callback(self._asked)
             # What to ask next is the longest thought of a turn: not two of them in one go.
@@ -224,31 +224,31 @@ class AccountWatch:
         check = self._attributor.choose(now)
         if check is not None:
             return check
-        return self._choose_in_turn(now) if self._attributor.uses_lists else self._follower.planner.choose(now)
+        return self._choose_in_turn(now) if self._attributor.uses_lists else self._tracker.planner.choose(now)
 
     def _choose_in_turn(self, now: Moment) -> Request | None:
         """Polls and discovery take turns by due time, so that neither stops the other."""
-        finder, planner = self._finder, self._follower.planner
+        finder, planner = self._finder, self._tracker.planner
         if comes_first(finder.wake_tick(), planner.wake_tick(), was_first=self._discovered_last):
-            ask = finder.choose(now) or planner.choose(now)
+            request = finder.choose(now) or planner.choose(now)
         else:
-            ask = planner.choose(now) or finder.choose(now)
-        if ask is not None:
-            self._discovered_last = isinstance(ask, Discover)
-        return ask
+            request = planner.choose(now) or finder.choose(now)
+        if request is not None:
+            self._discovered_last = isinstance(request, Discover)
+        return request
 
-    async def _perform(self, ask: Request) -> None:
+    async def _perform(self, request: Request) -> None:
         answer: _Answer
-        match ask:
+        match request:
             case Fetch(operation_id=operation_id):
                 answer = await self._client.fetch(operation_id)
             case Sweep() | Discover():
-                answer = await self._client.page(ask.query)
+                answer = await self._client.page(request.query)
             case Probe():
                 answer = await self._client.page({"pageSize": "1"})
             case _:
-                assert_never(ask)
-        self._answers.append((ask, answer))
+                assert_never(request)
+        self._answers.append((request, answer))
 
     def _asked(self, task: asyncio.Task[None]) -> None:
         """The question is over: its answer can be taken, and another one asked."""
@@ -257,31 +257,31 @@ class AccountWatch:
 
     async def _take_answers(self) -> None:
         answers, self._answers = self._answers, []
-        follower, finder = self._follower, self._finder
-        for ask, answer in answers:
+        tracker, finder = self._tracker, self._finder
+        for request, answer in answers:
             now = self._now()
-            follower.planner.answered(ask, now)
-            if isinstance(answer, Unanswered) and answer.trouble is FailureCause.GARBLED:
+            tracker.planner.answered(request, now)
+            if isinstance(answer, Unanswered) and answer.cause is FailureCause.GARBLED:
                 self._listener.anomaly(self.account, "garbled")
-            match ask, answer:
+            match request, answer:
                 case Fetch(operation_id=operation_id), Seen() | Missing() | Refused() | Forbidden() | Unanswered():
                     self._attributor.fetched(operation_id, answer)
                 case Sweep(), Page():
                     self._attributor.listed(answer)
-                    await follower.learn_page(answer)
+                    await tracker.learn_page(answer)
                     # A list whose filter was ignored is not the one that was requested: what it lacks may be there.
-                    is_it = self._is_filtered(ask, answer)
-                    follower.planner.swept(ask, answer if is_it else Missing(timing=answer.timing), now)
+                    is_it = self._is_filtered(request, answer)
+                    tracker.planner.swept(request, answer if is_it else Missing(timing=answer.timing), now)
                 case Sweep(), Missing() | Refused() | Forbidden() | Unanswered():
-                    self._attributor.listed(answer, is_first_page=ask.token is None)
-                    follower.planner.swept(ask, answer, now)
+                    self._attributor.listed(answer, is_first_page=request.token is None)
+                    tracker.planner.swept(request, answer, now)
                 case Discover(), Page():
-                    self._is_filtered(ask, answer)
+                    self._is_filtered(request, answer)
                     self._attributor.listed(answer)
-                    await follower.learn_page(answer)
-                    finder.find(ask, answer, follower.operations)
+                    await tracker.learn_page(answer)
+                    finder.find(request, answer, tracker.operations)
                 case Discover(), Missing() | Refused() | Forbidden() | Unanswered():
-                    self._attributor.listed(answer, is_first_page=ask.token is None)
+                    self._attributor.listed(answer, is_first_page=request.token is None)
                     finder.failed(answer, now)
                 case Probe(), Page() | Missing() | Refused() | Forbidden() | Unanswered():
                     self._attributor.listed(answer)
@@ -291,8 +291,8 @@ class AccountWatch:
             causes = self._attributor.settle(self._health)
             self._report(*with_causes(self._health, causes, self._now()))
 
-    def _is_filtered(self, ask: Sweep | Discover, page: Page) -> bool:
-        is_filtered = honours(ask, page)
+    def _is_filtered(self, request: Sweep | Discover, page: Page) -> bool:
+        is_filtered = honours(request, page)
         if not is_filtered:
             self._listener.anomaly(self.account, "filter_ignored")
         return is_filtered
@@ -316,7 +316,7 @@ class AccountWatch:
     def _next_wake(self) -> Micros | None:
         """When the next question falls due, of the planner or of discovery."""
         discovery = self._finder.wake_tick() if self._attributor.uses_lists else None
-        wakes = (self._follower.planner.wake_tick(), discovery, self._attributor.wake_tick())
+        wakes = (self._tracker.planner.wake_tick(), discovery, self._attributor.wake_tick())
         return min((wake for wake in wakes if wake is not None), default=None)
 
     async def _finish(self) -> None:

@@ -21,7 +21,7 @@ class Attributor:
 
     def __init__(
         self,
-        follower: Tracker,
+        tracker: Tracker,
         gate: Gate,
         *,
         health: AccountHealth,
@@ -29,7 +29,7 @@ class Attributor:
         now: Moment,
         api_key: str | None,
     ) -> None:
-        self.follower = follower
+        self.tracker = tracker
         self._gate = gate
         self._address = address
         self._attribution = Attribution(now, (cause for cause, _ in health.since))
@@ -46,12 +46,12 @@ class Attributor:
         self._stored_key = stored_key
         if self._key is None or self._key == stored_key:
             return
-        tracked = [operation for operation in self.follower.operations if operation.final_at is None]
+        tracked = [operation for operation in self.tracker.operations if operation.final_at is None]
         if stored_key is None:
             tracked = [operation for operation in tracked if operation.status is not Status.UNSEEN]
         if tracked:
             self._attribution.require_proof()
-            self.follower.planner.uses_lists = False
+            self.tracker.planner.uses_lists = False
 
     @property
     def key_to_adopt(self) -> str | None:
@@ -69,10 +69,10 @@ class Attributor:
 
     def choose(self, now: Moment) -> Probe | Fetch | None:
         """The request that resolves a doubt, taken as made; None when none is due."""
-        if self._attribution.needs_proof and not self.follower.operations.unfinished:
+        if self._attribution.needs_proof and not self.tracker.operations.unfinished:
             self._attribution.accept()
-            self.follower.planner.uses_lists = True
-        return self._attribution.choose(now, self.follower.operations)
+            self.tracker.planner.uses_lists = True
+        return self._attribution.choose(now, self.tracker.operations)
 
     def wake_tick(self) -> Micros | None:
         """When the next such request falls due; None when none is planned."""
@@ -80,14 +80,14 @@ class Attributor:
 
     def fetched(self, operation_id: str, answer: Observation) -> None:
         """What a fetch brought: learned now, later, or never."""
-        operation = self.follower.operations.get(operation_id)
+        operation = self.tracker.operations.get(operation_id)
         if operation is None or operation.final_at is not None:
             return
-        is_believed = self._attribution.fetched(operation, answer, self.follower.reading())
+        is_believed = self._attribution.fetched(operation, answer, self.tracker.reading())
         if isinstance(answer, Missing | Refused | Forbidden) and not is_believed:
-            self.follower.put_off(operation_id, answer, is_held=self._attribution.is_held)
+            self.tracker.put_off(operation_id, answer, is_held=self._attribution.is_held)
         else:
-            self.follower.learn(operation_id, answer)
+            self.tracker.learn(operation_id, answer)
 
     def listed(self, answer: ListAnswer, *, is_first_page: bool = True) -> None:
         """A page of a list came back or was refused."""
@@ -98,10 +98,10 @@ class Attributor:
         attribution = self._attribution
         believed, forgotten = attribution.resolved()
         for operation_id, answer in believed:
-            self.follower.conclude(operation_id, answer)
+            self.tracker.conclude(operation_id, answer)
         for operation_id in forgotten:
-            self.follower.plan_again(operation_id)
-        self.follower.planner.uses_lists = attribution.uses_lists
+            self.tracker.plan_again(operation_id)
+        self.tracker.planner.uses_lists = attribution.uses_lists
         self._hold(health)
         return {
             cause: f"{why}, from the list at {self._address}" if cause in _WITH_ADDRESS else why

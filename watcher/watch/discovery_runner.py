@@ -18,13 +18,13 @@ from watcher.store import Entry, Store
 class _Found(Value, frozen=True, kw_only=True):
     """A page whose new rows are not yet committed."""
 
-    ask: Discover
+    request: Discover
     page: Page
     records: Sequence[Record]
     ended_before: Sequence[Record]
 
 
-PASSED_OVER_AT_MOST = 100_000
+LEFT_OUT_AT_MOST = 100_000
 """Ids of operations that had ended before, kept in memory so that each is written once."""
 
 
@@ -38,7 +38,7 @@ class DiscoveryRunner:
         self._odd = odd
         self._discovery: Discovery | None = None
         self._progress = DiscoveryProgress()
-        self._passed_over: set[str] = set()
+        self._left_out: set[str] = set()
         self._found: _Found | None = None
         self.complete_at: Instant | None = None
         """When the lists were last read to their end and all of it was committed."""
@@ -71,20 +71,20 @@ class DiscoveryRunner:
 
     # ── hearing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def find(self, ask: Discover, page: Page, known: Container[str]) -> None:
+    def find(self, request: Discover, page: Page, known: Container[str]) -> None:
         """Keep the rows that nobody follows yet until they are committed."""
         if self._discovery is None:
             return
         chosen = self._discovery.sort(page)
         # A filter that was ignored shows what was there long before: that is none of our business.
-        oldest = None if honours(ask, page) else ask.start - MINUTE
+        oldest = None if honours(request, page) else request.start - MINUTE
         records = list(self._new(chosen.wanted, known, oldest))
         ended_before = list(self._new(chosen.ended_before, known, oldest))
-        self._found = _Found(ask=ask, page=page, records=records, ended_before=ended_before)
+        self._found = _Found(request=request, page=page, records=records, ended_before=ended_before)
 
     def _new(self, records: Sequence[Record], known: Container[str], oldest: Instant | None) -> Iterator[Record]:
         for record in records:
-            if record.id is None or record.id in known or record.id in self._passed_over:
+            if record.id is None or record.id in known or record.id in self._left_out:
                 continue
             if oldest is not None and record.created_at is not None and record.created_at < oldest:
                 continue
@@ -114,9 +114,9 @@ class DiscoveryRunner:
         if ended_before:
             created = {record.id: record.created_at for record in ended_before if record.id is not None}
             await self._store.insert_tombstones(self._account, created, now.at)
-            if len(self._passed_over) + len(created) > PASSED_OVER_AT_MOST:
-                self._passed_over.clear()
-            self._passed_over |= created.keys()
+            if len(self._left_out) + len(created) > LEFT_OUT_AT_MOST:
+                self._left_out.clear()
+            self._left_out |= created.keys()
         entries = [
             Entry(account=self._account, id=record.id, source=Source.DISCOVERY, created_at=record.created_at)
             for record in (self._found.records if self._found is not None else ())
@@ -137,7 +137,7 @@ class DiscoveryRunner:
         if found is None or self._discovery is None:
             return
         moment = now()
-        progress = self._discovery.committed(found.ask, found.page, moment, self._clock.read(moment))
+        progress = self._discovery.committed(found.request, found.page, moment, self._clock.read(moment))
         if progress is None:
             return
         if progress.began_at is not None and progress.began_at != self._progress.began_at:

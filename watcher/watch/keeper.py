@@ -39,7 +39,7 @@ class Keeper:
     ) -> None:
         self._account = account
         self._store = store
-        self._follower = attributor.follower
+        self._tracker = attributor.tracker
         self._finder = finder
         self._attributor = attributor
         self._ledger = ledger
@@ -104,17 +104,17 @@ class Keeper:
                 await self._take_in()
             if self._finder.has_found:
                 for record, page in self._finder.rows():
-                    self._follower.learn_first(record, page)
+                    self._tracker.learn_first(record, page)
                 await self._finder.commit(self._now)
             await self._adopt_key()
             if self._counters.is_due(self._now()):
-                await self._counters.sync(self._follower.labels_in_use)
+                await self._counters.sync(self._tracker.labels_in_use)
         except StoreUnusable as exc:
-            self._patience.heard(exc)
+            self._patience.observer(exc)
             return
         if await self._ledger.flush(with_stats=with_stats):
             if self._patience.is_tried:  # it was reading that failed, and there was nothing to write
-                self._patience.heard(None)
+                self._patience.observer(None)
             self._listener.committed()
 
     async def _adopt_key(self) -> None:
@@ -123,13 +123,13 @@ class Keeper:
             self._attributor.adopted(key)
 
     async def _load(self) -> None:
-        following = self._follower.following
+        following = self._tracker.following
         loaded = await self._store.load(self._account, final_since=self._now().at - following.retention.hold_at_most)
         self._revision = loaded.revision
-        await self._counters.sync(self._follower.labels_in_use)
-        await self._follower.follow(loaded.operations)
+        await self._counters.sync(self._tracker.labels_in_use)
+        await self._tracker.follow(loaded.operations)
         self._attributor.begin(loaded.api_key)
-        self._finder.begin(self._follower.following.discovers, loaded.discovery, self._now())
+        self._finder.begin(self._tracker.following.discovers, loaded.discovery, self._now())
         self._is_loaded = True
 
     async def _take_in(self) -> None:
@@ -142,6 +142,6 @@ class Keeper:
         self._revision = intake.revision
         if intake.shows_more:
             self._counters.invalidate()
-        self._follower.untrack(intake.untracked)
-        await self._follower.follow(intake.operations)
+        self._tracker.untrack(intake.untracked)
+        await self._tracker.follow(intake.operations)
         self._listener.committed()

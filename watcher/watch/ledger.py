@@ -33,7 +33,7 @@ class _Waiting(msgspec.Struct):
 class Ledger:
     """The account's writes.
 
-    `heard` is told when writing begins to fail (the error) and when it works again (None); `counters` show what was
+    `observer` is told when writing begins to fail (the error) and when it works again (None); `counters` show what was
     counted.
     """
 
@@ -41,12 +41,12 @@ class Ledger:
         self,
         account: str,
         store: Store,
-        heard: Callable[[StoreUnusable | None], None],
+        observer: Callable[[StoreUnusable | None], None],
         counters: CounterSync,
     ) -> None:
         self._account = account
         self._store = store
-        self._heard = heard
+        self._observer = observer
         self.counters = counters
         self._waiting: dict[str, _Waiting] = {}
         self._stats_only: dict[str, Operation] = {}
@@ -108,14 +108,14 @@ class Ledger:
                 self._doubtful |= batch.keys()
                 self._put_back(batch)
                 self.counters.invalidate()  # it may have taken effect
-                self._heard(exc)
+                self._observer(exc)
                 return False
             except BaseException:
                 self._put_back(batch)
                 raise
             self._doubtful -= batch.keys()
             self.counters.committed(committed)
-            self._heard(None)
+            self._observer(None)
         return True
 
     async def _drop_what_is_stored(self, batch: dict[str, _Waiting]) -> None:

@@ -26,14 +26,14 @@ class Patience:
         """Whether the last attempt failed."""
         return self._failures > 0
 
-    def heard(self, trouble: StoreUnusable | None) -> None:
+    def observer(self, cause: StoreUnusable | None) -> None:
         """The store failed once more, or works (None)."""
-        if trouble is None:
+        if cause is None:
             self._failures, self._retry_tick = 0, 0
         else:
             self._failures += 1
             self._retry_tick = self._now().tick + min(RETRY << min(self._failures - 1, 4), RETRY_AT_MOST)
-        self._listener.store_trouble(trouble)
+        self._listener.store_trouble(cause)
 
     def wait(self) -> Micros:
         """How long not to try; 0 when nothing speaks against it."""

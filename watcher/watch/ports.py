@@ -44,5 +44,5 @@ class AccountObserver(Protocol):
     def committed(self) -> None:
         """Events may wait to be told."""
 
-    def store_trouble(self, trouble: StoreUnusable | None) -> None:
+    def store_trouble(self, cause: StoreUnusable | None) -> None:
         """Writing failed, or works."""

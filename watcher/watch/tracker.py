@@ -153,14 +153,14 @@ class Tracker:
         if isinstance(answer, Forbidden) and operation.phase is Phase.FOLLOWED and not is_held:
             self.planner.learned(operation, answer, self._now())
         else:
-            self.learn(operation_id, Unanswered(timing=answer.timing, trouble=FailureCause.DOUBTFUL, why=answer.why))
+            self.learn(operation_id, Unanswered(timing=answer.timing, cause=FailureCause.DOUBTFUL, why=answer.why))
 
     def plan_again(self, operation_id: str) -> None:
         """The account was in trouble, not the operation: it is polled as soon as it may be."""
         operation, now = self.operations.get(operation_id), self._now()
         if operation is not None and operation.final_at is None:
             timing = Timing(asked=now, answered=now)
-            self.planner.learned(operation, Unanswered(timing=timing, trouble=FailureCause.DOUBTFUL), now)
+            self.planner.learned(operation, Unanswered(timing=timing, cause=FailureCause.DOUBTFUL), now)
 
     async def learn_page(self, page: Page) -> None:
         """Each row of a page, in slices between which the event loop turns.

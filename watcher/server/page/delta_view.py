@@ -62,7 +62,7 @@ class DeltaView:
         self._forgotten = 0
         self._labels: Sequence[str] | None = None
 
-    def look(self, labels: Sequence[str] | None, bookmark: str | None = None) -> Delta:
+    def read(self, labels: Sequence[str] | None, bookmark: str | None = None) -> Delta:
         """What changed since the bookmark; everything without one. A change of the labels on view changes every row."""
         labels = None if labels is None else tuple(labels)
         if labels != self._labels:
@@ -92,7 +92,7 @@ class DeltaView:
         for operation in _most_worth_seeing(snapshots):
             key = operation.account, operation.id
             known = before.get(key)
-            is_same = known is not None and (known[1] is operation or _looks(known[1]) == _looks(operation))
+            is_same = known is not None and (known[1] is operation or _reads(known[1]) == _reads(operation))
             rows[key] = (known[0], operation) if known is not None and is_same else (number, operation)
         gone = before.keys() - rows.keys()
         if gone or any(changed == number for changed, _ in rows.values()):
@@ -128,7 +128,7 @@ def _most_worth_seeing(snapshots: Sequence[AccountSnapshot]) -> Sequence[Operati
     return operations if len(operations) <= MAX_ROWS else heapq.nsmallest(MAX_ROWS, operations, key=worth)
 
 
-def _looks(operation: Operation) -> tuple[Any, ...]:
+def _reads(operation: Operation) -> tuple[Any, ...]:
     """All that can be seen of an operation: being asked about changes nothing of it."""
     return (
         operation.status,

@@ -273,7 +273,7 @@ class Database:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise StoreRefused(f"{self.path} is not an SQLite database, or damaged; {_DAMAGED}")
         try:
-            with contextlib.closing(self._look()) as connection:
+            with contextlib.closing(self._open_read_only()) as connection:
                 self._recognise(connection)
                 if self.path.stat().st_size <= _CHECKED_UP_TO_BYTES:
                     _check(connection)
@@ -282,7 +282,7 @@ class Database:
                 raise StoreRefused(f"the store {self.path} is damaged ({error}); {_DAMAGED}") from error
             raise
 
-    def _look(self) -> sqlite3.Connection:
+    def _open_read_only(self) -> sqlite3.Connection:
         # Without a log the file is all there is, and reading it as immutable leaves no traces beside it.
         mode = "mode=ro" if self._log.exists() and self._log.stat().st_size else "mode=ro&immutable=1"
         return sqlite3.connect(f"file:{quote(str(self.path))}?{mode}", timeout=self._patience_seconds, uri=True)

@@ -39,22 +39,22 @@ def last_position(connection: sqlite3.Connection) -> int:
     return row[0] if row else 0
 
 
-def told_up_to(connection: sqlite3.Connection) -> int:
+def published_up_to(connection: sqlite3.Connection) -> int:
     """The position up to which all is told."""
     (position,) = connection.execute("SELECT coalesce(max(up_to), 0) FROM told").fetchone()
     return int(position)
 
 
-def untold(connection: sqlite3.Connection, after: int, limit: int) -> Sequence[StoredEvent]:
+def pending_events(connection: sqlite3.Connection, after: int, limit: int) -> Sequence[StoredEvent]:
     """Events not told yet, after a position."""
-    start = max(after, told_up_to(connection))
+    start = max(after, published_up_to(connection))
     rows = connection.execute(EVENT + "WHERE position > ? ORDER BY position LIMIT ?", (start, limit))
     return tuple(map(event_of, rows))
 
 
-def count_untold(connection: sqlite3.Connection) -> int:
+def count_pending(connection: sqlite3.Connection) -> int:
     """How many events wait. Positions have no gaps, and none leaves untold."""
-    return last_position(connection) - told_up_to(connection)
+    return last_position(connection) - published_up_to(connection)
 
 
 def mark_published(connection: sqlite3.Connection, up_to: int, now: Instant) -> None:

@@ -145,7 +145,7 @@ class _WriteBatch:
     def _take_whole(self, row: RowState, change: Change) -> None:
         operation = change.operation
         for occurred_at, event in change.events:
-            row = self._tell(row, operation.id, occurred_at, event)
+            row = self._add_event(row, operation.id, occurred_at, event)
         row = replace(row, status=operation.status, created_at=operation.created_at, final_at=operation.final_at)
         self._rows[operation.id] = row
         self._states[operation.id] = operation
@@ -153,7 +153,7 @@ class _WriteBatch:
         if operation.final_at is not None:
             self._tombstones[operation.id] = row.trace
 
-    def _tell(self, row: RowState, operation_id: str, occurred_at: Instant, event: OperationEvent) -> RowState:
+    def _add_event(self, row: RowState, operation_id: str, occurred_at: Instant, event: OperationEvent) -> RowState:
         self._position += 1
         row = replace(row, seq=row.seq + 1, position=self._position)
         self._events.append(

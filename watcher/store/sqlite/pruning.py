@@ -51,7 +51,7 @@ def _details(connection: sqlite3.Connection, keep_since: Instant, limit: int, sh
         """,
         {
             "keep_since": keep_since,
-            "told": outbox.told_up_to(connection),
+            "told": outbox.published_up_to(connection),
             "final_after": shown.final_after,
             "scraped_after": shown.scraped_after,
             "limit": limit,

@@ -48,8 +48,12 @@ NewEventRow: TypeAlias = tuple[int, str, str, int, int, str, str]
 """An event that has no id yet: position, account, operation_id, seq, occurred_at, labels, event."""
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What of an operation no statement asks for. A new field is added here too, with its default."""
+_STORED_AS = {"failing_published": "failing_told"}
+"""Fields that files have under another name."""
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=_STORED_AS):
+    """The fields of an operation that no statement selects by. A new field is added here too, with its default."""
 
     word: str | None = None
     stats: Stats = Stats()
@@ -63,7 +67,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     unsettled_since: Instant | None = None
     missing_since: Instant | None = None
     missed: int = 0
-    failing_told: bool = False
+    failing_published: bool = False
     odd: tuple[str, ...] = ()
     evidence: Evidence | None = None
 
@@ -121,7 +125,7 @@ def state_text(operation: Operation) -> str:
         unsettled_since=operation.unsettled_since,
         missing_since=operation.missing_since,
         missed=operation.missed,
-        failing_told=operation.failing_told,
+        failing_published=operation.failing_published,
         odd=operation.odd,
         evidence=operation.evidence,
     )
@@ -154,7 +158,7 @@ def operation_of(row: OperationRow) -> Operation:
             unsettled_since=state.unsettled_since,
             missing_since=state.missing_since,
             missed=state.missed,
-            failing_told=state.failing_told,
+            failing_published=state.failing_published,
             odd=state.odd,
             evidence=state.evidence,
             scraped_at=scraped_at,

@@ -152,9 +152,9 @@ class SqliteStore:
         retire = counting.retire_combinations
         await self._write(partial(retire, account=account, combinations=combinations, tracked_before=tracked_before))
 
-    async def untold(self, after: int, limit: int) -> Sequence[StoredEvent]:
+    async def pending_events(self, after: int, limit: int) -> Sequence[StoredEvent]:
         """See `Store`."""
-        return await self._read(partial(outbox.untold, after=after, limit=limit))
+        return await self._read(partial(outbox.pending_events, after=after, limit=limit))
 
     async def mark_published(self, up_to: int, now: Instant) -> None:
         """See `Store`."""
@@ -164,9 +164,9 @@ class SqliteStore:
         """See `Store`."""
         return await self._read(outbox.last_position)
 
-    async def count_untold(self) -> int:
+    async def count_pending(self) -> int:
         """See `Store`."""
-        return await self._read(outbox.count_untold)
+        return await self._read(outbox.count_pending)
 
     async def touch(self) -> None:
         """See `Store`."""
