@@ -268,7 +268,7 @@ async function look() {
 }
 
 function detail(operation) {
-  const { next_look: next, ...rest } = operation;
+  const { next_poll: next, ...rest } = operation;
   const text = JSON.stringify(rest);
   if (text !== seen) {
     seen = text;
