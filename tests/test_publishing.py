@@ -8,6 +8,8 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import pytest
+
 from tests.support.failing import FailingStore
 from tests.support.virtual import run_virtually, virtual_clock
 from watcher.core.errors import StoreUnusable
@@ -94,20 +96,18 @@ async def telling(store: TellersStore | None = None) -> AsyncIterator[Telling]:
         await one.stopped(task)
 
 
-def test_what_is_committed_is_told_in_order_once_and_marked():
-    async def main() -> None:
-        async with telling() as one:
-            expected = await one.commit("a", "b")
-            await asyncio.sleep(0.5)
-            expected += await one.commit("c")
-            await asyncio.sleep(10)
-            assert one.output.ids == expected
-            assert await one.store.count_pending() == 0
-            reads = one.store.reads
-            await asyncio.sleep(3600)
-            assert one.store.reads == reads  # nothing happens, nothing is asked
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_what_is_committed_is_told_in_order_once_and_marked():
+    async with telling() as one:
+        expected = await one.commit("a", "b")
+        await asyncio.sleep(0.5)
+        expected += await one.commit("c")
+        await asyncio.sleep(10)
+        assert one.output.ids == expected
+        assert await one.store.count_pending() == 0
+        reads = one.store.reads
+        await asyncio.sleep(3600)
+        assert one.store.reads == reads  # nothing happens, nothing is asked
 
 
 def test_a_line_says_what_happened_to_whom():
@@ -133,137 +133,119 @@ def test_a_line_says_what_happened_to_whom():
     }
 
 
-def test_more_than_a_batch_is_told_in_batches():
-    async def main() -> None:
-        async with telling() as one:
-            expected = await one.commit(*(f"op{number:05d}" for number in range(2 * BATCH + 1)))
-            await asyncio.sleep(0.1)
-            assert one.output.ids == expected
-            assert len(one.output.tries) == 3
-
-    run_virtually(main())
-
-
-def test_only_what_an_earlier_process_committed_is_replayed():
-    async def main() -> None:
-        store = TellersStore()
-        await store.register([Entry(account="main", id="before", source=Source.API)], 0)
-        async with telling(store) as one:
-            await one.commit("after")
-            await asyncio.sleep(1)
-            assert [(line["operation_id"], line["replayed"]) for line in one.output.lines] == [
-                ("before", True),
-                ("after", False),
-            ]
-        async with telling(store) as again:
-            await again.commit("later")
-            await asyncio.sleep(1)
-            assert [(line["operation_id"], line["replayed"]) for line in again.output.lines] == [("later", False)]
-
-    run_virtually(main())
-
-
-def test_a_blocked_output_leaves_events_untold_until_it_takes_them():
-    async def main() -> None:
-        async with telling() as one:
-            one.output.is_open.clear()
-            expected = await one.commit("a")
-            await asyncio.sleep(3600)
-            expected += await one.commit("b")
-            assert (one.output.ids, await one.store.count_pending()) == ([], 2)
-            one.output.is_open.set()
-            await asyncio.sleep(0.1)
-            assert (one.output.ids, await one.store.count_pending()) == (expected, 0)
-
-    run_virtually(main())
-
-
-def test_a_broken_output_is_tried_again_ever_more_slowly_and_nothing_is_lost():
-    async def main() -> None:
-        async with telling() as one:
-            one.output.is_broken = True
-            expected = await one.commit("a")
-            await asyncio.sleep(62)
-            assert one.output.tries == [0, 1, 3, 7, 15, 30, 45, 60]
-            one.output.is_broken = False
-            await asyncio.sleep(15)
-            assert (one.output.ids, await one.store.count_pending()) == (expected, 0)
-            one.output.is_broken = True
-            expected += await one.commit("b")
-            await asyncio.sleep(0.1)
-            assert one.output.tries[-1] == 77.0
-            await asyncio.sleep(1)
-            assert one.output.tries[-1] == 78.0
-
-    run_virtually(main())
-
-
-def test_while_the_store_fails_nothing_is_told_and_afterwards_everything():
-    async def main() -> None:
-        async with telling() as one:
-            expected = await one.commit("a")
-            await asyncio.sleep(0.1)
-            expected += await one.commit("b")
-            one.store.fails = True
-            await asyncio.sleep(20)
-            assert one.output.ids == expected[:1]
-            one.store.fails = False
-            await asyncio.sleep(15)
-            assert (one.output.ids, await one.store.count_pending()) == (expected, 0)
-
-    run_virtually(main())
-
-
-def test_what_was_told_is_not_told_again_while_it_cannot_be_marked():
-    async def main() -> None:
-        async with telling() as one:
-            one.store.marking_fails = True
-            expected = await one.commit("a")
-            await asyncio.sleep(60)
-            assert (one.output.ids, await one.store.count_pending()) == (expected, 1)
-            one.store.marking_fails = False
-            await asyncio.sleep(2)
-            assert (one.output.ids, await one.store.count_pending()) == (expected, 0)
-
-    run_virtually(main())
-
-
-def test_what_could_not_be_marked_is_told_again_by_the_next_process_under_the_same_id():
-    async def main() -> None:
-        store = TellersStore()
-        store.marking_fails = True
-        async with telling(store) as one:
-            expected = await one.commit("a")
-            await asyncio.sleep(1)
-        store.marking_fails = False
-        async with telling(store) as again:
-            await asyncio.sleep(1)
-        assert one.output.ids == again.output.ids == expected
-        assert again.output.lines[0]["replayed"] is True
-
-    run_virtually(main())
-
-
-def test_a_stop_tells_what_is_left():
-    async def main() -> None:
-        async with telling() as one:
-            await asyncio.sleep(1)
-            expected = await one.commit(*(f"op{number:05d}" for number in range(BATCH + 1)))
+@pytest.mark.virtual_time
+async def test_more_than_a_batch_is_told_in_batches():
+    async with telling() as one:
+        expected = await one.commit(*(f"op{number:05d}" for number in range(2 * BATCH + 1)))
+        await asyncio.sleep(0.1)
         assert one.output.ids == expected
-        assert await one.store.count_pending() == 0
-
-    run_virtually(main())
+        assert len(one.output.tries) == 3
 
 
-def test_a_stop_does_not_wait_for_an_output_that_stays_broken():
-    async def main() -> None:
-        async with telling() as one:
-            one.output.is_broken = True
-            await one.commit("a")
-            await asyncio.sleep(2)
-            stopped_at = asyncio.get_running_loop().time()
-        assert asyncio.get_running_loop().time() == stopped_at
-        assert one.output.tries == [0, 1, 2]
-        assert await one.store.count_pending() == 1
+@pytest.mark.virtual_time
+async def test_only_what_an_earlier_process_committed_is_replayed():
+    store = TellersStore()
+    await store.register([Entry(account="main", id="before", source=Source.API)], 0)
+    async with telling(store) as one:
+        await one.commit("after")
+        await asyncio.sleep(1)
+        assert [(line["operation_id"], line["replayed"]) for line in one.output.lines] == [
+            ("before", True),
+            ("after", False),
+        ]
+    async with telling(store) as again:
+        await again.commit("later")
+        await asyncio.sleep(1)
+        assert [(line["operation_id"], line["replayed"]) for line in again.output.lines] == [("later", False)]
 
-    run_virtually(main())
+
+@pytest.mark.virtual_time
+async def test_a_blocked_output_leaves_events_untold_until_it_takes_them():
+    async with telling() as one:
+        one.output.is_open.clear()
+        expected = await one.commit("a")
+        await asyncio.sleep(3600)
+        expected += await one.commit("b")
+        assert (one.output.ids, await one.store.count_pending()) == ([], 2)
+        one.output.is_open.set()
+        await asyncio.sleep(0.1)
+        assert (one.output.ids, await one.store.count_pending()) == (expected, 0)
+
+
+@pytest.mark.virtual_time
+async def test_a_broken_output_is_tried_again_ever_more_slowly_and_nothing_is_lost():
+    async with telling() as one:
+        one.output.is_broken = True
+        expected = await one.commit("a")
+        await asyncio.sleep(62)
+        assert one.output.tries == [0, 1, 3, 7, 15, 30, 45, 60]
+        one.output.is_broken = False
+        await asyncio.sleep(15)
+        assert (one.output.ids, await one.store.count_pending()) == (expected, 0)
+        one.output.is_broken = True
+        expected += await one.commit("b")
+        await asyncio.sleep(0.1)
+        assert one.output.tries[-1] == 77.0
+        await asyncio.sleep(1)
+        assert one.output.tries[-1] == 78.0
+
+
+@pytest.mark.virtual_time
+async def test_while_the_store_fails_nothing_is_told_and_afterwards_everything():
+    async with telling() as one:
+        expected = await one.commit("a")
+        await asyncio.sleep(0.1)
+        expected += await one.commit("b")
+        one.store.fails = True
+        await asyncio.sleep(20)
+        assert one.output.ids == expected[:1]
+        one.store.fails = False
+        await asyncio.sleep(15)
+        assert (one.output.ids, await one.store.count_pending()) == (expected, 0)
+
+
+@pytest.mark.virtual_time
+async def test_what_was_told_is_not_told_again_while_it_cannot_be_marked():
+    async with telling() as one:
+        one.store.marking_fails = True
+        expected = await one.commit("a")
+        await asyncio.sleep(60)
+        assert (one.output.ids, await one.store.count_pending()) == (expected, 1)
+        one.store.marking_fails = False
+        await asyncio.sleep(2)
+        assert (one.output.ids, await one.store.count_pending()) == (expected, 0)
+
+
+@pytest.mark.virtual_time
+async def test_what_could_not_be_marked_is_told_again_by_the_next_process_under_the_same_id():
+    store = TellersStore()
+    store.marking_fails = True
+    async with telling(store) as one:
+        expected = await one.commit("a")
+        await asyncio.sleep(1)
+    store.marking_fails = False
+    async with telling(store) as again:
+        await asyncio.sleep(1)
+    assert one.output.ids == again.output.ids == expected
+    assert again.output.lines[0]["replayed"] is True
+
+
+@pytest.mark.virtual_time
+async def test_a_stop_tells_what_is_left():
+    async with telling() as one:
+        await asyncio.sleep(1)
+        expected = await one.commit(*(f"op{number:05d}" for number in range(BATCH + 1)))
+    assert one.output.ids == expected
+    assert await one.store.count_pending() == 0
+
+
+@pytest.mark.virtual_time
+async def test_a_stop_does_not_wait_for_an_output_that_stays_broken():
+    async with telling() as one:
+        one.output.is_broken = True
+        await one.commit("a")
+        await asyncio.sleep(2)
+        stopped_at = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() == stopped_at
+    assert one.output.tries == [0, 1, 2]
+    assert await one.store.count_pending() == 1

@@ -304,19 +304,17 @@ def test_the_next_attempt_waits_for_the_longer_of_back_off_and_hold():
     assert second - first == pytest.approx(3.15 * SECOND, abs=1000)
 
 
-def test_a_long_retry_after_ends_the_question_and_the_hold_stays_for_the_next():
-    async def main() -> None:
-        async with asking(Answer(code=429, headers={"Retry-After": "60"}), GOOD) as one:
-            observation = await one.client.fetch(ONE)
-            assert isinstance(observation, Unanswered)
-            assert observation.retry_after == 60 * SECOND
-            assert len(one.wire.requests) == 1
-            assert one.gate.hold() == 63 * SECOND
-            await one.client.fetch(ONE)
-            assert one.wire.began[1] - one.wire.began[0] >= 60 * SECOND
-            assert one.gate.hold() == 0
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_a_long_retry_after_ends_the_question_and_the_hold_stays_for_the_next():
+    async with asking(Answer(code=429, headers={"Retry-After": "60"}), GOOD) as one:
+        observation = await one.client.fetch(ONE)
+        assert isinstance(observation, Unanswered)
+        assert observation.retry_after == 60 * SECOND
+        assert len(one.wire.requests) == 1
+        assert one.gate.hold() == 63 * SECOND
+        await one.client.fetch(ONE)
+        assert one.wire.began[1] - one.wire.began[0] >= 60 * SECOND
+        assert one.gate.hold() == 0
 
 
 def test_no_attempt_begins_during_a_hold_and_never_more_than_allowed_are_under_way():
@@ -356,21 +354,19 @@ def test_no_attempt_begins_during_a_hold_and_never_more_than_allowed_are_under_w
     assert upstream.ledger.most_concurrent["AC00000000000000000000000000000000"] == 4
 
 
-def test_an_attempt_that_is_cancelled_gives_its_permit_back_and_is_not_reported():
-    async def main() -> None:
-        async with asking(Answer(delay=5), share=Share(per_second=100, concurrency=1)) as one:
-            task = asyncio.create_task(one.client.fetch(ONE))
-            waiting = asyncio.create_task(one.client.fetch(ONE))
-            await asyncio.sleep(1)
-            assert one.gate.governor.under_way == 1
-            task.cancel()
-            await asyncio.wait([task])
-            await asyncio.sleep(1)
-            assert (task.cancelled(), one.attempts) == (True, [])
-            assert isinstance(await waiting, Seen)
-            assert one.gate.governor.under_way == 0
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_an_attempt_that_is_cancelled_gives_its_permit_back_and_is_not_reported():
+    async with asking(Answer(delay=5), share=Share(per_second=100, concurrency=1)) as one:
+        task = asyncio.create_task(one.client.fetch(ONE))
+        waiting = asyncio.create_task(one.client.fetch(ONE))
+        await asyncio.sleep(1)
+        assert one.gate.governor.under_way == 1
+        task.cancel()
+        await asyncio.wait([task])
+        await asyncio.sleep(1)
+        assert (task.cancelled(), one.attempts) == (True, [])
+        assert isinstance(await waiting, Seen)
+        assert one.gate.governor.under_way == 0
 
 
 # ── secrets ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -380,69 +376,61 @@ def authorization(secret: str) -> str:
     return "Basic " + base64.b64encode(f"{USER}:{secret}".encode()).decode()
 
 
-def test_a_secret_that_was_replaced_is_tried_at_once_and_nothing_was_wrong_with_the_account():
-    async def main() -> None:
-        secrets = ["old", "new"]
-        async with asking(Answer(code=401), GOOD, secret=lambda: secrets.pop(0) if len(secrets) > 1 else "new") as one:
-            observation = await one.client.fetch(ONE)
-            assert isinstance(observation, Seen)
-            assert [request.headers["authorization"] for request in one.wire.requests] == [
-                authorization("old"),
-                authorization("new"),
-            ]
-            assert [(a.code, a.result) for a in one.attempts] == [
-                ("401", AttemptResult.ABANDONED),
-                ("200", AttemptResult.GOOD),
-            ]
-            assert one.gate.hold() == 0
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_a_secret_that_was_replaced_is_tried_at_once_and_nothing_was_wrong_with_the_account():
+    secrets = ["old", "new"]
+    async with asking(Answer(code=401), GOOD, secret=lambda: secrets.pop(0) if len(secrets) > 1 else "new") as one:
+        observation = await one.client.fetch(ONE)
+        assert isinstance(observation, Seen)
+        assert [request.headers["authorization"] for request in one.wire.requests] == [
+            authorization("old"),
+            authorization("new"),
+        ]
+        assert [(a.code, a.result) for a in one.attempts] == [
+            ("401", AttemptResult.ABANDONED),
+            ("200", AttemptResult.GOOD),
+        ]
+        assert one.gate.hold() == 0
 
 
-def test_all_questions_that_were_under_way_with_the_old_secret_are_asked_again_with_the_new():
-    async def main() -> None:
-        current = ["old"]
-        async with asking(*[Answer(code=401, delay=1)] * 3, GOOD, secret=lambda: current[0]) as one:
-            tasks = [asyncio.create_task(one.client.fetch(ONE)) for _ in range(3)]
-            await asyncio.sleep(0.5)
-            current[0] = "new"
-            assert all(isinstance(answer, Seen) for answer in await asyncio.gather(*tasks))
-            # In which order the three are asked again is chance.
-            assert Counter(a.result for a in one.attempts) == {AttemptResult.ABANDONED: 3, AttemptResult.GOOD: 3}
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_all_questions_that_were_under_way_with_the_old_secret_are_asked_again_with_the_new():
+    current = ["old"]
+    async with asking(*[Answer(code=401, delay=1)] * 3, GOOD, secret=lambda: current[0]) as one:
+        tasks = [asyncio.create_task(one.client.fetch(ONE)) for _ in range(3)]
+        await asyncio.sleep(0.5)
+        current[0] = "new"
+        assert all(isinstance(answer, Seen) for answer in await asyncio.gather(*tasks))
+        # In which order the three are asked again is chance.
+        assert Counter(a.result for a in one.attempts) == {AttemptResult.ABANDONED: 3, AttemptResult.GOOD: 3}
 
 
-def test_a_new_secret_that_is_refused_too_is_a_trouble_of_the_account():
-    async def main() -> None:
-        current = ["old"]
-        async with asking(Answer(code=401), secret=lambda: current[0]) as one:
-            current[0] = "wrong as well"
-            observation = await one.client.fetch(ONE)
-            assert isinstance(observation, Unanswered)
-            assert [a.result for a in one.attempts] == [AttemptResult.ABANDONED, AttemptResult.UNAUTHORIZED]
-            assert one.gate.hold() == 30 * SECOND
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_a_new_secret_that_is_refused_too_is_a_trouble_of_the_account():
+    current = ["old"]
+    async with asking(Answer(code=401), secret=lambda: current[0]) as one:
+        current[0] = "wrong as well"
+        observation = await one.client.fetch(ONE)
+        assert isinstance(observation, Unanswered)
+        assert [a.result for a in one.attempts] == [AttemptResult.ABANDONED, AttemptResult.UNAUTHORIZED]
+        assert one.gate.hold() == 30 * SECOND
 
 
-def test_a_secret_that_cannot_be_read_leaves_the_old_one_in_force():
-    async def main() -> None:
-        secrets = [SECRET]
+@pytest.mark.virtual_time
+async def test_a_secret_that_cannot_be_read_leaves_the_old_one_in_force():
+    secrets = [SECRET]
 
-        def read() -> str:
-            if not secrets:
-                message = "cannot read /run/secrets/auth_token"
-                raise OperatorError(message)
-            return secrets.pop()
+    def read() -> str:
+        if not secrets:
+            message = "cannot read /run/secrets/auth_token"
+            raise OperatorError(message)
+        return secrets.pop()
 
-        async with asking(Answer(code=401), secret=read) as one:
-            before = one.credentials.header
-            assert isinstance(await one.client.fetch(ONE), Unanswered)
-            assert one.credentials.header == before
-            assert [a.result for a in one.attempts] == [AttemptResult.UNAUTHORIZED]
-
-    run_virtually(main())
+    async with asking(Answer(code=401), secret=read) as one:
+        before = one.credentials.header
+        assert isinstance(await one.client.fetch(ONE), Unanswered)
+        assert one.credentials.header == before
+        assert [a.result for a in one.attempts] == [AttemptResult.UNAUTHORIZED]
 
 
 def test_no_word_about_a_failure_holds_the_secret():

@@ -29,49 +29,43 @@ def test_permits_come_no_faster_than_the_rate():
     assert run_virtually(main()) == [0, 0.5, 1, 1.5, 2]
 
 
-def test_whoever_waits_for_somebody_to_leave_enters_then_one_after_the_other():
-    async def main() -> None:
-        gate = a_gate()
-        permit = await gate.enter()
-        waiting = [asyncio.create_task(gate.enter()) for _ in range(2)]
-        await asyncio.sleep(3600)
-        assert not any(task.done() for task in waiting)
-        for _ in range(2):
-            gate.leave(permit, AttemptResult.GOOD)
-            (done,), waiting_set = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            permit, waiting = done.result(), list(waiting_set)
-        assert waiting == []
-        assert gate.governor.under_way == 1
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_whoever_waits_for_somebody_to_leave_enters_then_one_after_the_other():
+    gate = a_gate()
+    permit = await gate.enter()
+    waiting = [asyncio.create_task(gate.enter()) for _ in range(2)]
+    await asyncio.sleep(3600)
+    assert not any(task.done() for task in waiting)
+    for _ in range(2):
+        gate.leave(permit, AttemptResult.GOOD)
+        (done,), waiting_set = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        permit, waiting = done.result(), list(waiting_set)
+    assert waiting == []
+    assert gate.governor.under_way == 1
 
 
-def test_a_hold_is_waited_out():
-    async def main() -> None:
-        gate = a_gate()
-        assert gate.hold() == 0
-        gate.leave(await gate.enter(), AttemptResult.THROTTLED, 10 * SECOND)
-        assert 10 * SECOND <= gate.hold() <= 11 * SECOND
-        before = asyncio.get_running_loop().time()
-        held = gate.hold() / SECOND
-        await gate.enter()
-        assert asyncio.get_running_loop().time() - before == pytest.approx(held, abs=0.001)
-        assert gate.hold() == 0
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_a_hold_is_waited_out():
+    gate = a_gate()
+    assert gate.hold() == 0
+    gate.leave(await gate.enter(), AttemptResult.THROTTLED, 10 * SECOND)
+    assert 10 * SECOND <= gate.hold() <= 11 * SECOND
+    before = asyncio.get_running_loop().time()
+    held = gate.hold() / SECOND
+    await gate.enter()
+    assert asyncio.get_running_loop().time() - before == pytest.approx(held, abs=0.001)
+    assert gate.hold() == 0
 
 
-def test_new_credentials_end_the_hold_for_the_old_ones_at_once():
-    async def main() -> None:
-        gate = a_gate()
-        gate.leave(await gate.enter(), AttemptResult.UNAUTHORIZED)
-        waiting = asyncio.create_task(gate.enter())
-        await asyncio.sleep(5)
-        assert gate.hold() == 25 * SECOND
-        gate.forgive()
-        assert gate.hold() == 0
-        before = asyncio.get_running_loop().time()
-        await waiting
-        assert asyncio.get_running_loop().time() == before
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_new_credentials_end_the_hold_for_the_old_ones_at_once():
+    gate = a_gate()
+    gate.leave(await gate.enter(), AttemptResult.UNAUTHORIZED)
+    waiting = asyncio.create_task(gate.enter())
+    await asyncio.sleep(5)
+    assert gate.hold() == 25 * SECOND
+    gate.forgive()
+    assert gate.hold() == 0
+    before = asyncio.get_running_loop().time()
+    await waiting
+    assert asyncio.get_running_loop().time() == before

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.factories import NOW, a_final_operation, a_timing, an_id
 from tests.support.failing import FailingStore
-from tests.support.virtual import run_virtually, virtual_clock
+from tests.support.virtual import virtual_clock
 from watcher.config import EnvironmentSecret, FileSecret, Secret, SecretSource
 from watcher.core.account_health import Began, HealthIssue
 from watcher.core.attempt import Attempt, Endpoint
@@ -184,98 +184,88 @@ async def house() -> AsyncIterator[House]:
         await asyncio.wait([task])
 
 
-def test_the_store_is_measured_every_five_seconds_and_secrets_are_read_again():
-    async def main() -> None:
-        async with house() as one:
-            await one.store.register([Entry(account="main", id=an_id(1), source=Source.API)], NOW)
-            await asyncio.sleep(0.6)
-            assert value(one.instruments, "operation_watcher_events_pending") == 1
-            await one.store.mark_published(1, NOW)
-            await asyncio.sleep(5)
-            assert value(one.instruments, "operation_watcher_events_pending") == 0
-            assert (one.refreshed, one.beats) == (2, 11)
-            assert value(one.instruments, "operation_watcher_event_loop_lag_seconds") == 0
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_the_store_is_measured_every_five_seconds_and_secrets_are_read_again():
+    async with house() as one:
+        await one.store.register([Entry(account="main", id=an_id(1), source=Source.API)], NOW)
+        await asyncio.sleep(0.6)
+        assert value(one.instruments, "operation_watcher_events_pending") == 1
+        await one.store.mark_published(1, NOW)
+        await asyncio.sleep(5)
+        assert value(one.instruments, "operation_watcher_events_pending") == 0
+        assert (one.refreshed, one.beats) == (2, 11)
+        assert value(one.instruments, "operation_watcher_event_loop_lag_seconds") == 0
 
 
-def test_what_is_older_than_is_kept_is_dropped_in_batches_every_half_minute():
-    async def main() -> None:
-        async with house() as one:
-            ids = [an_id(number) for number in range(PRUNE_BATCH)]
-            long_ago = one.clock.now().at - 2 * DAY
-            await one.store.register([Entry(account="main", id=one, source=Source.API) for one in ids], long_ago)
-            changes = [
-                Change(operation=a_final_operation(id=one, registered_at=long_ago, final_at=long_ago)) for one in ids
-            ]
-            await one.store.commit("main", changes)
-            await one.store.mark_published(PRUNE_BATCH, long_ago)
-            await asyncio.sleep(0.7)
-            assert await one.store.find(ids[0]) == ()
-            assert await one.store.history("main", ids[0]) == ()
-            assert len(one.store.pruned_at) == 3
-            await asyncio.sleep(30)
-            assert one.store.pruned_at[3:] == [30.5]
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_what_is_older_than_is_kept_is_dropped_in_batches_every_half_minute():
+    async with house() as one:
+        ids = [an_id(number) for number in range(PRUNE_BATCH)]
+        long_ago = one.clock.now().at - 2 * DAY
+        await one.store.register([Entry(account="main", id=one, source=Source.API) for one in ids], long_ago)
+        changes = [
+            Change(operation=a_final_operation(id=one, registered_at=long_ago, final_at=long_ago)) for one in ids
+        ]
+        await one.store.commit("main", changes)
+        await one.store.mark_published(PRUNE_BATCH, long_ago)
+        await asyncio.sleep(0.7)
+        assert await one.store.find(ids[0]) == ()
+        assert await one.store.history("main", ids[0]) == ()
+        assert len(one.store.pruned_at) == 3
+        await asyncio.sleep(30)
+        assert one.store.pruned_at[3:] == [30.5]
 
 
-def test_what_is_to_be_shown_longer_than_is_kept_stays_until_then():
-    async def main() -> None:
-        async with house() as one:
-            one.hold_at_most = timedelta(days=3)
-            before = one.clock.now().at - 2 * DAY
-            scraped = {an_id(1): None, an_id(2): before}
-            entries = [Entry(account="main", id=name, source=Source.API) for name in scraped]
-            await one.store.register(entries, before)
-            changes = [
-                Change(operation=a_final_operation(id=name, registered_at=before, final_at=before, scraped_at=at))
-                for name, at in scraped.items()
-            ]
-            await one.store.commit("main", changes)
-            await one.store.mark_published(2, before)
-            await asyncio.sleep(0.7)
-            assert [len(await one.store.find(name)) for name in scraped] == [1, 0]
-            one.hold_at_most = timedelta(days=2)
-            await asyncio.sleep(30)
-            assert await one.store.find(an_id(1)) == ()
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_what_is_to_be_shown_longer_than_is_kept_stays_until_then():
+    async with house() as one:
+        one.hold_at_most = timedelta(days=3)
+        before = one.clock.now().at - 2 * DAY
+        scraped = {an_id(1): None, an_id(2): before}
+        entries = [Entry(account="main", id=name, source=Source.API) for name in scraped]
+        await one.store.register(entries, before)
+        changes = [
+            Change(operation=a_final_operation(id=name, registered_at=before, final_at=before, scraped_at=at))
+            for name, at in scraped.items()
+        ]
+        await one.store.commit("main", changes)
+        await one.store.mark_published(2, before)
+        await asyncio.sleep(0.7)
+        assert [len(await one.store.find(name)) for name in scraped] == [1, 0]
+        one.hold_at_most = timedelta(days=2)
+        await asyncio.sleep(30)
+        assert await one.store.find(an_id(1)) == ()
 
 
-def test_a_store_that_fails_only_when_it_is_looked_after_is_told_and_recovers_once_the_whole_round_works():
-    async def main() -> None:
-        async with house() as one:
-            await asyncio.sleep(1)
-            one.store.fails = True
-            await asyncio.sleep(10)
-            assert one.issues == ["database or disk is full"] * 2
-            one.store.fails = False
-            one.store.pruning_fails = True
-            await asyncio.sleep(10)
-            assert one.issues == ["database or disk is full"] * 4
-            one.store.pruning_fails = False
-            await asyncio.sleep(5)
-            assert one.issues[4:] == ["recovered"]
-            await asyncio.sleep(60)
-            assert one.issues[5:] == []
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_a_store_that_fails_only_when_it_is_looked_after_is_told_and_recovers_once_the_whole_round_works():
+    async with house() as one:
+        await asyncio.sleep(1)
+        one.store.fails = True
+        await asyncio.sleep(10)
+        assert one.issues == ["database or disk is full"] * 2
+        one.store.fails = False
+        one.store.pruning_fails = True
+        await asyncio.sleep(10)
+        assert one.issues == ["database or disk is full"] * 4
+        one.store.pruning_fails = False
+        await asyncio.sleep(5)
+        assert one.issues[4:] == ["recovered"]
+        await asyncio.sleep(60)
+        assert one.issues[5:] == []
 
 
-def test_a_store_that_somebody_could_not_write_is_tried_every_five_seconds_until_writing_works():
-    async def main() -> None:
-        async with house() as one:
-            await asyncio.sleep(1)
-            one.store.touching_fails = True
-            one.keeping.doubt_store()
-            await asyncio.sleep(10)
-            assert one.issues == ["database or disk is full"] * 2
-            one.store.touching_fails = False
-            await asyncio.sleep(5)
-            assert one.issues[2:] == ["recovered"]
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_a_store_that_somebody_could_not_write_is_tried_every_five_seconds_until_writing_works():
+    async with house() as one:
+        await asyncio.sleep(1)
+        one.store.touching_fails = True
+        one.keeping.doubt_store()
+        await asyncio.sleep(10)
+        assert one.issues == ["database or disk is full"] * 2
+        one.store.touching_fails = False
+        await asyncio.sleep(5)
+        assert one.issues[2:] == ["recovered"]
 
 
 # ── fleet and watchdog ────────────────────────────────────────────────────────────────────────────────────────────────

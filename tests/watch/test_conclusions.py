@@ -55,21 +55,20 @@ async def until_counted(scenario: Scenario, ids: list[str], *, within: float) ->
         return rig, len(rig.observer.attempts)
 
 
+@pytest.mark.virtual_time
 @pytest.mark.unmeasured
-def test_two_hundred_operations_whose_ends_are_stamped_coarser_end_in_time_and_cost_no_more_requests():
-    async def main() -> None:
-        _, plain = await until_counted(two_hundred(), IDS, within=600)
-        rig, fine = await until_counted(two_hundred("fine_times, share: 1"), IDS, within=600)
-        outcomes, delays = await ends(rig)
-        assert outcomes == {"completed": len(IDS)}
-        assert max(delays) <= 2 * FRESHNESS
-        assert rig.observer.anomalies.count("stale_answer") == 0
-        assert rig.observer.anomalies.count("end_older") <= len(IDS)
-        assert fine <= plain * 1.05 + 2
-
-    run_virtually(main())
+async def test_two_hundred_operations_whose_ends_are_stamped_coarser_end_in_time_and_cost_no_more_requests():
+    _, plain = await until_counted(two_hundred(), IDS, within=600)
+    rig, fine = await until_counted(two_hundred("fine_times, share: 1"), IDS, within=600)
+    outcomes, delays = await ends(rig)
+    assert outcomes == {"completed": len(IDS)}
+    assert max(delays) <= 2 * FRESHNESS
+    assert rig.observer.anomalies.count("stale_answer") == 0
+    assert rig.observer.anomalies.count("end_older") <= len(IDS)
+    assert fine <= plain * 1.05 + 2
 
 
+@pytest.mark.virtual_time
 @pytest.mark.unmeasured
 @pytest.mark.parametrize(
     "fault",
@@ -82,15 +81,12 @@ def test_two_hundred_operations_whose_ends_are_stamped_coarser_end_in_time_and_c
     ],
     ids=["updatedAt ahead", "Date ahead", "the first Date ahead", "createdAt 1970", "the first createdAt 1970"],
 )
-def test_one_page_with_wrong_times_ends_no_operation_and_delays_none(fault: str):
-    async def main() -> None:
-        rig, _ = await until_counted(two_hundred(fault), IDS, within=600)
-        outcomes, delays = await ends(rig)
-        assert outcomes == {"completed": len(IDS)}
-        assert min(delays) >= 0
-        assert max(delays) <= 2 * FRESHNESS
-
-    run_virtually(main())
+async def test_one_page_with_wrong_times_ends_no_operation_and_delays_none(fault: str):
+    rig, _ = await until_counted(two_hundred(fault), IDS, within=600)
+    outcomes, delays = await ends(rig)
+    assert outcomes == {"completed": len(IDS)}
+    assert min(delays) >= 0
+    assert max(delays) <= 2 * FRESHNESS
 
 
 def test_one_wrong_completed_row_is_published_early_and_counted_with_the_true_stats():

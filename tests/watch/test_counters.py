@@ -64,118 +64,102 @@ async def scrape(rig: Rig) -> AccountSnapshot:
     return snapshot
 
 
-def test_the_first_scrape_of_a_campaign_shows_0_and_the_next_what_was_counted_before_it():
-    async def main() -> None:
-        async with running(scenario(), settings=BY_CAMPAIGN) as rig:
-            await rig.track([ONE], {"campaign": "spring"})
-            await counted(rig)
-            assert shown(rig) == 0
+@pytest.mark.virtual_time
+async def test_the_first_scrape_of_a_campaign_shows_0_and_the_next_what_was_counted_before_it():
+    async with running(scenario(), settings=BY_CAMPAIGN) as rig:
+        await rig.track([ONE], {"campaign": "spring"})
+        await counted(rig)
+        assert shown(rig) == 0
+        await scrape(rig)
+        assert shown(rig) == 1
+
+
+@pytest.mark.virtual_time
+async def test_a_rejected_operation_is_born_at_0_too():
+    async with running(REFUSING, settings=BY_CAMPAIGN) as rig:
+        await rig.track([ONE], {"campaign": "spring"})
+        await counted(rig, "rejected")
+        values = []
+        for _ in range(3):
+            values.append(shown(rig, outcome="rejected"))
             await scrape(rig)
-            assert shown(rig) == 1
-
-    run_virtually(main())
+        assert values == [0, 1, 1]
 
 
-def test_a_rejected_operation_is_born_at_0_too():
-    async def main() -> None:
-        async with running(REFUSING, settings=BY_CAMPAIGN) as rig:
-            await rig.track([ONE], {"campaign": "spring"})
-            await counted(rig, "rejected")
-            values = []
-            for _ in range(3):
-                values.append(shown(rig, outcome="rejected"))
-                await scrape(rig)
-            assert values == [0, 1, 1]
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_without_a_scrape_it_shows_what_was_counted_after_two_minutes():
+    async with running(scenario(), settings=BY_CAMPAIGN) as rig:
+        await rig.track([ONE], {"campaign": "spring"})
+        tracked_at = rig.clock.now().at
+        await rig.until(lambda: shown(rig) == 1, within=200)
+        assert 2 * MINUTE <= rig.clock.now().at - tracked_at <= 2 * MINUTE + 3 * SECOND
 
 
-def test_without_a_scrape_it_shows_what_was_counted_after_two_minutes():
-    async def main() -> None:
-        async with running(scenario(), settings=BY_CAMPAIGN) as rig:
-            await rig.track([ONE], {"campaign": "spring"})
-            tracked_at = rig.clock.now().at
-            await rig.until(lambda: shown(rig) == 1, within=200)
-            assert 2 * MINUTE <= rig.clock.now().at - tracked_at <= 2 * MINUTE + 3 * SECOND
-
-    run_virtually(main())
-
-
-def test_the_wait_goes_on_over_a_restart():
-    async def main() -> None:
-        store = MemoryStore()
-        async with running(scenario(), store=store, settings=BY_CAMPAIGN) as rig:
-            await rig.track([ONE], {"campaign": "spring"})
-            await counted(rig)
-        await asyncio.sleep(60)
-        async with running(scenario(), store=store, settings=BY_CAMPAIGN) as rig:
-            await rig.until(lambda: shown(rig) == 0, within=10)
-            restarted_at = rig.clock.now().at
-            await rig.until(lambda: shown(rig) == 1, within=120)
-            assert rig.clock.now().at - restarted_at <= MINUTE
-        async with running(scenario(), store=store, settings=BY_CAMPAIGN) as rig:
-            await rig.until(lambda: rig.snapshot().is_loaded, within=10)
-            assert shown(rig) == 1
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_the_wait_goes_on_over_a_restart():
+    store = MemoryStore()
+    async with running(scenario(), store=store, settings=BY_CAMPAIGN) as rig:
+        await rig.track([ONE], {"campaign": "spring"})
+        await counted(rig)
+    await asyncio.sleep(60)
+    async with running(scenario(), store=store, settings=BY_CAMPAIGN) as rig:
+        await rig.until(lambda: shown(rig) == 0, within=10)
+        restarted_at = rig.clock.now().at
+        await rig.until(lambda: shown(rig) == 1, within=120)
+        assert rig.clock.now().at - restarted_at <= MINUTE
+    async with running(scenario(), store=store, settings=BY_CAMPAIGN) as rig:
+        await rig.until(lambda: rig.snapshot().is_loaded, within=10)
+        assert shown(rig) == 1
 
 
-def test_a_scrape_that_did_not_carry_the_campaign_opens_nothing():
-    async def main() -> None:
-        async with running(scenario(), settings=BY_CAMPAIGN) as rig:
-            await rig.until(lambda: rig.snapshot().is_loaded, within=10)
-            before = rig.snapshot()
-            await rig.track([ONE], {"campaign": "spring"})
-            await counted(rig)
-            rig.watch.scraped(before)
-            await asyncio.sleep(10)
-            assert shown(rig) == 0
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_a_scrape_that_did_not_carry_the_campaign_opens_nothing():
+    async with running(scenario(), settings=BY_CAMPAIGN) as rig:
+        await rig.until(lambda: rig.snapshot().is_loaded, within=10)
+        before = rig.snapshot()
+        await rig.track([ONE], {"campaign": "spring"})
+        await counted(rig)
+        rig.watch.scraped(before)
+        await asyncio.sleep(10)
+        assert shown(rig) == 0
 
 
-def test_an_operation_counts_under_the_labels_that_its_row_has_and_not_those_that_the_loop_knows():
-    async def main() -> None:
-        async with running(scenario(), settings=BY_CAMPAIGN) as rig:
-            await rig.track([ONE])
-            await rig.until(lambda: rig.watch.unfinished == 1, within=10)
-            # Nobody wakes the loop: the change is in the store and not yet in its memory.
-            entry = Entry(account=ACCOUNT, id=ONE, source=Source.API, labels={"campaign": "spring"})
-            await rig.store.register([entry], rig.clock.now().at)
-            await counted(rig)
-            assert await stored(rig, "") == 0
-            rig.watch.wake()
-            await rig.until(lambda: shown(rig) == 0, within=5)
-            await scrape(rig)
-            assert shown(rig) == 1
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_an_operation_counts_under_the_labels_that_its_row_has_and_not_those_that_the_loop_knows():
+    async with running(scenario(), settings=BY_CAMPAIGN) as rig:
+        await rig.track([ONE])
+        await rig.until(lambda: rig.watch.unfinished == 1, within=10)
+        # Nobody wakes the loop: the change is in the store and not yet in its memory.
+        entry = Entry(account=ACCOUNT, id=ONE, source=Source.API, labels={"campaign": "spring"})
+        await rig.store.register([entry], rig.clock.now().at)
+        await counted(rig)
+        assert await stored(rig, "") == 0
+        rig.watch.wake()
+        await rig.until(lambda: shown(rig) == 0, within=5)
+        await scrape(rig)
+        assert shown(rig) == 1
 
 
-def test_an_operation_without_labels_counts_under_empty_values_at_once():
-    async def main() -> None:
-        async with running(scenario(), settings=BY_CAMPAIGN) as rig:
-            await rig.track([ONE])
-            await rig.until(lambda: shown(rig, "") == 1, within=30)
-            assert shown(rig) is None
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_an_operation_without_labels_counts_under_empty_values_at_once():
+    async with running(scenario(), settings=BY_CAMPAIGN) as rig:
+        await rig.track([ONE])
+        await rig.until(lambda: shown(rig, "") == 1, within=30)
+        assert shown(rig) is None
 
 
-def test_while_the_store_fails_nothing_opens_and_nothing_is_lost():
-    async def main() -> None:
-        store = FailingStore()
-        async with running(scenario(), store=store, settings=BY_CAMPAIGN) as rig:
-            await rig.track([ONE], {"campaign": "spring"})
-            await counted(rig)
-            store.fails = True
-            await scrape(rig)
-            await asyncio.sleep(600)
-            assert shown(rig) == 0
-            store.fails = False
-            await rig.until(lambda: shown(rig) == 1, within=30)
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_while_the_store_fails_nothing_opens_and_nothing_is_lost():
+    store = FailingStore()
+    async with running(scenario(), store=store, settings=BY_CAMPAIGN) as rig:
+        await rig.track([ONE], {"campaign": "spring"})
+        await counted(rig)
+        store.fails = True
+        await scrape(rig)
+        await asyncio.sleep(600)
+        assert shown(rig) == 0
+        store.fails = False
+        await rig.until(lambda: shown(rig) == 1, within=30)
 
 
 def test_a_commit_that_took_effect_but_said_it_failed_is_shown_once():
@@ -408,22 +392,20 @@ def test_what_scrapes_show_of_a_campaign_begins_at_0_never_falls_and_ends_at_wha
     asyncio.run(main())
 
 
-def test_a_change_of_the_setting_while_running_shows_what_is_under_way_at_0_and_loses_nothing():
-    async def main() -> None:
-        store = MemoryStore()
-        async with running(scenario(two="completed: 300s"), store=store, settings=following(settle_after=())) as rig:
-            await rig.track([ONE], {"campaign": "spring"})
-            await rig.track([TWO], {"campaign": "autumn"})
-            await rig.until(lambda: rig.snapshot().totals["operations", "completed"] == 1, within=30)
-            rig.watch.adopt(BY_CAMPAIGN)
-            await rig.until(lambda: shown(rig, "") == 1, within=10)
-            assert (shown(rig, "autumn"), shown(rig)) == (0, None)
-            await scrape(rig)
-            await rig.until(lambda: shown(rig, "autumn") == 1, within=400)
-            rig.watch.adopt(following(settle_after=()))
-            await rig.until(lambda: rig.snapshot().totals.get(("operations", "completed")) == 2, within=10)
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_a_change_of_the_setting_while_running_shows_what_is_under_way_at_0_and_loses_nothing():
+    store = MemoryStore()
+    async with running(scenario(two="completed: 300s"), store=store, settings=following(settle_after=())) as rig:
+        await rig.track([ONE], {"campaign": "spring"})
+        await rig.track([TWO], {"campaign": "autumn"})
+        await rig.until(lambda: rig.snapshot().totals["operations", "completed"] == 1, within=30)
+        rig.watch.adopt(BY_CAMPAIGN)
+        await rig.until(lambda: shown(rig, "") == 1, within=10)
+        assert (shown(rig, "autumn"), shown(rig)) == (0, None)
+        await scrape(rig)
+        await rig.until(lambda: shown(rig, "autumn") == 1, within=400)
+        rig.watch.adopt(following(settle_after=()))
+        await rig.until(lambda: rig.snapshot().totals.get(("operations", "completed")) == 2, within=10)
 
 
 async def test_a_scrape_just_after_a_reload_carried_no_counters_and_opens_nothing():
@@ -438,17 +420,15 @@ async def test_a_scrape_just_after_a_reload_carried_no_counters_and_opens_nothin
     assert await account.later(scraped=True) == 1
 
 
-def test_a_wall_clock_that_is_set_ahead_does_not_open_a_campaign_early():
-    async def main() -> None:
-        async with running(scenario(), settings=BY_CAMPAIGN) as rig:
-            await rig.track([ONE], {"campaign": "spring"})
-            await counted(rig)
-            rig.clock._anchor += HOUR
-            await asyncio.sleep(60)
-            assert shown(rig) == 0
-            await rig.until(lambda: shown(rig) == 1, within=70)
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_a_wall_clock_that_is_set_ahead_does_not_open_a_campaign_early():
+    async with running(scenario(), settings=BY_CAMPAIGN) as rig:
+        await rig.track([ONE], {"campaign": "spring"})
+        await counted(rig)
+        rig.clock._anchor += HOUR
+        await asyncio.sleep(60)
+        assert shown(rig) == 0
+        await rig.until(lambda: shown(rig) == 1, within=70)
 
 
 def sums(snapshots: Sequence[AccountSnapshot]) -> list[float]:
@@ -457,15 +437,13 @@ def sums(snapshots: Sequence[AccountSnapshot]) -> list[float]:
     ]
 
 
-def test_no_counter_ever_falls_while_campaigns_come_and_go():
-    async def main() -> None:
-        store = MemoryStore()
-        taken: list[AccountSnapshot] = []
-        for number, campaign in enumerate(("spring", "autumn", "spring")):
-            async with running(scenario(), store=store, settings=BY_CAMPAIGN) as rig:
-                await rig.track([(ONE, TWO, ONE)[number]], {"campaign": campaign})
-                await rig.until(lambda: rig.snapshot().is_loaded, within=10)
-                taken += [await scrape(rig) for _ in range(60)]
-        assert sums(taken) == sorted(sums(taken))
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_no_counter_ever_falls_while_campaigns_come_and_go():
+    store = MemoryStore()
+    taken: list[AccountSnapshot] = []
+    for number, campaign in enumerate(("spring", "autumn", "spring")):
+        async with running(scenario(), store=store, settings=BY_CAMPAIGN) as rig:
+            await rig.track([(ONE, TWO, ONE)[number]], {"campaign": campaign})
+            await rig.until(lambda: rig.snapshot().is_loaded, within=10)
+            taken += [await scrape(rig) for _ in range(60)]
+    assert sums(taken) == sorted(sums(taken))

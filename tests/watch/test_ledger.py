@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pytest
+
 from tests.support.factories import NOW, a_final_operation, a_running_operation, an_id, an_operation
 from tests.support.failing import FailingStore
 from tests.support.virtual import run_virtually, virtual_clock
@@ -114,178 +116,158 @@ class DoubtfulStore(SlowStore):
         return committed
 
 
-def test_what_a_failed_commit_stored_all_the_same_is_written_once():
-    async def main() -> None:
-        store = DoubtfulStore()
-        kept = Kept(store)
-        running, ended = await kept.follow(2)
-        kept.ledger.enter(a_running_operation(id=running.id), [ODD], NOW)
-        kept.ledger.enter(a_final_operation(id=ended.id), [ODDER], NOW, TALLY)
-        assert not await kept.ledger.flush()
-        kept.ledger.enter(a_running_operation(id=running.id), [ODD, ODDER], NOW + 1)
-        assert not await kept.ledger.flush()
-        kept.ledger.enter(a_running_operation(id=running.id, missed=1), [], NOW + 2)
-        store.is_doubtful = False
-        assert await kept.ledger.flush()
-        assert len(kept.ledger) == 0
-        events = [(event.occurred_at, event.event) for event in await store.history("main", running.id)][1:]
-        assert events == [(NOW, ODD), (NOW + 1, ODD), (NOW + 1, ODDER)]
-        assert [event.event for event in await store.history("main", ended.id)][1:] == [ODDER]
-        assert (await kept.stored(running.id)).missed == 1
-        assert await store.totals("main") == COUNTED
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_what_a_failed_commit_stored_all_the_same_is_written_once():
+    store = DoubtfulStore()
+    kept = Kept(store)
+    running, ended = await kept.follow(2)
+    kept.ledger.enter(a_running_operation(id=running.id), [ODD], NOW)
+    kept.ledger.enter(a_final_operation(id=ended.id), [ODDER], NOW, TALLY)
+    assert not await kept.ledger.flush()
+    kept.ledger.enter(a_running_operation(id=running.id), [ODD, ODDER], NOW + 1)
+    assert not await kept.ledger.flush()
+    kept.ledger.enter(a_running_operation(id=running.id, missed=1), [], NOW + 2)
+    store.is_doubtful = False
+    assert await kept.ledger.flush()
+    assert len(kept.ledger) == 0
+    events = [(event.occurred_at, event.event) for event in await store.history("main", running.id)][1:]
+    assert events == [(NOW, ODD), (NOW + 1, ODD), (NOW + 1, ODDER)]
+    assert [event.event for event in await store.history("main", ended.id)][1:] == [ODDER]
+    assert (await kept.stored(running.id)).missed == 1
+    assert await store.totals("main") == COUNTED
 
 
-def test_state_events_and_counters_are_written_together():
-    async def main() -> None:
-        kept = Kept()
-        (operation,) = await kept.follow()
-        final = a_final_operation(id=operation.id)
-        kept.ledger.enter(final, [ODD, ODDER], NOW + 5, TALLY)
-        assert (len(kept.ledger), kept.ledger.has(final.id), kept.counted) == (1, True, {})
-        assert await kept.ledger.flush()
-        assert (len(kept.ledger), kept.ledger.has(final.id)) == (0, False)
-        assert (await kept.stored(final.id)).final_at == NOW
-        assert await kept.told() == [ODD, ODDER]
-        assert await kept.store.totals("main") == kept.counted == COUNTED
-        assert kept.observer == [None]
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_state_events_and_counters_are_written_together():
+    kept = Kept()
+    (operation,) = await kept.follow()
+    final = a_final_operation(id=operation.id)
+    kept.ledger.enter(final, [ODD, ODDER], NOW + 5, TALLY)
+    assert (len(kept.ledger), kept.ledger.has(final.id), kept.counted) == (1, True, {})
+    assert await kept.ledger.flush()
+    assert (len(kept.ledger), kept.ledger.has(final.id)) == (0, False)
+    assert (await kept.stored(final.id)).final_at == NOW
+    assert await kept.told() == [ODD, ODDER]
+    assert await kept.store.totals("main") == kept.counted == COUNTED
+    assert kept.observer == [None]
 
 
-def test_what_comes_in_before_it_is_written_adds_up_and_the_newest_state_wins():
-    async def main() -> None:
-        kept = Kept()
-        (operation,) = await kept.follow()
-        kept.ledger.enter(a_running_operation(id=operation.id), [ODD], NOW)
-        kept.ledger.enter(a_final_operation(id=operation.id), [ODDER], NOW, TALLY)
-        assert await kept.ledger.flush()
-        assert kept.store.batches == [1]
-        assert (await kept.stored(operation.id)).status is Status.COMPLETED
-        assert await kept.told() == [ODD, ODDER]
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_what_comes_in_before_it_is_written_adds_up_and_the_newest_state_wins():
+    kept = Kept()
+    (operation,) = await kept.follow()
+    kept.ledger.enter(a_running_operation(id=operation.id), [ODD], NOW)
+    kept.ledger.enter(a_final_operation(id=operation.id), [ODDER], NOW, TALLY)
+    assert await kept.ledger.flush()
+    assert kept.store.batches == [1]
+    assert (await kept.stored(operation.id)).status is Status.COMPLETED
+    assert await kept.told() == [ODD, ODDER]
 
 
-def test_stats_alone_are_written_when_asked_for_or_with_whatever_else_is():
-    async def main() -> None:
-        kept = Kept()
-        one, two = await kept.follow(2)
-        kept.ledger.enter_stats(a_running_operation(id=one.id))
-        assert (len(kept.ledger), kept.ledger.has(one.id)) == (0, True)
-        assert await kept.ledger.flush()
-        assert (await kept.stored(one.id)).status is Status.UNSEEN
-        assert await kept.ledger.flush(with_stats=True)
-        assert (await kept.stored(one.id)).status is Status.PROCESSING
-        kept.ledger.enter(a_running_operation(id=two.id), [ODD], NOW)
-        kept.ledger.enter_stats(a_running_operation(id=two.id, stats=Stats(sent=7)))
-        assert await kept.ledger.flush()
-        assert (await kept.stored(two.id)).stats.sent == 7
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_stats_alone_are_written_when_asked_for_or_with_whatever_else_is():
+    kept = Kept()
+    one, two = await kept.follow(2)
+    kept.ledger.enter_stats(a_running_operation(id=one.id))
+    assert (len(kept.ledger), kept.ledger.has(one.id)) == (0, True)
+    assert await kept.ledger.flush()
+    assert (await kept.stored(one.id)).status is Status.UNSEEN
+    assert await kept.ledger.flush(with_stats=True)
+    assert (await kept.stored(one.id)).status is Status.PROCESSING
+    kept.ledger.enter(a_running_operation(id=two.id), [ODD], NOW)
+    kept.ledger.enter_stats(a_running_operation(id=two.id, stats=Stats(sent=7)))
+    assert await kept.ledger.flush()
+    assert (await kept.stored(two.id)).stats.sent == 7
 
 
-def test_stats_are_passed_over_once_something_newer_must_be_written():
-    async def main() -> None:
-        kept = Kept()
-        (operation,) = await kept.follow()
-        kept.ledger.enter_stats(a_running_operation(id=operation.id, stats=Stats(sent=1)))
-        kept.ledger.enter(a_running_operation(id=operation.id, stats=Stats(sent=2)), [ODD], NOW)
-        assert await kept.ledger.flush(with_stats=True)
-        assert (await kept.stored(operation.id)).stats.sent == 2
-
-    run_virtually(main())
+@pytest.mark.virtual_time
+async def test_stats_are_passed_over_once_something_newer_must_be_written():
+    kept = Kept()
+    (operation,) = await kept.follow()
+    kept.ledger.enter_stats(a_running_operation(id=operation.id, stats=Stats(sent=1)))
+    kept.ledger.enter(a_running_operation(id=operation.id, stats=Stats(sent=2)), [ODD], NOW)
+    assert await kept.ledger.flush(with_stats=True)
+    assert (await kept.stored(operation.id)).stats.sent == 2
 
 
-def test_much_is_written_in_batches():
-    async def main() -> None:
-        kept = Kept()
-        for operation in await kept.follow(2 * BATCH + 1):
-            kept.ledger.enter(operation, [ODD], NOW)
-        assert await kept.ledger.flush()
-        assert kept.store.batches == [BATCH, BATCH, 1]
-        assert kept.observer == [None] * 3
-
-    run_virtually(main())
-
-
-def test_what_could_not_be_written_stays_in_order_before_what_came_meanwhile():
-    async def main() -> None:
-        kept = Kept()
-        one, two, three = await kept.follow(3)
-        kept.store.fails = True
-        kept.ledger.enter(a_running_operation(id=one.id), [ODD], NOW)
-        kept.ledger.enter(a_running_operation(id=two.id), [ODD], NOW)
-        writing = asyncio.create_task(kept.ledger.flush())
-        await asyncio.sleep(0.5)
-        kept.ledger.enter(three, [ODD], NOW)
-        kept.ledger.enter(a_final_operation(id=two.id), [ODDER], NOW, TALLY)
-        assert not await writing
-        assert [str(cause) for cause in kept.observer] == ["database or disk is full"]
-        assert (len(kept.ledger), kept.counted) == (3, {})
-        kept.store.fails = False
-        assert await kept.ledger.flush()
-        assert kept.store.batches == [2, 3]
-        told = [(event.operation_id, event.event) for event in await kept.store.pending_events(3, 10)]
-        assert told == [(one.id, ODD), (two.id, ODD), (two.id, ODDER), (three.id, ODD)]
-        assert (await kept.stored(two.id)).status is Status.COMPLETED
-        assert kept.counted == COUNTED
-
-    run_virtually(main())
-
-
-def test_stats_that_came_while_a_write_failed_are_not_forgotten():
-    async def main() -> None:
-        kept = Kept()
-        (operation,) = await kept.follow()
-        kept.store.fails = True
-        kept.ledger.enter(a_running_operation(id=operation.id, stats=Stats(sent=1)), [ODD], NOW)
-        writing = asyncio.create_task(kept.ledger.flush())
-        await asyncio.sleep(0.5)
-        kept.ledger.enter_stats(a_running_operation(id=operation.id, stats=Stats(sent=2)))
-        assert not await writing
-        kept.store.fails = False
-        assert await kept.ledger.flush(with_stats=True)
-        assert (await kept.stored(operation.id)).stats.sent == 2
-
-    run_virtually(main())
-
-
-def test_a_write_that_is_cancelled_is_put_back():
-    async def main() -> None:
-        kept = Kept()
-        (operation,) = await kept.follow()
+@pytest.mark.virtual_time
+async def test_much_is_written_in_batches():
+    kept = Kept()
+    for operation in await kept.follow(2 * BATCH + 1):
         kept.ledger.enter(operation, [ODD], NOW)
-        writing = asyncio.create_task(kept.ledger.flush())
-        await asyncio.sleep(0.5)
-        assert len(kept.ledger) == 0
-        writing.cancel()
-        await asyncio.wait([writing])
-        assert writing.cancelled()
-        assert len(kept.ledger) == 1
-        assert await kept.ledger.flush()
-        assert await kept.told() == [ODD]
-
-    run_virtually(main())
+    assert await kept.ledger.flush()
+    assert kept.store.batches == [BATCH, BATCH, 1]
+    assert kept.observer == [None] * 3
 
 
-def test_what_was_untracked_is_neither_written_nor_counted():
-    async def main() -> None:
-        kept = Kept()
-        one, two = await kept.follow(2)
-        kept.ledger.enter(one, [ODD], NOW)
-        kept.ledger.enter_stats(two)
-        kept.ledger.drop(one.id)
-        kept.ledger.drop(two.id)
-        assert not kept.ledger.has(one.id)
-        assert not kept.ledger.has(two.id)
-        kept.ledger.enter(a_final_operation(id=one.id), [ODD], NOW, TALLY)
-        await kept.store.untrack("main", one.id, NOW, Source.API)
-        assert await kept.ledger.flush(with_stats=True)
-        assert kept.counted == await kept.store.totals("main") == {}
+@pytest.mark.virtual_time
+async def test_what_could_not_be_written_stays_in_order_before_what_came_meanwhile():
+    kept = Kept()
+    one, two, three = await kept.follow(3)
+    kept.store.fails = True
+    kept.ledger.enter(a_running_operation(id=one.id), [ODD], NOW)
+    kept.ledger.enter(a_running_operation(id=two.id), [ODD], NOW)
+    writing = asyncio.create_task(kept.ledger.flush())
+    await asyncio.sleep(0.5)
+    kept.ledger.enter(three, [ODD], NOW)
+    kept.ledger.enter(a_final_operation(id=two.id), [ODDER], NOW, TALLY)
+    assert not await writing
+    assert [str(cause) for cause in kept.observer] == ["database or disk is full"]
+    assert (len(kept.ledger), kept.counted) == (3, {})
+    kept.store.fails = False
+    assert await kept.ledger.flush()
+    assert kept.store.batches == [2, 3]
+    told = [(event.operation_id, event.event) for event in await kept.store.pending_events(3, 10)]
+    assert told == [(one.id, ODD), (two.id, ODD), (two.id, ODDER), (three.id, ODD)]
+    assert (await kept.stored(two.id)).status is Status.COMPLETED
+    assert kept.counted == COUNTED
 
-    run_virtually(main())
+
+@pytest.mark.virtual_time
+async def test_stats_that_came_while_a_write_failed_are_not_forgotten():
+    kept = Kept()
+    (operation,) = await kept.follow()
+    kept.store.fails = True
+    kept.ledger.enter(a_running_operation(id=operation.id, stats=Stats(sent=1)), [ODD], NOW)
+    writing = asyncio.create_task(kept.ledger.flush())
+    await asyncio.sleep(0.5)
+    kept.ledger.enter_stats(a_running_operation(id=operation.id, stats=Stats(sent=2)))
+    assert not await writing
+    kept.store.fails = False
+    assert await kept.ledger.flush(with_stats=True)
+    assert (await kept.stored(operation.id)).stats.sent == 2
+
+
+@pytest.mark.virtual_time
+async def test_a_write_that_is_cancelled_is_put_back():
+    kept = Kept()
+    (operation,) = await kept.follow()
+    kept.ledger.enter(operation, [ODD], NOW)
+    writing = asyncio.create_task(kept.ledger.flush())
+    await asyncio.sleep(0.5)
+    assert len(kept.ledger) == 0
+    writing.cancel()
+    await asyncio.wait([writing])
+    assert writing.cancelled()
+    assert len(kept.ledger) == 1
+    assert await kept.ledger.flush()
+    assert await kept.told() == [ODD]
+
+
+@pytest.mark.virtual_time
+async def test_what_was_untracked_is_neither_written_nor_counted():
+    kept = Kept()
+    one, two = await kept.follow(2)
+    kept.ledger.enter(one, [ODD], NOW)
+    kept.ledger.enter_stats(two)
+    kept.ledger.drop(one.id)
+    kept.ledger.drop(two.id)
+    assert not kept.ledger.has(one.id)
+    assert not kept.ledger.has(two.id)
+    kept.ledger.enter(a_final_operation(id=one.id), [ODD], NOW, TALLY)
+    await kept.store.untrack("main", one.id, NOW, Source.API)
+    assert await kept.ledger.flush(with_stats=True)
+    assert kept.counted == await kept.store.totals("main") == {}
 
 
 def test_a_ledger_that_waits_with_too_much_says_so():

@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from tests.support.rig import running
-from tests.support.virtual import run_virtually
 from watcher.core.account_health import Began, HealthIssue, Recovered
 from watcher.core.model import HOUR, SECOND
 from watcher.simulator import Scenario
@@ -17,6 +16,7 @@ HOURS = 2
 NUMBER = 50
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize(
     ("fault", "cause"),
     [
@@ -27,29 +27,26 @@ NUMBER = 50
         (Fault(kind="garbage"), HealthIssue.UNREACHABLE),
     ],
 )
-def test_an_outage_of_hours_is_told_on_its_edges_and_costs_two_requests_a_minute_at_most(
+async def test_an_outage_of_hours_is_told_on_its_edges_and_costs_two_requests_a_minute_at_most(
     fault: Fault, cause: HealthIssue
 ) -> None:
-    async def main() -> None:
-        async with running(Scenario()) as rig:
-            now = rig.clock.now().at
-            lives = [rig.upstream.world.send(rig.upstream.accounts[0].account_id, now) for _ in range(NUMBER)]
-            await rig.track([life.id for life in lives])
-            await asyncio.sleep(2)
-            rig.upstream.set_faults([fault], 0)
-            asked = rig.upstream.ledger.count()
-            await asyncio.sleep(HOURS * 3600)
-            requests = rig.upstream.ledger.count() - asked
-            assert rig.snapshot().up is (cause is HealthIssue.THROTTLED)
-            rig.upstream.set_faults([], 0)
-            await rig.until(lambda: rig.watch.unfinished == 0, within=600)
-            totals = rig.snapshot().totals
-        assert requests < 2 * HOURS * 60
-        assert [event.issue for event in rig.observer.health_by_account] == [cause, cause]
-        began, recovered = rig.observer.health_by_account
-        assert isinstance(began, Began)
-        assert isinstance(recovered, Recovered)
-        assert abs(recovered.lasted - HOURS * HOUR) < 300 * SECOND
-        assert totals["operations", "completed"] == NUMBER
-
-    run_virtually(main())
+    async with running(Scenario()) as rig:
+        now = rig.clock.now().at
+        lives = [rig.upstream.world.send(rig.upstream.accounts[0].account_id, now) for _ in range(NUMBER)]
+        await rig.track([life.id for life in lives])
+        await asyncio.sleep(2)
+        rig.upstream.set_faults([fault], 0)
+        asked = rig.upstream.ledger.count()
+        await asyncio.sleep(HOURS * 3600)
+        requests = rig.upstream.ledger.count() - asked
+        assert rig.snapshot().up is (cause is HealthIssue.THROTTLED)
+        rig.upstream.set_faults([], 0)
+        await rig.until(lambda: rig.watch.unfinished == 0, within=600)
+        totals = rig.snapshot().totals
+    assert requests < 2 * HOURS * 60
+    assert [event.issue for event in rig.observer.health_by_account] == [cause, cause]
+    began, recovered = rig.observer.health_by_account
+    assert isinstance(began, Began)
+    assert isinstance(recovered, Recovered)
+    assert abs(recovered.lasted - HOURS * HOUR) < 300 * SECOND
+    assert totals["operations", "completed"] == NUMBER
