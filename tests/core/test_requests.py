@@ -34,7 +34,7 @@ WINDOW = Sweep(number=1, status=Status.PROCESSING, start=NOW, end=NOW + MINUTE)
 
 
 @pytest.mark.parametrize(
-    ("request", "rows", "is_honoured"),
+    ("requested", "rows", "is_honoured"),
     [
         (WINDOW, [], True),
         (WINDOW, [("PROCESSING", NOW), ("PROCESSING", NOW + MINUTE)], True),
@@ -49,6 +49,6 @@ WINDOW = Sweep(number=1, status=Status.PROCESSING, start=NOW, end=NOW + MINUTE)
     ],
 )
 def test_most_rows_of_a_page_are_what_was_requested_or_its_filter_was_ignored(
-    request: Sweep | Discover, rows: list[tuple[str, int]], *, is_honoured: bool
+    requested: Sweep | Discover, rows: list[tuple[str, int]], *, is_honoured: bool
 ):
-    assert honours(request, a_page(*rows)) is is_honoured
+    assert honours(requested, a_page(*rows)) is is_honoured

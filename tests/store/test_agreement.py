@@ -145,7 +145,7 @@ class Agreement(RuleBasedStateMachine):
         ask = self.ask_both
         await ask("last_position")
         await ask("count_pending")
-        await ask("untold", 0, 1000)
+        await ask("pending_events", 0, 1000)
         await ask("page", account=None, statuses=(), after=None, limit=1000)
         await ask("page", account="a", statuses=["COMPLETED", "UNSEEN"], after=("a", "1"), limit=1)
         for account in ACCOUNTS:
