@@ -13,11 +13,13 @@ there; the old pool is closed after the last of them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import httpx
+
+_Trace: TypeAlias = Callable[[str, Mapping[str, Any]], Coroutine[Any, Any, None]]
 
 PLACE_WITHIN_SECONDS = 1.0
 """How long a request waits for a place; that of a request that just ended is free a few turns of the loop later."""
@@ -104,12 +106,8 @@ class Connections(httpx.AsyncBaseTransport):
             self._leave(pool)
             raise
         assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 -- an asynchronous transport gives one
-        return httpx.Response(
-            response.status_code,
-            headers=response.headers,
-            stream=_Counted(response.stream, lambda: self._leave(pool)),
-            extensions=response.extensions,
-        )
+        response.stream = _Counted(response.stream, lambda: self._leave(pool))
+        return response
 
     def _replace(self, pool: _Pool) -> None:
         if pool is not self._pool:
@@ -148,9 +146,8 @@ class _Counted(httpx.AsyncByteStream):
         self._over = over
         self._is_closed = False
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in self._stream:
-            yield piece
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._stream.__aiter__()
 
     async def aclose(self) -> None:
         if self._is_closed:
@@ -162,20 +159,23 @@ class _Counted(httpx.AsyncByteStream):
             self._over()
 
 
+async def _untraced(_name: str, _info: Mapping[str, Any]) -> None:
+    """What httpcore awaits where nothing else wants to know."""
+
+
 def _follow(request: httpx.Request) -> RequestProgress:
     """Note how far the request comes, and let it wait for a place for a short time only."""
     progress = request.extensions.get("progress")
     if not isinstance(progress, RequestProgress):
         progress = RequestProgress()
     progress.is_followed, progress.event = True, ""
-    shown = request.extensions.get("trace")
+    shown: _Trace = request.extensions.get("trace", _untraced)
 
-    async def trace(name: str, info: Mapping[str, Any]) -> None:
+    def trace(name: str, info: Mapping[str, Any]) -> Coroutine[Any, Any, None]:
         if not progress.event:
             progress.is_reused = not name.startswith("connection.connect")
         progress.event = name
-        if shown is not None:
-            await shown(name, info)
+        return shown(name, info)
 
     timeouts = {**request.extensions.get("timeout", {}), "pool": PLACE_WITHIN_SECONDS}
     request.extensions = {**request.extensions, "trace": trace, "timeout": timeouts, "progress": progress}
