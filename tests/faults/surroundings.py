@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -148,10 +149,61 @@ AS_LIMITED = (
 )
 
 
-def limit_threads(pid: int, number: int) -> None:
-    """Let the user of a process that was started `AS_LIMITED` have so many threads."""
-    # By the same user: in many containers root may not do it for another one.
-    subprocess.run([*AS_LIMITED, "prlimit", f"--pid={pid}", f"--nproc={number}:"], check=True)
+class UserLimit:
+    """RLIMIT_NPROC of a user of this test's own. `before` starts a process without the right to a further thread."""
+
+    before = ("prlimit", "--nproc=1:4096", *AS_LIMITED)
+
+    def allow(self, pid: int, number: int) -> None:
+        """Let the user of a process that was started with `before` have this number of threads."""
+        # By the same user: in many containers root may not do it for another one.
+        subprocess.run([*AS_LIMITED, "prlimit", f"--pid={pid}", f"--nproc={number}:"], check=True)
+
+
+class PidsCgroup:
+    """The pids limit of a pod. `before` starts a process in the cgroup; at first it may have one thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.before = ("sh", "-c", f'echo $$ > {folder}/cgroup.procs && exec "$@"', "sh")
+        self.allow(0, 1)
+
+    def allow(self, _pid: int, number: int) -> None:
+        """Let all processes of the cgroup have this number of threads."""
+        (self._folder / "pids.max").write_text(str(number))
+
+
+@contextlib.contextmanager
+def pids_cgroup() -> Iterator[PidsCgroup]:
+    """A cgroup with a limit of processes and threads; it is removed when what was started in it has ended."""
+    root = next(path for path in (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup")) if path.is_dir())
+    folder = root / f"watcher-{os.getpid()}"
+    folder.mkdir()
+    try:
+        yield PidsCgroup(folder)
+    finally:
+        until(lambda: not (folder / "cgroup.procs").read_text(), within=20, what="the cgroup is empty")
+        folder.rmdir()
+
+
+@contextlib.contextmanager
+def hung_mount(folder: Path) -> Iterator[None]:
+    """A mount over the folder whose file system never answers, as of a file server that is gone.
+
+    Every access hangs until it is unmounted, and fails then.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    device = os.open("/dev/fuse", os.O_RDWR)
+    try:
+        options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
+        if libc.mount(b"hung", bytes(folder), b"fuse", 0, options):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        try:
+            yield
+        finally:
+            libc.umount2(bytes(folder), 2)  # MNT_DETACH: also while something hangs in it
+    finally:
+        os.close(device)
 
 
 def start(daemon: Daemon, before: Sequence[str], *more: str, ready: bool = True) -> int:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,12 @@ from tests.api.hammering import STUCK_SECONDS, connections, longest_without_an_a
 from tests.faults.surroundings import (
     AS_LIMITED,
     AS_PROCESS_ONE,
+    PidsCgroup,
     TunnelProxy,
+    UserLimit,
     has_loaded_tls,
-    limit_threads,
+    hung_mount,
+    pids_cgroup,
     read_head,
     server,
     silent_name_server,
@@ -181,12 +185,29 @@ def test_a_name_server_swallows_every_query(following: Following, promised: Prom
     see(f"the slowest scrape took {slowest * 1000:.0f} ms, the stop {took:.1f} s, `wait` {waiting:.1f} s")
 
 
+@pytest.fixture(params=["RLIMIT_NPROC of a user who is not root", "the pids limit of a cgroup"])
+def limit(request: pytest.FixtureRequest, following: Following) -> Iterator[UserLimit | PidsCgroup]:
+    """How the number of threads is limited."""
+    if request.param.startswith("RLIMIT"):
+        write_for_all(following)
+        yield UserLimit()
+        return
+    with pids_cgroup() as cgroup:
+        yield cgroup
+        following.daemon.kill()
+
+
 @AS_ROOT
-def test_no_more_threads_while_it_runs(following: Following, promised: Promised) -> None:
-    see = promised("no more threads may be started (RLIMIT_NPROC of a user who is not root)", "it goes on as before")
-    write_for_all(following)
-    pid = start(following.daemon, AS_LIMITED)
-    limit_threads(pid, 1)
+def test_no_more_threads_while_it_runs(
+    following: Following, limit: UserLimit | PidsCgroup, request: pytest.FixtureRequest, promised: Promised
+) -> None:
+    how = request.node.callspec.params["limit"]
+    see = promised(f"no more threads may be started ({how})", "it goes on as before")
+    before = AS_LIMITED if isinstance(limit, UserLimit) else limit.before
+    if isinstance(limit, PidsCgroup):
+        limit.allow(0, 4096)
+    pid = start(following.daemon, before)
+    limit.allow(pid, 1)
     count = threads_of(pid)
     following.track_some()
     for _ in range(20):
@@ -198,22 +219,23 @@ def test_no_more_threads_while_it_runs(following: Following, promised: Promised)
 
 
 @AS_ROOT
-def test_no_threads_when_it_starts(following: Following, promised: Promised) -> None:
+def test_no_threads_when_it_starts(
+    following: Following, limit: UserLimit | PidsCgroup, request: pytest.FixtureRequest, promised: Promised
+) -> None:
+    how = request.node.callspec.params["limit"]
     see = promised(
-        "no thread may be started at the start",
+        f"no thread may be started at the start ({how})",
         "ends with 2 and says why; with --stay it stands by, scrapes are answered 503, and it starts when it can",
     )
-    write_for_all(following)
     daemon = following.daemon
-    before = ("prlimit", "--nproc=1:4096", *AS_LIMITED)
-    start(daemon, before, ready=False)
+    start(daemon, limit.before, ready=False)
     assert daemon.process is not None
     assert daemon.process.wait(20) == 2
     assert "no thread can be started" in daemon.stderr.read_text()
-    pid = start(daemon, before, "--stay")
+    pid = start(daemon, limit.before, "--stay")
     answer = httpx.get(f"{daemon.web}/metrics", trust_env=False)
     assert (answer.status_code, "no thread can be started" in answer.text) == (503, True)
-    limit_threads(pid, 4096)
+    limit.allow(pid, 4096)
     until(lambda: following.value("operation_watcher_store_usable") == 1, within=20, what="the store is taken")
     following.track_some()
     took = following.all_ends_well()
@@ -309,6 +331,67 @@ def test_the_configuration_is_a_pipe(following: Following, promised: Promised) -
     time.sleep(1)
     took.append(stopped(following, pid))
     see(f"ended with 2 at the start; the reload was refused; stops took {took[0]:.1f} and {took[1]:.1f} s")
+
+
+@AS_ROOT
+def test_the_configuration_is_on_a_mount_that_hangs(following: Following, promised: Promised) -> None:
+    see = promised(
+        "the configuration is on a mount that hangs, at start, at SIGHUP and for `check`",
+        "a start and `check` end with 2, a reload is refused; scraping goes on; a stop waits for nothing",
+    )
+    daemon, folder = following.daemon, following.folder / "mounted"
+    folder.mkdir()
+    (folder / "watcher.yaml").write_text((following.folder / "watcher.yaml").read_text())
+    daemon.arguments = ["--config", str(folder / "watcher.yaml")]
+    with hung_mount(folder):
+        began = time.monotonic()
+        checked = watcher(following, "check", "--config", str(folder / "watcher.yaml"), env={})
+        checking = time.monotonic() - began
+        assert (checked.returncode, "not read within 10 s" in checked.stderr) == (2, True)
+        start(daemon, (), ready=False)
+        assert daemon.process is not None
+        assert daemon.process.wait(20) == 2
+        assert "not read within 10 s" in daemon.stderr.read_text()
+    pid = start(daemon, ())
+    following.track_some()
+    with hung_mount(folder):
+        daemon.signal(signal.SIGHUP)
+        until(lambda: daemon.events("config.rejected"), within=20, what="the reload is refused")
+        assert "not read within 10 s" in daemon.events("config.rejected")[0]["reasons"][0]
+        following.all_ends_well()
+        daemon.signal(signal.SIGHUP)
+        time.sleep(1)
+        took = stopped(following, pid)
+    see(f"`check` ended after {checking:.0f} s; the reload was refused; the stop took {took:.1f} s")
+
+
+@AS_ROOT
+def test_a_token_is_on_a_mount_that_hangs_while_it_is_refused(following: Following, promised: Promised) -> None:
+    see = promised(
+        "the token's file is on a mount that hangs, and upstream answers 401 for some seconds",
+        "secrets.unread once; scrapes and the other account go on; all ends well once upstream takes the token again",
+    )
+    folder, daemon = following.folder / "mounted", following.daemon
+    folder.mkdir()
+    (folder / "token").write_text(AUTH_TOKEN + "\n")
+    changed = settings(following.folder, following.simulator)
+    changed["accounts"][0]["auth_token_file"] = str(folder / "token")
+    daemon.configure(changed)
+    pid = start(daemon, ())
+    following.track_some(shortest=12, longest=20)
+    with hung_mount(folder):
+        following.simulator.put("faults", [{"kind": "status", "status": 401, "times": 2}])
+        until(lambda: daemon.events("secrets.unread"), within=25, what="that it was not read is said")
+        slowest = 0.0
+        for _ in range(20):
+            began = time.monotonic()
+            assert httpx.get(f"{daemon.web}/metrics", trust_env=False, timeout=30).status_code == httpx.codes.OK
+            slowest = max(slowest, time.monotonic() - began)
+        assert slowest < 1
+        following.all_ends_well(within=150)
+        assert len(daemon.events("secrets.unread")) == 1
+        took = stopped(following, pid)
+    see(f"secrets.unread once; the slowest scrape took {slowest * 1000:.0f} ms, the stop {took:.1f} s")
 
 
 @pytest.mark.parametrize("content", ["", "null", "basic_auth_users: {}"])
