@@ -1,7 +1,8 @@
-"""How fast operations leave a list of one status, learned from looks.
+"""The rate at which operations leave the list of their status, estimated from polls.
 
-The chance to leave within some time is a rate × that time / age: so it is where lifetimes spread over orders of
-magnitude, with a rate that changes slowly with age. It is learned for each doubling of the age.
+The probability that an operation leaves within a short time is rate × time / age. That form fits lifetimes that spread
+over orders of magnitude: an operation that is an hour old is as likely to end within six minutes as one of ten
+minutes within one minute. The rate then changes slowly with the age, so one for each doubling of the age is enough.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from watcher.core.model import SECOND, Micros
 
 _FADING = 0.98
-"""What was learned counts so much less with every further sweep of that age."""
+"""Older observations lose 2 % of their weight with every further sweep of that age."""
 
 _CLASSES = 32
 _ASSUMED_LEFT, _ASSUMED_EXPOSURE = 0.3, 1.0
@@ -23,26 +24,27 @@ class ExitRates:
         self._exposed = [_ASSUMED_EXPOSURE] * _CLASSES
 
     def rate(self, age: Micros) -> float:
-        """ExitRates for each unit of time passed / age."""
+        """Expected exits per unit of time / age."""
         at = class_of(age)
         return self._left[at] / self._exposed[at]
 
     def expect(self, passed: Micros, age: Micros, count: int) -> None:
-        """So many of that age are looked at, each some time after its last look."""
+        """`count` operations of about this age are about to be polled, each `passed` after its last poll."""
         at = class_of(age)
+        # Both sums fade alike, so their quotient stays the rate of the recent past, with the assumed rate at first.
         self._left[at] *= _FADING
         self._exposed[at] = self._exposed[at] * _FADING + passed / max(age, SECOND) * count
 
     def left(self, age: Micros) -> None:
-        """One of that age had left its list."""
+        """An operation of this age had left its list."""
         self._left[class_of(age)] += 1
 
 
 def class_of(age: Micros) -> int:
-    """Which doubling of a second an age is in."""
+    """The number of the age's doubling: 0 below a second, then 1 up to 2 s, 2 up to 4 s and so on."""
     return min(max(age // SECOND, 0).bit_length(), _CLASSES - 1)
 
 
 def ages_of(at: int) -> tuple[Micros, Micros]:
-    """From which age on and up to which one is in that doubling; what lies outside of all is in none."""
+    """The ages of that doubling: from, and up to but without."""
     return (SECOND << at - 1 if at else 0), SECOND << at

@@ -1,8 +1,9 @@
-"""How many rows a list has for what was created when: learned from every page, foreign rows included.
+"""The expected number of list rows per creation time, estimated from every page, foreign rows included.
 
-Counts stand per list and creation bucket. What was created then does not change any more, only how much of it still
-runs; so a count is good until the next page tells better. Where nothing was learned, nothing is expected: the first
-page corrects that. How many rows fit on a page is learned as well, for upstream may send short ones.
+There is a count for each list and each creation bucket of 16 s. The set of operations created in a bucket does not
+change any more, only the part that still runs. So a count stays good until the next page corrects it. For buckets
+without a count no rows are expected; the first page corrects that. The number of rows on a full page is estimated too,
+because upstream may send short pages.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from watcher.core.model import RECORD_LIFE, SECOND, Instant, Micros, Status
 
 BUCKET: Micros = 16 * SECOND
 _GUESSED_AT_MOST = 8 * 24 * 225
-"""Buckets, so eight days: nothing older is shown."""
+"""In buckets, which is eight days: upstream shows nothing older."""
 
 ROWS_A_PAGE = 930.0
-"""Rows planned for a full page: some room for what was created meanwhile."""
+"""Rows planned for a full page of 1,000: the rest is for operations created after the estimate."""
 
 _FEWEST_ROWS = 5.0
 _LEARNING, _FORGETTING = 0.25, 0.05
@@ -34,7 +35,7 @@ def bucket_of(instant: Instant) -> int:
 
 
 class _Counts:
-    """Rows by bucket, with the known buckets in order, and the rows that a page holds."""
+    """Rows by bucket, the buckets in order, which of them are guesses, and the rows that fit on a page."""
 
     def __init__(self) -> None:
         self.rows: dict[int, float] = {}
@@ -54,6 +55,8 @@ class _Counts:
             self.guessed.add(bucket)
 
     def fade(self) -> None:
+        # A guess that is too high keeps windows away from its bucket, so no page would ever correct it. Halved often
+        # enough, it becomes so small that the bucket is read.
         for bucket in self.guessed:
             self.rows[bucket] /= 2
         self.page += (ROWS_A_PAGE - self.page) * _FORGETTING
@@ -67,14 +70,14 @@ class _Counts:
 
 
 class RowDensity:
-    """Expected rows of the lists of one account; `None` is the list of everything."""
+    """Expected rows of the lists of one account; the status `None` is the unfiltered list."""
 
     def __init__(self) -> None:
         self._lists: dict[Status | None, _Counts] = {status: _Counts() for status in (None, *SWEPT_STATUSES)}
         self._fade_due: Micros = 0
 
     def between(self, status: Status | None, start: Instant, end: Instant) -> float:
-        """Rows expected for what was created from `start` to `end`."""
+        """Rows expected for operations created from `start` to `end`. Within a bucket they are taken as even."""
         counts = self._lists[status]
         first, last = bucket_of(start), bucket_of(end)
         if first == last:
@@ -87,7 +90,7 @@ class RowDensity:
         return rows
 
     def rate(self, status: Status | None, bucket: int) -> float:
-        """Rows for each microsecond of a bucket."""
+        """Rows per microsecond of a bucket."""
         return self._lists[status].rows.get(bucket, 0.0) / BUCKET
 
     def rows_a_page(self, status: Status | None) -> float:
@@ -95,20 +98,21 @@ class RowDensity:
         return self._lists[status].page
 
     def learn_page(self, status: Status | None, rows: int) -> None:
-        """A page had so many rows, and there were more to come."""
+        """A page had this number of rows, and was not the last one."""
         counts = self._lists[status]
+        # Not below a few rows: from empty pages that are not the last, windows would become endlessly small.
         short = max(min(rows, ROWS_A_PAGE), _FEWEST_ROWS)
         counts.page += (short - counts.page) * _LEARNING
 
     def fade(self, tick: Micros) -> None:
-        """Now and then, guesses and what was learned of short pages count less: they may be far too bad."""
+        """Every 10 s, move guesses towards 0 and the page size towards full: both may be wrong in a way that lasts."""
         if tick >= self._fade_due:
             self._fade_due = tick + FADE_EVERY
             for counts in self._lists.values():
                 counts.fade()
 
     def learn_whole(self, status: Status | None, start: Instant, end: Instant, created: Sequence[Instant]) -> None:
-        """A list was read to its end between these bounds: its counts are true, and so is emptiness."""
+        """A list was read to its end between these bounds, so its counts are exact, also where it showed nothing."""
         counts = self._lists[status]
         found = Counter([instant // BUCKET for instant in created])
         first, last = bucket_of(start), bucket_of(end)
@@ -117,13 +121,13 @@ class RowDensity:
             share = (min(end, (bucket + 1) * BUCKET) - max(start, bucket * BUCKET)) / BUCKET
             before = counts.rows.get(bucket)
             if before is not None:
-                # What lies outside of the bounds is as it was.
+                # The part of the bucket outside the bounds was not read and keeps its share.
                 counts.put(bucket, found[bucket] + before * max(1 - share, 0.0))
             elif share > 0:
                 counts.put(bucket, found[bucket] / share)
 
     def learn_some(self, status: Status | None, start: Instant, end: Instant, created: Sequence[Instant]) -> None:
-        """A list was read in part: at least so many rows; the rest between the bounds is guessed to be like them."""
+        """A list was read in part: these rows at least exist. Buckets that were not reached are guessed to be alike."""
         counts = self._lists[status]
         if not created:
             return
@@ -133,12 +137,13 @@ class RowDensity:
         # A wrong creation must not make this a loop over years.
         lowest, highest = max(bucket_of(start), high - _GUESSED_AT_MOST), min(bucket_of(end), high + _GUESSED_AT_MOST)
         for bucket in range(lowest, highest + 1):
+            # The first and the last bucket may have been read in part only, so their counts are lower bounds.
             if low < bucket < high or found[bucket] > usual:
                 counts.put(bucket, max(counts.rows.get(bucket, 0.0), found[bucket]))
             else:
                 counts.guess(bucket, usual)
 
     def forget_before(self, now: Instant) -> None:
-        """Drop what upstream shows no longer."""
+        """Drop buckets of operations that upstream does not show any more."""
         for counts in self._lists.values():
             counts.forget_before(bucket_of(now - RECORD_LIFE))

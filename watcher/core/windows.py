@@ -1,10 +1,25 @@
-"""Which window of which list is the best question about an operation that is due.
+"""Chooses the cheapest list window for an operation that is due, or none if a GET by id is cheaper.
 
-A page of a list shows up to 1,000 operations for the price of one. A look grows in worth from nothing, just after the
-last one, to a whole one when it is due. What a look costs otherwise is its price: a request for who must be asked about
-by id, and next to nothing for who is on a list of one status beside many others. That list is short, but whoever
-vanished from it must be looked at again; the list of everything is longer and also shows how operations ended. So it is
-read where it saves enough of both: the looks, and the second looks at those that left.
+A list page polls up to 1,000 operations with one request. The worth of a window is the number of requests that it
+saves:
+
+* Polling early saves a fraction of the next poll: 0 right after the last one, 1 when it is due.
+* An operation that is polled by id costs one request. One that is on the list of its status, beside many others, costs
+  only its part of a page; that part is its price.
+* The list of one status is short, but an operation that has left it must be polled again to learn how it ended. The
+  unfiltered list is longer and shows ends too. It is read where it saves enough of both kinds of requests.
+
+A window has two sides. It begins with the operation that is due (the anchor) and grows to both sides over the other
+polls, in order of creation, until the expected rows fill its pages:
+
+    created    ──────────────────────────────────────────────────────────────────────▶
+    polls            o     o  o       o     A    o   o        o       o     o
+                     └──── older side ────┘ │ └───── newer side ─────┘
+    rows             accumulate outwards  ◀─┴─▶  accumulate outwards
+    window         [start                                             end]
+
+Rows of foreign operations lie between them, so sides are measured in expected rows (`row_density`), not in polls. Of
+all pairs of a left and a right reach that fit into the pages together, the pair with the most worth wins.
 """
 
 from __future__ import annotations
@@ -24,21 +39,21 @@ PAD: Micros = 2 * SECOND
 """Bounds are padded: `createdAt` has whole seconds, and whether bounds are inclusive is not stated."""
 
 WORTHWHILE = 1.5
-"""A sweep must spare so many requests for each of its own, since it may show less than is hoped."""
+"""Requests that a sweep must save for each of its own: it may show fewer operations than expected."""
 
 RISK_OF_THE_UNSEEN = 0.3
 """How likely it is that the list of PROCESSING does not show an operation that was never seen."""
 
 PRICED_EVERY = 8
-"""The price of a look is learned anew with every so manieth question."""
+"""The price of a poll is re-estimated on every eighth request for that age."""
 
 _PRICE_LEARNING = 0.3
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """A window of a list, what it spares, and whom it should show.
+    """A window of a list, what it saves, and the polls of the operations that it should show.
 
-    `worth` is in looks for the list of one status, in requests for the list of everything.
+    `worth` is in polls for the list of one status, in requests for the unfiltered list.
     """
 
     status: Status | None
@@ -50,9 +65,9 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Side(msgspec.Struct, gc=False):
-    """Who lies on one side of an anchor, outwards; rows and worth add up from the anchor on.
+    """The polls on one side of the anchor, outwards. Rows and worth are sums from the anchor up to each poll.
 
-    `edge` and `edge_rows` are of the first who has no room.
+    `edge` and `edge_rows` belong to the first poll that does not fit.
     """
 
     polls: list[Poll]
@@ -62,10 +77,9 @@ class _Side(msgspec.Struct, gc=False):
     edge_rows: float
 
     def bound(self, reach: int, anchor: Instant, spare: float) -> Instant:
-        """Where a window that shows so many ends: in the gap to the next, as far as there is room to spare.
-
-        Gaps are read along, since what is guessed of them may be far too much, and would never be known better.
-        """
+        """Where a window with the nearest `reach` polls ends: in the gap after them, as far as rows are to spare."""
+        # The gap is read too. Its rows are only a guess, which may be far too high. If no window ever read gaps, the
+        # guess would never be corrected, and windows would stay too small.
         at = (self.polls[reach - 1].place or anchor) if reach else anchor
         beyond = self.polls[reach].place if reach < len(self.polls) else self.edge
         if beyond is None:
@@ -74,16 +88,16 @@ class _Side(msgspec.Struct, gc=False):
         return at + round((beyond - at) * min(spare / max(gap_rows, 1.0), 1.0))
 
     def rows_of(self, reach: int) -> float:
-        """Rows up to so many."""
+        """Expected rows from the anchor to the last of the nearest `reach` polls."""
         return self.rows[reach - 1] if reach else 0.0
 
     def worth_of(self, reach: int) -> float:
-        """What looks at so many are worth."""
+        """What the nearest `reach` polls are worth together."""
         return self.worth[reach - 1] if reach else 0.0
 
 
 class _Prices:
-    """What a look at who is on a list of one status costs there, in requests, by doublings of the age."""
+    """The price of a poll on the list of its status, in requests, for each doubling of the age."""
 
     def __init__(self) -> None:
         self._prices: dict[int, float] = {}
@@ -93,7 +107,7 @@ class _Prices:
         return self._prices.get(class_of(age), 1.0)
 
     def is_old(self, age: Micros) -> bool:
-        """Whether it should be learned with this question."""
+        """Whether this request should estimate the price again."""
         at = class_of(age)
         asked = self._questions.get(at, 0)
         self._questions[at] = asked + 1
@@ -106,7 +120,7 @@ class _Prices:
 
 
 class WindowChooser:
-    """What windows are worth; keeps the price of a look at who is on a list of one status."""
+    """Compares windows; keeps the price of a poll on the list of its status."""
 
     def __init__(self, index: CreationIndex, densities: RowDensity, exit_rates: ExitRates) -> None:
         self._index = index
@@ -115,25 +129,26 @@ class WindowChooser:
         self._prices = _Prices()
 
     def best(self, poll: Poll, now: Moment) -> Window | None:
-        """The window that spares the most requests; None where the operation is better asked for alone."""
+        """The window that saves the most requests; None if a GET by id is cheaper."""
         place = poll.place
         if poll.alone or place is None:
             return None
         age = now.at - place
         listed = self._listed(poll, place, now) if self._prices.is_old(age) else None
         everything = self._window(poll, place, None, now)
+        # The unfiltered list must be worth its pages without the anchor, whose poll costs only this much elsewhere.
         own = 1.0 if poll.status is None else self._prices.of(age)
         if everything.worth - own >= everything.pages:
             return everything
         if poll.status is None:
             return None
         listed = self._listed(poll, place, now) if listed is None else listed
-        # Who vanished from it must be looked at again.
+        # Operations that have left this list need a second request each.
         cost = listed.pages + self._risk(listed.members, now)
         return listed if listed.worth >= WORTHWHILE * cost else None
 
     def _listed(self, poll: Poll, place: Instant, now: Moment) -> Window:
-        """A window of the list of one status; it teaches the price of a look."""
+        """A window of the list of one status; the price of a poll is estimated from it."""
         status = Status.PROCESSING if poll.status is None else poll.status
         window = self._window(poll, place, status, now)
         shown = self._index.between(window.start, window.end)
@@ -141,9 +156,11 @@ class WindowChooser:
         return window
 
     def _window(self, anchor: Poll, place: Instant, status: Status | None, now: Moment) -> Window:
-        """The window around an operation that is worth most, as far as its pages have room."""
+        """The window around the anchor with the most worth that fits into its pages."""
         page = self._densities.rows_a_page(status)
         rows = self._rows_around(place, status)
+        # Usually one page. A burst can put more rows than that within the pads of the anchor alone. With fewer pages
+        # the sweep would end before it reaches the anchor.
         pages = max(math.ceil(rows / page), 1)
         most = pages * page
         room = most - rows
@@ -152,6 +169,7 @@ class WindowChooser:
         ahead = range(position + 1, len(self._index.polls))
         newer = self._side(ahead, place, status=status, room=(room, most), now=now)
         left, right = _best_reach(older, newer, room, most)
+        # Half of the room that is left over stays free, for rows that nobody expects. The rest is shared by both sides.
         spare = min(room - older.rows_of(left) - newer.rows_of(right), most - left - right) / 4
         return Window(
             status=status,
@@ -163,7 +181,7 @@ class WindowChooser:
         )
 
     def _rows_around(self, place: Instant, status: Status | None) -> float:
-        """Rows within the pads, which are part of what is read; at least those that are ours."""
+        """Expected rows within the pads around the anchor, which are always read: at least the tracked ones."""
         near = self._index.between(place - PAD, place + PAD)
         ours = len(near) if status is None else _on(status, near)
         return max(self._densities.between(status, place - PAD, place + PAD), ours)
@@ -172,9 +190,9 @@ class WindowChooser:
     def _side(
         self, positions: range, anchor: Instant, *, status: Status | None, room: tuple[float, float], now: Moment
     ) -> _Side:
-        """Whoever the list should show and that is worth something, one after the other.
+        """The polls of one side that the list should show and that are worth something, from the anchor outwards.
 
-        `room`: for so many rows beyond those around the anchor, and in all.
+        `room`: rows that fit beyond those around the anchor, and the rows of the whole window.
         """
         instants, polls, tick, at = self._index.instants, self._index.polls, now.tick, now.at
         densities, exit_rates = self._densities, self._exit_rates
@@ -187,6 +205,7 @@ class WindowChooser:
         rate, departing, rows, worth = 0.0, 0.0, 0.0, 0.0
         for position in positions:
             place = instants[position]
+            # Rows between this poll and the last one. Most neighbours share a bucket, where a product is enough.
             if bucket_start <= place < bucket_end:
                 rows += rate * abs(place - edge)
             else:
@@ -200,17 +219,21 @@ class WindowChooser:
                 side.edge, side.edge_rows = place, rows
                 break
             poll = polls[position]
-            # Who is asked about already is shown by somebody else; who is alone, by nobody.
+            # A poll that is under way is shown by another request, and one that must be alone by no list. On the list
+            # of one status there are only operations of that status.
             if poll.asked or poll.alone or (status is not None and poll.status is not status):
                 continue
             due = poll.due
             if poll.settles:
+                # A settling read must not come early: the stats would be confirmed by an answer that is too young.
                 if due > tick:
                     continue
                 worth += 1.0
             else:
                 since = poll.since
                 spared = 1.0 if due <= tick else (tick - since) / (due - since)
+                # On the unfiltered list a poll is worth what it would cost elsewhere: its price on the list of its
+                # status, and a second request if it has left that list by now.
                 if price and poll.status is not None:
                     cost = price + (departing * (tick - since) if poll.was_seen else RISK_OF_THE_UNSEEN)
                     if cost < 1:
@@ -222,7 +245,7 @@ class WindowChooser:
         return side
 
     def _risk(self, members: Sequence[Poll], now: Moment) -> float:
-        """How many of them have left their list since they were last looked at."""
+        """The expected number of these that have left their list since their last poll."""
         tick, at, exit_rates = now.tick, now.at, self._exit_rates
         risk = 0.0
         bucket, departing = -1, 0.0
@@ -240,10 +263,14 @@ def _on(status: Status, polls: Sequence[Poll]) -> int:
 
 
 def _best_reach(older: _Side, newer: _Side, room: float, most: float) -> tuple[int, int]:
-    """How many of each side have room together and are worth most."""
+    """The number of polls on each side that fit together and are worth most.
+
+    Both sums only grow outwards. So while the left side grows, the right side can only shrink, and one pass over both
+    is enough.
+    """
     best, reach = -1.0, (0, 0)
     right = len(newer.polls)
-    # None, one, two … of them: lists, for a call for each of a thousand would be most of the time.
+    # Lists that begin with the reach 0. A method call for each of a thousand polls would take most of the time.
     right_rows, right_worth = [0.0, *newer.rows], [0.0, *newer.worth]
     for left, (rows, worth) in enumerate(zip([0.0, *older.rows], [0.0, *older.worth], strict=True)):
         while right and (rows + right_rows[right] > room or left + right > most):
