@@ -26,7 +26,7 @@ from watcher.core.observation import Forbidden, Missing, Observation, Refused, S
 MILLISECOND: Micros = 1000
 
 APART: Micros = MINUTE
-"""Two answers that agree count as two where they were requested so long apart."""
+"""Two answers that agree count as two only if they were requested at least this long apart."""
 
 WORDS: Mapping[str, Status] = {
     status.value: status for status in (Status.SCHEDULED, Status.PROCESSING, Status.COMPLETED, Status.CANCELED)
@@ -66,7 +66,7 @@ def kind_of(operation: Operation, observation: Observation) -> ObservationKind:
 
 
 def status_of(operation: Operation, word: str | None) -> Status:
-    """Our status for upstream's word; UNKNOWN for one we do not know, the present one where none was given."""
+    """Our status for upstream's word: UNKNOWN for an unknown word, the present status if there is no word."""
     if word is not None:
         return WORDS.get(word, Status.UNKNOWN)
     return Status.UNKNOWN if operation.status is Status.UNSEEN else operation.status
@@ -78,15 +78,17 @@ class Order(enum.Enum):
     NEWEST = enum.auto()
     """What it says is taken."""
     OVERTAKEN = enum.auto()
-    """One that was requested later is known already: it says nothing."""
+    """An answer that was requested later is known already: this answer is ignored."""
     OLDER = enum.auto()
     """It carries an older `updatedAt` than what is known: it is set aside."""
     OLDER_AGAIN = enum.auto()
-    """The one before it was set aside, too. So what is known was dated wrongly, and this one is taken."""
+    """The answer before it was set aside, too. So the known `updatedAt` was wrong, and this answer is taken."""
 
 
 def order_of(operation: Operation, seen: Seen) -> Order:
-    """How an answer of the same kind as what is known stands to it."""
+    """The order of an answer relative to the known state, where both are of the same kind."""
+    # A newer `updatedAt` wins over our send order: several machines answer, and one that lags behind may answer a
+    # later request with an older state. By send order alone, that state would replace the newer one.
     asked_tick = seen.timing.asked.tick
     given, known = seen.record.updated_at, operation.updated_at
     if given is None or known is None or (not is_before(given, known) and not is_before(known, given)):

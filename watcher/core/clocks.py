@@ -18,13 +18,13 @@ AGREE_WITHIN: Micros = 30 * SECOND
 
 STEADY_FOR: Micros = MINUTE
 STEADY_READINGS = 3
-"""So many readings over `STEADY_FOR` make a clock steady, and so many in a row that contradict it end that."""
+"""This number of readings over `STEADY_FOR` makes a clock steady. As many contradictions in a row end that."""
 
 
 class ClockReading(Value, frozen=True, kw_only=True):
     """The present by both clocks; `upstream_at` is None until an answer carried a `Date`.
 
-    `latest_at` is the present by the clock that is ahead: what has not come by it has not come by any.
+    `latest_at` is the present by the clock that is ahead: an instant after it is in the future by both clocks.
     """
 
     machine_at: Instant
@@ -33,7 +33,7 @@ class ClockReading(Value, frozen=True, kw_only=True):
     latest_at: Instant = 0
 
     def __post_init__(self) -> None:
-        # A field and no property, for every row of a page is held against it.
+        # A field and not a property, because every row of a page is compared with it.
         latest_at = self.machine_at if self.upstream_at is None else max(self.machine_at, self.upstream_at)
         msgspec.structs.force_setattr(self, "latest_at", latest_at)
 
@@ -94,7 +94,7 @@ class UpstreamClock:
         if timing.date is None:
             return
         tick = timing.answered.tick
-        # `Date` has whole seconds, cut off: half of one is the expected remainder.
+        # `Date` is cut off to whole seconds. Without the half second the clock would run late.
         offset = timing.date + SECOND // 2 - tick
         if self._steady is not None and self._steady.fits(offset):
             self._contradictions = 0
@@ -107,6 +107,7 @@ class UpstreamClock:
 
     def read(self, now: Moment) -> ClockReading:
         """The present by both clocks."""
+        # While no run is steady, the latest one is used and marked as not steady: `agrees` still compares it.
         run = self._steady if self._is_steady or self._latest is None else self._latest
         return ClockReading(
             machine_at=now.at,

@@ -1,7 +1,7 @@
-"""Who is due when, the longest due first.
+"""Polls ordered by when they are due, the most overdue first.
 
-Operations that were shown by one page fall due at the same tick, so it is ticks that are kept in order, each with
-everybody who is due then. An entry that is no longer true is passed over when its turn comes.
+Operations that came from one page are due at the same tick. So the heap orders ticks, and each tick has the queue of
+its polls. An entry that is out of date is dropped when it comes to the front.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from watcher.core.polls import Poll
 
 
 class DueQueue:
-    """The looks ahead. A look is brought up at the tick where it was put last."""
+    """The polls to come. A poll is due at the tick of its last `put`."""
 
     def __init__(self) -> None:
         self._ticks: list[Micros] = []
         self._polls: dict[Micros, deque[Poll]] = {}
 
     def put(self, poll: Poll, tick: Micros) -> None:
-        """Bring the look up at that tick, and no more where it was put before."""
+        """Make the poll due at that tick instead of the tick it was put at before."""
+        # The old entry stays in its queue: removing it would search that queue. `front` drops it, as `queued` differs.
         poll.queued = tick
         polls = self._polls.get(tick)
         if polls is None:
@@ -31,7 +32,7 @@ class DueQueue:
             polls.append(poll)
 
     def front(self) -> tuple[Micros, Poll] | None:
-        """Who is due first, and when; it stays there."""
+        """The tick and the poll that is due first, or None. The entry stays in the queue."""
         while self._ticks:
             tick = self._ticks[0]
             polls = self._polls[tick]

@@ -1,7 +1,7 @@
 """When the stats of an operation that has ended are read again.
 
-The configured reads come first. Where the last of them still shows other stats than before, reads go on with doubling
-waits until one shows the same as the one before, at most until an hour after the end was learned.
+The configured reads come first. If the last of them still shows changed stats, reads continue with doubling waits
+until two successive reads agree, at most until an hour after the end was learned.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from watcher.core.model import HOUR, MINUTE, SECOND, Instant, Micros, Operation
 
 SETTLING_AT_MOST: Micros = HOUR
-"""After the end was learned: stats that still move then are final as they are."""
+"""Counted from when the end was learned. Stats that still change then become final as they are."""
 
 PROLONGED_FROM: Micros = 30 * SECOND
 """The wait that is doubled where the last configured one is shorter."""
@@ -44,5 +44,5 @@ def retry_wait(operation: Operation) -> Micros:
         return RETRY_AFTER
     if evidence.absent_asked_at is not None:
         return ABSENT_AGAIN_AFTER
-    # What runs again may run for days.
+    # An operation that runs again may run for days. Without the doubling it would take a request every 30 s.
     return min(RETRY_AFTER << min(evidence.running_answers, 10), RETRY_AT_MOST)

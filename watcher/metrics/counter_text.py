@@ -1,9 +1,9 @@
-"""The series of what has finished as text.
+"""The series of finished operations as text.
 
-Two hundred combinations have 7,000 lines, few of which change between two scrapes. The lines of a combination are kept
-until its numbers change, and joined family by family. `finished` is the reference: what is written here is, byte for
-byte, what prometheus-client writes of it. All of this runs in a thread beside the event loop, so it takes short steps
-and rests between them.
+Two hundred combinations have 7,000 lines, and few of them change between two scrapes. The lines of a combination are
+kept until its numbers change, and joined family by family. `finished` is the reference: the text here is byte for byte
+what prometheus-client writes for the same families. All of this runs in a thread beside the event loop, so it takes
+short steps and rests between them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _WrittenCounters(msgspec.Struct, frozen=True, gc=False):
 
 
 class CounterText:
-    """The text of the families of what has finished, under these counter labels and in one of the two formats.
+    """The text of the families of finished operations, with these counter labels and in one of the two formats.
 
     Scrapes may overlap: each reads what was kept when it began, and what it wrote is kept as a whole.
     """
@@ -45,7 +45,7 @@ class CounterText:
         return len(self._kept)
 
     def pieces(self, snapshots: Sequence[AccountSnapshot], heads: Sequence[bytes], pace: Pace) -> Iterator[bytes]:
-        """Every family behind its head, in pieces. `heads` are as many as families, in the order of the reference."""
+        """Every family after its head, in pieces. `heads` has one head per family, in the order of the reference."""
         before = self._kept
         kept: dict[tuple[str, ...], _WrittenCounters] = {}
         for number, counted in enumerate(counted_in(snapshots, self.names, created=self.created), 1):
@@ -55,6 +55,8 @@ class CounterText:
             kept[counted.labels] = written
             if number % STEP == 0:
                 pace.step()
+        # One assignment of a new dict: a scrape in another thread sees the old or the new lines, never a mix.
+        # Combinations that are gone are not in the new dict, so their lines are freed.
         self._kept = kept
         for number, head in enumerate(heads):
             yield head
