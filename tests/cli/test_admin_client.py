@@ -281,7 +281,7 @@ def test_show_says_what_was_and_what_comes_next(watcher: Command, office: Office
 def test_show_knows_every_stage(watcher: Command, office: Office):
     register(office, 1)
     assert "next look:  not planned yet" in watcher("show", an_id(1)).out
-    office.looks["main", an_id(1)] = NextPoll(due_tick=NOW.tick - 2 * SECOND, how="GET by id", why="first look")
+    office.looks["main", an_id(1)] = NextPoll(due_tick=NOW.tick - 2 * SECOND, how="GET by id", why="first poll")
     assert "next look:  due since 2.0 s (" in watcher("show", an_id(1)).out
     look(office, 1, "COMPLETED", total=1, sent=1)
     office.looks.clear()

@@ -233,7 +233,7 @@ async def furnish(stage: Stage) -> Sequence[Operation]:
     )
     await stage.keep(first, (start + 2 * SECOND, moved), (start + 31 * SECOND, Failing(stats=failing)))
     stage.looks[first.account, first.id] = NextPoll(
-        due_tick=NOW.tick + 6 * SECOND, how="GET by id", why="freshness after the last look"
+        due_tick=NOW.tick + 6 * SECOND, how="GET by id", why="freshness after the last poll"
     )
     stage.show(*operations)
     return operations

@@ -519,7 +519,7 @@ async def test_the_next_look_is_explained() -> None:
         poll = rig.watch.next_poll(IDS[0])
         assert poll is not None
         assert 0 < poll.due_tick - rig.clock.now().tick <= 5 * SECOND
-        assert (poll.how, poll.why) == ("GET by id", "freshness after the last look")
+        assert (poll.how, poll.why) == ("GET by id", "freshness after the last poll")
         assert rig.watch.next_poll(IDS[1]) is None
 
 

@@ -236,7 +236,7 @@ class Planner:
             due = max(due, min(self._newcomer_tick + freshness, now.tick + freshness))
         if due == now.tick:
             self._newcomer_tick = now.tick
-        return Plan(due, now.tick + freshness, "first look")
+        return Plan(due, now.tick + freshness, "first poll")
 
     def _hurry(self, now: Moment) -> None:
         """Where few are followed, newcomers wait for no company."""

@@ -35,7 +35,7 @@ FORBIDDEN_AT_MOST: Micros = HOUR
 """An operation that may not be read is polled at intervals that grow fourfold, from the one to the other: hundreds of
 them must not cost others their promise, one odd 403 costs a minute, and a permission that is given is seen."""
 
-RUNNING = "freshness after the last look"
+RUNNING = "freshness after the last poll"
 
 FORBIDDEN = "forbidden: polled at growing intervals, when nothing else is due"
 

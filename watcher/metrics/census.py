@@ -55,7 +55,7 @@ INSTANTS: Sequence[tuple[str, str, str]] = (
     ),
     (
         "twilio_push_operation_progressed_timestamp_seconds",
-        "The last look that changed something, in seconds since 1970.",
+        "The last poll that changed something, in seconds since 1970.",
         "progressed_at",
     ),
     (
@@ -215,7 +215,7 @@ _ACCOUNT_GAUGES: Sequence[tuple[str, str, Callable[[AccountSnapshot], float | No
     ),
     (
         "operation_watcher_poll_lag_seconds",
-        "How far past the look that freshness promised the latest operation is, in seconds.",
+        "How long the most overdue poll is past the promise of freshness, in seconds.",
         lambda snapshot: snapshot.lag / SECOND,
     ),
     (

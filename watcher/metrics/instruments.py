@@ -85,7 +85,7 @@ class Instruments:
         )
         self._delays = Histogram(
             PREFIX + "detection_delay_seconds",
-            "From upstream's instant of a change to our knowing, in seconds; not of first looks.",
+            "Delay between an upstream change (updatedAt) and its detection, in seconds; first polls are excluded.",
             ("account",),
             buckets=DELAY_BUCKETS,
             registry=self.registry,
@@ -99,7 +99,9 @@ class Instruments:
             registry=self.registry,
         )
         self._events_pending = Gauge(
-            PREFIX + "events_pending", "Events committed but not yet told on standard output.", registry=self.registry
+            PREFIX + "events_pending",
+            "Events committed but not yet published on standard output.",
+            registry=self.registry,
         )
         self._store_usable = Gauge(
             PREFIX + "store_usable", "1 while the store can be read and written.", registry=self.registry
