@@ -113,7 +113,7 @@ def test_looks_without_an_answer_back_off_up_to_half_a_minute_and_the_promise_st
     planner, waits, seconds = a_planner(operation), [], 0.0
     for _ in range(5):
         following = poll(planner, operation, unanswered(seconds))
-        assert following.why == "the last look stayed without an answer"
+        assert following.why == "the last poll was not answered"
         waits.append(round(due(following) - seconds - 0.1, 6))
         seconds = due(following)
     assert waits == [5, 10, 20, 30, 30]

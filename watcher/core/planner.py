@@ -1,16 +1,17 @@
-"""What to ask upstream next, and when to wake.
+"""Chooses the next request, and the time to wake.
 
-`freshness` is the promise: a change is known at most so long after it happened, while limits allow. Whoever is due
-longest decides what is asked next: the operation alone, or the window of a list around it that spares the most looks
-(`windows`). So sweeps arrange themselves: what was shown together falls due together. Where the account's share does
-not allow the promise, all grow late evenly and `lag` says by how much.
+`freshness` is the promise: a change is known at most this long after it happened, while limits allow. The most overdue
+poll determines the next request: a fetch of that operation alone, or the list window around it that saves the most
+requests (`windows`). So sweeps arrange themselves: operations that were shown together fall due together. Where the
+account's share does not allow the promise, all polls become late evenly, and `lag` says by how much.
 
-A sweep only ever shows; absence is never an end. Who was not shown by a sweep that was read to its end has left that
-list and is looked at again, in another way. A newly registered operation is looked at at once, unless another newcomer
-was less than `freshness` ago: then it waits for company, as long as there are more than a `FEW`.
+A sweep can only show operations; an operation that it does not show has not ended. If the sweep was read to its end,
+the operation has left that list and is polled again in another way. A newly registered operation is polled at once,
+unless another one was registered less than `freshness` ago. Then it waits for the next sweep, if there are more than a
+`FEW` operations.
 
-The planner answers with an `Request` at a time and hears what became of it: first `answered`, then `learned` for each
-operation that it showed, then `swept`.
+The planner returns one `Request` at a time and is told the result in this order: `answered`, then `learned` for each
+operation that was shown, then `swept`.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ from watcher.core.windows import Window, WindowChooser
 __all__ = ["Planner", "Promise"]
 
 FEW = 20
-"""So few wait for no company: they are asked about by their ids, if need be."""
+"""Up to this number of operations, new ones do not wait for a sweep: they may be fetched by id."""
 
 IDLE_EVERY: Micros = 5 * MINUTE
-"""An account with nothing followed is asked so often, so that what we say of it is true."""
+"""The interval of requests in an account without tracked operations, so that its shown state stays true."""
 
 TIDY_EVERY: Micros = 60 * MINUTE
 ALONE_AT_MOST = 1 << 10
@@ -60,14 +61,14 @@ _PROMISED = attrgetter("promised")
 
 
 class Planner:
-    """The looks ahead of one account. Pure: the present moment comes with every call."""
+    """The next polls of one account. Pure: the present moment is an argument of every call."""
 
     def __init__(self, promise: Promise, now: Moment) -> None:
         self._promise = promise
         self._polls: dict[str, Poll] = {}
         self._fetching: set[str] = set()
         self._queue = DueQueue()
-        # Looks that wait until nothing else is due.
+        # Polls that wait until nothing else is due.
         self._spare = DueQueue()
         self._index = CreationIndex()
         self._densities = RowDensity()
@@ -88,11 +89,11 @@ class Planner:
         """False while upstream refuses its lists: then every operation is fetched by its id."""
 
     def adopt(self, promise: Promise) -> None:
-        """A new promise from the operator; it holds from each operation's next look on."""
+        """A new promise from the settings. It holds from each operation's next poll on."""
         self._promise = promise
 
     def follow(self, operation: Operation, now: Moment) -> None:
-        """Plan the first look at an operation that is new here or was loaded."""
+        """Plan the first poll of an operation that is new or was loaded from the store."""
         if operation.phase is Phase.FINAL or operation.id in self._polls:
             return
         poll = self._polls[operation.id] = Poll(operation.id, now.tick)
@@ -107,7 +108,7 @@ class Planner:
         self._keep(poll, operation, plan, now)
 
     def forget(self, operation_id: str) -> None:
-        """No look is planned any more."""
+        """Plan no more polls of the operation."""
         poll = self._polls.pop(operation_id, None)
         if poll is not None:
             poll.queued = NOWHERE
@@ -116,12 +117,13 @@ class Planner:
     # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def choose(self, now: Moment) -> Request | None:
-        """The best question that is due, taken as asked; None when none is."""
+        """The cheapest request that is due, counted as sent; None if nothing is due."""
         self._wall = now.at - now.tick
         if self._sweeps.has_pages:
             return self._sweeps.next_page()
         self._hurry(now)
         front, spare = self._queue.front(), self._spare.front()
+        # A poll of the spare queue gets its turn after an hour at the latest, or a busy account would starve it.
         has_waited = spare is not None and spare[0] <= now.tick - FORBIDDEN_AT_MOST
         if front is not None and front[0] <= now.tick and not has_waited:
             self._densities.fade(now.tick)
@@ -134,7 +136,7 @@ class Planner:
         return None
 
     def wake_tick(self) -> Micros | None:
-        """When the next question falls due; None when none is planned."""
+        """When the next request is due; None if none is planned."""
         if self._sweeps.has_pages or (self._newcomers and len(self._polls) <= FEW):
             return 0
         fronts = [front[0] for front in (self._queue.front(), self._spare.front()) if front is not None]
@@ -142,10 +144,10 @@ class Planner:
             return min(fronts)
         return None if self._polls or self._probe_under_way else self._probe_due
 
-    # ── hearing ───────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── answers ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def answered(self, request: Request, now: Moment) -> None:
-        """The question came back, whatever it brought."""
+        """The request has ended, with whatever result."""
         self._probe_due = now.tick + IDLE_EVERY
         match request:
             case Probe():
@@ -154,7 +156,7 @@ class Planner:
                 self._fetching.discard(operation_id)
                 poll = self._polls.get(operation_id)
                 if poll is not None:
-                    # What it brought plans better, in a moment.
+                    # Only until `learned` plans the next poll: it follows at once if the answer showed the operation.
                     self._release(poll, max(poll.due, now.tick))
             case Sweep() | Discover():
                 pass
@@ -162,7 +164,7 @@ class Planner:
                 assert_never(request)
 
     def learned(self, operation: Operation, observation: Observation, now: Moment) -> None:
-        """Plan the next look after what an observation made of the operation."""
+        """Plan the next poll after an observation was applied to the operation."""
         poll = self._polls.get(operation.id)
         if poll is None:
             return
@@ -170,7 +172,7 @@ class Planner:
             if observation.timing is not self._timing:
                 self._time(observation.timing)
             if _runs_on(poll, operation, observation):
-                # The most frequent case by far, in short.
+                # By far the most frequent case, so it has a short way: see docs/decisions/0007-hot-path.md.
                 poll.run_on(observation.timing.asked.tick, self._promise.freshness, self._margin)
                 if poll.asked != FETCHING:
                     poll.asked = 0
@@ -189,7 +191,7 @@ class Planner:
         self._keep(poll, operation, plan, now)
 
     def _time(self, timing: Timing) -> None:
-        """Learn how long an answer takes: of a page once, however many it shows."""
+        """Estimate how long an answer takes: once per page, however many operations it shows."""
         self._timing = timing
         taken = timing.answered.tick - timing.asked.tick
         self._latency += (min(taken, self._promise.freshness) - self._latency) // 2
@@ -208,15 +210,15 @@ class Planner:
             self._tidy_due = now.tick + TIDY_EVERY
             self._densities.forget_before(now.at)
 
-    # ── being asked ───────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── views ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def lag(self, now: Moment) -> Micros:
-        """How far past its promise the latest look is; 0 when nothing is followed or all is in time."""
-        # Through C, since every scrape asks.
+        """How far past its promise the most overdue poll is; 0 if nothing is tracked or all polls are in time."""
+        # With map and min, since every scrape calls it for all operations.
         return max(now.tick - min(map(_PROMISED, self._polls.values()), default=now.tick), 0)
 
     def next_poll(self, operation_id: str) -> NextPoll | None:
-        """When, how and why an operation is looked at next, as far as can be said now."""
+        """When, how and why an operation is polled next, as far as that is known now."""
         poll = self._polls.get(operation_id)
         if poll is None:
             return None
@@ -239,7 +241,7 @@ class Planner:
         return Plan(due, now.tick + freshness, "first poll")
 
     def _hurry(self, now: Moment) -> None:
-        """Where few are followed, newcomers wait for no company."""
+        """With few operations, new ones do not wait for a sweep."""
         if not self._newcomers:
             return
         if len(self._polls) <= FEW:
@@ -281,13 +283,13 @@ class Planner:
         return sweep
 
     def _expect(self, polls: Sequence[Poll], now: Moment) -> None:
-        """Tell what is learned from looks of those about to happen."""
+        """Tell the exit rates which polls are about to happen, with the time since the last one of each."""
         passed: dict[int, list[int]] = {}
-        youngest, oldest, sums = 1, 0, [0, 0, 0]  # those that lie beside each other are mostly of one class
+        youngest, oldest, sums = 1, 0, [0, 0, 0]  # neighbours mostly have one class
         for poll in polls:
             place = poll.place
             if not poll.was_seen:
-                # The next newcomer may wait for the next sweep like this.
+                # From now on the next new operation waits for a sweep.
                 self._newcomer_tick = now.tick
             elif poll.status is not None and place is not None:
                 age = now.at - place
@@ -302,7 +304,7 @@ class Planner:
             self._exit_rates.expect(waited // count, age // count, count)
 
     def _complete(self, progress: SweepProgress, now: Moment) -> None:
-        """The sweep was read to its end: whom it did not show has left the list."""
+        """The sweep was read to its end: members that it did not show have left the list."""
         self._failures = 0
         vanished = self._not_shown(progress)
         for poll in vanished:
@@ -317,9 +319,9 @@ class Planner:
             self._exit_rates.left(now.at - poll.place)
 
     def _give_up(self, progress: SweepProgress, now: Moment) -> None:
-        """The sweep cannot be read to its end: what it showed is known, what it did not is asked for in another way."""
+        """The sweep cannot be read to its end: members that it did not show are polled in another way."""
         missed = self._not_shown(progress)
-        # With each sweep in a row that shows nobody, more are asked for by their ids: that always gets on.
+        # With each sweep in a row that shows no member, twice as many are fetched by id, so that there is progress.
         self._failures = self._failures + 1 if len(missed) == len(progress.window.members) else 0
         alone = min(1 << self._failures, ALONE_AT_MOST)
         for position, poll in enumerate(missed):
@@ -327,7 +329,7 @@ class Planner:
             self._release(poll, max(poll.due, now.tick))
 
     def _not_shown(self, progress: SweepProgress) -> list[Poll]:
-        """Members that nothing has shown since the sweep began, the longest due first."""
+        """Members that no answer has shown since the sweep began, the most overdue first."""
         missed = [poll for poll in progress.window.members if poll.asked == progress.number]
         return sorted((poll for poll in missed if self._polls.get(poll.id) is poll), key=lambda poll: poll.due)
 
@@ -338,7 +340,7 @@ class Planner:
 
 
 def _runs_on(poll: Poll, operation: Operation, seen: Seen) -> bool:
-    """Whether it is processed, as it was when it was last seen, and nobody asks for patience."""
+    """Whether it is still processed, as in the last answer, and upstream did not ask to wait."""
     return (
         operation.status is Status.PROCESSING
         and poll.status is Status.PROCESSING
@@ -348,7 +350,7 @@ def _runs_on(poll: Poll, operation: Operation, seen: Seen) -> bool:
 
 
 def _list_of(status: Status) -> Status | None:
-    """The list of one status that is likely to show it: most of what is new is being processed."""
+    """The list of one status that is likely to show it. A new operation is most likely being processed."""
     return _LISTS.get(status)
 
 

@@ -1,8 +1,9 @@
-"""When one operation is looked at next, and why.
+"""When an operation is polled next, and why.
 
-`freshness` is the promise: what was seen is looked at again so long after that look was asked for. Holds and back-off
-move the next look, never the promise. What is scheduled is looked at the less often the longer it has waited, for
-upstream does not say when it begins; what settles when its read is due.
+`freshness` is the promise: a running operation is polled again at most this long after the request of its last answer.
+Holds and back-off delay the next poll, never the promise, so that the lag shows them. A scheduled operation is polled
+less often the longer it has waited, because upstream does not say when it begins. A settling one is polled when its
+settling read is due.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from watcher.core.observation import Forbidden, Missing, Observation, Refused, S
 from watcher.core.settling import retry_wait, settling_began_at, settling_wait
 
 SETTLE_SLACK: Micros = 30 * SECOND
-"""A settling read may come so much later than it is due."""
+"""How much later than due a settling read may come."""
 
 SETTLE_COMPANY: Micros = 25 * SECOND
-"""So long, and at most as long as it was ahead when it was planned, a settling read that is due waits for a sweep that
-shows it anyway, or for others to be swept with."""
+"""How long a settling read that is due waits for a sweep that shows it anyway, or for other reads to share one with.
+It waits at most as long as it was ahead when it was planned."""
 
 SCHEDULED_AT_MOST: Micros = 2 * MINUTE
 SCHEDULED_SHARE = 3
-"""A scheduled operation is looked at again after a third of the time that it has waited, at most after two minutes."""
+"""A scheduled operation is polled again after a third of the time that it has waited, at most after two minutes."""
 
 MISSING_AT_MOST: Micros = 30 * SECOND
 SLOW_TRY_EVERY: Micros = MINUTE
@@ -40,21 +41,21 @@ RUNNING = "freshness after the last poll"
 FORBIDDEN = "forbidden: polled at growing intervals, when nothing else is due"
 
 FETCHING = -1
-"""In place of a sweep's number: the operation is asked for by its id."""
+"""In place of a sweep's number: the operation is fetched by its id."""
 
 NOWHERE: Micros = -1
-"""In place of a tick: the look is not on the agenda."""
+"""In place of a tick: the poll is in no queue."""
 
 
 class Promise(Value, frozen=True, kw_only=True):
-    """What of the settings decides when operations are looked at."""
+    """The settings that decide when operations are polled."""
 
     freshness: Micros = 5 * SECOND
     settle_after: tuple[Micros, ...] = (30 * SECOND, 2 * MINUTE)
 
 
 class Plan(NamedTuple):
-    """When a look is due, by when it was promised, and why. `not_before`: not by its id sooner than that."""
+    """When a poll is due, by when it is promised, and why. `not_before`: the first tick of a fetch by id."""
 
     due: Micros
     promised: Micros
@@ -63,14 +64,13 @@ class Plan(NamedTuple):
 
 
 class Poll(msgspec.Struct, gc=False, eq=False):
-    """The next look at one operation.
+    """The next poll of one operation.
 
-    `since` is when it was last seen: from then on a look grows in worth until it is `due`. `place` is its creation, as
-    far as that is known. `status` names the list of one status that should show it. `queued` is the tick at which the
-    agenda brings it up, `NOWHERE` where it does not. `asked` is the number of the sweep that is about to show it, or
-    `FETCHING`. `company` is how long the settling read `read` waits
-    for others when it is due. `alone`: no list is to be trusted with it.
-    `by_list`: it was last asked for by a sweep.
+    `since` is the request of its last answer; between that and `due` an early poll gains in worth. `place` is its
+    creation time, if known. `status` names the list of one status that should show it. `queued` is the tick of its
+    entry in a queue, `NOWHERE` without one. `asked` is the number of the sweep that is about to show it, or `FETCHING`, or 0.
+    `company` is how long the settling read `read` waits for others when it is due. `alone`: no list can be relied on to
+    show it. `by_list`: its last request was a sweep. `fruitless`: answers in a row that did not show it.
     """
 
     id: str
@@ -92,19 +92,20 @@ class Poll(msgspec.Struct, gc=False, eq=False):
     by_list: bool = False
 
     def take(self, observation: Observation) -> None:
-        """What an observation says of looking itself."""
+        """Take from an observation what later polls depend on."""
         if isinstance(observation, Seen):
             self.fruitless, self.alone, self.was_seen = 0, False, True
             self.since = max(self.since, observation.timing.asked.tick)
             return
         self.fruitless += 1
-        # What is not shown by its id is on no list either.
+        # An operation that a fetch by id does not show is on no list either.
         self.alone = self.alone or isinstance(observation, Missing | Forbidden)
 
     def run_on(self, asked: Micros, freshness: Micros, margin: Micros) -> None:
-        """What `take` and `keep` do where it was shown as before, on a list of one status: the most frequent case.
+        """The same as `take` and `keep` for an operation that runs on, shown by a list of one status.
 
-        It was asked for at that tick; `margin` is what `second_question` needs.
+        By far the most frequent case, so it has a short way of its own. `asked`: the tick of the request; `margin`: see
+        `second_question`.
         """
         self.fruitless = self.not_before = 0
         self.alone, self.was_seen, self.why = False, True, RUNNING
@@ -114,14 +115,14 @@ class Poll(msgspec.Struct, gc=False, eq=False):
         self.due = promised - margin if self.by_list else promised
 
     def keep(self, plan: Plan) -> None:
-        """Make this the next look."""
+        """Make this the next poll."""
         self.due, self.promised, self.why, self.not_before = plan
 
 
 def next_plan(
     operation: Operation, observation: Observation, poll: Poll, now: Moment, *, promise: Promise, latency: Micros
 ) -> Plan:
-    """The look after an observation. `latency` is how long an answer usually takes."""
+    """The poll after an observation. `latency` is how long an answer usually takes."""
     if operation.phase is Phase.SETTLING:
         return settling_plan(operation, now, promise, already=poll.due if poll.settles else None)
     freshness = promise.freshness
@@ -143,38 +144,38 @@ def next_plan(
             return Plan(due, due, "not shown yet, within the not-found grace", due)
         case Forbidden():
             due = now.tick + _growing(FORBIDDEN_AT_FIRST, 2 * poll.fruitless - 1, FORBIDDEN_AT_MOST)
-            # Nothing is promised of it, so that hundreds of them make no other operation late.
+            # The promise is far away, so that hundreds of these count as no lag and take no turn from others.
             return Plan(due, due + FORBIDDEN_AT_MOST, FORBIDDEN, due)
         case Unanswered() | Refused():
             due = now.tick + _growing(freshness, poll.fruitless, UNANSWERED_AT_MOST)
-            return Plan(due, poll.promised, "the last look stayed without an answer", due)
+            return Plan(due, poll.promised, "the last poll was not answered", due)
         case _:
             assert_never(observation)
 
 
 def running_plan(poll: Poll, asked: Micros, freshness: Micros, latency: Micros) -> Plan:
-    """The look after one, asked for at that tick, that showed it running."""
+    """The poll after a request at that tick that showed the operation running."""
     promised = max(poll.since, asked) + freshness
     margin = second_question(freshness, latency) if poll.by_list and poll.status is not None else 0
     return Plan(promised - margin, promised, RUNNING)
 
 
 def second_question(freshness: Micros, latency: Micros) -> Micros:
-    """How much sooner those are looked at who are watched through the list of a status.
+    """How much earlier than promised an operation on the list of its status is polled.
 
-    Who has left that list must be asked about a second time.
+    If it has left that list, a second request must tell how it ended, and both must fit into the promise.
     """
     return min(2 * latency, freshness // 4)
 
 
 def settling_plan(operation: Operation, now: Moment, promise: Promise, *, already: Micros | None = None) -> Plan:
-    """The next settling read; `already`: when it was due before this look."""
+    """The next settling read; `already`: when it was due before this poll."""
     number = operation.settled + operation.prolonged + 1
     why = f"settling read {number} of {max(len(promise.settle_after), number)}"
     if operation.unsettled_since is not None:
         due = now.tick + retry_wait(operation)
         if already is not None and already > now.tick:
-            # A list that lags behind does not put off the read that is planned.
+            # A list that lags behind must not delay the read that is planned.
             due = min(due, already)
         return Plan(due, due + SETTLE_SLACK, f"{why}, again after one that failed", due)
     after = settling_wait(operation, promise.settle_after)
@@ -187,7 +188,7 @@ def settling_plan(operation: Operation, now: Moment, promise: Promise, *, alread
 
 
 def company_of(poll: Poll, operation: Operation, plan: Plan, now: Moment) -> Micros:
-    """How long a settling read that is due waits for a sweep to show it; planned again, as long as before."""
+    """How long a settling read that is due waits for a sweep. If it is planned again, it waits no longer for that."""
     read = (operation.settled + operation.prolonged, operation.unsettled_since)
     if poll.read != read:
         poll.read = read
@@ -202,5 +203,5 @@ def _scheduled_wait(operation: Operation, now: Moment, freshness: Micros) -> Mic
 
 
 def _growing(first: Micros, times: int, at_most: Micros) -> Micros:
-    """Doubling from `first` with each time, up to `at_most` or `first` where that is more."""
+    """A wait that doubles from `first` with each time, up to `at_most`, or `first` if that is longer."""
     return min(first << min(max(times - 1, 0), 20), max(at_most, first))
