@@ -71,7 +71,7 @@ def due(following: NextPoll) -> float:
 
 def test_what_is_new_is_asked_about_at_once():
     planner = a_planner(an_operation())
-    assert planner.next_poll(PLAIN_ID) == NextPoll(due_tick=TICK, how="GET by id", why="first look")
+    assert planner.next_poll(PLAIN_ID) == NextPoll(due_tick=TICK, how="GET by id", why="first poll")
     assert planner.wake_tick() == TICK
     assert planner.choose(at()) == Fetch(operation_id=PLAIN_ID)
 
@@ -89,7 +89,7 @@ def test_what_is_asked_about_is_not_asked_again_before_the_answer():
 def test_what_was_seen_is_asked_about_again_freshness_after_it_was_asked():
     planner = a_planner(a_running_operation())
     following = poll(planner, a_running_operation(), seen(seconds=1))
-    assert (due(following), following.why) == (6, "freshness after the last look")
+    assert (due(following), following.why) == (6, "freshness after the last poll")
     assert planner.choose(at(5.999)) is None
     assert planner.wake_tick() == at(6).tick
     assert planner.choose(at(6)) == Fetch(operation_id=PLAIN_ID)

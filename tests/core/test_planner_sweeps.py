@@ -135,7 +135,7 @@ def test_what_a_sweep_will_be_is_told_in_words(app: Desk):
     poll = app.planner.next_poll(an_id(0))
     assert poll is not None
     assert poll.how == "sweep of all operations created within 43 s, with 39 others of ours"
-    assert poll.why == "freshness after the last look"
+    assert poll.why == "freshness after the last poll"
 
 
 def test_who_was_not_shown_has_left_and_is_asked_for_at_once_by_its_id(app: Desk):

@@ -349,7 +349,7 @@ async def test_the_details_have_history_and_next_look_and_stay_true(stage, visit
         "new → PROCESSING",
         "Failures began",
         "GET by id",
-        "freshness after the last look",
+        "freshness after the last poll",
     ):
         assert words in text
     assert f"#/main/{operation.id}" in visit.page.url

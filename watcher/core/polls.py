@@ -68,9 +68,9 @@ class Poll(msgspec.Struct, gc=False, eq=False):
 
     `since` is the request of its last answer; between that and `due` an early poll gains in worth. `place` is its
     creation time, if known. `status` names the list of one status that should show it. `queued` is the tick of its
-    entry in a queue, `NOWHERE` without one. `asked` is the number of the sweep that is about to show it, or `FETCHING`, or 0.
-    `company` is how long the settling read `read` waits for others when it is due. `alone`: no list can be relied on to
-    show it. `by_list`: its last request was a sweep. `fruitless`: answers in a row that did not show it.
+    entry in a queue, `NOWHERE` without one. `asked` is the number of the sweep that is about to show it, or `FETCHING`,
+    or 0. `company` is how long the settling read `read` waits for others when it is due. `alone`: no list can be relied
+    on to show it. `by_list`: its last request was a sweep. `fruitless`: answers in a row that did not show it.
     """
 
     id: str

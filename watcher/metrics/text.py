@@ -1,12 +1,18 @@
 """The series of operations as text.
 
-What the lines of an operation say hardly ever changes but for a few numbers. So of each operation its lines are kept
-from scrape to scrape with holes for those numbers, and a scrape joins the lines of many operations and fills all their
-holes in one go. What is kept is never more than what was shown last. Gauges read alike in both formats; only the heads
-of families differ, and those are given. `census` is the reference: what is written here is byte for byte what
-prometheus-client writes of it.
+From scrape to scrape only a few numbers in the lines of an operation change. So its lines are kept as a template, with
+a hole for each of these numbers. A scrape joins the templates of 250 operations and fills all their holes with a single
+`%` of bytes:
 
-All of this runs in a thread beside the event loop, so it takes short steps and rests between them.
+    template   twilio_push_notifications{account="main",operation_id="…",state="sent"} %d.0
+    filling    (12,)
+    text       twilio_push_notifications{account="main",operation_id="…",state="sent"} 12.0
+
+Templates are kept only for operations that the last scrape showed. Gauges are the same in both formats; the heads of
+families differ and are passed in. `census` is the reference: the text is byte for byte what prometheus-client writes
+for it.
+
+All of this runs in a thread beside the event loop, in short steps with pauses between them.
 """
 
 from __future__ import annotations
@@ -25,17 +31,17 @@ from watcher.core.model import SECOND, Instant, Operation
 from watcher.metrics.census import COUNTS, INFO, INSTANTS, NOTIFICATIONS, PER_OPERATION, STATES, STATUS
 
 BATCH = 250
-"""Operations whose lines are joined in one go: some 150 kB a family, more where labels are long."""
+"""Operations whose lines are joined at once: about 150 kB per family, more with long labels."""
 
 STEP = 25
-"""Operations that are written between two looks at the time."""
+"""Operations that are written between two readings of the clock."""
 
 STEP_SECONDS = 0.001
-"""So long the thread works before it lets go of the interpreter. Asked for it by another thread it would do so too, but
-only after 5 ms."""
+"""How long the thread works before it releases the interpreter lock. Without that, a waiting thread gets it only after
+5 ms (`sys.getswitchinterval`), and the event loop would be delayed by that at each step."""
 
 REST_SECONDS = 0.000_05
-"""Long enough for a thread that waits for the interpreter to get it."""
+"""Long enough for a waiting thread to get the interpreter lock."""
 
 MOVING_INSTANTS = ("updated_at", "progressed_at")
 """Instants that change while an operation runs; the others are written into its lines."""
@@ -47,10 +53,10 @@ _counts_of = attrgetter(*STATES, *(path.removeprefix("stats.") for _, _, path in
 
 
 class _Written(msgspec.Struct, frozen=True, gc=False):
-    """An operation and its lines: one text a family, empty where it has none. `filling` is what belongs into the holes.
+    """An operation and its lines: one text per family, empty if it has no sample there.
 
-    These are the counts and the instants that move. Where one is missing, or so large that it is written otherwise, all
-    are written out and there are no holes.
+    `filling`: the numbers for the holes, which are the counts and the instants that move. If one of them is missing, or
+    so large that it is written with an exponent, the lines have no holes at all.
     """
 
     operation: Operation
@@ -58,7 +64,7 @@ class _Written(msgspec.Struct, frozen=True, gc=False):
     filling: _Filling
 
     def says_the_same_of(self, operation: Operation) -> bool:
-        """Whether the lines say the same but for the filling."""
+        """Whether the template is still right for the operation."""
         mine = self.operation
         return (
             operation.status is mine.status
@@ -69,7 +75,7 @@ class _Written(msgspec.Struct, frozen=True, gc=False):
         )
 
     def is_filled_the_same_by(self, operation: Operation) -> bool:
-        """Whether the filling is the same: after most looks it is."""
+        """Whether the filling is still right: after most polls it is."""
         mine = self.operation
         return (
             operation.updated_at == mine.updated_at
@@ -79,20 +85,22 @@ class _Written(msgspec.Struct, frozen=True, gc=False):
 
 
 class _TextBatch:
-    """Operations beside each other."""
+    """Operations whose lines are joined at once."""
 
     def __init__(self) -> None:
         self.lines: list[_Lines] = []
         self.fillings: list[_Filling] = []
 
     def add(self, written: _Written) -> None:
-        """One more."""
+        """Add an operation."""
         self.lines.append(written.lines)
         if written.filling:
             self.fillings.append(written.filling)
 
     def families(self) -> list[tuple[_Lines, _Filling]]:
-        """For each family the lines of all, and what belongs into their holes."""
+        """For each family the lines of all operations, and the numbers for their holes in the same order."""
+        # Fillings are one row per operation; a family needs its column of all operations. The states of notifications
+        # are several lines of one family, so their columns are woven together operation by operation.
         columns = [*zip(*self.fillings, strict=True)] or [()] * (len(STATES) + len(COUNTS) + len(MOVING_INSTANTS))
         states = tuple(chain.from_iterable(zip(*columns[: len(STATES)], strict=True)))
         moving = dict(zip(MOVING_INSTANTS, columns[-len(MOVING_INSTANTS) :], strict=True))
@@ -102,7 +110,7 @@ class _TextBatch:
 
 
 class Pace:
-    """The rests of a thread between its steps."""
+    """The pauses of a thread between its steps."""
 
     def __init__(
         self, rest: Callable[[float], None] = time.sleep, now: Callable[[], float] = time.perf_counter
@@ -112,7 +120,7 @@ class Pace:
         self._since = now()
 
     def step(self) -> None:
-        """Rest where the last one was too long ago."""
+        """Pause if the last pause was too long ago."""
         if self._now() - self._since >= STEP_SECONDS:
             self._rest(REST_SECONDS)
             self._since = self._now()
@@ -121,7 +129,7 @@ class Pace:
 class OperationText:
     """The text of the operations' families, with these labels of operations.
 
-    Scrapes may overlap: each reads what was kept when it began, and what it wrote is kept as a whole.
+    Scrapes may overlap. Each reads the templates that were there when it began, and replaces them as a whole.
     """
 
     def __init__(self, labels: Sequence[str] = ()) -> None:
@@ -130,11 +138,11 @@ class OperationText:
         self._info_names = sorted((*PER_OPERATION, *labels))
 
     def __len__(self) -> int:
-        """Of how many operations lines are kept."""
+        """The number of operations with a template."""
         return len(self._kept)
 
     def pieces(self, shown: Iterable[Operation], heads: Sequence[bytes], pace: Pace) -> Iterator[bytes]:
-        """Every family behind its head, in pieces. `heads` are as many as families, in the order of the reference."""
+        """All families, each after its head, in pieces. `heads`: one per family, in the order of the reference."""
         families: list[list[tuple[_Lines, _Filling]]] = []
         for batch in self._batches(shown, pace):
             families.append(batch.families())
@@ -144,7 +152,8 @@ class OperationText:
             for family in families:
                 lines, fillings = family[number]
                 yield b"".join(lines) % fillings
-                family[number] = ((), ())  # let go of it here, for all at the end would be a long step
+                # Freed here, bit by bit. To free everything at the end would be one long step.
+                family[number] = ((), ())
                 pace.step()
 
     def _batches(self, shown: Iterable[Operation], pace: Pace) -> Iterator[_TextBatch]:
@@ -163,11 +172,11 @@ class OperationText:
             yield batch
         replaced, self._kept = self._kept, kept
         self._let_go(before, pace)
-        if replaced is not before:  # by a scrape that ran beside this one
+        if replaced is not before:  # a scrape that ran beside this one has replaced it
             self._let_go(replaced, pace)
 
     def _let_go(self, kept: dict[str, _Written], pace: Pace) -> None:
-        """Free what was kept before, in short steps too. A scrape that still reads it writes anew what it misses."""
+        """Free old templates in short steps too. A scrape that still reads them writes the missing ones again."""
         for number, operation_id in enumerate(tuple(kept)):
             kept.pop(operation_id, None)
             if number % BATCH == 0:
@@ -209,14 +218,14 @@ class OperationText:
         )
 
     def _info(self, operation: Operation) -> bytes:
-        """The user's labels stand among ours by name, as labels do in every line."""
+        """The info line. Labels of the user and of the watcher are sorted together by name, as in every line."""
         values = {**operation.labels, "account": operation.account, "operation_id": operation.id}
         labels = [f'{name}="{escaped(values.get(name, ""))}"' for name in self._info_names]
         return _line(INFO[0], ",".join(labels), "1.0")
 
 
 def _filling(operation: Operation) -> _Filling:
-    """Nothing where not everything can be filled in."""
+    """The numbers for the holes; empty if one of them cannot be filled in."""
     counts, updated_at, progressed_at = _counts_of(operation.stats), operation.updated_at, operation.progressed_at
     if None in counts or updated_at is None or progressed_at is None or max(counts) >= _PLAIN_BELOW:
         return ()
@@ -225,7 +234,7 @@ def _filling(operation: Operation) -> _Filling:
 
 @lru_cache(maxsize=1 << 12)
 def _seconds_filled_in(instant: Instant) -> bytes:
-    """Kept, since what one page showed has its instants in common, and upstream's are whole seconds."""
+    """Cached, because operations of one page share instants, and upstream writes whole seconds."""
     return _seconds(instant).encode()
 
 
@@ -233,23 +242,23 @@ _COUNTS = [(name, attrgetter(path)) for name, _, path in COUNTS]
 
 
 def _line(name: str, labels: str, value: str | None) -> bytes:
-    """The line, to be filled: what looks like a hole in the labels is none. Nothing without a value."""
+    """The line as a template; empty without a value. A `%` in labels is doubled, or it would be taken for a hole."""
     return b"" if value is None else f"{name}{{{labels.replace('%', '%%')}}} {value}\n".encode()
 
 
 def escaped(value: str) -> str:
-    """The label value as it stands between its quotes."""
-    # Intake lets no lone surrogate in; should one come another way, it must not cost the whole scrape.
+    """The label value as written between its quotes."""
+    # Intake refuses lone surrogates. If one comes another way, it must not break the whole scrape.
     value = value if value.isascii() else value.encode(errors="replace").decode()
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
 _PLAIN_BELOW = 1_000_000
-"""From here on numbers are written with an exponent."""
+"""Numbers from here on are written with an exponent, as prometheus-client does."""
 
 _TEN_DIGITS_FROM: Instant = 1_000_000_000 * SECOND
 _TEN_DIGITS_UNTIL: Instant = 4_000_000_000 * SECOND
-"""2001 to 2096: here microseconds are told apart as floating-point seconds, so their digits are the shortest text."""
+"""2001 to 2096: here each microsecond is a different floating-point number, so its digits are the shortest text."""
 
 
 def sample_value(value: float) -> str:
