@@ -100,7 +100,7 @@ def test_a_small_run_against_the_last_commit_prints_ratios(tmp_path):
         "--warm-up",
         "0",
         "--rounds",
-        "2",
+        "4",  # rounds of 2 s: an operation is polled every 5 s
     ]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "daemon", *options, "--save", str(file)],
