@@ -276,13 +276,13 @@ def test_no_secret_of_a_run_shows(tmp_path: Path, those: Secrets) -> None:
 LOOKING_INSIDE = """
 import asyncio, faulthandler, gc, os, pathlib, pickle, sys, traceback
 import httpx
-from watcher.api.credentials import Credentials
+from watcher.api.credentials import BasicCredentials
 from watcher.config import Secret, WebFile, load
 from watcher.daemon import Daemon
 from watcher.server.protocol import Protocol
 
 # What has a secret bare, and does not print it; a connection that of its last request. Everybody else has one of these.
-HOLDERS = (Secret, Credentials, WebFile, Protocol)
+HOLDERS = (Secret, BasicCredentials, WebFile, Protocol)
 
 def inside(one):
     slots = [name for kind in type(one).__mro__ for name in getattr(kind, "__slots__", ())]
