@@ -50,7 +50,7 @@ PAD: Micros = 2 * SECOND
 """Bounds are padded: `createdAt` has whole seconds, and whether bounds are inclusive is not stated."""
 
 SOON: Micros = 10 * SECOND
-"""What ended so soon after the first answer may count as ended before: it can have left a list not read by then."""
+"""An end this soon after the first answer may count as before it: its list may not have been read by then."""
 
 AGAIN_AT_MOST: Micros = MINUTE
 """A round that failed is tried again at the latest after so long."""
@@ -410,8 +410,8 @@ class Discovery:
     def _is_left_out(self, record: Record) -> bool:
         """Whether an ended row of `meanwhile` is not shown to have ended after the first answer.
 
-        That reading shows all that ended in hours: where clocks disagreed it must not take up what ended before, and
-        may not bury it either.
+        That reading shows everything that ended in hours. Where clocks disagreed, it must not track what ended before,
+        and it does not insert tombstones for it either, because that could not be taken back.
         """
         if self._under_way is None or self._under_way.purpose is not Purpose.MEANWHILE:
             return False
