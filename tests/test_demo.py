@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import random
 import re
@@ -133,23 +134,24 @@ def test_the_app_goes_on_when_the_watcher_is_not_there_or_the_api_refuses():
 
 
 SIGNALED_WHEN_THE_FOLDER_IS_THERE = """
-import os, signal, sys, tempfile
+import json, os, signal, sys, tempfile
 from watcher import signals
 signals.handle_from_now_on(["demo"])
-from watcher.__main__ import main
+from watcher import loop
+from watcher.demo import demo
 made = tempfile.mkdtemp
 def make(*given):
     folder = made(*given)
     os.kill(os.getpid(), signal.SIGTERM)
     return folder
 tempfile.mkdtemp = make
-sys.exit(main(["demo"]))
+sys.exit(loop.run(demo(settings=json.loads(sys.argv[1]))))
 """
 
 
 def test_a_signal_just_after_its_folder_was_made_leaves_no_folder(tmp_path: Path):
     ended = subprocess.run(
-        [sys.executable, "-c", SIGNALED_WHEN_THE_FOLDER_IS_THERE],
+        [sys.executable, "-c", SIGNALED_WHEN_THE_FOLDER_IS_THERE, json.dumps(ANYWHERE)],
         env={**os.environ, "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
