@@ -55,9 +55,11 @@ The core has layers too:
     observation    the values that a request can return
     labelling      the label combinations of the counters, and when they are first shown
     totals         what a finished operation adds to the counters
+    backoff        the wait before the next try
     model          operations, stats, events
     settings       the settings and their defaults
     errors         the base classes of errors, by who must act
+    printable      texts from outside, fit for a terminal and a log
 
 Data flows one way. Intake writes the operations that people and the configuration name into the store, and the
 account's loop reads them from there. The planner chooses a request, the governor its time, the client sends it; `wire`

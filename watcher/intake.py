@@ -16,6 +16,7 @@ import msgspec
 from watcher.config.rules import RESERVED_LABELS
 from watcher.core.errors import StoreUnusable, WatcherError
 from watcher.core.model import Instant, Operation, Outcome, Source, created_hint, is_operation_id
+from watcher.core.printable import shortened
 from watcher.core.settings import Account
 from watcher.store import Entry, Registration, RegistrationResult, Store
 
@@ -31,7 +32,6 @@ _ID_WANTED = "not an operation id: comms_operation_, one of 0-7, then 25 to 34 o
 _LABEL_NAME = re.compile(r"[a-z_][a-z0-9_]*")
 # NUL ends texts in too many places; lone surrogates cannot be written as UTF-8.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-_SHOWN = 60
 _MOST_NAMED = 5
 _AT_ONCE = 100  # checked, or looked up, before the event loop has its turn
 # Operations that ended so were perhaps only asked for under the wrong account; another one may claim them.
@@ -303,9 +303,7 @@ async def in_pieces(items: Iterable[T], work: Callable[[int, T], R]) -> list[R]:
 
 def quoted(text: str) -> str:
     """The text in quotation marks, shortened and escaped, so that it is harmless on a terminal and in a log."""
-    shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
-    plain = shown.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(char if char.isprintable() else ascii(char)[1:-1] for char in plain) + '"'
+    return '"' + shortened(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 def _where(exc: msgspec.DecodeError, body: bytes) -> str:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from watcher.core.backoff import doubled
 from watcher.core.errors import StoreUnusable
-from watcher.core.model import Instant
+from watcher.core.model import SECOND, Instant, Micros
 from watcher.logs.events import EventLog, fields_of, level_of, operation_fields
 from watcher.store import Store, StoredEvent
 
 BATCH = 500
-RETRY_SECONDS = 1.0
-RETRY_AT_MOST_SECONDS = 15.0
+RETRY: Micros = SECOND
+RETRY_AT_MOST: Micros = 15 * SECOND
 
 
 class EventPublisher:
@@ -58,7 +59,7 @@ class EventPublisher:
 
     async def run(self) -> None:
         """Tell until stopped; then what is left is told and marked, unless standard output or the store fails."""
-        wait = RETRY_SECONDS
+        failures = 0
         while True:
             stopping = self._stopping
             self._wake.clear()
@@ -68,13 +69,13 @@ class EventPublisher:
             except (OSError, StoreUnusable):
                 if stopping:
                     return
-                await self._sleep(wait)
-                wait = min(wait * 2, RETRY_AT_MOST_SECONDS)
+                await self._sleep(doubled(RETRY, failures, at_most=RETRY_AT_MOST))
+                failures += 1
                 continue
-            wait = RETRY_SECONDS
+            failures = 0
             if stopping:
                 return
-            await self._sleep(None if self._published == self._marked else RETRY_SECONDS)
+            await self._sleep(None if self._published == self._marked else RETRY)
             await self._mark()
 
     async def _publish_some(self) -> bool:
@@ -96,9 +97,9 @@ class EventPublisher:
                 return
             self._marked = published
 
-    async def _sleep(self, seconds: float | None) -> None:
+    async def _sleep(self, wait: Micros | None) -> None:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(None if wait is None else wait / SECOND):
                 await self._wake.wait()
         except TimeoutError:
             return

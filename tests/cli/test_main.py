@@ -88,6 +88,8 @@ def test_the_quick_commands_need_the_standard_library_alone(argv: list[str]):
         "watcher.cli.parser",
         "watcher.cli.exits",
         "watcher.cli.output",
+        "watcher.core",
+        "watcher.core.printable",
         "watcher.cli.healthcheck",
         "watcher.cli.address",
         "watcher.signals",

@@ -6,8 +6,9 @@ import pytest
 
 from tests.config.factories import CREDENTIALS, Loader
 from watcher.config import ConfigurationError, Problem, load
-from watcher.config.problems import escaped, suggest
+from watcher.config.problems import suggest
 from watcher.core.errors import OperatorError
+from watcher.core.printable import shortened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,5 +120,5 @@ def test_a_suggestion_is_near_or_none(word: str, meant: str | None) -> None:
 
 
 def test_what_is_shown_is_short_and_printable() -> None:
-    assert escaped("a\x1b[31m\ud800") == "a\\x1b[31m\\ud800"
-    assert escaped("x" * 100) == "x" * 59 + "…"
+    assert shortened("a\x1b[31m\ud800") == "a\\x1b[31m\\ud800"
+    assert shortened("x" * 100) == "x" * 59 + "…"

@@ -23,7 +23,8 @@ from watcher.config import ConfigurationError, FileSecret, TcpAddress, UnixAddre
 from watcher.config.document import read_document
 from watcher.config.draft import Draft
 from watcher.config.environment import read_environment
-from watcher.config.problems import BadValueError, Problems, escaped
+from watcher.config.problems import BadValueError, Problems
+from watcher.core.printable import shortened
 from watcher.core.settings import Admin
 from watcher.deadline import within
 from watcher.intake import EntryError
@@ -84,7 +85,7 @@ class AdminClient:
             answer = within(TIMEOUT_SECONDS, request)
             assert isinstance(answer, httpx.Response)  # noqa: S101 -- what a request returns
         except (httpx.HTTPError, TimeoutError) as exc:
-            reason = escaped(str(exc) or type(exc).__name__).lower()
+            reason = shortened(str(exc) or type(exc).__name__).lower()
             hint = "is the daemon running there? --config or --url says where it is"
             raise FailedError(Exit.UNREACHABLE, f"cannot ask the daemon at {self._place}: {reason}; {hint}") from exc
         if answer.is_success:

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from watcher.cli.output import printable
 from watcher.core.model import Stats
+from watcher.core.printable import printable
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _COMMON = frozenset({"event", "event_id", "seq", "occurred_at"})

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from watcher.cli.exits import Exit, FailedError
-from watcher.config.problems import escaped
 from watcher.core.model import is_operation_id
+from watcher.core.printable import shortened
 
 STANDARD_INPUT = "-"
 _MOST_NAMED = 10
@@ -29,7 +29,7 @@ def read_ids(arguments: Sequence[str]) -> list[str]:
         if is_operation_id(text):
             ids[text] = None
         elif len(bad) < _MOST_NAMED:
-            bad.append(f'{place}: "{escaped(text)}" is not an operation id')
+            bad.append(f'{place}: "{shortened(text)}" is not an operation id')
         else:
             more += 1
             if more == _MOST_COUNTED:

@@ -6,6 +6,7 @@ import os
 import sys
 
 from watcher.cli.exits import Exit, FailedError
+from watcher.core.printable import printable
 
 
 def say(*lines: str) -> None:
@@ -30,8 +31,3 @@ def warn(*lines: str) -> None:
     """Write lines to standard error, with whatever a terminal could take for a command written out."""
     sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
     sys.stderr.flush()
-
-
-def printable(text: str) -> str:
-    """The text with whatever is unprintable written out."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

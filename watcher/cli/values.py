@@ -6,8 +6,9 @@ from argparse import ArgumentTypeError
 from datetime import timedelta
 
 from watcher.config import TcpAddress, parse_listen
-from watcher.config.problems import BadValueError, escaped
+from watcher.config.problems import BadValueError
 from watcher.config.scalars import Scalar, read_scalar
+from watcher.core.printable import shortened
 
 _MOST = 10**12
 
@@ -37,7 +38,7 @@ def label(text: str) -> tuple[str, str]:
     """Key and value in `KEY=VALUE`; whether they are allowed is for the daemon to say."""
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise ArgumentTypeError(f'expected KEY=VALUE, got "{escaped(text)}"')
+        raise ArgumentTypeError(f'expected KEY=VALUE, got "{shortened(text)}"')
     return key, value
 
 
@@ -54,5 +55,5 @@ def address(text: str) -> TcpAddress:
 
 def _whole(text: str, *, at_least: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < len(str(_MOST)) and int(text) >= at_least):
-        raise ArgumentTypeError(f'expected a whole number from {at_least}, got "{escaped(text)}"')
+        raise ArgumentTypeError(f'expected a whole number from {at_least}, got "{shortened(text)}"')
     return int(text)

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
-from watcher.config.problems import BadValueError, escaped
+from watcher.config.problems import BadValueError
+from watcher.core.printable import shortened
 
 _TCP = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:]*):(?P<port>[0-9]{1,5})")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?")
@@ -96,4 +97,4 @@ def _parse_host(text: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return f'"{escaped(text)}"'
+    return f'"{shortened(text)}"'

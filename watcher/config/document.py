@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import yaml
 
 from watcher.config.draft import Draft, DraftEntry, RawValue, read_list, read_one
-from watcher.config.problems import Origin, Problems, escaped, suggest
+from watcher.config.problems import Origin, Problems, suggest
 from watcher.config.rules import is_private
 from watcher.config.scalars import TAGGED, Scalar
 from watcher.config.schema import SCHEMA, Section, Setting, settings
 from watcher.config.secrets import content_of
+from watcher.core.printable import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -207,7 +208,7 @@ class _Reader:
             if not isinstance(key, yaml.ScalarNode):
                 self._reject(key, path, f"expected the name of a setting, got {what(key)}")
                 continue
-            origin = self._origin(key, _join(path, escaped(key.value)))
+            origin = self._origin(key, _join(path, shortened(key.value)))
             if key.value not in section.children:
                 self._unknown(section, key, origin)
             elif key.value in lines:

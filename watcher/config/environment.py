@@ -10,10 +10,11 @@ import re
 from typing import TYPE_CHECKING
 
 from watcher.config.draft import Draft, DraftEntry, RawValue, read_list, read_one
-from watcher.config.problems import ENVIRONMENT, Origin, Problems, escaped, suggest
+from watcher.config.problems import ENVIRONMENT, Origin, Problems, suggest
 from watcher.config.rules import is_private
 from watcher.config.scalars import Scalar
 from watcher.config.schema import Setting, environment_name, settings
+from watcher.core.printable import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ def read_environment(environ: Mapping[str, str], draft: Draft, problems: Problem
     """Write what the environment sets over the draft."""
     ours = (name for name in environ if name.startswith(PREFIX) and "__" in name)
     for name in sorted(ours, key=_in_order):
-        origin = Origin(file=ENVIRONMENT, path=escaped(name))
+        origin = Origin(file=ENVIRONMENT, path=shortened(name))
         match = _OF_ACCOUNT.fullmatch(name)
         index = int(match["index"]) if match else 0
         setting = _known(index).get(name)

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, NoReturn
 
 from watcher.core.errors import OperatorError
+from watcher.core.printable import SHOWN_AT_MOST, printable
 from watcher.core.settings import Configuration
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = "environment"
 _MOST_PROBLEMS = 100
-_MOST_SHOWN = 60
 
 
 class BadValueError(ValueError):
@@ -109,18 +109,8 @@ class Problems:
 
 def suggest(word: str, known: Iterable[str]) -> str | None:
     """Return the known spelling nearest to the word, if one is near."""
-    if len(word) > _MOST_SHOWN:  # the comparison is quadratic
+    if len(word) > SHOWN_AT_MOST:  # the comparison is quadratic
         return None
     by_folded = {each.casefold(): each for each in known}
     near = get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
     return by_folded[near[0]] if near else None
-
-
-def escaped(text: str) -> str:
-    """Return the text fit for a terminal and a log: nothing unprintable, nothing endless."""
-    return printable(text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…")
-
-
-def printable(text: str) -> str:
-    """Return the text with whatever is unprintable written out."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

@@ -15,9 +15,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from watcher.config.addresses import TcpAddress, is_host, parse_listen
-from watcher.config.problems import BadValueError, escaped, suggest
+from watcher.config.problems import BadValueError, suggest
 from watcher.config.scalars import format_duration
 from watcher.core.model import is_operation_id
+from watcher.core.printable import shortened
 
 Rule = Callable[[Any], Any]
 
@@ -65,7 +66,7 @@ def _between(low: Any, high: Any) -> Rule:
 def _one_of(choices: Sequence[str]) -> Rule:
     def rule(value: str) -> str:
         if value not in choices:
-            message = f'expected one of {", ".join(choices)}, got "{escaped(value)}"'
+            message = f'expected one of {", ".join(choices)}, got "{shortened(value)}"'
             raise BadValueError(message, suggestion=suggest(value, choices))
         return value
 
@@ -90,7 +91,7 @@ def _written(value: Any) -> str:
 def _account_name(value: str) -> str:
     if not _ACCOUNT_NAME.fullmatch(value):
         wanted = "up to 64 letters, digits, dots, hyphens and underscores, the first a letter or digit"
-        raise BadValueError(f'expected {wanted}, got "{escaped(value)}"')
+        raise BadValueError(f'expected {wanted}, got "{shortened(value)}"')
     return value
 
 
@@ -134,7 +135,7 @@ def _is_url(value: str) -> bool:
 
 def _operation_id(value: str) -> str:
     if not is_operation_id(value):
-        raise BadValueError(f'expected an operation id (comms_operation_…), got "{escaped(value)}"')
+        raise BadValueError(f'expected an operation id (comms_operation_…), got "{shortened(value)}"')
     return value
 
 
@@ -161,12 +162,12 @@ def _settle_after(values: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
 def _label(value: str) -> str:
     if not _LABEL.fullmatch(value) or len(value) > _MOST_LABEL_LENGTH:
         raise BadValueError(
-            f'expected a label name of a-z, 0-9 and _ that begins with no digit, got "{escaped(value)}"'
+            f'expected a label name of a-z, 0-9 and _ that begins with no digit, got "{shortened(value)}"'
         )
     if value in RESERVED_LABELS:
         raise BadValueError(f'the label "{value}" is used by the watcher itself')
     if value.startswith("__"):
-        raise BadValueError(f'labels that begin with __ are used by Prometheus itself, got "{escaped(value)}"')
+        raise BadValueError(f'labels that begin with __ are used by Prometheus itself, got "{shortened(value)}"')
     return value
 
 
@@ -203,7 +204,7 @@ def _listen_tcp(value: str) -> str:
 def _allowed_host(value: str) -> str:
     match = _HOST_HEADER.fullmatch(value)
     if match is None or not is_host(match["v6"] or match["name"]):
-        raise BadValueError(f'expected a host as in the Host header, without scheme and path, got "{escaped(value)}"')
+        raise BadValueError(f'expected a host as in the Host header, without scheme and path, got "{shortened(value)}"')
     return value.lower()
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from watcher.config.problems import BadValueError, escaped
+from watcher.config.problems import BadValueError
+from watcher.core.printable import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,7 +54,7 @@ class Scalar:
             return kind
         if self.is_private and (kind != "number" or len(self.text) > _MOST_DIGITS):
             return kind if kind == "text" else f"a {kind}"
-        shown = escaped(self.text)
+        shown = shortened(self.text)
         return f'the text "{shown}"' if kind == "text" else f"the {kind} {shown}"
 
     def is_one_of(self, *pattern: str) -> bool:

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from watcher.config.problems import BadValueError, escaped, suggest
+from watcher.config.problems import BadValueError, suggest
 from watcher.config.secrets import content_of
+from watcher.core.printable import shortened
 
 NO_CLIENT_CERTIFICATE = "NoClientCert"
 CLIENT_AUTH: Mapping[str, ssl.VerifyMode] = {
@@ -123,7 +124,7 @@ def curve(names: Sequence[str]) -> str | None:
 def one_of(name: str, known: Mapping[str, object]) -> str:
     """The name, if it is one of the known. Raises `BadValueError`."""
     if name not in known:
-        message = f'expected one of {", ".join(known)}, got "{escaped(name)}"'
+        message = f'expected one of {", ".join(known)}, got "{shortened(name)}"'
         raise BadValueError(message, suggestion=suggest(name, known))
     return name
 

@@ -17,9 +17,10 @@ import yaml
 
 from watcher.config import tls
 from watcher.config.document import compose, pattern_of, what
-from watcher.config.problems import BadValueError, Origin, Problems, escaped, suggest
+from watcher.config.problems import BadValueError, Origin, Problems, suggest
 from watcher.config.scalars import Scalar, read_scalar
 from watcher.config.secrets import FileSecret
+from watcher.core.printable import shortened
 
 MOST_COST = 16
 """A bcrypt hash of a higher cost takes longer to check than a scrape may last."""
@@ -208,7 +209,7 @@ class _WebFileReader:
         if len(given) > _MOST_USERS:
             self._add(node, "basic_auth_users", f"has more than {_MOST_USERS} users")
         for name, value in given.items():
-            path = f"basic_auth_users.{escaped(name)}"
+            path = f"basic_auth_users.{shortened(name)}"
             if not name or ":" in name or not name.isprintable():
                 self._add(value, path, "a user has a name without colons and characters that cannot be printed")
             else:
@@ -239,7 +240,7 @@ class _WebFileReader:
             if not isinstance(key, yaml.ScalarNode):
                 self._add(key, path, f"expected a key, got {what(key)}")
                 continue
-            at = f"{path}.{escaped(key.value)}".lstrip(".")
+            at = f"{path}.{shortened(key.value)}".lstrip(".")
             if refused and key.value in refused:
                 self._add(key, at, refused[key.value])
             elif known is not None and key.value not in known:

@@ -15,6 +15,7 @@ from typing import assert_never
 
 import msgspec
 
+from watcher.core.backoff import doubled
 from watcher.core.model import MINUTE, SECOND, Micros, Value
 
 
@@ -197,7 +198,7 @@ class Governor:
         self._concurrency = max(float(int(self._concurrency) // 2), 1.0)
 
     def _hold_throttled(self, tick: Micros, retry_after: Micros | None, jitter: float) -> None:
-        wait = min(THROTTLE_AT_LEAST << min(max(self._throttles - 1, 0), 6), THROTTLE_AT_MOST)
+        wait = doubled(THROTTLE_AT_LEAST, self._throttles - 1, at_most=THROTTLE_AT_MOST)
         if retry_after is not None:
             wait = max(retry_after, THROTTLE_AT_LEAST)
         # A little late rather than all at once with everybody else who was told the same.
@@ -208,7 +209,7 @@ class Governor:
 
     def _back_off(self, tick: Micros, retry_after: Micros | None, jitter: float) -> None:
         beyond = self._troubles - TROUBLES_BEFORE_BACKOFF
-        wait = min(SECOND << min(beyond, 10), BACKOFF_AT_MOST) if beyond >= 0 else 0
+        wait = doubled(SECOND, beyond, at_most=BACKOFF_AT_MOST) if beyond >= 0 else 0
         wait = max(int(wait * (0.5 + jitter / 2)), retry_after or 0)
         if wait:
             self._hold(AttemptResult.TROUBLED, tick + wait)

@@ -1,9 +1,6 @@
-"""What an observation does to an operation: the rules of following, as a table over where it is and what was seen.
+"""What an observation does to an operation.
 
-                running    unknown     ended      404         400          403           no answer
-    followed    moves      moves       ends       misses      is rejected  is forbidden  stays
-    settling    regressed  is unclear  settles    is gone     unsettled    is forbidden  unsettled
-    final       stays      stays       stays      stays       stays        stays         stays
+`TABLE` names the rule for each phase of an operation and each kind of observation; `watcher/__init__.py` draws it.
 
 Nothing final rests on one answer. A terminal status is absorbing: an answer that shows one ends the operation whatever
 its `updatedAt`, for that never goes back. But its stats count only after an answer that was requested later shows a

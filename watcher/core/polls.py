@@ -12,6 +12,7 @@ from typing import NamedTuple, assert_never
 
 import msgspec
 
+from watcher.core.backoff import doubled
 from watcher.core.model import HOUR, MINUTE, SECOND, Instant, Micros, Moment, Operation, Phase, Status, Value
 from watcher.core.observation import Forbidden, Missing, Observation, Refused, Seen, Unanswered
 from watcher.core.settling import retry_wait, settling_began_at, settling_wait
@@ -140,14 +141,14 @@ def next_plan(
             due = now.tick + SLOW_TRY_EVERY
             return Plan(due, due, "a slow try before it is given up", due)
         case Missing():
-            due = now.tick + _growing(freshness, poll.fruitless, MISSING_AT_MOST)
+            due = now.tick + doubled(freshness, poll.fruitless - 1, at_most=MISSING_AT_MOST)
             return Plan(due, due, "not shown yet, within the not-found grace", due)
         case Forbidden():
-            due = now.tick + _growing(FORBIDDEN_AT_FIRST, 2 * poll.fruitless - 1, FORBIDDEN_AT_MOST)
+            due = now.tick + doubled(FORBIDDEN_AT_FIRST, 2 * poll.fruitless - 2, at_most=FORBIDDEN_AT_MOST)
             # The promise is far away, so that hundreds of these count as no lag and take no turn from others.
             return Plan(due, due + FORBIDDEN_AT_MOST, FORBIDDEN, due)
         case Unanswered() | Refused():
-            due = now.tick + _growing(freshness, poll.fruitless, UNANSWERED_AT_MOST)
+            due = now.tick + doubled(freshness, poll.fruitless - 1, at_most=UNANSWERED_AT_MOST)
             return Plan(due, poll.promised, "the last poll was not answered", due)
         case _:
             assert_never(observation)
@@ -200,8 +201,3 @@ def _scheduled_wait(operation: Operation, now: Moment, freshness: Micros) -> Mic
     created_at = operation.created_at if operation.created_at is not None else operation.registered_at
     waited = max(now.at - created_at, 0)
     return max(freshness, min(waited // SCHEDULED_SHARE, SCHEDULED_AT_MOST))
-
-
-def _growing(first: Micros, times: int, at_most: Micros) -> Micros:
-    """A wait that doubles from `first` with each time, up to `at_most`, or `first` if that is longer."""
-    return min(first << min(max(times - 1, 0), 20), max(at_most, first))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from watcher.core.backoff import doubled
 from watcher.core.model import HOUR, MINUTE, SECOND, Instant, Micros, Operation
 
 SETTLING_AT_MOST: Micros = HOUR
@@ -32,7 +33,7 @@ def settling_wait(operation: Operation, settle_after: Sequence[Micros]) -> Micro
     """From the beginning of settling to the next read; 0 for the one that only confirms the end."""
     last = settle_after[-1] if settle_after else 0
     if operation.prolonged:
-        return max(min(max(last, PROLONGED_FROM) << operation.prolonged, SETTLING_AT_MOST), last)
+        return doubled(max(last, PROLONGED_FROM), operation.prolonged, at_most=SETTLING_AT_MOST)
     # After a reload there may be fewer steps than were taken already.
     return settle_after[operation.settled] if operation.settled < len(settle_after) else last
 
@@ -45,4 +46,4 @@ def retry_wait(operation: Operation) -> Micros:
     if evidence.absent_asked_at is not None:
         return ABSENT_AGAIN_AFTER
     # An operation that runs again may run for days. Without the doubling it would take a request every 30 s.
-    return min(RETRY_AFTER << min(evidence.running_answers, 10), RETRY_AT_MOST)
+    return doubled(RETRY_AFTER, evidence.running_answers, at_most=RETRY_AT_MOST)

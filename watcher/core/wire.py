@@ -32,6 +32,7 @@ from watcher.core.observation import (
     Timing,
     Unanswered,
 )
+from watcher.core.printable import shortened
 from watcher.core.record_cache import RecordCache
 
 CODES: tuple[str, ...] = ("200", "400", "401", "403", "404", "429", "5xx", "timeout", "connect", "garbled", "other")
@@ -54,7 +55,6 @@ _TROUBLES: Mapping[int, FailureCause] = {
 }
 _SERVER_ERRORS = range(500, 600)
 _NO_LIST = frozenset({405, 410})
-_WORD_LENGTH = 64
 _WORDS = frozenset({Status.SCHEDULED, Status.PROCESSING, Status.COMPLETED, Status.CANCELED})
 """Upstream's words, as they are nearly always written."""
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
@@ -223,7 +223,7 @@ def _why(reply: Reply, error: ErrorBody) -> str:
     if error.number is not None:
         why += f", error {error.number}"
     if request_id := reply.headers.get("twilio-request-id") or reply.headers.get("x-twilio-request-id"):
-        why += f", request {_printable(request_id)}"
+        why += f", request {shortened(request_id)}"
     return why
 
 
@@ -280,11 +280,7 @@ def _word(status: str | None) -> str | None:
     known = word.upper()
     # Other operation resources of Twilio write it so.
     known = Status.CANCELED.value if known == "CANCELLED" else known
-    return known if known in _WORDS else _printable(word)
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text[:_WORD_LENGTH])
+    return known if known in _WORDS else shortened(word)
 
 
 def _stats(value: object, odd: list[str]) -> Stats | None:

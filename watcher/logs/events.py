@@ -28,6 +28,7 @@ from watcher.core.model import (
     Untracked,
     rfc3339,
 )
+from watcher.core.printable import printable
 from watcher.logs.lines import LineWriter
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
@@ -99,13 +100,8 @@ def _renderer(form: str) -> Callable[[dict[str, object]], bytes]:
     console = structlog.dev.ConsoleRenderer(
         colors=False, sort_keys=False, pad_event_to=18, exception_formatter=structlog.dev.plain_traceback
     )
-    return lambda fields: _on_one_line(str(console(None, "", _for_people(fields)))).encode()
-
-
-def _on_one_line(text: str) -> str:
-    """The text fit for a terminal, which must not obey what an app put into a label."""
-    line = text.replace("\n", " | ")
-    return line if line.isprintable() else line.encode("unicode_escape").decode("ascii")
+    # A terminal must not obey what an app put into a label, and an event is one line.
+    return lambda fields: printable(str(console(None, "", _for_people(fields))).replace("\n", " | ")).encode()
 
 
 def _for_people(fields: Mapping[str, object]) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from watcher.core.backoff import doubled
 from watcher.core.errors import StoreUnusable
 from watcher.core.model import SECOND, Micros, Moment
 from watcher.watch.ports import AccountObserver
@@ -32,7 +33,7 @@ class Patience:
             self._failures, self._retry_tick = 0, 0
         else:
             self._failures += 1
-            self._retry_tick = self._now().tick + min(RETRY << min(self._failures - 1, 4), RETRY_AT_MOST)
+            self._retry_tick = self._now().tick + doubled(RETRY, self._failures - 1, at_most=RETRY_AT_MOST)
         self._listener.store_trouble(cause)
 
     def wait(self) -> Micros:
