@@ -1,7 +1,7 @@
 """No operation is ever lost or ended wrongly, whatever lists do: thousands of small histories against an adversary.
 
 The adversary moves rows between pages, sends short, empty and garbled pages, reorders, repeats rows and tokens, refuses
-tokens, shows stale rows and forgets to show what is there; asked by id, it answers stale, late with 404, or not at all.
+tokens, shows stale rows and hides existing ones. Fetched by id, it answers with stale data, a late 404, or not at all.
 After a while it grows honest, so that every history has an end.
 """
 
@@ -59,7 +59,7 @@ class Life:
 
 
 class Adversary:
-    """Upstream at its worst, each trouble as likely as this history drew it."""
+    """Upstream at its worst: each fault has the probability that this history drew."""
 
     honest_after = HONEST_AFTER
     # How far our clock is ahead of upstream's, which is the true one.
@@ -108,7 +108,7 @@ class Adversary:
         return life.record(at, with_created=not self.does("nameless", now))
 
     def date(self, _now: Moment) -> Instant | None:
-        """What the answer says of the time."""
+        """The time in the answer's Date header."""
         return None
 
     def page(self, request: Sweep, timing: Timing) -> Page | Refused | Unanswered:
@@ -188,7 +188,7 @@ class History:
     def request(self) -> None:
         while self.governor.wait(self.now.tick) == 0 and (request := self.planner.choose(self.now)) is not None:
             if isinstance(request, Fetch):
-                assert all(flight[2] != request for flight in self.flights), "asked about twice at once"
+                assert all(flight[2] != request for flight in self.flights), "requested twice at once"
                 assert self.operations[request.operation_id].phase is not Phase.FINAL
             self.requests[type(request).__name__] += 1
             takes = self.upstream.rng.choice((0, 100_000, 100_000, 4 * SECOND))
@@ -232,8 +232,8 @@ def test_nothing_is_lost_or_ended_wrongly_whatever_lists_do(chunk: int) -> None:
         history = History(seed)
         history.run()
         lives = history.upstream.lives
-        told = {one: (operation.status, operation.phase) for one, operation in history.operations.items()}
-        assert told == {one: (lives[one].outcome, Phase.FINAL) for one in history.operations}, seed
+        ends = {identity: (operation.status, operation.phase) for identity, operation in history.operations.items()}
+        assert ends == {identity: (lives[identity].outcome, Phase.FINAL) for identity in history.operations}, seed
         assert len(history.tallies) == len(history.operations), seed
         assert sum(history.requests.values()) <= 12 + 25 * len(history.operations), (seed, history.requests)
         assert history.planner.wake_tick() is None or not history.planner.lag(history.now), seed

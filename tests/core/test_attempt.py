@@ -1,4 +1,4 @@
-"""One attempt as the metrics hear of it."""
+"""One attempt as the metrics count it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose answer it is: what is believed of an operation, what is checked first, what says something of the account."""
+"""Which answers are believed about an operation, which are checked first, and which concern the whole account."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_where_the_list_is_refused_too_no_answer_is_believed_and_the_account_is_
     assert (attribution.is_held, attribution.uses_lists, attribution.causes) == (False, True, {})
 
 
-def test_one_check_a_minute_serves_all_doubtful_answers():
+def test_a_check_a_minute_is_enough_for_all_unconfirmed_answers():
     attribution = Attribution(at())
     for number in range(500):
         assert not fetched(attribution, known(number), forbidden(1 + number / 1000))
@@ -152,7 +152,7 @@ def test_a_403_is_about_its_operation_when_another_fetch_requested_after_it_is_a
     assert attribution.resolved() == ([(NEW.id, forbidden(1))], [])
 
 
-def test_an_answer_with_the_operation_itself_ends_the_doubt():
+def test_an_answer_with_the_operation_itself_needs_no_confirmation():
     attribution = Attribution(at())
     assert not fetched(attribution, NEW, missing(1))
     assert fetched(attribution, NEW, seen(seconds=2))
@@ -202,7 +202,7 @@ def test_a_refusal_that_was_overtaken_by_a_list_says_nothing():
     assert attribution.causes == {}
 
 
-def test_a_key_that_may_not_list_but_fetch_is_a_trouble_that_holds_nothing():
+def test_a_key_that_may_fetch_but_not_list_is_an_issue_that_holds_no_requests():
     attribution = Attribution(at())
     refuse(attribution, forbidden)
     assert (attribution.is_held, attribution.uses_lists) == (False, False)
@@ -244,7 +244,7 @@ def test_lists_that_were_forbidden_and_are_absent_now_are_one_cause_at_a_time():
     assert attribution.causes == {Cause.LISTS_ABSENT: missing().why}
 
 
-def test_a_loop_that_takes_over_goes_on_with_what_was_wrong():
+def test_a_loop_that_takes_over_keeps_the_causes_of_failure():
     attribution = Attribution(at(), [Cause.LISTS_ABSENT, Cause.THROTTLING])
     assert (list(attribution.causes), attribution.uses_lists) == ([Cause.LISTS_ABSENT], False)
     assert attribution.choose(at(0), NONE) == Probe()
@@ -269,7 +269,7 @@ def three_gone() -> Attribution:
 GONE = Tracked(known(1), known(2), known(3))
 
 
-def test_three_that_were_seen_before_and_are_gone_mean_that_the_account_is_another():
+def test_three_missing_operations_that_were_seen_before_mean_that_the_account_is_another():
     attribution = three_gone()
     assert attribution.choose(at(4), GONE) == Probe()
     assert not attribution.causes
@@ -288,7 +288,7 @@ def test_three_that_were_seen_before_and_are_gone_mean_that_the_account_is_anoth
     assert fetched(attribution, known(1), upstreams(missing(38)))
 
 
-def test_doubtful_answers_of_operations_that_are_gone_are_forgotten_though_the_list_is_answered():
+def test_unconfirmed_answers_of_operations_that_are_gone_are_dropped_though_the_list_is_answered():
     attribution = Attribution(at())
     for number in (1, 2, 3):
         assert not fetched(attribution, known(number), missing(number))
@@ -303,7 +303,7 @@ def test_operations_never_seen_do_not_make_the_account_another():
     assert attribution.causes == {}
 
 
-def test_operations_past_their_record_may_all_be_gone():
+def test_operations_past_the_life_of_their_record_may_all_be_missing():
     attribution = Attribution(at())
     attribution.listed(page(0))
     old = [known(number, created_at=NOW - days(9)) for number in range(50)]
@@ -321,7 +321,7 @@ def test_an_operation_that_a_list_shows_is_fetched_as_the_witness():
     assert attribution.wake_tick() == at().tick + LIST_EVERY
 
 
-def test_a_witness_that_is_gone_too_is_a_trouble_but_lists_are_read_on():
+def test_a_witness_that_is_gone_too_is_an_issue_but_lists_are_still_read():
     attribution = three_gone()
     shown = known(9, asked_tick=at(5).tick)
     tracked = Tracked(*GONE.values(), shown)

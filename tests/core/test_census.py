@@ -1,4 +1,4 @@
-"""Who has series, for how long, and who goes first where there are too many."""
+"""Which operations have series, for how long, and which lose them first at the limit."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_what_is_final_leaves_after_a_scrape_and_its_hold_or_at_the_latest(scrap
 # ── being shown ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_where_there_is_room_all_are_shown_in_the_order_in_which_they_came():
+def test_below_the_limit_all_operations_are_shown_in_the_order_of_tracking():
     operations = [a_running_operation(id=an_id(number)) for number in (3, 1, 2)]
     census, ids = shown(Census(), operations, 0, 3)
     assert ids == [an_id(3), an_id(1), an_id(2)]
@@ -63,7 +63,7 @@ def test_where_there_is_room_all_are_shown_in_the_order_in_which_they_came():
     assert shown(census, operations, 60, 3) == (census, ids)
 
 
-def test_who_left_is_forgotten_and_who_stays_keeps_its_time():
+def test_a_hidden_operation_loses_its_time_and_a_shown_one_keeps_it():
     census, _ = shown(Census(), [a_running_operation(id=an_id(number)) for number in (1, 2)], 0, 3)
     census, _ = shown(census, [a_running_operation(id=an_id(number)) for number in (2, 3)], 5, 3)
     assert census.shown_since == {an_id(2): at(0).tick, an_id(3): at(5).tick}
@@ -87,7 +87,7 @@ def test_among_equals_the_newest_come_first():
     assert shown(Census(), operations, 0, 1)[1] == [an_id(2)]
 
 
-def test_among_equals_whoever_is_shown_stays():
+def test_among_equals_the_operation_that_is_shown_stays():
     old = a_running_operation(id=an_id(1))
     census, _ = shown(Census(), [old], 0, 1)
     newer = a_running_operation(id=an_id(2), registered_at=NOW + SECOND)
@@ -128,7 +128,7 @@ candidates_by_account = st.lists(
 
 @unhurried
 @given(st.lists(st.tuples(candidates_by_account, st.integers(1, 70)), max_size=8), st.integers(1, 5))
-def test_once_shown_stays_for_a_minute_unless_failing_ones_need_the_room(
+def test_a_shown_operation_stays_for_a_minute_unless_failing_operations_need_its_place(
     turns: list[tuple[list[Operation], int]], most: int
 ):
     census, seconds = Census(), 0
@@ -139,13 +139,17 @@ def test_once_shown_stays_for_a_minute_unless_failing_ones_need_the_room(
         ids = {operation.id for operation in chosen}
         assert len(chosen) == min(len(candidates_of_account), most)
         assert set(census.shown_since) == ids
-        assert all(census.shown_since[one] == before.get(one, at(seconds).tick) for one in ids)
+        assert all(
+            census.shown_since[shown_operation] == before.get(shown_operation, at(seconds).tick)
+            for shown_operation in ids
+        )
         for left in candidates_of_account:
             since = before.get(left.id)
             if left.id not in ids and since is not None and at(seconds).tick - since < SHOWN_AT_LEAST:
                 assert all(
-                    one.stats.has_failures or at(seconds).tick - before.get(one.id, -SHOWN_AT_LEAST) < SHOWN_AT_LEAST
-                    for one in chosen
+                    shown_operation.stats.has_failures
+                    or at(seconds).tick - before.get(shown_operation.id, -SHOWN_AT_LEAST) < SHOWN_AT_LEAST
+                    for shown_operation in chosen
                 )
 
 
@@ -161,12 +165,12 @@ def test_nothing_with_failures_is_hidden_behind_something_without(candidates_of_
 # ── memory ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_finished_ones_within_the_bound_stay_and_others_do_not_count():
+def test_finished_operations_within_the_limit_stay_and_running_operations_do_not_count():
     operations = [a_final_operation(id=an_id(1)), *(a_running_operation(id=an_id(number)) for number in (2, 3, 4))]
     assert surplus_finals(operations, 1) == ()
 
 
-def test_of_too_many_finished_ones_the_least_worth_seeing_go_first():
+def test_above_the_limit_the_least_important_finished_operations_go_first():
     ranked = [
         a_final_operation(id=an_id(1), stats=CLEAN, scraped_at=NOW, final_at=NOW),
         a_final_operation(id=an_id(2), stats=CLEAN, scraped_at=NOW, final_at=NOW + 1),

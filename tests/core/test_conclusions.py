@@ -191,7 +191,7 @@ def test_a_wrong_completed_row_is_not_counted_and_the_true_end_is():
     assert steps[-1].operation.ended_at == NOW + 1900 * SECOND
 
 
-def test_a_wrong_end_that_is_stamped_ahead_of_what_follows_is_not_counted_either():
+def test_a_wrong_end_with_a_later_time_than_the_next_answers_is_not_counted_either():
     wrong = seen("COMPLETED", updated_at=NOW + 30 * MINUTE, stats=sent(10))
     running = [
         seen(seconds=30 + 60 * number, updated_at=NOW + number * SECOND, stats=sent(10 + number))
@@ -253,7 +253,7 @@ def test_running_answers_within_a_minute_are_one():
     assert {step.operation.stats for step in steps} == {a_settling_operation().stats}
 
 
-def test_a_running_answer_without_stats_takes_none_back():
+def test_a_running_answer_without_stats_changes_no_stats():
     steps = after(a_settling_operation(), *(seen(seconds=s, updated_at=NOW, stats=None) for s in (5, 70)))
     assert steps[-1].operation.stats == a_settling_operation().stats
     assert steps[-1].operation.evidence == Evidence(running_asked_at=at(70).at, running_answers=1)
@@ -306,7 +306,7 @@ def test_stats_that_still_rise_for_five_minutes_after_the_end_are_counted_whole(
 
 
 @pytest.mark.parametrize("learned_after", [0, days(3)])
-def test_stats_that_never_come_to_rest_are_final_an_hour_after_the_end_was_learned(learned_after: Micros):
+def test_stats_that_never_stop_changing_are_final_an_hour_after_the_end_was_detected(learned_after: Micros):
     operation = a_settling_operation(ended_at=NOW - learned_after, created_at=NOW - learned_after, stats=sent(0))
     reads = settling_reads(operation, sent_after=lambda seconds: int(seconds / 20))
     assert [seconds for seconds, _ in reads] == [30, 120, 240, 480, 960, 1920, 3600]
@@ -331,7 +331,7 @@ def test_a_correction_that_a_sweep_brought_before_the_last_read_prolongs_settlin
     ("settle_after", "due"),
     [((), [5, 60, 120, 240]), ((10 * SECOND,), [10, 60, 120, 240]), ((2 * HOUR,), [7200])],
 )
-def test_doubling_begins_with_half_a_minute_and_a_longer_setting_stands(
+def test_doubling_begins_with_half_a_minute_and_a_longer_setting_is_kept(
     settle_after: tuple[Micros, ...], due: list[int]
 ):
     reads = settling_reads(a_settling_operation(), LifecycleRules(settle_after=settle_after), sent_after=int, at_most=4)

@@ -53,21 +53,21 @@ def dateless(at: Moment) -> ClockReading:
 def read(
     discovery: Discovery, at: Moment, *records: Record, token: str | None = None, clocks: ClockReading | None = None
 ) -> DiscoveryProgress | None:
-    """One page asked for, read and committed; the new progress."""
+    """The progress after one page was requested, read and committed."""
     clocks = agreed(at) if clocks is None else clocks
     request = discovery.choose(at, clocks)
     assert request is not None
     return discovery.committed(request, page(at, *records, token=token), at, clocks)
 
 
-def asked(discovery: Discovery, at: Moment) -> Discover:
+def next_request(discovery: Discovery, at: Moment) -> Discover:
     request = discovery.choose(at, agreed(at))
     assert request is not None
     return request
 
 
 def rounds(discovery: Discovery, start: Moment, until: Micros, *records: Record) -> Iterator[tuple[Micros, Discover]]:
-    """Every question of some time, when it was asked, each answered with these rows."""
+    """Every request of a time, with when it was sent; each is answered with these rows."""
     after = 0
     while after < until:
         at = start.later(after)
@@ -83,22 +83,22 @@ def rounds(discovery: Discovery, start: Moment, until: Micros, *records: Record)
 
 def test_the_first_round_reads_what_is_scheduled_before_what_is_processed():
     discovery = Discovery(SCOPE, DiscoveryProgress(), START)
-    first = asked(discovery, START)
+    first = next_request(discovery, START)
     assert first == Discover(status=Status.SCHEDULED, start=START.at - 24 * HOUR)
     assert discovery.choose(START, agreed(START)) is None
     assert discovery.committed(first, page(START), START, agreed(START)) is None
-    second = asked(discovery, START)
+    second = next_request(discovery, START)
     assert second.status is Status.PROCESSING
     progress = discovery.committed(second, page(START), START, agreed(START))
     assert progress == DiscoveryProgress(cursor=START.at - SECOND, began_at=START.at)
-    assert asked(discovery, START) == Discover(status=None, start=START.at - SECOND - OVERLAP)
+    assert next_request(discovery, START) == Discover(status=None, start=START.at - SECOND - OVERLAP)
 
 
 def test_each_list_of_the_first_round_is_read_completely_before_the_next():
     discovery = Discovery(SCOPE, DiscoveryProgress(), START)
     read(discovery, START, token="a")
-    following = asked(discovery, START)
-    assert (following.status, following.token) == (Status.SCHEDULED, "a")
+    next_page = next_request(discovery, START)
+    assert (next_page.status, next_page.token) == (Status.SCHEDULED, "a")
 
 
 @pytest.mark.parametrize("progress", [DiscoveryProgress(), KNOWN], ids=["empty", "known"])
@@ -111,18 +111,18 @@ def test_what_has_not_ended_is_read_again_after_90_seconds_and_after_15_minutes(
     assert pairs[-1] - 15 * MINUTE <= 10 * SECOND
 
 
-def test_later_rounds_begin_90_seconds_before_the_cursor_and_come_as_often_as_asked():
+def test_later_rounds_begin_90_seconds_before_the_cursor_and_come_as_often_as_next_request():
     discovery = Discovery(SCOPE, KNOWN, START)
     assert read(discovery, START) == DiscoveryProgress(cursor=START.at, began_at=KNOWN.began_at)
     assert discovery.wake_tick() == START.tick + 5 * SECOND
     assert discovery.choose(START.later(4 * SECOND), agreed(START)) is None
     later = START.later(5 * SECOND)
-    assert asked(discovery, later) == Discover(status=None, start=START.at - OVERLAP)
+    assert next_request(discovery, later) == Discover(status=None, start=START.at - OVERLAP)
     assert discovery.wake_tick() is None
 
 
 def test_a_start_reads_as_far_back_as_a_wide_round():
-    assert asked(Discovery(SCOPE, KNOWN, START), START) == Discover(status=None, start=START.at - WIDE)
+    assert next_request(Discovery(SCOPE, KNOWN, START), START) == Discover(status=None, start=START.at - WIDE)
 
 
 def test_every_three_minutes_a_round_reaches_15_minutes_back():
@@ -144,7 +144,7 @@ def test_the_cursor_moves_only_after_the_last_page_and_never_back():
     ahead = DiscoveryProgress(cursor=START.at + 20 * SECOND)
     discovery = Discovery(SCOPE, ahead, START)
     assert read(discovery, START, token="a") is None
-    assert asked(discovery, START).token == "a"
+    assert next_request(discovery, START).token == "a"
     following = Discover(status=None, start=ahead.cursor or 0, token="a")
     assert discovery.committed(following, page(START), START, agreed(START)) == ahead
 
@@ -154,7 +154,7 @@ def test_a_token_that_comes_again_ends_the_round_without_moving_the_cursor():
     assert read(discovery, START, token="a") is None
     assert read(discovery, START, token="a") is None
     assert discovery.choose(START, agreed(START)) is None
-    assert asked(discovery, START.later(5 * SECOND)).token is None
+    assert next_request(discovery, START.later(5 * SECOND)).token is None
 
 
 def test_a_list_without_end_is_given_up():
@@ -171,22 +171,22 @@ def test_pages_that_stay_empty_are_given_up_soon():
     assert discovery.choose(START, agreed(START)) is None
 
 
-def test_a_page_without_an_answer_is_asked_for_again_and_a_refused_one_begins_the_round_anew():
+def test_a_page_without_an_answer_is_requested_again_and_a_refused_page_restarts_the_round():
     discovery = Discovery(SCOPE, KNOWN, START)
     read(discovery, START, token="a")
-    request = asked(discovery, START)
+    request = next_request(discovery, START)
     discovery.failed(Unanswered(timing=timing(START), cause=FailureCause.TIMEOUT), START)
     assert discovery.choose(START, agreed(START)) is None
     later = START.later(5 * SECOND)
-    assert asked(discovery, later) == request
+    assert next_request(discovery, later) == request
     discovery.failed(Refused(timing=timing(later)), later)
     much_later = later.later(60 * SECOND)
-    assert asked(discovery, much_later).token is None
+    assert next_request(discovery, much_later).token is None
     for answer in (Missing(timing=timing(much_later)), Forbidden(timing=timing(much_later))):
         discovery.failed(answer, much_later)
         assert discovery.choose(much_later, agreed(much_later)) is None
         much_later = much_later.later(60 * SECOND)
-        asked(discovery, much_later)
+        next_request(discovery, much_later)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_wide_round_that_fails_does_not_hold_up_the_next_round(answer: Unanswe
     at = START.later(after)
     discovery.failed(answer, at)
     assert discovery.choose(at, agreed(at)) is None
-    assert asked(discovery, at.later(5 * SECOND)).end is None
+    assert next_request(discovery, at.later(5 * SECOND)).end is None
 
 
 def test_lists_that_are_to_be_read_again_after_a_start_are_tried_until_they_are_read():
@@ -319,13 +319,13 @@ def test_creations_ahead_of_a_steady_date_move_the_cursor_no_further_than_that()
 def test_a_cursor_ahead_of_the_time_is_not_believed():
     discovery = Discovery(SCOPE, DiscoveryProgress(cursor=START.at + DAY, began_at=START.at - HOUR), START)
     assert read(discovery, START) is None
-    assert asked(discovery, START) == Discover(status=None, start=START.at - 24 * HOUR - WIDE)
+    assert next_request(discovery, START) == Discover(status=None, start=START.at - 24 * HOUR - WIDE)
 
 
 def test_discovery_began_with_its_very_first_answer_also_where_the_first_round_begins_again():
     discovery = Discovery(SCOPE, DiscoveryProgress(), START)
     read(discovery, START, token="a")
-    asked(discovery, START)
+    next_request(discovery, START)
     discovery.failed(Refused(timing=timing(START)), START)
     later = START.later(MINUTE)
     read(discovery, later)
@@ -353,7 +353,7 @@ def test_clocks_that_agree_within_some_minutes_correct_when_discovery_began():
 
 
 @pytest.mark.parametrize("upstream", [None, -3 * HOUR], ids=["no date", "machine ahead"])
-def test_while_clocks_disagree_the_creations_that_are_shown_tell_when_discovery_began(upstream: Micros | None):
+def test_while_clocks_disagree_the_start_of_discovery_is_derived_from_creations_on_the_lists(upstream: Micros | None):
     discovery, at, later = Discovery(SCOPE, DiscoveryProgress(), START), START, START.later(4 * SECOND)
     clocks = ClockReading(machine_at=later.at, upstream_at=None if upstream is None else later.at + upstream)
     true_at = at.at - 3 * HOUR
@@ -378,8 +378,8 @@ def test_while_clocks_disagree_the_creations_that_are_shown_tell_when_discovery_
     assert len(chosen.wanted) == 1
 
 
-def meanwhile(discovery: Discovery, start: Moment, until: Micros) -> list[tuple[Moment, Discover]]:
-    """The questions that reach back hours beside the rounds, when none brings anything."""
+def catching_up(discovery: Discovery, start: Moment, until: Micros) -> list[tuple[Moment, Discover]]:
+    """The requests that reach back hours beside the rounds, where no answer has rows."""
     return [
         (start.later(after), request)
         for after, request in rounds(discovery, start, until)
@@ -392,14 +392,14 @@ def test_what_ended_during_a_long_first_round_is_read_once_more(took: Micros, re
     # Counter-example to the rule that the overlap shows it: it may have been created hours before.
     discovery = Discovery(SCOPE, DiscoveryProgress(), START)
     read(discovery, START)
-    asked(discovery, START)
+    next_request(discovery, START)
     discovery.failed(Unanswered(timing=timing(START), cause=FailureCause.TIMEOUT), START)
     later = START.later(took)
     read(discovery, later)
-    assert len(meanwhile(discovery, later, 10 * MINUTE)) == readings
+    assert len(catching_up(discovery, later, 10 * MINUTE)) == readings
 
 
-def test_of_what_is_read_once_more_only_that_is_taken_up_which_ended_after_the_first_answer():
+def test_of_rows_read_again_only_those_that_ended_after_the_first_answer_are_tracked():
     discovery = Discovery(SCOPE, DiscoveryProgress(cursor=START.at + MINUTE, began_at=START.at), START.later(MINUTE))
     for _, request in rounds(discovery, START.later(MINUTE), 30 * SECOND):
         if request.end is not None:
@@ -414,9 +414,9 @@ def test_of_what_is_read_once_more_only_that_is_taken_up_which_ended_after_the_f
 
 def test_a_process_that_begins_long_after_discovery_reads_no_hours_again():
     late = DiscoveryProgress(cursor=START.at, began_at=START.at - HOUR)
-    assert meanwhile(Discovery(SCOPE, late, START), START, 10 * MINUTE) == []
+    assert catching_up(Discovery(SCOPE, late, START), START, 10 * MINUTE) == []
     soon = DiscoveryProgress(cursor=START.at, began_at=START.at - MINUTE)
-    assert len(meanwhile(Discovery(SCOPE, soon, START), START, 10 * MINUTE)) == 1
+    assert len(catching_up(Discovery(SCOPE, soon, START), START, 10 * MINUTE)) == 1
 
 
 def test_hours_that_could_not_be_read_once_more_are_tried_again():
@@ -457,7 +457,7 @@ def test_the_first_round_wants_what_has_not_ended():
         (-60, -30, 10, False),
     ],
 )
-def test_what_had_ended_before_the_first_answer_is_passed_over_where_all_of_it_says_so(
+def test_an_operation_that_ended_before_the_first_answer_is_ignored_where_all_its_times_say_so(
     created: int | None, updated: int | None, id_created: int | None, *, is_before: bool
 ):
     def at(seconds: int | None) -> Instant | None:

@@ -146,7 +146,7 @@ class Process:
 
 @dataclass
 class Played:
-    """What came of one history: ids found and passed over, pages read, and when the first answer was requested.
+    """The result of one history: ids found, ids ignored, pages read, and when the first answer was requested.
 
     That is the first answer of the process that completed the first round; one that ended before leaves nothing.
     """

@@ -1,4 +1,4 @@
-"""Upstream's error bodies in all their shapes, told apart from those of proxies, gateways and frameworks."""
+"""Upstream's error bodies in all their shapes, distinguished from those of proxies, gateways and frameworks."""
 
 from __future__ import annotations
 

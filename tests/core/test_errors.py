@@ -1,4 +1,4 @@
-"""Errors are split by whose turn it is."""
+"""Errors are classified by who must act."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from watcher.core.errors import OperatorError, StoreRefused, StoreUnusable, Watc
     ("error", "is_operators"),
     [(OperatorError, True), (StoreRefused, True), (StoreUnusable, False), (WatcherError, False)],
 )
-def test_each_error_says_whose_turn_it_is(error: type[WatcherError], is_operators):
+def test_each_error_says_who_must_act(error: type[WatcherError], is_operators):
     assert issubclass(error, WatcherError)
     assert issubclass(error, OperatorError) is is_operators
 

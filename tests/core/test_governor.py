@@ -131,7 +131,7 @@ def test_without_retry_after_holds_double_up_to_a_minute_until_a_good_answer():
     assert governor.wait(tick) == SECOND
 
 
-def test_kin_of_a_429_neither_cut_again_nor_lengthen_the_next_hold():
+def test_attempts_begun_before_a_429_neither_cut_again_nor_lengthen_the_next_hold():
     governor = Governor(SHARE, 0)
     permits = [begun(governor, number * SECOND) for number in range(4)]
     for number, permit in enumerate(permits):
@@ -142,7 +142,7 @@ def test_kin_of_a_429_neither_cut_again_nor_lengthen_the_next_hold():
     assert governor.per_second(tick) == pytest.approx(1.25, abs=0.001)
 
 
-def test_the_good_kin_of_a_429_do_not_shorten_the_next_hold():
+def test_good_answers_requested_before_a_429_do_not_shorten_the_next_hold():
     governor = Governor(SHARE, 0)
     early, late = begun(governor, 0), begun(governor, SECOND)
     governor.end(early, AttemptResult.THROTTLED, 2 * SECOND, retry_after=None, jitter=0)
@@ -194,10 +194,10 @@ def test_what_was_cut_grows_slowly_from_the_end_of_the_hold_up_to_the_share():
     assert 0.02 <= GROWTH_PER_SECOND <= 0.05
 
 
-# ── other troubles ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── other failures ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_single_troubles_hold_nothing_and_many_in_a_row_back_off_with_jitter():
+def test_single_failures_hold_nothing_and_many_in_a_row_back_off_with_jitter():
     governor = Governor(SHARE, 0)
     tick, holds = 0, []
     for _ in range(12):
@@ -209,7 +209,7 @@ def test_single_troubles_hold_nothing_and_many_in_a_row_back_off_with_jitter():
     assert governor.held_until(tick) - tick == 30 * SECOND
 
 
-def test_troubles_leave_the_rate_and_let_one_alone_try():
+def test_failures_keep_the_rate_and_reduce_the_concurrency_to_1():
     governor = Governor(SHARE, 0)
     tick = 0
     for number in range(4):
@@ -220,7 +220,7 @@ def test_troubles_leave_the_rate_and_let_one_alone_try():
     assert governor.concurrency(tick) == 4
 
 
-def test_a_trouble_that_names_its_time_holds_at_once_and_longer_than_our_back_off():
+def test_a_failure_with_retry_after_holds_at_once_and_longer_than_our_back_off():
     governor = Governor(SHARE, 0)
     tick = attempt(governor, AttemptResult.TROUBLED, 0, retry_after=20 * SECOND)
     assert governor.wait(tick) == 20 * SECOND
@@ -252,7 +252,7 @@ def test_refused_credentials_are_probed_alone_every_half_minute_until_one_is_goo
     assert governor.concurrency(probed + 31 * SECOND) == 4
 
 
-def test_a_good_answer_asked_for_before_the_refusal_does_not_end_it():
+def test_a_good_answer_requested_before_the_refusal_does_not_end_the_hold():
     governor = Governor(SHARE, 0)
     early, late = begun(governor, 0), begun(governor, SECOND)
     governor.end(early, AttemptResult.UNAUTHORIZED, 2 * SECOND, retry_after=None, jitter=0)
@@ -271,14 +271,14 @@ def test_new_credentials_end_the_hold_for_the_old():
 # ── a new share ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_new_share_holds_at_once_where_nothing_was_cut():
+def test_a_new_share_applies_at_once_where_nothing_was_cut():
     governor = Governor(SHARE, 0)
     for share in (Share(per_second=50.0, concurrency=8), Share(per_second=0.2, concurrency=1)):
         governor.adopt(share, SECOND)
         assert (governor.per_second(SECOND), governor.concurrency(SECOND)) == (share.per_second, share.concurrency)
 
 
-def test_what_was_learned_of_the_limits_outlives_a_new_share():
+def test_a_rate_that_was_cut_stays_cut_under_a_new_share():
     governor = Governor(SHARE, 0)
     tick = attempt(governor, AttemptResult.THROTTLED, 0)
     governor.adopt(Share(per_second=50.0, concurrency=8), tick)
@@ -295,7 +295,7 @@ Answered: TypeAlias = tuple[AttemptResult, Micros, Micros | None, float, Micros]
 
 @dataclass
 class Run:
-    """What an account did: attempts as (begin, end, verdict), and what was so when each began."""
+    """What an account did: when each attempt began, and what was true of the governor then."""
 
     governor: Governor
     begins: list[Micros] = field(default_factory=list)
@@ -310,7 +310,7 @@ answers = st.lists(
         st.sampled_from([AttemptResult.GOOD, AttemptResult.GOOD, *AttemptResult]),
         st.integers(1, 3 * SECOND),  # latency
         st.none() | st.integers(0, 20 * SECOND),  # Retry-After
-        st.floats(0, 1),  # chance
+        st.floats(0, 1),  # jitter
         st.sampled_from([0, 0, 0, 1000, SECOND // 2, 40 * SECOND]),  # dawdling before it begins
     ),
     min_size=1,
@@ -443,10 +443,10 @@ LIMITS = {"bucket": lambda: a_bucket(3.0), "strict": lambda: a_bucket(1.0), "win
 def hungry(
     lets_through: Callable[[Micros], bool], latency: Micros, retry_after: Micros | None, seed: int
 ) -> tuple[list[tuple[Micros, bool]], Micros]:
-    """Ask as much as is allowed: when each was asked, whether it went well, and when 4.5/s were allowed again."""
+    """Send as many requests as allowed: when each was sent, if it succeeded, and when 4.5/s were allowed again."""
     rng, governor, tick = random.Random(seed), Governor(SHARE, 0), 0
     flights: list[tuple[Micros, int, Permit, bool]] = []
-    asked: list[tuple[Micros, bool]] = []
+    sent: list[tuple[Micros, bool]] = []
     while tick < LIFTED + 3 * MINUTE:
         while flights and flights[0][0] <= tick:
             _, _, permit, good = heapq.heappop(flights)
@@ -455,12 +455,12 @@ def hungry(
         while governor.wait(tick) == 0:
             good = tick >= LIFTED or lets_through(tick)
             landing = tick + round(latency * rng.uniform(0.7, 1.3))
-            heapq.heappush(flights, (landing, len(asked), governor.begin(tick), good))
-            asked.append((tick, good))
+            heapq.heappush(flights, (landing, len(sent), governor.begin(tick), good))
+            sent.append((tick, good))
         if tick >= LIFTED and governor.per_second(tick) >= 4.5:
-            return asked, tick
+            return sent, tick
         tick = min(tick + governor.wait(tick), flights[0][0] if flights else FOREVER)
-    return asked, tick
+    return sent, tick
 
 
 @pytest.mark.parametrize("latency", [20_000, 100_000, 300_000], ids=lambda latency: f"{latency // 1000}ms")
@@ -470,8 +470,8 @@ def test_a_limit_below_our_share_is_found_used_and_its_lifting_noticed(
     kind: str, retry_after: Micros | None, latency: Micros
 ):
     for seed in range(3):
-        asked, recovered = hungry(LIMITS[kind](), latency, retry_after, seed)
-        settled = [good for tick, good in asked if MINUTE <= tick < LIFTED]
+        sent, recovered = hungry(LIMITS[kind](), latency, retry_after, seed)
+        settled = [good for tick, good in sent if MINUTE <= tick < LIFTED]
         assert settled.count(False) < 0.02 * len(settled)
         assert settled.count(True) >= 0.7 * LIMIT * (LIFTED - MINUTE) / SECOND
         assert recovered < LIFTED + 3 * MINUTE

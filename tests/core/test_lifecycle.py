@@ -71,7 +71,7 @@ def observe(operation: Operation, observation: Observation, now: Moment, rules: 
 
 
 def after(operation: Operation, *seen_in_order: Observation, rules: LifecycleRules = RULES) -> list[Step]:
-    """The steps, each observation taken in when it was answered."""
+    """The steps; each observation is processed when it was answered."""
     steps = []
     for observation in seen_in_order:
         steps.append(observe(operation, observation, observation.timing.answered, rules))
@@ -119,10 +119,10 @@ def test_a_record_without_a_status_stands_for_the_status_it_had(operation: Opera
     assert kind_of(operation, seen(None)) is answer
 
 
-# ── followed ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── tracked ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_first_look_moves_from_nothing_and_has_no_delay():
+def test_the_first_poll_moves_from_no_status_and_has_no_delay():
     step = observe(an_operation(), seen("PROCESSING"), at(0.1), RULES)
     assert step == Step(
         operation=an_operation(
@@ -146,7 +146,7 @@ def test_the_first_look_moves_from_nothing_and_has_no_delay():
     )
 
 
-def test_a_later_look_moves_with_the_delay_since_upstreams_change():
+def test_a_later_poll_moves_with_the_delay_since_upstreams_change():
     step = observe(a_running_operation(status=Status.SCHEDULED), seen(updated_at=NOW - 3 * SECOND), at(0.1), RULES)
     (moved,) = step.events
     assert isinstance(moved, Moved)
@@ -168,7 +168,7 @@ def test_a_delay_is_never_negative():
     assert observe(a_running_operation(), seen(updated_at=NOW + SECOND), at(0.1), RULES).delay == 0
 
 
-def test_a_change_from_before_this_process_has_no_delay_to_measure_but_one_to_tell():
+def test_a_change_from_before_this_process_has_a_delay_in_its_event_but_not_in_the_metric():
     step = observe(a_running_operation(asked_tick=0), seen("COMPLETED", updated_at=NOW - 40 * SECOND), at(0.1), RULES)
     moved = step.events[0]
     assert isinstance(moved, Moved)
@@ -189,7 +189,7 @@ def test_mere_stats_move_without_an_event():
     assert step.operation.progressed_at == at(0.1).at
 
 
-def test_a_look_that_changed_nothing_is_no_progress():
+def test_a_poll_without_a_change_is_no_progress():
     operation = a_running_operation()
     step = observe(operation, seen(stats=operation.stats, updated_at=operation.updated_at), at(0.1), RULES)
     assert step.operation == operation.with_(asked_tick=TICK)
@@ -201,13 +201,13 @@ def test_what_a_record_lacks_stays_as_it_was():
     assert step.operation == operation.with_(asked_tick=TICK)
 
 
-def test_a_stat_that_was_never_received_stays_none():
+def test_a_stat_that_was_never_received_stays_absent():
     step = observe(an_operation(), seen(stats=Stats(sent=0)), at(0.1), RULES)
     assert step.operation.stats == Stats(sent=0)
     assert step.operation.stats.failed is None
 
 
-def test_an_unknown_word_is_flagged_every_time_and_told_once():
+def test_an_unknown_status_is_an_anomaly_every_time_and_published_once():
     first, again = after(a_running_operation(), seen("PAUSED"), seen("PAUSED", seconds=5))
     assert first.operation.status is Status.UNKNOWN
     assert first.operation.word == "PAUSED"
@@ -217,7 +217,7 @@ def test_an_unknown_word_is_flagged_every_time_and_told_once():
     assert again.events == ()
 
 
-def test_an_unknown_word_is_kept_while_no_other_is_given_and_dropped_when_a_known_one_is():
+def test_an_unknown_status_is_kept_until_another_status_is_received():
     unknown, silent, known = after(
         a_running_operation(), seen("PAUSED"), seen(None, seconds=5), seen("PROCESSING", seconds=10)
     )
@@ -250,19 +250,19 @@ def test_a_queue_may_empty():
 
 
 @pytest.mark.parametrize("stats", [Stats(failed=1), Stats(unaddressable=1)])
-def test_failures_before_the_end_are_told_once(stats: Stats):
+def test_failures_before_the_end_are_published_once(stats: Stats):
     first, again = after(a_running_operation(), seen(stats=stats), seen(stats=Stats(failed=2), seconds=5))
     assert first.events == (Failing(stats=first.operation.stats),)
     assert again.events == ()
 
 
-def test_failures_that_come_with_the_end_are_told_by_the_end():
+def test_failures_that_come_with_the_end_are_published_with_the_end():
     step = observe(a_running_operation(), seen("COMPLETED", stats=Stats(failed=3)), at(0.1), RULES)
     assert kinds(step.events) == ["Moved", "Finished"]
     assert not step.operation.failing_published
 
 
-def test_an_end_is_told_and_settles():
+def test_an_end_is_published_and_settles():
     step = observe(a_running_operation(), seen("COMPLETED", updated_at=NOW - 2 * SECOND), at(0.1), RULES)
     operation = step.operation
     assert kinds(step.events) == ["Moved", "Finished"]
@@ -275,7 +275,7 @@ def test_an_end_is_told_and_settles():
     assert step.tally is None
 
 
-def test_an_end_that_says_not_when_is_dated_by_the_answer():
+def test_an_end_without_a_time_is_dated_by_the_answer():
     step = observe(a_running_operation(), seen("CANCELED", updated_at=None, date=NOW + MINUTE), at(0.1), RULES)
     assert step.operation.ended_at == NOW + MINUTE
     assert step.operation.updated_at == a_running_operation().updated_at
@@ -293,7 +293,7 @@ def test_an_end_is_final_with_the_next_answer_that_confirms_it_where_nothing_set
     )
 
 
-def test_an_end_that_is_learned_after_the_life_of_the_record_is_final_at_once():
+def test_an_end_detected_after_the_life_of_the_record_is_final_at_once():
     step = observe(a_running_operation(), seen("COMPLETED", date=CREATED + days(7.1)), at(0.1), RULES)
     assert step.operation.phase is Phase.FINAL
     assert step.tally is not None
@@ -314,7 +314,7 @@ def test_a_duration_needs_both_ends_in_order(created_at: int | None, ended_at: i
     assert duration_seconds(an_operation(created_at=created_at, ended_at=ended_at)) == duration
 
 
-def test_no_answer_changes_nothing_however_often():
+def test_polls_without_an_answer_never_change_an_operation():
     operation = a_running_operation()
     assert [step.operation for step in after(operation, *map(unanswered, range(100)))] == [operation] * 100
 
@@ -343,7 +343,7 @@ def test_a_refusal_rejects_at_once_and_counts():
     )
 
 
-def test_a_403_of_one_operation_is_odd_each_time_told_once_and_no_outcome():
+def test_a_403_of_an_operation_is_an_anomaly_each_time_published_once_and_no_outcome():
     first, again = after(a_running_operation(), forbidden(), forbidden(60))
     assert (first.anomalies, first.events) == (("forbidden",), (Odd(kind="forbidden"),))
     assert (again.anomalies, again.events) == (("forbidden",), ())
@@ -361,7 +361,7 @@ def test_settling_reads_that_are_forbidden_end_the_settling_as_failed_reads_do()
 
 
 @pytest.mark.parametrize("word", ["FAILED", "ERROR", "REJECTED", "failed", "DELIVERY_FAILED", "Timed out"])
-def test_a_word_that_means_failure_is_told_as_such_also_after_another_unknown_word(word: str):
+def test_a_status_that_means_failure_is_published_as_such_also_after_another_unknown_status(word: str):
     steps = after(
         a_running_operation(), seen("PAUSED", seconds=1, updated_at=NOW), seen(word, seconds=2, updated_at=NOW + SECOND)
     )
@@ -386,7 +386,7 @@ def test_an_older_answer_is_set_aside_once_and_odd(word: str):
 
 
 @pytest.mark.parametrize("updated_at", [None, CREATED + 10 * SECOND])
-def test_among_running_answers_of_one_age_the_later_question_wins(updated_at: int | None):
+def test_among_running_answers_of_equal_age_the_later_request_wins(updated_at: int | None):
     operation = a_running_operation(updated_at=updated_at and CREATED + 10 * SECOND, asked_tick=TICK)
     stats = Stats(sent=7)
     earlier = observe(operation, seen(seconds=-1, updated_at=updated_at, stats=stats), at(1), RULES)
@@ -395,20 +395,20 @@ def test_among_running_answers_of_one_age_the_later_question_wins(updated_at: in
     assert same.operation.stats.sent == 7
 
 
-def test_a_newer_answer_wins_though_it_was_asked_for_earlier():
+def test_a_newer_answer_wins_though_it_was_requested_earlier():
     operation = a_running_operation(asked_tick=TICK)
     step = observe(operation, seen(seconds=-5), at(0.1), RULES)
     assert step.operation.stats.sent == 5
     assert step.operation.asked_tick == TICK
 
 
-def test_an_end_beats_a_running_status_of_the_same_age_though_it_was_asked_for_earlier():
+def test_an_end_beats_a_running_status_of_equal_age_though_it_was_requested_earlier():
     operation = a_running_operation(asked_tick=TICK)
     step = observe(operation, seen("COMPLETED", seconds=-5, updated_at=operation.updated_at), at(0.1), RULES)
     assert step.operation.status is Status.COMPLETED
 
 
-def test_of_two_ends_of_one_age_the_later_question_wins():
+def test_of_two_ends_of_equal_age_the_later_request_wins():
     operation = a_settling_operation(asked_tick=TICK)
     older = seen("COMPLETED", seconds=-1, updated_at=operation.updated_at, stats=Stats(sent=3))
     step = observe(operation, older, at(0.1), RULES)
@@ -418,13 +418,13 @@ def test_of_two_ends_of_one_age_the_later_question_wins():
 
 @pytest.mark.parametrize("overtaken", [missing(-1), refused(-1), forbidden(-1)])
 @pytest.mark.parametrize("operation", [a_running_operation(asked_tick=TICK), a_settling_operation(asked_tick=TICK)])
-def test_an_absence_asked_for_before_the_newest_look_says_nothing(operation: Operation, overtaken: Observation):
+def test_an_absence_requested_before_the_newest_answer_changes_nothing(operation: Operation, overtaken: Observation):
     assert observe(operation, overtaken, at(0.1), RULES) == Step(operation=operation)
 
 
 @unhurried
 @given(st.permutations(range(5)), st.booleans())
-def test_in_any_order_of_arrival_the_newest_running_answer_stands(order: Sequence[int], dated):
+def test_in_any_order_of_arrival_the_newest_running_answer_counts(order: Sequence[int], dated):
     answers = [
         seen(seconds=age, updated_at=CREATED + age * SECOND if dated else None, stats=Stats(sent=age))
         for age in range(5)
@@ -453,7 +453,7 @@ def test_an_answer_with_an_older_instant_replaces_a_newer_only_after_another_was
 # ── not there ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_is_new_may_be_missing_within_the_grace_and_is_looked_for_slowly_after_it():
+def test_a_new_operation_may_be_missing_within_the_grace_and_is_polled_slowly_after_it():
     steps = after(an_operation(), missing(5), missing(60), *(missing(180 + 60 * tried) for tried in range(4)))
     assert [step.operation.missed for step in steps] == [0, 0, 1, 2, 3, 3]
     assert [step.operation.phase for step in steps] == [Phase.FOLLOWED] * 5 + [Phase.FINAL]
@@ -502,7 +502,7 @@ def test_what_is_missing_within_the_life_of_its_record_has_not_expired():
     assert step.operation.phase is Phase.FOLLOWED
 
 
-def test_our_clock_alone_lets_nothing_expire():
+def test_no_operation_expires_by_our_clock_alone():
     operation = a_running_operation()
     late = Timing(asked=at(days(9) / SECOND), answered=at(days(9) / SECOND), date=NOW)
     assert observe(operation, unanswered(days(30) / SECOND), at(days(30) / SECOND), RULES).operation == operation
@@ -517,7 +517,7 @@ def test_an_id_that_was_old_when_it_was_registered_expires_uncounted():
     assert step.tally is None
 
 
-def test_an_end_of_what_was_old_when_it_was_registered_is_told_but_not_counted_again():
+def test_an_end_of_an_operation_that_was_old_when_registered_is_published_but_not_counted_again():
     old = {"created_at": NOW - days(9), "updated_at": NOW - days(9)}
     first, step = after(an_operation(), seen("COMPLETED", **old), seen("COMPLETED", seconds=60, **old))
     assert first.operation.phase is Phase.SETTLING
@@ -616,7 +616,7 @@ def test_one_end_does_not_become_another():
 
 @pytest.mark.parametrize("word", ["PROCESSING", "SCHEDULED", "PAUSED"])
 @pytest.mark.parametrize("updated_at", [None, NOW])
-def test_an_end_that_upstream_takes_back_stands(word: str, updated_at: int | None):
+def test_an_end_that_upstream_takes_back_is_kept(word: str, updated_at: int | None):
     operation = a_settling_operation()
     step = observe(operation, seen(word, updated_at=updated_at), at(30), RULES)
     assert (step.operation.status, step.operation.stats) == (Status.COMPLETED, operation.stats)
@@ -680,7 +680,7 @@ def test_settling_reads_that_fail_for_ten_minutes_make_final(failed: Callable[[f
     assert step.tally is not None
 
 
-def test_a_settling_read_that_succeeds_begins_the_ten_minutes_anew():
+def test_a_settling_read_that_succeeds_restarts_the_ten_minutes():
     failed, read, again = after(
         a_settling_operation(), unanswered(30), seen("COMPLETED", seconds=500, updated_at=None), unanswered(700)
     )
@@ -760,7 +760,7 @@ def test_a_tally_comes_exactly_once_with_becoming_final(history: list[Observatio
 
 @unhurried
 @given(histories)
-def test_statuses_of_events_chain_and_the_end_is_told_once(history: list[Observation]):
+def test_statuses_of_events_form_a_chain_and_the_end_is_published_once(history: list[Observation]):
     operations, steps = lives(history, RULES)
     events = [event for step in steps for event in step.events]
     moves = [event for event in events if isinstance(event, Moved)]
@@ -772,25 +772,29 @@ def test_statuses_of_events_chain_and_the_end_is_told_once(history: list[Observa
 
 @unhurried
 @given(histories)
-def test_failing_is_told_at_most_once_and_before_the_end(history: list[Observation]):
+def test_failing_is_published_at_most_once_and_before_the_end(history: list[Observation]):
     _, steps = lives(history, RULES)
-    told = kinds(event for step in steps for event in step.events)
-    assert told.count("Failing") <= 1
-    assert "Failing" not in told or "Finished" not in told or told.index("Failing") < told.index("Finished")
+    published = kinds(event for step in steps for event in step.events)
+    assert published.count("Failing") <= 1
+    assert (
+        "Failing" not in published
+        or "Finished" not in published
+        or published.index("Failing") < published.index("Finished")
+    )
 
 
 @unhurried
 @given(histories)
-def test_each_oddity_is_told_once_and_all_of_them_are_anomalies(history: list[Observation]):
+def test_each_oddity_is_published_once_and_all_of_them_are_anomalies(history: list[Observation]):
     _, steps = lives(history, RULES)
-    told = [event.kind for step in steps for event in step.events if isinstance(event, Odd)]
-    assert len(told) == len(set(told))
-    assert set(told) == {kind for step in steps for kind in step.anomalies}
+    published = [event.kind for step in steps for event in step.events if isinstance(event, Odd)]
+    assert len(published) == len(set(published))
+    assert set(published) == {kind for step in steps for kind in step.anomalies}
 
 
 @unhurried
 @given(histories)
-def test_stats_never_received_stay_none(history: list[Observation]):
+def test_stats_that_were_never_received_stay_absent(history: list[Observation]):
     operations, _ = lives(history, RULES)
     received = {
         name
@@ -804,7 +808,7 @@ def test_stats_never_received_stay_none(history: list[Observation]):
 
 @unhurried
 @given(histories)
-def test_a_correction_tells_what_was_told_last(history: list[Observation]):
+def test_a_correction_repeats_the_stats_that_were_published_last(history: list[Observation]):
     _, steps = lives(history, RULES)
     last = None
     for event in (event for step in steps for event in step.events):
@@ -817,7 +821,7 @@ def test_a_correction_tells_what_was_told_last(history: list[Observation]):
 
 @unhurried
 @given(st.lists(harmless, max_size=15))
-def test_without_a_word_of_its_end_or_great_age_nothing_ends(history: list[Observation]):
+def test_no_operation_ends_unless_its_end_is_shown_or_it_is_very_old(history: list[Observation]):
     operations, _ = lives(history, RULES)
     young = all(observation.timing.upstream_now < CREATED + days(7) for observation in history)
     said = {observation.record.word for observation in history if isinstance(observation, Seen)}
@@ -876,7 +880,7 @@ RUNNING = a_running_operation(
     echoes,
     timings(),
 )
-def test_what_is_known_beforehand_of_a_row_that_moved_on_is_what_the_table_says(
+def test_what_is_known_beforehand_of_a_row_with_progress_is_what_the_table_says(
     state: dict[str, Any], moved: dict[str, Any], changes: dict[str, Any], timing: Timing
 ):
     operation = RUNNING.with_(**state)
@@ -898,7 +902,7 @@ def test_what_is_known_beforehand_of_a_row_that_moved_on_is_what_the_table_says(
     ],
     ids=["sent", "failed again", "fallen", "a stat is missing"],
 )
-def test_a_row_that_moved_on_takes_the_short_way_where_there_is_nothing_to_tell(
+def test_a_row_with_progress_takes_the_short_way_where_there_is_nothing_to_publish(
     change: dict[str, int | None], *, is_short: bool
 ):
     record = Record(
@@ -913,7 +917,7 @@ def test_a_row_that_moved_on_takes_the_short_way_where_there_is_nothing_to_tell(
     assert progresses(RUNNING.with_(failing_published=False), row, a_reading(at())) is False
 
 
-def test_a_row_that_says_nothing_new_is_no_news_and_any_other_is():
+def test_only_a_row_with_something_new_is_news():
     operation = observe(a_running_operation(), seen(), at(1), RULES).operation
     assert not observe(operation, seen(seconds=5), at(6), RULES).is_news
     assert observe(operation, seen(seconds=5, stats=Stats(total=10, sent=6)), at(6), RULES).is_news

@@ -71,7 +71,7 @@ class Liar(Adversary):
         self.missing_since: dict[str, Instant] = {}
 
     def _renamed(self, number: int, operation_id: str) -> str:
-        """Some ids tell no time."""
+        """Some ids contain no time."""
         life = self.lives.pop(operation_id)
         name = an_id(number) if self.rng.random() < 0.4 else operation_id
         moves = life.ends + self.rng.choice((0, 0, 2, 20, 60)) * SECOND

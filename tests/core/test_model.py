@@ -175,7 +175,7 @@ def test_what_has_an_outcome_settles_until_it_is_final(status: Status):
     assert operation.with_(final_at=NOW).phase is Phase.FINAL
 
 
-def test_the_phases_follow_each_other():
+def test_the_phases_are_tracked_settling_final():
     made = (a_running_operation(), a_settling_operation(), a_final_operation())
     assert [operation.phase for operation in made] == [Phase.FOLLOWED, Phase.SETTLING, Phase.FINAL]
 
@@ -188,7 +188,7 @@ def test_an_operation_is_changed_by_copies_only():
         operation.missed = 1  # type: ignore[misc]
 
 
-def test_events_are_told_under_their_documented_names():
+def test_events_are_published_under_their_documented_names():
     names = {kind.__struct_config__.tag for kind in get_args(OperationEvent)}
     words = ("tracked", "untracked", "moved", "failing", "finished", "corrected", "odd")
     assert names == {f"operation.{word}" for word in words}

@@ -23,6 +23,6 @@ def test_nothing_is_assumed_of_a_record_or_a_page():
     assert Page(timing=a_timing()) == Page(timing=a_timing(), records=(), garbled=0, next_token=None)
 
 
-def test_troubles_that_have_no_http_code_are_codes_of_their_own():
+def test_causes_without_an_http_status_have_codes_of_their_own():
     own = {cause.value for cause in FailureCause} & set(CODES)
     assert own == {"timeout", "connect", "garbled", "other"}

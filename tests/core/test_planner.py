@@ -1,4 +1,4 @@
-"""What is asked next and when: freshness within the budget, evenly late beyond it."""
+"""Which request comes next and when: freshness within the budget, evenly late beyond it."""
 
 from __future__ import annotations
 
@@ -50,77 +50,77 @@ def a_planner(*operations: Operation, promise: Promise = PROMISE) -> Planner:
 def poll(
     planner: Planner, operation: Operation, observation: Observation, *, learned: Operation | None = None
 ) -> NextPoll:
-    """One look from question to answer, and what is planned then."""
+    """One poll from request to answer, and what is planned then."""
     asked, answered = observation.timing.asked, observation.timing.answered
     request = planner.choose(asked)
     assert request == Fetch(operation_id=operation.id)
     planner.answered(request, answered)
     planner.learned(learned or operation, observation, answered)
-    following = planner.next_poll(operation.id)
-    assert following is not None
-    return following
+    planned = planner.next_poll(operation.id)
+    assert planned is not None
+    return planned
 
 
-def due(following: NextPoll) -> float:
-    """When the look is due, in seconds into the test."""
-    return (following.due_tick - TICK) / SECOND
+def due(planned: NextPoll) -> float:
+    """When the poll is due, in seconds into the test."""
+    return (planned.due_tick - TICK) / SECOND
 
 
 # ── one operation ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_is_new_is_asked_about_at_once():
+def test_a_new_operation_is_polled_at_once():
     planner = a_planner(an_operation())
     assert planner.next_poll(PLAIN_ID) == NextPoll(due_tick=TICK, how="GET by id", why="first poll")
     assert planner.wake_tick() == TICK
     assert planner.choose(at()) == Fetch(operation_id=PLAIN_ID)
 
 
-def test_what_is_asked_about_is_not_asked_again_before_the_answer():
+def test_an_operation_is_not_polled_again_before_the_answer():
     planner = a_planner(an_operation())
     planner.choose(at())
     assert planner.choose(at(3600)) is None
     assert planner.wake_tick() is None
-    following = planner.next_poll(PLAIN_ID)
-    assert following is not None
-    assert following.why == "asked about at this moment"
+    planned = planner.next_poll(PLAIN_ID)
+    assert planned is not None
+    assert planned.why == "asked about at this moment"
 
 
-def test_what_was_seen_is_asked_about_again_freshness_after_it_was_asked():
+def test_the_next_poll_is_due_freshness_after_the_last_request():
     planner = a_planner(a_running_operation())
-    following = poll(planner, a_running_operation(), seen(seconds=1))
-    assert (due(following), following.why) == (6, "freshness after the last poll")
+    planned = poll(planner, a_running_operation(), seen(seconds=1))
+    assert (due(planned), planned.why) == (6, "freshness after the last poll")
     assert planner.choose(at(5.999)) is None
     assert planner.wake_tick() == at(6).tick
     assert planner.choose(at(6)) == Fetch(operation_id=PLAIN_ID)
 
 
-def test_a_hint_of_upstream_is_a_floor():
+def test_a_retry_after_on_a_good_answer_delays_the_next_poll():
     planner = a_planner(a_running_operation())
     hinted = Seen(timing=seen().timing, record=seen().record, retry_after=60 * SECOND)
-    following = poll(planner, a_running_operation(), hinted)
-    assert (due(following), following.why) == (60.1, "upstream asked to be left alone until then")
+    planned = poll(planner, a_running_operation(), hinted)
+    assert (due(planned), planned.why) == (60.1, "upstream asked to be left alone until then")
     assert planner.lag(at(60)) == 0
 
 
-def test_a_hint_below_freshness_changes_nothing():
+def test_a_retry_after_below_freshness_changes_nothing():
     hinted = Seen(timing=seen().timing, record=seen().record, retry_after=4 * SECOND)
     assert due(poll(a_planner(a_running_operation()), a_running_operation(), hinted)) == 5
 
 
-def test_looks_without_an_answer_back_off_up_to_half_a_minute_and_the_promise_stays():
+def test_polls_without_an_answer_back_off_up_to_30_seconds_and_lag_counts_from_the_promised_time():
     operation = a_running_operation()
     planner, waits, seconds = a_planner(operation), [], 0.0
     for _ in range(5):
-        following = poll(planner, operation, unanswered(seconds))
-        assert following.why == "the last poll was not answered"
-        waits.append(round(due(following) - seconds - 0.1, 6))
-        seconds = due(following)
+        planned = poll(planner, operation, unanswered(seconds))
+        assert planned.why == "the last poll was not answered"
+        waits.append(round(due(planned) - seconds - 0.1, 6))
+        seconds = due(planned)
     assert waits == [5, 10, 20, 30, 30]
     assert planner.lag(at(100)) == 95 * SECOND
 
 
-def test_one_answer_begins_the_back_off_anew():
+def test_an_answer_resets_the_back_off():
     operation = a_running_operation()
     planner = a_planner(operation)
     poll(planner, operation, unanswered(0))
@@ -133,22 +133,22 @@ def test_a_refusal_that_ended_nothing_backs_off_too():
     assert due(poll(a_planner(a_running_operation()), a_running_operation(), refused())) == 5.1
 
 
-def test_what_is_not_shown_yet_is_asked_about_ever_more_slowly():
+def test_an_operation_not_shown_yet_is_polled_at_growing_intervals():
     planner, waits, seconds = a_planner(an_operation()), [], 0.0
     for _ in range(5):
-        following = poll(planner, an_operation(), missing(seconds))
-        assert following.why == "not shown yet, within the not-found grace"
-        waits.append(round(due(following) - seconds - 0.1, 6))
-        seconds = due(following)
+        planned = poll(planner, an_operation(), missing(seconds))
+        assert planned.why == "not shown yet, within the not-found grace"
+        waits.append(round(due(planned) - seconds - 0.1, 6))
+        seconds = due(planned)
     assert waits == [5, 10, 20, 30, 30]
     assert planner.lag(at(seconds)) == 0
 
 
-def test_beyond_the_grace_tries_are_slow():
-    following = poll(a_planner(an_operation()), an_operation(), missing(), learned=an_operation(missed=1))
-    assert (due(following), following.why) == (60.1, "a slow try before it is given up")
-    following = poll(a_planner(an_operation()), an_operation(), refused(), learned=an_operation(missed=1))
-    assert (due(following), following.why) == (60.1, "a slow try before it is given up")
+def test_after_the_not_found_grace_polls_are_a_minute_apart():
+    planned = poll(a_planner(an_operation()), an_operation(), missing(), learned=an_operation(missed=1))
+    assert (due(planned), planned.why) == (60.1, "a slow try before it is given up")
+    planned = poll(a_planner(an_operation()), an_operation(), refused(), learned=an_operation(missed=1))
+    assert (due(planned), planned.why) == (60.1, "a slow try before it is given up")
 
 
 def test_a_freshness_above_the_back_off_is_kept():
@@ -156,13 +156,13 @@ def test_a_freshness_above_the_back_off_is_kept():
     assert due(poll(planner, an_operation(), unanswered())) == 120.1
 
 
-def test_what_has_ended_is_asked_about_when_it_settles():
+def test_an_ended_operation_is_polled_at_its_settling_times():
     planner = a_planner(a_running_operation())
     ended = a_settling_operation(learned_at=at(0.1).at)
-    following = poll(planner, a_running_operation(), seen("COMPLETED"), learned=ended)
-    assert (due(following), following.why) == (30.1, "settling read 1 of 2")
-    following = poll(planner, ended, seen("COMPLETED", seconds=40), learned=ended.with_(settled=1))
-    assert (due(following), following.why) == (120.1, "settling read 2 of 2")
+    planned = poll(planner, a_running_operation(), seen("COMPLETED"), learned=ended)
+    assert (due(planned), planned.why) == (30.1, "settling read 1 of 2")
+    planned = poll(planner, ended, seen("COMPLETED", seconds=40), learned=ended.with_(settled=1))
+    assert (due(planned), planned.why) == (120.1, "settling read 2 of 2")
     assert planner.lag(at(150)) == 0
     assert planner.lag(at(151)) == 151 * SECOND - (120_100_000 + SETTLE_SLACK)
 
@@ -170,8 +170,8 @@ def test_what_has_ended_is_asked_about_when_it_settles():
 def test_a_settling_read_that_failed_is_tried_again_within_its_slack():
     operation = a_settling_operation(learned_at=NOW - 60 * SECOND)
     planner = a_planner(operation)
-    following = poll(planner, operation, unanswered(), learned=operation.with_(unsettled_since=NOW))
-    assert (due(following), following.why) == (30.1, "settling read 1 of 2, again after one that failed")
+    planned = poll(planner, operation, unanswered(), learned=operation.with_(unsettled_since=NOW))
+    assert (due(planned), planned.why) == (30.1, "settling read 1 of 2, again after one that failed")
     assert planner.lag(at(60)) == 0
 
 
@@ -187,13 +187,13 @@ def test_no_settling_read_waits_longer_than_its_wait_whatever_the_clock_did(lear
 
 
 @pytest.mark.parametrize(("steps", "waits"), [((), 0), ((10 * SECOND,), 10)])
-def test_fewer_settling_reads_after_a_reload_are_no_trouble(steps: tuple[Micros, ...], waits: float):
+def test_after_a_reload_with_fewer_settling_reads_one_more_read_is_planned(steps: tuple[Micros, ...], waits: float):
     planner = a_planner(promise=Promise(settle_after=steps))
     planner.follow(a_settling_operation(settled=3), at())
     assert planner.wake_tick() == at(waits).tick
 
 
-def test_what_is_final_is_never_asked_about_again():
+def test_a_final_operation_is_never_polled_again():
     planner = a_planner(a_final_operation())
     assert planner.next_poll(PLAIN_ID) is None
     planner.follow(a_settling_operation(learned_at=NOW - MINUTE), at())
@@ -205,7 +205,7 @@ def test_what_is_final_is_never_asked_about_again():
     assert planner.lag(at(3600)) == 0
 
 
-def test_what_is_forgotten_is_not_asked_about():
+def test_a_forgotten_operation_is_not_polled():
     planner = a_planner(an_operation(), an_operation(id=an_id(2)))
     planner.forget(PLAIN_ID)
     assert planner.choose(at(5)) == Fetch(operation_id=an_id(2))
@@ -214,14 +214,14 @@ def test_what_is_forgotten_is_not_asked_about():
     assert planner.next_poll(an_id(2)) is None
 
 
-def test_following_twice_plans_once():
+def test_tracking_an_operation_twice_plans_one_poll():
     planner = a_planner(an_operation(), an_operation())
     assert planner.choose(at()) == Fetch(operation_id=PLAIN_ID)
     assert planner.choose(at()) is None
 
 
 @pytest.mark.parametrize("again", [an_operation(), a_settling_operation(learned_at=NOW - MINUTE)])
-def test_what_is_followed_anew_while_it_is_asked_about_waits_for_that_answer(again: Operation):
+def test_an_operation_tracked_again_during_its_poll_waits_for_that_answer(again: Operation):
     planner = a_planner(an_operation())
     request = planner.choose(at())
     planner.forget(PLAIN_ID)
@@ -233,7 +233,7 @@ def test_what_is_followed_anew_while_it_is_asked_about_waits_for_that_answer(aga
     assert planner.choose(at(60)) == request
 
 
-def test_a_new_promise_holds_from_the_next_look_on():
+def test_a_new_freshness_applies_from_the_next_poll():
     planner = a_planner(a_running_operation())
     poll(planner, a_running_operation(), seen())
     planner.adopt(Promise(freshness=SECOND))
@@ -241,7 +241,7 @@ def test_a_new_promise_holds_from_the_next_look_on():
     assert due(poll(planner, a_running_operation(), seen(seconds=5))) == 6
 
 
-def test_lag_is_that_of_the_latest_look():
+def test_lag_is_that_of_the_most_overdue_poll():
     planner = a_planner()
     assert planner.lag(at(3600)) == 0
     planner.follow(an_operation(), at())
@@ -252,7 +252,7 @@ def test_lag_is_that_of_the_latest_look():
 # ── the probe ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_idle_account_is_asked_once_at_the_start_and_every_five_minutes():
+def test_an_idle_account_is_probed_at_the_start_and_every_five_minutes():
     planner = a_planner()
     assert planner.wake_tick() == TICK
     assert planner.choose(at()) == Probe()
@@ -264,7 +264,7 @@ def test_an_idle_account_is_asked_once_at_the_start_and_every_five_minutes():
     assert planner.choose(at(301)) == Probe()
 
 
-def test_an_account_with_something_followed_is_not_probed():
+def test_an_account_with_tracked_operations_is_not_probed():
     planner = a_planner(a_running_operation())
     poll(planner, a_running_operation(), seen())
     assert planner.choose(at(4)) is None
@@ -276,17 +276,17 @@ def test_an_account_with_something_followed_is_not_probed():
 # ── many operations under a governor ─────────────────────────────────────────────────────────────────────────────────
 
 
-def watched(
+def polls_of(
     count: int, seconds: int, share: Share, *, latency: Micros = 100_000
 ) -> tuple[dict[str, list[Micros]], list[Micros]]:
-    """When each of so many running operations was asked about, and the lag at each question."""
+    """When each of `count` running operations was polled, and the lag at each request."""
     planner, governor = Planner(PROMISE, at()), Governor(share, TICK)
     # Without a known creation nothing can be swept, so that all of it is GETs.
     ids = [an_id(number) for number in range(count)]
-    operations = {one: a_running_operation(id=one, created_at=None) for one in ids}
+    operations = {operation_id: a_running_operation(id=operation_id, created_at=None) for operation_id in ids}
     for operation in operations.values():
         planner.follow(operation, at())
-    asked: dict[str, list[Micros]] = {operation_id: [] for operation_id in operations}
+    polled_at: dict[str, list[Micros]] = {operation_id: [] for operation_id in operations}
     flights: list[tuple[Micros, str, Permit]] = []
     lags, now = [], at()
     while now.tick < at(seconds).tick:
@@ -299,14 +299,14 @@ def watched(
         while governor.wait(now.tick) == 0 and (request := planner.choose(now)) is not None:
             assert isinstance(request, Fetch)
             lags.append(planner.lag(now))
-            asked[request.operation_id].append(now.tick)
+            polled_at[request.operation_id].append(now.tick)
             heapq.heappush(flights, (now.tick + latency, request.operation_id, governor.begin(now.tick)))
         wake = planner.wake_tick()
         waits = [flights[0][0] - now.tick] if flights else []
         if wake is not None and (wait := governor.wait(now.tick)) < FOREVER:
             waits.append(max(wake - now.tick, wait))
         now = now.later(max(min(waits), 1))
-    return asked, lags
+    return polled_at, lags
 
 
 def gaps(instants: list[Micros]) -> list[Micros]:
@@ -315,27 +315,27 @@ def gaps(instants: list[Micros]) -> list[Micros]:
 
 @pytest.mark.parametrize("count", [1, 10, 24])
 def test_freshness_is_kept_where_the_budget_allows_it(count: int):
-    asked, lags = watched(count, 300, Share(per_second=5.0, concurrency=4))
-    for instants in asked.values():
+    polled_at, lags = polls_of(count, 300, Share(per_second=5.0, concurrency=4))
+    for instants in polled_at.values():
         assert all(5 * SECOND <= gap <= 5 * SECOND + 300_000 for gap in gaps(instants)[1:])
         assert len(instants) >= 300 / 5.3 - 2
     # In the first rounds all are new at once.
     assert max(lags[2 * count :]) <= 300_000
 
 
-def test_where_the_budget_does_not_allow_it_all_grow_late_evenly():
-    asked, lags = watched(100, 600, Share(per_second=5.0, concurrency=4))
-    counts = Counter(len(instants) for instants in asked.values())
+def test_where_the_budget_does_not_allow_it_all_polls_are_late_evenly():
+    polled_at, lags = polls_of(100, 600, Share(per_second=5.0, concurrency=4))
+    counts = Counter(len(instants) for instants in polled_at.values())
     assert max(counts) - min(counts) <= 1
-    assert sum(len(instants) for instants in asked.values()) >= 0.98 * 600 * 5
-    settled = [gap for instants in asked.values() for gap in gaps(instants)[1:]]
+    assert sum(len(instants) for instants in polled_at.values()) >= 0.98 * 600 * 5
+    settled = [gap for instants in polled_at.values() for gap in gaps(instants)[1:]]
     assert max(settled) - min(settled) <= SECOND
     assert lags[-1] == pytest.approx(15 * SECOND, abs=SECOND)
 
 
-def test_one_operation_is_asked_about_twelve_times_a_minute():
-    asked, _ = watched(1, 600, Share(per_second=5.0, concurrency=4))
-    assert len(next(iter(asked.values()))) == 120
+def test_a_single_operation_is_polled_twelve_times_a_minute():
+    polled_at, _ = polls_of(1, 600, Share(per_second=5.0, concurrency=4))
+    assert len(next(iter(polled_at.values()))) == 120
 
 
 # ── for all histories ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -352,8 +352,8 @@ living = st.sampled_from(LIVING)
 states = st.sampled_from((*LIVING, a_final_operation()))
 moves: st.SearchStrategy[tuple[str, tuple[Any, ...]]] = st.one_of(
     st.tuples(
-        st.just("follow"),
-        st.tuples(st.builds(lambda one, state: state.with_(id=one), st.sampled_from(IDS), living)),
+        st.just("track"),
+        st.tuples(st.builds(lambda chosen, state: state.with_(id=chosen), st.sampled_from(IDS), living)),
     ),
     st.tuples(st.just("forget"), st.tuples(st.sampled_from(IDS))),
     st.tuples(st.just("choose"), st.just(())),
@@ -362,51 +362,51 @@ moves: st.SearchStrategy[tuple[str, tuple[Any, ...]]] = st.one_of(
 )
 
 
-class Desk:
-    """A planner with what it asked and not yet heard, and what is followed."""
+class DrivenPlanner:
+    """A planner with its requests under way and the operations that it tracks."""
 
     def __init__(self) -> None:
         self.now = Moment(NOW, TICK)
         self.planner = Planner(PROMISE, self.now)
-        self.asked: list[Request] = []
-        self.followed: dict[str, Operation] = {}
+        self.under_way: list[Request] = []
+        self.tracked: dict[str, Operation] = {}
 
-    def follow(self, operation: Operation) -> None:
-        self.followed[operation.id] = operation
+    def track(self, operation: Operation) -> None:
+        self.tracked[operation.id] = operation
         self.planner.follow(operation, self.now)
 
     def forget(self, operation_id: str) -> None:
-        self.followed.pop(operation_id, None)
+        self.tracked.pop(operation_id, None)
         self.planner.forget(operation_id)
 
     def choose(self) -> None:
         request = self.planner.choose(self.now)
         if request is None:
             return
-        assert request not in self.asked
+        assert request not in self.under_way
         if isinstance(request, Probe):
-            assert not [one for one in self.followed.values() if one.final_at is None]
+            assert not [operation for operation in self.tracked.values() if operation.final_at is None]
         else:
             assert isinstance(request, Fetch)
-            assert self.followed[request.operation_id].final_at is None
-        self.asked.append(request)
+            assert self.tracked[request.operation_id].final_at is None
+        self.under_way.append(request)
 
     def answer(self, number: int, state: Operation) -> None:
-        if not self.asked:
+        if not self.under_way:
             return
-        request = self.asked.pop(number % len(self.asked))
+        request = self.under_way.pop(number % len(self.under_way))
         self.planner.answered(request, self.now)
-        if isinstance(request, Fetch) and request.operation_id in self.followed:
+        if isinstance(request, Fetch) and request.operation_id in self.tracked:
             operation = state.with_(id=request.operation_id, stats=Stats())
-            self.followed[request.operation_id] = operation
+            self.tracked[request.operation_id] = operation
             self.planner.learned(operation, seen(seconds=(self.now.tick - TICK) / SECOND), self.now)
 
     def wait(self, seconds: int) -> None:
         self.now = self.now.later(seconds * SECOND)
 
 
-def a_desk_after(history: list[tuple[str, tuple[Any, ...]]]) -> Desk:
-    app = Desk()
+def driven_by(history: list[tuple[str, tuple[Any, ...]]]) -> DrivenPlanner:
+    app = DrivenPlanner()
     for name, arguments in history:
         getattr(app, name)(*arguments)
     return app
@@ -414,22 +414,22 @@ def a_desk_after(history: list[tuple[str, tuple[Any, ...]]]) -> Desk:
 
 @unhurried
 @given(st.lists(moves, max_size=60))
-def test_nothing_is_asked_twice_at_once_and_a_probe_only_where_nothing_is_followed(history):
-    # The desk asserts both at each question.
-    assert len(a_desk_after(history).asked) <= len(IDS) + 1
+def test_no_request_is_sent_twice_at_once_and_probes_only_where_nothing_is_tracked(history):
+    # DrivenPlanner asserts both at each request.
+    assert len(driven_by(history).under_way) <= len(IDS) + 1
 
 
 @unhurried
 @given(st.lists(moves, max_size=60))
-def test_nothing_that_is_followed_is_ever_left_out(history):
-    app = a_desk_after(history)
-    waiting = {request.operation_id for request in app.asked if isinstance(request, Fetch)}
-    expected = {one.id for one in app.followed.values() if one.final_at is None}
+def test_every_tracked_operation_is_polled(history):
+    app = driven_by(history)
+    waiting = {request.operation_id for request in app.under_way if isinstance(request, Fetch)}
+    expected = {operation.id for operation in app.tracked.values() if operation.final_at is None}
     app.wait(3600)
-    asked = set()
+    polled = set()
     while isinstance(request := app.planner.choose(app.now), Fetch):
-        asked.add(request.operation_id)
-    assert asked == expected - waiting
+        polled.add(request.operation_id)
+    assert polled == expected - waiting
 
 
 @unhurried
@@ -447,9 +447,7 @@ def test_nothing_that_is_followed_is_ever_left_out(history):
     latency=st.integers(0, 4 * SECOND),
     freshness=st.sampled_from([SECOND, 5 * SECOND]),
 )
-def test_a_look_that_runs_on_is_what_taking_and_planning_make_of_it(
-    state: dict[str, Any], asked: int, latency: Micros, freshness: Micros
-):
+def test_run_on_plans_the_same_as_take_and_keep(state: dict[str, Any], asked: int, latency: Micros, freshness: Micros):
     short, long = (Poll("an id", status=Status.PROCESSING, **state) for _ in range(2))
     short.run_on(asked * SECOND, freshness, second_question(freshness, latency))
     moment = Moment(0, asked * SECOND)

@@ -14,7 +14,7 @@ from benchmarks.planner.world import World
 pytestmark = pytest.mark.unmeasured
 
 
-def test_many_cost_less_than_a_request_each_and_are_known_in_time():
+def test_many_operations_cost_less_than_a_request_each_and_are_known_in_time():
     case = Case(in_flight=1500, warm_up=40, seconds=60)
     outcome = drive(case, World(case.in_flight, case.followed, random.Random(3)))
     assert outcome.ended > 80
@@ -29,7 +29,7 @@ def test_settling_reads_join_sweeps():
     assert outcome.per_operation < 1.1, "as GETs they would be two more for each"
 
 
-def test_few_among_many_cost_no_long_sweeps():
+def test_few_tracked_operations_among_many_rows_cost_no_long_sweeps():
     case = Case(in_flight=3000, followed=0.01, warm_up=60, seconds=120)
     world = World(case.in_flight, case.followed, random.Random(3))
     outcome = drive(case, world)
@@ -60,7 +60,7 @@ def test_a_thousand_that_were_scheduled_are_known_to_have_begun_and_ended():
     assert outcome.delay(0.99) <= 5.2
 
 
-def test_one_alone_costs_what_polling_costs():
+def test_a_single_operation_costs_a_request_a_poll():
     case = Case(in_flight=1, warm_up=0, seconds=7220)
     for seed in range(3):
         ours = drive(case, Lone(1, 1.0, random.Random(seed)))

@@ -1,4 +1,4 @@
-"""Sweeps: who is shown, who has left, and what becomes of lists that cannot be read to their end."""
+"""Sweeps: operations that a list shows, operations that left it, and lists that cannot be read to their end."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ OPERATIONS = [
 ]
 
 
-class Desk:
-    """A planner that is asked and answered by hand."""
+class DrivenPlanner:
+    """A planner whose requests the test answers."""
 
     def __init__(self, operations: Sequence[Operation] = OPERATIONS, *, settle: tuple[int, ...] = ()) -> None:
         self.now = at()
@@ -61,10 +61,15 @@ class Desk:
         return Timing(asked=self.now, answered=self.now)
 
     def show(self, request: Sweep, operations: Sequence[Operation], token: str | None = None) -> None:
-        """A page with these, as they are."""
+        """The request is answered with a page of these operations, as they are."""
         records = tuple(
-            Record(id=one.id, word=one.status.value, created_at=one.created_at, updated_at=one.updated_at)
-            for one in operations
+            Record(
+                id=operation.id,
+                word=operation.status.value,
+                created_at=operation.created_at,
+                updated_at=operation.updated_at,
+            )
+            for operation in operations
         )
         self.planner.answered(request, self.now)
         for operation, record in zip(operations, records, strict=True):
@@ -89,9 +94,9 @@ class Desk:
 
 
 @pytest.fixture
-def app() -> Desk:
+def app() -> DrivenPlanner:
     """All have been seen by one sweep, and are due again."""
-    app = Desk()
+    app = DrivenPlanner()
     app.seen_by_id(app.request())
     app.wait(5)
     app.show(app.sweep(), OPERATIONS)
@@ -99,7 +104,7 @@ def app() -> Desk:
     return app
 
 
-def test_many_that_are_due_together_are_swept_together_and_asked_about_once(app: Desk):
+def test_operations_due_together_are_polled_once_by_one_sweep(app: DrivenPlanner):
     request = app.sweep()
     assert request.start <= NOW - 139 * SECOND
     assert request.end >= NOW - 100 * SECOND
@@ -109,8 +114,8 @@ def test_many_that_are_due_together_are_swept_together_and_asked_about_once(app:
     assert (poll.how, poll.why) == ("sweep that is under way", "asked about at this moment")
 
 
-def test_the_first_look_at_one_of_many_newcomers_is_by_its_id_and_the_others_wait_for_company():
-    app = Desk()
+def test_of_many_new_operations_the_first_is_fetched_by_id_and_the_others_wait_for_a_sweep():
+    app = DrivenPlanner()
     assert len(app.requests()) == 1
     app.wait(4.9)
     assert app.request() is None
@@ -118,8 +123,8 @@ def test_the_first_look_at_one_of_many_newcomers_is_by_its_id_and_the_others_wai
     assert isinstance(app.request(), Sweep)
 
 
-def test_newcomers_wait_for_the_next_sweep_of_newcomers():
-    app = Desk()
+def test_new_operations_wait_for_the_next_sweep_of_new_operations():
+    app = DrivenPlanner()
     app.seen_by_id(app.request())
     app.wait(5)
     app.show(app.sweep(), OPERATIONS)
@@ -131,14 +136,14 @@ def test_newcomers_wait_for_the_next_sweep_of_newcomers():
     assert poll.due_tick == TICK + 10 * SECOND
 
 
-def test_what_a_sweep_will_be_is_told_in_words(app: Desk):
+def test_the_explanation_of_a_planned_sweep_names_its_list_and_its_size(app: DrivenPlanner):
     poll = app.planner.next_poll(an_id(0))
     assert poll is not None
     assert poll.how == "sweep of all operations created within 43 s, with 39 others of ours"
     assert poll.why == "freshness after the last poll"
 
 
-def test_who_was_not_shown_has_left_and_is_asked_for_at_once_by_its_id(app: Desk):
+def test_an_operation_missing_from_its_list_is_fetched_by_id_at_once(app: DrivenPlanner):
     app.show(app.sweep(), OPERATIONS[1:])
     poll = app.planner.next_poll(an_id(0))
     assert poll is not None
@@ -146,7 +151,7 @@ def test_who_was_not_shown_has_left_and_is_asked_for_at_once_by_its_id(app: Desk
     assert app.requests() == [Fetch(operation_id=an_id(0))]
 
 
-def test_who_was_asked_for_by_its_id_is_shown_by_sweeps_again(app: Desk):
+def test_an_operation_fetched_by_id_joins_sweeps_again(app: DrivenPlanner):
     app.show(app.sweep(), OPERATIONS[1:])
     app.seen_by_id(app.request())
     app.wait(5)
@@ -154,7 +159,7 @@ def test_who_was_asked_for_by_its_id_is_shown_by_sweeps_again(app: Desk):
     assert app.request() is None
 
 
-def test_what_is_not_shown_by_its_id_is_looked_for_on_no_list(app: Desk):
+def test_an_operation_not_found_by_id_is_not_expected_on_lists(app: DrivenPlanner):
     app.show(app.sweep(), OPERATIONS[1:])
     request = app.request()
     assert isinstance(request, Fetch)
@@ -165,7 +170,7 @@ def test_what_is_not_shown_by_its_id_is_looked_for_on_no_list(app: Desk):
     assert app.request() is None, "a slow try stays slow"
 
 
-def test_what_upstream_asks_to_leave_alone_is_left_alone_also_by_who_misses_it_on_a_list(app: Desk):
+def test_a_retry_after_is_honoured_also_when_a_list_misses_the_operation(app: DrivenPlanner):
     sweep = app.sweep()
     hinted = Seen(timing=app.timing(), record=Record(), retry_after=60 * SECOND)
     app.show(sweep, OPERATIONS[1:])
@@ -177,23 +182,23 @@ def test_what_upstream_asks_to_leave_alone_is_left_alone_also_by_who_misses_it_o
     assert Fetch(operation_id=an_id(0)) in app.requests()
 
 
-def test_the_next_page_comes_before_everything_else(app: Desk):
+def test_the_next_page_comes_before_everything_else(app: DrivenPlanner):
     sweep = app.sweep()
     app.show(sweep, OPERATIONS[:20], token="more")
     assert app.planner.wake_tick() == 0
-    following = app.sweep()
-    assert (following.token, following.start, following.end) == ("more", sweep.start, sweep.end)
-    app.show(following, OPERATIONS[20:])
+    second = app.sweep()
+    assert (second.token, second.start, second.end) == ("more", sweep.start, sweep.end)
+    app.show(second, OPERATIONS[20:])
     assert app.request() is None
 
 
-def test_empty_and_short_pages_are_read_on(app: Desk):
+def test_empty_and_short_pages_are_read_on(app: DrivenPlanner):
     app.show(app.sweep(), [], token="more")
     app.show(app.sweep(), OPERATIONS)
     assert app.request() is None
 
 
-def test_a_repeated_token_ends_a_sweep_and_all_that_it_did_not_show_are_asked_for(app: Desk):
+def test_a_repeated_token_ends_a_sweep_and_operations_not_shown_are_polled(app: DrivenPlanner):
     app.show(app.sweep(), OPERATIONS[:20], token="again")
     app.show(app.sweep(), OPERATIONS[:20], token="again")
     requests = app.requests()
@@ -201,8 +206,8 @@ def test_a_repeated_token_ends_a_sweep_and_all_that_it_did_not_show_are_asked_fo
     assert not [request for request in requests if isinstance(request, Sweep) and request.token == "again"]
 
 
-def test_a_list_much_longer_than_planned_is_left_and_the_next_window_is_smaller():
-    app = Desk()
+def test_a_list_much_longer_than_planned_is_abandoned_and_the_next_window_is_smaller():
+    app = DrivenPlanner()
     app.seen_by_id(app.request())
     app.wait(5)
     first = app.sweep()
@@ -216,7 +221,7 @@ def test_a_list_much_longer_than_planned_is_left_and_the_next_window_is_smaller(
     assert any(isinstance(request, Fetch) for request in requests)
 
 
-def test_a_stale_token_begins_the_list_once_more_and_only_once(app: Desk):
+def test_a_stale_token_restarts_the_list_only_once(app: DrivenPlanner):
     sweep = app.sweep()
     app.show(sweep, OPERATIONS[:5], token="old")
     app.refuse(app.sweep())
@@ -227,7 +232,7 @@ def test_a_stale_token_begins_the_list_once_more_and_only_once(app: Desk):
     assert all(isinstance(request, Fetch) or request != sweep for request in app.requests())
 
 
-def test_a_page_without_an_answer_is_asked_for_again_with_its_token_then_given_up(app: Desk):
+def test_a_page_without_an_answer_is_requested_again_with_its_token_then_given_up(app: DrivenPlanner):
     app.show(app.sweep(), OPERATIONS[:20], token="more")
     for _ in range(3):
         page = app.sweep()
@@ -236,7 +241,7 @@ def test_a_page_without_an_answer_is_asked_for_again_with_its_token_then_given_u
     assert not [request for request in app.requests() if isinstance(request, Sweep) and request.token == "more"]
 
 
-def test_where_lists_are_refused_all_are_soon_asked_for_by_their_ids(app: Desk):
+def test_where_lists_are_refused_all_operations_are_soon_fetched_by_id(app: DrivenPlanner):
     sweeps = 0
     fetched = set()
     while (request := app.request()) is not None:
@@ -250,14 +255,14 @@ def test_where_lists_are_refused_all_are_soon_asked_for_by_their_ids(app: Desk):
     assert sweeps <= 7
 
 
-def test_an_answer_to_a_sweep_that_is_over_changes_nothing(app: Desk):
+def test_an_answer_to_a_sweep_that_is_over_changes_nothing(app: DrivenPlanner):
     sweep = app.sweep()
     app.show(sweep, OPERATIONS)
     app.show(sweep, OPERATIONS, token="more")
     assert app.request() is None
 
 
-def test_who_is_followed_anew_while_swept_is_not_waited_for(app: Desk):
+def test_an_operation_tracked_again_during_a_sweep_does_not_depend_on_that_sweep(app: DrivenPlanner):
     sweep = app.sweep()
     app.planner.forget(an_id(0))
     app.planner.follow(OPERATIONS[0], app.now)
@@ -269,8 +274,8 @@ def test_who_is_followed_anew_while_swept_is_not_waited_for(app: Desk):
     assert poll.why == "asked about at this moment"
 
 
-def test_who_is_shown_while_asked_for_by_its_id_is_not_asked_twice_at_once():
-    app = Desk(OPERATIONS[:1])
+def test_an_operation_shown_during_its_fetch_is_not_fetched_twice_at_once():
+    app = DrivenPlanner(OPERATIONS[:1])
     request = app.request()
     assert isinstance(request, Fetch)
     app.planner.learned(OPERATIONS[0], seen(seconds=0), app.now)
@@ -280,14 +285,14 @@ def test_who_is_shown_while_asked_for_by_its_id_is_not_asked_twice_at_once():
     assert app.request() == request, "also where nothing is learned from the answer"
 
 
-def test_who_is_asked_for_already_is_not_counted_on(app: Desk):
+def test_an_operation_in_back_off_is_not_fetched_early_when_a_list_misses_it(app: DrivenPlanner):
     app.planner.learned(OPERATIONS[0], unanswered(0), app.now)
     sweep = app.sweep()
     app.show(sweep, OPERATIONS[1:])
-    assert app.request() is None, "who waits after a failure is not asked for sooner by its id"
+    assert app.request() is None, "in back-off after a failure, so not fetched sooner by its id"
 
 
-def test_a_creation_that_was_corrected_moves_the_operation(app: Desk):
+def test_a_creation_that_was_corrected_moves_the_operation(app: DrivenPlanner):
     app.show(app.sweep(), OPERATIONS[1:])
     moved = OPERATIONS[0].with_(created_at=NOW - DAY)
     request = app.request()
@@ -299,8 +304,8 @@ def test_a_creation_that_was_corrected_moves_the_operation(app: Desk):
     assert sweep.start < NOW - DAY < sweep.end
 
 
-def test_a_page_of_discovery_is_nobodys_look():
-    app = Desk([])
+def test_a_page_of_discovery_counts_as_a_probe():
+    app = DrivenPlanner([])
     app.planner.answered(Discover(status=None, start=NOW), app.now)
     assert app.request() is None
     assert app.planner.wake_tick() == app.now.tick + 300 * SECOND
@@ -313,44 +318,44 @@ def ended(number: int, learned: Moment) -> Operation:
     return a_settling_operation(id=an_id(number), created_at=NOW - (100 + number) * SECOND, learned_at=learned.at)
 
 
-def test_settling_reads_wait_for_company_as_long_as_they_were_ahead():
-    app = Desk([*(ended(number, at()) for number in range(COUNT)), ended(90, at(-25))], settle=(30 * SECOND,))
+def test_a_settling_read_waits_for_a_sweep_no_longer_than_it_was_planned_ahead():
+    app = DrivenPlanner([*(ended(number, at()) for number in range(COUNT)), ended(90, at(-25))], settle=(30 * SECOND,))
     app.wait(9.9)
     assert app.request() is None, "due since 5 s"
     app.wait(0.1)
     assert app.request() == Fetch(operation_id=an_id(90))
 
 
-def test_to_be_shown_before_it_is_due_takes_nothing_from_what_a_settling_read_waits():
+def test_a_row_before_a_settling_read_is_due_does_not_shorten_its_wait_for_a_sweep():
     settling = [ended(number, at()) for number in range(COUNT)]
-    app = Desk(settling, settle=(30 * SECOND,))
+    app = DrivenPlanner(settling, settle=(30 * SECOND,))
     app.wait(29)
     for operation in settling:
         app.planner.learned(operation, seen("COMPLETED", seconds=29), app.now)
     assert app.planner.wake_tick() == at(55).tick
 
 
-def test_settling_reads_that_are_due_together_are_swept_on_the_list_of_everything():
-    app = Desk([ended(number, at()) for number in range(COUNT)], settle=(30 * SECOND,))
+def test_settling_reads_due_together_share_a_sweep_of_the_unfiltered_list():
+    app = DrivenPlanner([ended(number, at()) for number in range(COUNT)], settle=(30 * SECOND,))
     app.wait(30)
     assert app.sweep().status is None
     assert app.request() is None
 
 
-def test_settling_reads_that_are_not_due_count_for_nothing():
+def test_settling_reads_that_are_not_due_do_not_justify_a_sweep():
     running = [a_running_operation(id=an_id(90), created_at=NOW - 101 * SECOND)]
-    app = Desk([*(ended(number, at()) for number in range(COUNT)), *running], settle=(30 * SECOND,))
+    app = DrivenPlanner([*(ended(number, at()) for number in range(COUNT)), *running], settle=(30 * SECOND,))
     assert app.request() == Fetch(operation_id=an_id(90))
 
 
-def test_a_few_settling_reads_wait_for_nobody():
-    app = Desk([ended(1, at())], settle=(30 * SECOND,))
+def test_a_few_settling_reads_are_not_delayed():
+    app = DrivenPlanner([ended(1, at())], settle=(30 * SECOND,))
     assert app.planner.wake_tick() == at(30).tick
 
 
 def test_a_lagging_list_does_not_put_off_a_settling_read_that_is_planned():
     operation = ended(1, at()).with_(unsettled_since=NOW)
-    app = Desk([operation], settle=(30 * SECOND,))
+    app = DrivenPlanner([operation], settle=(30 * SECOND,))
     app.wait(10)
     app.planner.learned(operation, seen("PROCESSING", seconds=10), app.now)
     assert app.planner.wake_tick() == at(30).tick
@@ -362,11 +367,11 @@ def test_a_lagging_list_does_not_put_off_a_settling_read_that_is_planned():
 # ── scheduled ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_scheduled_ones_are_looked_at_the_less_often_the_longer_they_have_waited():
+def test_scheduled_operations_are_polled_less_often_as_they_age():
     young = a_running_operation(status=Status.SCHEDULED, created_at=NOW - 60 * SECOND)
     old = young.with_(id=an_id(2), created_at=NOW - DAY)
     unknown = young.with_(id=an_id(3), created_at=None, registered_at=NOW - 3 * SECOND)
-    app = Desk([young, old, unknown])
+    app = DrivenPlanner([young, old, unknown])
     due = {}
     for operation in (young, old, unknown):
         app.planner.learned(operation, seen("SCHEDULED", seconds=0), at())
@@ -376,7 +381,7 @@ def test_scheduled_ones_are_looked_at_the_less_often_the_longer_they_have_waited
     assert list(due.values()) == [20, 120, 5]
 
 
-def test_a_refusal_of_the_id_backs_off(app: Desk):
+def test_a_refusal_of_the_id_backs_off(app: DrivenPlanner):
     app.planner.learned(OPERATIONS[0], refused(10), app.now)
     poll = app.planner.next_poll(an_id(0))
     assert poll is not None
@@ -384,7 +389,7 @@ def test_a_refusal_of_the_id_backs_off(app: Desk):
 
 
 def test_missing_answers_of_every_kind_end_a_page() -> None:
-    app = Desk()
+    app = DrivenPlanner()
     app.seen_by_id(app.request())
     app.wait(5)
     sweep = app.sweep()
@@ -393,15 +398,15 @@ def test_missing_answers_of_every_kind_end_a_page() -> None:
     assert isinstance(unanswered(), Unanswered)
 
 
-def test_few_newcomers_wait_for_no_company():
-    app = Desk([a_running_operation(id=an_id(number)) for number in range(FEW)])
+def test_a_few_new_operations_are_fetched_without_waiting_for_a_sweep():
+    app = DrivenPlanner([a_running_operation(id=an_id(number)) for number in range(FEW)])
     app.requests()
-    polls = [app.planner.next_poll(one) for one in app.operations]
+    polls = [app.planner.next_poll(operation_id) for operation_id in app.operations]
     assert {poll.why for poll in polls if poll is not None} == {"asked about at this moment"}
 
 
-def test_more_than_a_few_newcomers_wait_for_company():
-    app = Desk([a_running_operation(id=an_id(number)) for number in range(FEW + 1)])
+def test_more_than_a_few_new_operations_wait_for_a_sweep():
+    app = DrivenPlanner([a_running_operation(id=an_id(number)) for number in range(FEW + 1)])
     assert len(app.requests()) == 1
     app.planner.forget(an_id(FEW))
     assert app.requests() == []

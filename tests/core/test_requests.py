@@ -12,8 +12,8 @@ from watcher.core.requests import Discover, Sweep, honours
 
 def test_filters_are_the_same_on_every_page():
     sweep = Sweep(number=1, status=Status.PROCESSING, start=NOW, end=NOW + SECOND)
-    following = Sweep(number=1, status=Status.PROCESSING, start=NOW, end=NOW + SECOND, token="next")
-    assert following.query == {**sweep.query, "pageToken": "next"}
+    next_page = Sweep(number=1, status=Status.PROCESSING, start=NOW, end=NOW + SECOND, token="next")
+    assert next_page.query == {**sweep.query, "pageToken": "next"}
     assert sweep.query["status"] == "PROCESSING"
     assert sweep.query["pageSize"] == "1000"
     assert "status" not in Sweep(number=1, status=None, start=NOW, end=NOW).query
@@ -22,8 +22,8 @@ def test_filters_are_the_same_on_every_page():
 def test_discovery_reads_on_from_an_instant():
     first = Discover(status=None, start=NOW)
     assert "endDate" not in first.query
-    following = Discover(status=Status.SCHEDULED, start=NOW, token="next")
-    assert following.query == {**first.query, "status": "SCHEDULED", "pageToken": "next"}
+    next_page = Discover(status=Status.SCHEDULED, start=NOW, token="next")
+    assert next_page.query == {**first.query, "status": "SCHEDULED", "pageToken": "next"}
 
 
 def a_page(*rows: tuple[str, int]) -> Page:

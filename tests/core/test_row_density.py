@@ -16,7 +16,7 @@ def spread(count: int, start: int, end: int) -> list[int]:
     return [start + (end - start) * number // count for number in range(count)]
 
 
-def test_nothing_is_expected_where_nothing_was_learned():
+def test_no_rows_are_expected_where_nothing_was_read():
     assert RowDensity().between(ALL, BASE, BASE + DAY) == 0
 
 
@@ -89,7 +89,7 @@ def test_short_pages_are_planned_for_and_slowly_forgotten():
     assert densities.rows_a_page(ALL) == ROWS_A_PAGE
 
 
-def test_departures_are_learned_by_age():
+def test_exit_rates_are_estimated_by_age():
     exit_rates = ExitRates()
     before = exit_rates.rate(3 * SECOND)
     for _ in range(500):

@@ -50,7 +50,7 @@ def test_a_tally_adds_what_it_says_and_nothing_for_zeros():
     }
 
 
-def test_an_outcome_without_a_duration_adds_none():
+def test_an_outcome_without_a_duration_adds_no_duration():
     tally = a_tally(
         outcome=Outcome.EXPIRED, sent=0, failed=0, recipients=0, canceled=2, unaddressable=3, duration_seconds=None
     )
@@ -61,7 +61,7 @@ def test_an_outcome_without_a_duration_adds_none():
     }
 
 
-def test_the_combination_stands_at_the_end_of_every_key():
+def test_the_combination_is_at_the_end_of_every_key():
     tally = a_tally(sent=0, failed=0, recipients=0)
     assert increments(tally, ("env=x=y", "team=a")) == {
         ("operations", "completed", "env=x=y", "team=a"): 1,

@@ -18,11 +18,11 @@ DUE, SEEN = TICK, TICK - 5 * SECOND
 
 
 class Account:
-    """Looks in place, and what is known of lists."""
+    """Polls in an index, and what is known of lists."""
 
     def __init__(self) -> None:
-        self.index, self.densities, self.exit_rates = CreationIndex(), RowDensity(), ExitRates()
-        self.weighing = WindowChooser(self.index, self.densities, self.exit_rates)
+        self.index, self.density, self.exit_rates = CreationIndex(), RowDensity(), ExitRates()
+        self.chooser = WindowChooser(self.index, self.density, self.exit_rates)
 
     def put(self, count: int, start: int, step: int, **changes: Any) -> list[Poll]:
         polls = []
@@ -40,12 +40,12 @@ class Account:
         return polls
 
     def fill(self, status: Status | None, rows: int) -> None:
-        """So many rows in the last two hours."""
+        """A list with `rows` rows in the last two hours."""
         start = NOW - 2 * HOUR
-        self.densities.learn_whole(status, start, NOW, [start + 2 * HOUR * n // rows for n in range(rows)])
+        self.density.learn_whole(status, start, NOW, [start + 2 * HOUR * n // rows for n in range(rows)])
 
     def best(self, poll: Poll) -> Window:
-        window = self.weighing.best(poll, at())
+        window = self.chooser.best(poll, at())
         assert window is not None
         return window
 
@@ -55,9 +55,9 @@ def account() -> Account:
     return Account()
 
 
-def test_one_alone_is_asked_for_by_its_id(account: Account):
+def test_a_single_operation_is_fetched_by_id(account: Account):
     (poll,) = account.put(1, NOW - HOUR, 0)
-    assert account.weighing.best(poll, at()) is None
+    assert account.chooser.best(poll, at()) is None
 
 
 def test_a_bulk_of_one_second_is_read_as_one_long_list(account: Account):
@@ -68,16 +68,16 @@ def test_a_bulk_of_one_second_is_read_as_one_long_list(account: Account):
     assert window.end - window.start == 2 * PAD
 
 
-def test_who_is_asked_about_already_or_is_alone_or_settles_later_is_nobodys_member(account: Account):
+def test_polls_under_way_or_by_id_only_or_settling_later_are_no_members_of_a_window(account: Account):
     polls = account.put(50, NOW - HOUR, SECOND)
     polls[1].asked = 7
     polls[2].alone = True
     polls[3].settles, polls[3].status, polls[3].due = True, None, DUE + SECOND
     members = account.best(polls[20]).members
-    assert {one.id for one in polls} - {one.id for one in members} == {one.id for one in polls[1:4]}
+    assert {poll.id for poll in polls} - {poll.id for poll in members} == {poll.id for poll in polls[1:4]}
 
 
-def test_old_ones_are_read_on_the_list_of_their_status_where_the_list_of_everything_is_full(account: Account):
+def test_old_operations_use_the_list_of_their_status_where_the_unfiltered_list_is_long(account: Account):
     account.fill(None, 100_000)
     account.fill(Status.PROCESSING, 1000)
     polls = account.put(400, NOW - HOUR, 2 * SECOND)
@@ -86,24 +86,24 @@ def test_old_ones_are_read_on_the_list_of_their_status_where_the_list_of_everyth
     assert len(window.members) == 400
 
 
-def test_young_ones_are_read_on_the_list_of_everything(account: Account):
+def test_young_operations_use_the_unfiltered_list(account: Account):
     account.fill(None, 7200)
     account.fill(Status.PROCESSING, 7000)
     polls = account.put(60, NOW - 60 * SECOND, SECOND)
     assert account.best(polls[-1]).status is None
 
 
-def test_who_has_left_the_list_is_asked_for_by_its_id_unless_others_have_left_nearby(account: Account):
+def test_an_operation_that_left_its_list_is_fetched_by_id_unless_others_left_nearby(account: Account):
     account.fill(None, 100_000)
     account.fill(Status.PROCESSING, 1000)
     polls = account.put(400, NOW - HOUR, 2 * SECOND)
     polls[200].status = None
-    assert account.weighing.best(polls[200], at()) is None
+    assert account.chooser.best(polls[200], at()) is None
     for poll in polls[201:206]:
         poll.status = None
     window = account.best(polls[200])
     assert window.status is None
-    assert {one.id for one in polls[200:206]} <= {one.id for one in window.members}
+    assert {poll.id for poll in polls[200:206]} <= {poll.id for poll in window.members}
 
 
 @pytest.mark.unmeasured
@@ -112,10 +112,10 @@ def test_foreign_rows_make_windows_small_and_then_not_worth_it(account: Account)
     assert len(account.best(polls[50]).members) == 100
     account.fill(None, 500_000)
     account.fill(Status.PROCESSING, 500_000)
-    assert account.weighing.best(polls[50], at()) is None
+    assert account.chooser.best(polls[50], at()) is None
 
 
-def test_gaps_are_read_along_as_far_as_there_is_room(account: Account):
+def test_a_window_spans_gaps_as_far_as_its_pages_allow(account: Account):
     account.fill(Status.SCHEDULED, 14_400)
     account.fill(None, 144_000)
     polls = account.put(5, NOW - HOUR, SECOND, status=Status.SCHEDULED)
@@ -125,7 +125,7 @@ def test_gaps_are_read_along_as_far_as_there_is_room(account: Account):
     assert NOW - HOUR - 200 * SECOND < window.start < NOW - HOUR - 60 * SECOND
 
 
-def test_places_follow_what_is_known(account: Account):
+def test_the_index_moves_a_poll_when_its_creation_time_changes(account: Account):
     first, second = account.put(2, NOW, 0)
     account.index.put(second, NOW)
     account.index.put(first, NOW + SECOND)

@@ -108,7 +108,7 @@ def test_the_date_header_is_upstreams_clock_and_retry_after_a_hint():
     assert observation.retry_after == 7 * SECOND
 
 
-def test_a_date_ten_years_off_is_none():
+def test_a_date_ten_years_off_is_ignored():
     observation = read_fetch(a_reply(DOCUMENTED, headers={"date": "Thu, 01 Jan 1970 00:00:00 GMT"}), OPERATION_ID)
     assert observation.timing.date is None
     assert observation.timing.upstream_now == observation.timing.answered.at
@@ -155,12 +155,12 @@ def test_instants_are_microseconds_since_1970(given_at: str, read: int):
         "1969-12-31T23:59:59Z",
     ],
 )
-def test_an_instant_that_cannot_be_is_odd_and_none(given_at: Any):
+def test_an_impossible_time_is_odd_and_ignored(given_at: Any):
     record = record_of(status="X", stats={}, updatedAt=given_at)
     assert (record.word, record.updated_at, record.odd) == ("X", None, ("instant_garbled",))
 
 
-def test_an_instant_far_ahead_is_none_or_every_later_answer_would_look_stale():
+def test_a_time_far_ahead_is_ignored_or_every_later_answer_would_seem_stale():
     body = json.dumps({"id": OPERATION_ID, "status": "PROCESSING", "updatedAt": "2999-01-01T00:00:00Z", "stats": {}})
     listed = read_page(a_reply(body=b'{"operations": [' + body.encode() + b"]}"))
     fetched = read_fetch(a_reply(body=body.encode()), OPERATION_ID)
@@ -187,7 +187,7 @@ def test_one_bad_stat_spoils_no_other():
 
 
 @pytest.mark.parametrize("stats", [7, "none", [], True])
-def test_stats_of_the_wrong_type_are_odd_and_none(stats: Any):
+def test_stats_of_the_wrong_type_are_odd_and_ignored(stats: Any):
     record = record_of(status="X", stats=stats)
     assert (record.stats, record.odd) == (None, ("stats_garbled",))
 
@@ -196,7 +196,7 @@ def test_a_stat_that_is_null_was_not_received():
     assert record_of(status="X", stats={"sent": None, "failed": 0}).stats == Stats(failed=0)
 
 
-def test_texts_of_the_wrong_type_are_odd_and_none():
+def test_texts_of_the_wrong_type_are_odd_and_ignored():
     record = record_of(id=5, status=["COMPLETED"], stats=None)
     assert record == Record(odd=("id_garbled", "status_garbled", "status_missing", "stats_missing"))
 
@@ -207,7 +207,7 @@ def test_of_duplicate_keys_the_last_counts():
 
 
 @pytest.mark.parametrize("body", [b"[]", b"7", b'"text"', *AWKWARD[:5], MANY_DIGITS, DEEP])
-def test_what_is_no_object_is_no_operation(body: bytes):
+def test_a_body_that_is_no_object_is_garbled(body: bytes):
     assert read_record(body) is None
     answer = read_fetch(a_reply(body), OPERATION_ID)
     assert answer == Unanswered(timing=a_timing(), cause=FailureCause.GARBLED, why="the body is not an operation")
@@ -223,7 +223,7 @@ def test_what_is_no_object_is_no_operation(body: bytes):
         b'{"status": "error", "message": "Log in to use the network."}',
     ],
 )
-def test_an_object_that_says_nothing_of_an_operation_is_none(body: bytes):
+def test_an_object_without_fields_of_an_operation_is_garbled(body: bytes):
     answer = read_fetch(a_reply(body), OPERATION_ID)
     assert isinstance(answer, Unanswered)
     assert answer.cause is FailureCause.GARBLED
@@ -232,11 +232,11 @@ def test_an_object_that_says_nothing_of_an_operation_is_none(body: bytes):
 @pytest.mark.parametrize(
     "fields", [{"id": OPERATION_ID, "status": "X"}, {"stats": {}}, {"createdAt": "2024-01-15T09:30:00Z"}]
 )
-def test_an_object_that_says_anything_of_an_operation_is_one(fields: dict[str, Any]):
+def test_an_object_with_any_field_of_an_operation_is_an_operation(fields: dict[str, Any]):
     assert isinstance(read_fetch(a_reply(json.dumps(fields).encode()), OPERATION_ID), Seen)
 
 
-def test_an_answer_of_another_operation_is_none():
+def test_an_answer_about_another_operation_is_garbled():
     answer = read_fetch(a_reply(DOCUMENTED), OPERATION_ID[:-1] + "9")
     assert isinstance(answer, Unanswered)
     assert (answer.cause, answer.why) == (FailureCause.GARBLED, "the answer is of another operation")

@@ -401,7 +401,7 @@ async def test_with_one_question_at_a_time_the_next_is_asked_when_it_is_due(coun
 
 
 @pytest.mark.virtual_time
-async def test_an_idle_account_is_asked_once_at_the_start_and_every_five_minutes() -> None:
+async def test_an_idle_account_is_probed_at_the_start_and_every_five_minutes() -> None:
     async with running(parse_scenario("{}")) as rig:
         await asyncio.sleep(1)
         assert rig.snapshot().up
