@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 from tests.faults.boundaries import CRASHED, boundaries, connect
 from tests.support.inline import open_inline
 from tests.support.rig import ACCOUNT, Rig, following, running
+from tests.support.stored import counted_in, outcome_in
 from tests.support.virtual import EPOCH, VirtualLoop, run_virtually
 from watcher.core.model import SECOND, Micros, Source
 from watcher.core.totals import DURATION_MICROS, OPERATIONS
@@ -150,8 +151,8 @@ class Life:
             shown = (await store.counters(ACCOUNT)).combinations
             await store.retire_combinations(ACCOUNT, [*shown], tracked_before=now)
             loaded = await store.load(ACCOUNT, final_since=now)
-            totals = {"/".join(key): value for key, value in (await store.totals(ACCOUNT)).items()}
-            tombstones = {name: await store.outcome_of(ACCOUNT, operation_id) for name, operation_id in IDS.items()}
+            totals = {"/".join(key): value for key, value in (await counted_in(store, ACCOUNT)).items()}
+            tombstones = {name: await outcome_in(store, ACCOUNT, operation_id) for name, operation_id in IDS.items()}
             again = await store.register([Entry(account=ACCOUNT, id=IDS["one"], source=Source.API)], now)
             found = await store.register([Entry(account=ACCOUNT, id=ENDED_BEFORE, source=Source.DISCOVERY)], now)
         await store.close()

@@ -51,7 +51,6 @@ class Office:
         self.exposition_headers: Mapping[str, str] = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         self.reasons: Sequence[str] = ()
         self.overdue: Sequence[str] = ()
-        self.is_ready = True
         self.looks: dict[tuple[str, str], NextPoll] = {}
         self.metric_labels: Sequence[str] = ()
         self.woken: list[str] = []
@@ -80,7 +79,6 @@ class Office:
             scraped=self.scraped.append,
             reload=self.reload,
             healthy=lambda: self.overdue,
-            ready=lambda: self.is_ready,
             next_poll=lambda account, operation_id: self.looks.get((account, operation_id)),
             metric_labels=lambda: self.metric_labels,
             now=lambda: self.now(),  # noqa: PLW0108 -- whatever it is by then

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.store.factories import entry, finished, operation
 from tests.support.event_ids import foretold
+from tests.support.stored import counted_in, outcome_in
 from watcher.core.model import DAY, OUTCOME_OF, Instant, Odd, Source, Stats, Status, Tally
 from watcher.store import Change, Entry, Shown, Store
 from watcher.store.memory import MemoryStore
@@ -150,13 +151,13 @@ class Agreement(RuleBasedStateMachine):
         await ask("page", account="a", statuses=["COMPLETED", "UNSEEN"], after=("a", "1"), limit=1)
         for account in ACCOUNTS:
             await ask("load", account, final_since=self.now - DAY)
-            await ask("totals", account)
+            assert await counted_in(self.memory, account) == await counted_in(self.sqlite, account)
             await ask("counters", account)
             revision = (await ask("intake", account, 0))["revision"]
             await ask("intake", account, revision // 2)
             for name in IDS:
                 await ask("history", account, name)
-                await ask("outcome_of", account, name)
+                assert await outcome_in(self.memory, account, name) == await outcome_in(self.sqlite, account, name)
         for name in IDS:
             await ask("find", name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.store.factories import ACCOUNT, COMPLETED, ID, NOW, OTHER, entry, final, follow
+from tests.support.stored import counted_in
 from watcher.core.labelling import COMBINATIONS_AT_MOST
 from watcher.core.model import DAY, Instant, Operation, Source
 from watcher.store import Change, Committed, Store
@@ -31,7 +32,7 @@ async def shown(store: Store, campaign: str = "spring") -> float | None:
 
 
 async def stored(store: Store, campaign: str = "spring") -> float:
-    return (await store.totals(ACCOUNT)).get((*KEY, f"campaign={campaign}"), 0)
+    return (await counted_in(store, ACCOUNT)).get((*KEY, f"campaign={campaign}"), 0)
 
 
 async def test_a_registration_shows_its_combination_and_says_so(counting: Store) -> None:

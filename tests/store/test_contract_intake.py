@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, final, finish, follow, operation, prune_all, tell_all
+from tests.support.stored import outcome_in
 from watcher.core.errors import StoreRefused
 from watcher.core.model import DAY, Outcome, Source, Status, Tracked, Untracked
 from watcher.store import Change, Entry, Registration, RegistrationResult, Store
@@ -143,7 +144,7 @@ async def test_an_id_that_is_settling_is_known(store: Store) -> None:
     await follow(store)
     await store.commit(ACCOUNT, [Change(operation=operation(status=Status.COMPLETED, ended_at=NOW))])
     assert await results(store, entry()) == [RegistrationResult.KNOWN]
-    assert await store.outcome_of(ACCOUNT, ID) is Outcome.COMPLETED
+    assert await outcome_in(store, ACCOUNT, ID) is Outcome.COMPLETED
 
 
 async def test_withdrawing_tells_and_hides(store: Store) -> None:
@@ -155,7 +156,7 @@ async def test_withdrawing_tells_and_hides(store: Store) -> None:
     event = (await store.pending_events(1, 9))[0]
     assert (event.seq, event.occurred_at, event.event) == (2, NOW + 5, Untracked(source=Source.API))
     assert event.labels == {"a": "1"}
-    assert await store.outcome_of(ACCOUNT, ID) is None
+    assert await outcome_in(store, ACCOUNT, ID) is None
 
 
 async def test_withdrawing_twice_or_the_unknown_is_false(store: Store) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, final, finish, follow, operation, prune_all, tell_all
+from tests.support.stored import counted_in, outcome_in
 from watcher.core.model import DAY, TOMBSTONE_LIFE, Outcome, Source, Status
 from watcher.store import Change, RegistrationResult, Shown, Store
 from watcher.store.sqlite import SqliteStore
@@ -58,7 +59,7 @@ async def test_untold_events_and_their_details_never_leave(store: Store) -> None
     assert positions(await store.pending_events(0, 9)) == [4]
     assert await store.find(ID) == ()
     assert len(await store.find(OTHER)) == 1
-    assert await store.outcome_of(ACCOUNT, OTHER) is Outcome.COMPLETED
+    assert await outcome_in(store, ACCOUNT, OTHER) is Outcome.COMPLETED
 
 
 async def test_details_and_told_events_leave_after_their_time(store: Store) -> None:
@@ -176,7 +177,7 @@ async def test_a_tombstone_stays_as_long_as_the_configuration_names_its_id(store
         ]
     assert await _named(store, OTHER, now=NOW + 999 * DAY) == [RegistrationResult.LEFT_OUT]
     await prune_all(store, now=NOW + 999 * DAY, keep_since=NOW + 999 * DAY)
-    assert await store.outcome_of(ACCOUNT, ID) is None
+    assert await outcome_in(store, ACCOUNT, ID) is None
     assert await _named(store, OTHER, now=NOW + 999 * DAY) == [RegistrationResult.LEFT_OUT]
 
 
@@ -190,7 +191,7 @@ async def test_what_the_configuration_names_is_remembered_over_a_restart(path: P
     # The first pruning may come before the configuration is registered.
     await prune_all(store, now=NOW + 99 * DAY, keep_since=NOW + 99 * DAY)
     assert await _named(store, ID, now=NOW + 99 * DAY) == [RegistrationResult.FINISHED]
-    assert await store.totals(ACCOUNT) == {("operations", "completed"): 1}
+    assert await counted_in(store, ACCOUNT) == {("operations", "completed"): 1}
     await store.close()
 
 
@@ -212,7 +213,7 @@ async def test_a_registration_by_the_api_or_discovery_changes_nothing_about_what
     await tell_all(store)
     await follow(store, OTHER)
     await prune_all(store, now=NOW + 99 * DAY, keep_since=NOW + 20)
-    assert await store.outcome_of(ACCOUNT, ID) is Outcome.COMPLETED
+    assert await outcome_in(store, ACCOUNT, ID) is Outcome.COMPLETED
 
 
 async def test_a_tombstone_stays_as_long_as_events_so_that_their_sequence_goes_on(store: Store) -> None:
@@ -223,9 +224,9 @@ async def test_a_tombstone_stays_as_long_as_events_so_that_their_sequence_goes_o
     assert await store.find(ID) == ()
     assert len(await store.history(ACCOUNT, ID)) == 1
     await prune_all(store, now=NOW + 99 * DAY, keep_since=NOW + DAY)
-    assert await store.outcome_of(ACCOUNT, ID) is Outcome.COMPLETED
+    assert await outcome_in(store, ACCOUNT, ID) is Outcome.COMPLETED
     await prune_all(store, now=NOW + 99 * DAY, keep_since=NOW + DAY + 1)
-    assert await store.outcome_of(ACCOUNT, ID) is None
+    assert await outcome_in(store, ACCOUNT, ID) is None
 
 
 async def test_an_event_keeps_its_id_however_often_it_is_read(store: Store) -> None:
@@ -274,9 +275,9 @@ async def test_outcomes_outlive_details(store: Store) -> None:
     await store.untrack(ACCOUNT, OTHER, NOW, Source.API)
     await tell_all(store)
     await prune_all(store, keep_since=NOW + DAY)
-    assert await store.outcome_of(ACCOUNT, ID) is Outcome.EXPIRED
-    assert await store.outcome_of(ACCOUNT, OTHER) is None
-    assert await store.outcome_of("unheard", ID) is None
+    assert await outcome_in(store, ACCOUNT, ID) is Outcome.EXPIRED
+    assert await outcome_in(store, ACCOUNT, OTHER) is None
+    assert await outcome_in(store, "unheard", ID) is None
 
 
 async def test_pages_are_in_order_and_follow_each_other(store: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.store.factories import ACCOUNT, COMPLETED, ID, NOW, OTHER, entry, final, finish, finished, follow, operation
+from tests.support.stored import counted_in, outcome_in
 from watcher.core.discovery import DiscoveryProgress
 from watcher.core.labelling import Counters
 from watcher.core.model import (
@@ -66,7 +67,7 @@ EVENTS = (
 async def test_an_unheard_account_begins_with_nothing(store: Store) -> None:
     loaded = await store.load("unheard", final_since=0)
     assert (loaded.operations, loaded.revision, loaded.discovery) == ((), 0, DiscoveryProgress())
-    assert (await store.totals("unheard"), await store.counters("unheard")) == ({}, Counters())
+    assert (await counted_in(store, "unheard"), await store.counters("unheard")) == ({}, Counters())
 
 
 @pytest.mark.parametrize("state", [FULL, FULL.with_(final_at=NOW + 5), operation()], ids=["full", "final", "bare"])
@@ -115,7 +116,7 @@ async def test_an_untracking_wins_over_a_late_write(store: Store) -> None:
     late = Change(operation=final(), events=((NOW, finished()),), tally=COMPLETED)
     fine = Change(operation=operation(id=OTHER, missed=1))
     assert (await store.commit(ACCOUNT, [late, fine])).applied == {OTHER}
-    assert await store.totals(ACCOUNT) == {}
+    assert await counted_in(store, ACCOUNT) == {}
     assert len(await store.history(ACCOUNT, ID)) == 2
     assert (await store.find(ID))[0].operation == operation()
 
@@ -142,7 +143,7 @@ async def test_what_was_never_taken_in_is_dropped(store: Store) -> None:
     change = Change(operation=final(), events=((NOW, finished()),), tally=COMPLETED)
     assert (await store.commit(ACCOUNT, [change])).applied == frozenset()
     assert (await store.commit(ACCOUNT, [])).applied == frozenset()
-    assert (await store.totals(ACCOUNT), await store.last_position()) == ({}, 0)
+    assert (await counted_in(store, ACCOUNT), await store.last_position()) == ({}, 0)
 
 
 async def test_a_final_one_is_counted_once(store: Store) -> None:
@@ -154,16 +155,16 @@ async def test_a_final_one_is_counted_once(store: Store) -> None:
         tally=Tally(outcome=Outcome.CANCELED),
     )
     assert (await store.commit(ACCOUNT, [again])).applied == {ID}
-    assert await store.totals(ACCOUNT) == {("operations", "completed"): 1}
+    assert await counted_in(store, ACCOUNT) == {("operations", "completed"): 1}
     assert await store.last_position() == 2
-    assert await store.outcome_of(ACCOUNT, ID) is Outcome.COMPLETED
+    assert await outcome_in(store, ACCOUNT, ID) is Outcome.COMPLETED
 
 
 async def test_a_final_one_counts_once_within_one_commit_too(store: Store) -> None:
     await follow(store)
     change = Change(operation=final(), events=((NOW, finished()),), tally=COMPLETED)
     assert (await store.commit(ACCOUNT, [change, change])).applied == {ID}
-    assert await store.totals(ACCOUNT) == {("operations", "completed"): 1}
+    assert await counted_in(store, ACCOUNT) == {("operations", "completed"): 1}
     assert await store.last_position() == 2
 
 
@@ -199,13 +200,13 @@ async def test_counters_add_up_under_whatever_key(store: Store) -> None:
         ACCOUNT, [Change(operation=final(id=OTHER), tally=Tally(outcome=Outcome.COMPLETED, recipients=5))]
     )
     part = 'größe=quo"te\n'
-    assert await store.totals(ACCOUNT) == {
+    assert await counted_in(store, ACCOUNT) == {
         ("operations", "completed", part): 2,
         ("duration_bucket", "5", part): 1,
         ("duration_micros", part): 250_000,
         ("recipients", part): 5,
     }
-    assert await store.totals("other") == {}
+    assert await counted_in(store, "other") == {}
 
 
 async def test_the_adopted_key_is_kept_beside_everything_else_of_the_account(store: Store) -> None:

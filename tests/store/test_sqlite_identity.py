@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.store.factories import ACCOUNT, ID, NOW, OTHER, finish, follow
+from tests.support.stored import counted_in
 from watcher.core.errors import StoreRefused, StoreUnusable
 from watcher.store.sqlite import SqliteStore
 
@@ -72,7 +73,7 @@ async def test_a_file_that_comes_back_is_gone_on_with(store: SqliteStore, path: 
     await finish(store)
     await store.close()
     again = await SqliteStore.open(path)
-    assert await again.totals(ACCOUNT) == {("operations", "completed"): 1}
+    assert await counted_in(again, ACCOUNT) == {("operations", "completed"): 1}
     await again.close()
 
 
@@ -138,7 +139,7 @@ async def test_what_is_committed_outlives_a_kill_though_a_file_beside_it_was_rem
     beside(path, suffix).unlink()
     await finish(store)
     again = await left_by_a_kill(path, tmp_path / "next")
-    assert await again.totals(ACCOUNT) == {("operations", "completed"): 1}
+    assert await counted_in(again, ACCOUNT) == {("operations", "completed"): 1}
     assert len(await again.history(ACCOUNT, ID)) == 2
     await again.close()
 
@@ -153,7 +154,7 @@ async def test_a_log_that_was_removed_and_cannot_be_written_back_is_kept_open(st
         with pytest.raises(StoreUnusable, match="another program keeps it locked"):
             await finish(store)
     await finish(store)
-    assert await store.totals(ACCOUNT) == {("operations", "completed"): 1}
+    assert await counted_in(store, ACCOUNT) == {("operations", "completed"): 1}
 
 
 async def test_a_lock_file_that_was_removed_is_locked_anew(store: SqliteStore, path: Path) -> None:
@@ -237,7 +238,7 @@ async def test_a_process_that_ends_leaves_the_log_of_the_store_that_is_in_its_pl
         assert leaving.returncode == 0
     assert beside(path, "-wal").stat().st_size
     assert beside(path, "-shm").exists()
-    assert await other.totals(ACCOUNT) == {("operations", "completed"): 1}
+    assert await counted_in(other, ACCOUNT) == {("operations", "completed"): 1}
     await other.close()
 
 

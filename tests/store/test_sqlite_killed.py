@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.store.factories import ACCOUNT
+from tests.support.stored import counted_in
 from watcher.core.model import Finished
 from watcher.store.sqlite import SqliteStore
 
@@ -59,7 +60,7 @@ async def test_what_was_acknowledged_is_there_and_counters_equal_the_ends(path: 
         loaded = await store.load(ACCOUNT, final_since=0)
         published = await store.pending_events(0, 100_000)
         newest = [event for event in published if isinstance(event.event, Finished)]
-        counted = (await store.totals(ACCOUNT))["operations", "completed"]
+        counted = (await counted_in(store, ACCOUNT))["operations", "completed"]
         registered = await store.last_position() - counted
         await store.close()
 

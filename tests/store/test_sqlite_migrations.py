@@ -12,6 +12,7 @@ from uuid import RFC_4122, UUID
 import pytest
 
 from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, follow, prune_all
+from tests.support.stored import counted_in, outcome_in
 from watcher.core.errors import StoreRefused, StoreUnusable
 from watcher.core.labelling import COMBINATIONS_AT_MOST
 from watcher.core.model import TOMBSTONE_LIFE, Outcome
@@ -50,7 +51,7 @@ async def test_an_old_store_is_brought_up_to_date_with_all_that_is_in_it(dump: P
     loaded = await store.load(ACCOUNT, final_since=0)
     assert {found.id: found.labels for found in loaded.operations} == {ID: {"campaign": "spring"}}
     assert loaded.operations[0].stats.sent == 5
-    assert await store.totals(ACCOUNT) == {("operations", "completed"): 1}
+    assert await counted_in(store, ACCOUNT) == {("operations", "completed"): 1}
     assert (loaded.revision, loaded.discovery.cursor) == (2, 1768469400000005)
     assert [event.seq for event in await store.pending_events(0, 9)] == [2]
     (answer,) = await store.register([entry(id=OTHER)], NOW)
@@ -102,9 +103,9 @@ async def test_a_tombstone_of_version_1_stays_eight_days_after_the_last_time_tha
         connection.execute("UPDATE tombstones SET created_at = 0")
     store = await SqliteStore.open(path)
     await prune_all(store, now=last_known + TOMBSTONE_LIFE, keep_since=0)
-    assert await store.outcome_of(ACCOUNT, OTHER) is Outcome.COMPLETED
+    assert await outcome_in(store, ACCOUNT, OTHER) is Outcome.COMPLETED
     await prune_all(store, now=last_known + TOMBSTONE_LIFE + 1, keep_since=0)
-    assert await store.outcome_of(ACCOUNT, OTHER) is None
+    assert await outcome_in(store, ACCOUNT, OTHER) is None
     await store.close()
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.store.factories import ACCOUNT, COMPLETED, ID, NOW, OTHER, entry, final, finish, finished, follow
+from tests.support.stored import counted_in
 from watcher.core.errors import StoreRefused, StoreUnusable
 from watcher.store import Change
 from watcher.store.sqlite import SqliteStore
@@ -62,14 +63,15 @@ async def test_a_full_disk_leaves_all_as_it_was_and_the_same_commit_succeeds_lat
     await pragma(store, f"max_page_count = {await pragma(store, 'page_count')}")
     with pytest.raises(StoreUnusable, match="cannot be used: the disk is full"):
         await end_of(store)
-    assert (await store.totals(ACCOUNT), await store.last_position()) == ({}, 500)
+    assert (await counted_in(store, ACCOUNT), await store.last_position()) == ({}, 500)
     await pragma(store, "max_page_count = 1000000")
     await end_of(store)
-    assert (await store.totals(ACCOUNT), await store.last_position()) == ({("operations", "completed"): 500}, 1000)
+    assert (await counted_in(store, ACCOUNT), await store.last_position()) == ({("operations", "completed"): 500}, 1000)
 
 
 FILL = """
 import asyncio, pathlib, resource, sys
+from tests.support.stored import counted_in
 from tests.store.factories import ACCOUNT, COMPLETED, entry, final, finished
 from watcher.core.errors import StoreUnusable
 from watcher.store import Change
@@ -104,7 +106,7 @@ async def main():
     room(resource.RLIM_INFINITY)
     await store.touch()
     await store.commit(ACCOUNT, ends)
-    print(await store.totals(ACCOUNT), await store.last_position(), flush=True)
+    print(await counted_in(store, ACCOUNT), await store.last_position(), flush=True)
     await store.close()
 
 asyncio.run(main())

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.support.factories import NOW, TICK
 from tests.support.failing import FailingStore
 from tests.support.rig import ACCOUNT, Rig, following, running
+from tests.support.stored import counted_in
 from tests.support.strategies import unhurried
 from tests.support.virtual import EPOCH, run_virtually
 from watcher.core.labelling import COMBINATIONS_AT_MOST, Counters
@@ -46,7 +47,7 @@ def shown(rig: Rig, campaign: str = "spring", outcome: str = "completed") -> flo
 
 
 async def stored(rig: Rig, campaign: str = "spring", outcome: str = "completed") -> float:
-    return (await rig.store.totals(ACCOUNT)).get(("operations", outcome, f"campaign={campaign}"), 0)
+    return (await counted_in(rig.store, ACCOUNT)).get(("operations", outcome, f"campaign={campaign}"), 0)
 
 
 async def counted(rig: Rig, outcome: str = "completed", campaign: str = "spring", number: int = 1) -> None:

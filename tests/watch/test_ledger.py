@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.factories import NOW, a_final_operation, a_running_operation, an_id, an_operation
 from tests.support.failing import FailingStore
+from tests.support.stored import counted_in
 from tests.support.virtual import run_virtually, virtual_clock
 from watcher.clock import Clock
 from watcher.core.errors import StoreUnusable
@@ -134,7 +135,7 @@ async def test_what_a_failed_commit_stored_all_the_same_is_written_once():
     assert events == [(NOW, ODD), (NOW + 1, ODD), (NOW + 1, ODDER)]
     assert [event.event for event in await store.history("main", ended.id)][1:] == [ODDER]
     assert (await kept.stored(running.id)).missed == 1
-    assert await store.totals("main") == COUNTED
+    assert await counted_in(store, "main") == COUNTED
 
 
 @pytest.mark.virtual_time
@@ -148,7 +149,7 @@ async def test_state_events_and_counters_are_written_together():
     assert (len(kept.ledger), kept.ledger.has(final.id)) == (0, False)
     assert (await kept.stored(final.id)).final_at == NOW
     assert await kept.told() == [ODD, ODDER]
-    assert await kept.store.totals("main") == kept.counted == COUNTED
+    assert await counted_in(kept.store, "main") == kept.counted == COUNTED
     assert kept.observer == [None]
 
 
@@ -267,7 +268,7 @@ async def test_what_was_untracked_is_neither_written_nor_counted():
     kept.ledger.enter(a_final_operation(id=one.id), [ODD], NOW, TALLY)
     await kept.store.untrack("main", one.id, NOW, Source.API)
     assert await kept.ledger.flush(with_stats=True)
-    assert kept.counted == await kept.store.totals("main") == {}
+    assert kept.counted == await counted_in(kept.store, "main") == {}
 
 
 def test_a_ledger_that_waits_with_too_much_says_so():

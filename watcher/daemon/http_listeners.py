@@ -72,7 +72,6 @@ class HttpListeners:
             scraped=loops.scraped,
             reload=reload,
             healthy=loops.overdue,
-            ready=lambda: True,
             next_poll=loops.next_poll,
             metric_labels=lambda: self._loaded().configuration.metrics.labels,
             now=self._base.clock.now,

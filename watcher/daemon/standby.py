@@ -52,7 +52,6 @@ async def standing_by(base: ProcessContext, configuration: Configuration, standb
         scraped=lambda _: None,
         reload=standby.reload,
         healthy=lambda: (),
-        ready=lambda: True,
         next_poll=lambda _, __: None,
         metric_labels=lambda: (),
         now=base.clock.now,

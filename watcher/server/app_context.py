@@ -39,7 +39,6 @@ class AppContext:
     scraped: Callable[[object], None]
     reload: Callable[[], Awaitable[Sequence[str]]]
     healthy: Callable[[], Sequence[str]]
-    ready: Callable[[], bool]
     next_poll: Callable[[str, str], NextPoll | None]
     metric_labels: Callable[[], Sequence[str]]
     now: Callable[[], Moment]

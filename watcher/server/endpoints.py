@@ -81,8 +81,8 @@ ENDPOINTS: Sequence[ApiEndpoint] = (
         method="GET",
         path="/-/ready",
         handler=handlers.get_ready,
-        words="Whether configuration and listeners stand; never depends on the upstream API.",
-        answers={200: _text("They do.", "text/plain"), 503: _problem("Not yet.")},
+        words="Answers once the configuration was read and the listeners work; never depends on the upstream API.",
+        answers={200: _text("Ready.", "text/plain")},
     ),
     ApiEndpoint(
         method="GET",

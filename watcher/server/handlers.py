@@ -58,10 +58,8 @@ async def get_healthy(app: AppContext, _: Side, __: Request) -> Response:
     return PlainTextResponse("healthy\n")
 
 
-async def get_ready(app: AppContext, _: Side, __: Request) -> Response:
-    """Whether configuration and listeners stand."""
-    if not app.ready():
-        raise ProblemError(problem(503, "still starting", name="not-ready"))
+async def get_ready(_: AppContext, __: Side, ___: Request) -> Response:
+    """An answer means that the configuration was read and the listeners work: until then nothing answers."""
     return PlainTextResponse("ready\n")
 
 

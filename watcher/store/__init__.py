@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from watcher.core.discovery import DiscoveryProgress
 from watcher.core.labelling import Combination, Counters
@@ -53,10 +53,6 @@ class Registration(Value, frozen=True, kw_only=True):
     id: str
     result: RegistrationResult
     outcome: Outcome | None = None
-
-
-Totals: TypeAlias = Mapping[Key, float]
-"""The counters of an account since its beginning: (series, label values…) to value; see `watcher.core.totals`."""
 
 
 class Change(Value, frozen=True, kw_only=True):
@@ -187,9 +183,6 @@ class Store(Protocol):
     async def adopt_key(self, account: str, api_key: str) -> None:
         """Remember the API key (its id, never its secret) as one of the account."""
 
-    async def totals(self, account: str) -> Totals:
-        """All that was ever counted for the account, shown or not."""
-
     async def adopt_counter_labels(self, account: str, names: Sequence[str], now: Instant) -> None:
         """Count under these labels from now on, given in order; nothing where they are in force already."""
 
@@ -221,9 +214,6 @@ class Store(Protocol):
 
     async def find(self, operation_id: str, account: str | None = None) -> Sequence[Found]:
         """The operation in one or all accounts, while its details are kept."""
-
-    async def outcome_of(self, account: str, operation_id: str) -> Outcome | None:
-        """How it ended, from its details or its tombstone."""
 
     async def page(
         self, *, account: str | None, statuses: Sequence[str], after: tuple[str, str] | None, limit: int

@@ -28,7 +28,6 @@ from watcher.core.model import (
     Instant,
     Operation,
     OperationEvent,
-    Outcome,
     Source,
     Tracked,
     Untracked,
@@ -47,7 +46,6 @@ from watcher.store import (
     RegistrationResult,
     Shown,
     StoredEvent,
-    Totals,
 )
 from watcher.store.rules import (
     Applicability,
@@ -212,11 +210,6 @@ class MemoryStore:
         """See `Store`."""
         self._change_account(account, api_key=api_key)
 
-    async def totals(self, account: str) -> Totals:
-        """See `Store`."""
-        stored = self._account(account)
-        return added_up(stored.shown, stored.held)
-
     async def adopt_counter_labels(self, account: str, names: Sequence[str], now: Instant) -> None:
         """See `Store`."""
         stored = self._account(account)
@@ -292,14 +285,6 @@ class MemoryStore:
         names = sorted(self._accounts) if account is None else [account]
         rows = (self._rows.get((name, operation_id)) for name in names)
         return tuple(Found(operation=row.operation, untracked_at=row.untracked_at) for row in rows if row is not None)
-
-    async def outcome_of(self, account: str, operation_id: str) -> Outcome | None:
-        """See `Store`."""
-        key = account, operation_id
-        if (row := self._rows.get(key)) is not None:
-            return row.operation.outcome
-        tombstone = self._tombstones.get(key)
-        return None if tombstone is None else tombstone.outcome
 
     async def page(
         self, *, account: str | None, statuses: Sequence[str], after: tuple[str, str] | None, limit: int

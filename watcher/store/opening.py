@@ -1,4 +1,4 @@
-"""Opening a store by its URL: `sqlite:///relative.db`, `sqlite:////absolute.db`, or `memory:`."""
+"""Opening a store by its URL: `sqlite:///relative.db` or `sqlite:////absolute.db`."""
 
 from __future__ import annotations
 
@@ -6,27 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from watcher.core.errors import StoreRefused
-from watcher.store.memory import MemoryStore
 
 if TYPE_CHECKING:
     from watcher.store import Store
 
-MEMORY_URL = "memory:"
 _SQLITE = "sqlite:///"
 
 
-def sqlite_path(url: str) -> Path | None:
-    """The file that a URL means; `None` where it means memory.
-
-    Raises StoreRefused for anything else.
-    """
-    if url == MEMORY_URL:
-        return None
+def sqlite_path(url: str) -> Path:
+    """The file of the URL. Raises StoreRefused for a URL of another kind."""
     path = url.removeprefix(_SQLITE)
     if path == url or path.startswith(":") or path.endswith("/") or not path or "\0" in path:
-        raise StoreRefused(
-            f"storage.url {url!r} is none of sqlite:///relative.db, sqlite:////absolute.db and {MEMORY_URL}"
-        )
+        raise StoreRefused(f"storage.url {url!r} is neither sqlite:///relative.db nor sqlite:////absolute.db")
     return Path(path)
 
 
@@ -36,8 +27,6 @@ async def open_store(url: str) -> Store:
     Raises StoreRefused where it is not ours to use, StoreUnusable where it cannot be read or written now.
     """
     path = sqlite_path(url)
-    if path is None:
-        return MemoryStore()
     from watcher.store.sqlite import SqliteStore
 
     return await SqliteStore.open(path)

@@ -17,16 +17,9 @@ if TYPE_CHECKING:
 
     from watcher.core.labelling import Combination
     from watcher.core.model import Instant
-    from watcher.store import Totals
 
 STATE = "SELECT key, created_at, tracked_at, shown_at, is_open, revision FROM combinations "
 """The columns that `_states` expects; to be followed by WHERE."""
-
-
-def totals(connection: sqlite3.Connection, account: str) -> Totals:
-    """All that was ever counted."""
-    rows = connection.execute("SELECT key, value + held FROM counters WHERE account = ?", (account,))
-    return {key_of(key): value for key, value in rows}
 
 
 def counters(connection: sqlite3.Connection, account: str) -> Counters:

@@ -1,11 +1,10 @@
-"""What others ask: one operation, how it ended, its history, a page of many."""
+"""What others ask: one operation, its history, a page of many."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
 
-from watcher.core.model import OUTCOME_OF, Outcome, Status
 from watcher.store import Found, StoredEvent
 from watcher.store.sqlite.rows import EVENT, OPERATION, event_of, operation_of
 
@@ -21,16 +20,6 @@ def find(connection: sqlite3.Connection, operation_id: str, account: str | None)
     where = "WHERE account IN (SELECT name FROM accounts WHERE name = coalesce(?, name)) AND id = ? ORDER BY account"
     rows = connection.execute(OPERATION + where, (account, operation_id))
     return tuple(Found(operation=operation_of(row), untracked_at=row[-1]) for row in rows)
-
-
-def outcome_of(connection: sqlite3.Connection, account: str, operation_id: str) -> Outcome | None:
-    """How it ended, by its row, else by its tombstone."""
-    key = account, operation_id
-    row = connection.execute("SELECT status FROM operations WHERE account = ? AND id = ?", key).fetchone()
-    if row is not None:
-        return OUTCOME_OF.get(Status(row[0]))
-    tombstone = connection.execute("SELECT outcome FROM tombstones WHERE account = ? AND id = ?", key).fetchone()
-    return None if tombstone is None or tombstone[0] is None else Outcome(tombstone[0])
 
 
 def page(

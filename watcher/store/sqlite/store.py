@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from watcher.core.labelling import Combination, Counters
-    from watcher.core.model import Instant, Operation, Outcome, Source
+    from watcher.core.model import Instant, Operation, Source
     from watcher.store import (
         Change,
         Committed,
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
         Registration,
         Shown,
         StoredEvent,
-        Totals,
     )
 
 Answer = TypeVar("Answer")
@@ -129,10 +128,6 @@ class SqliteStore:
         """See `Store`."""
         await self._write(partial(progress.adopt_key, account=account, api_key=api_key))
 
-    async def totals(self, account: str) -> Totals:
-        """See `Store`."""
-        return await self._read(partial(counting.totals, account=account))
-
     async def adopt_counter_labels(self, account: str, names: Sequence[str], now: Instant) -> None:
         """See `Store`."""
         await self._write(partial(counting.adopt_counter_labels, account=account, names=names, now=now))
@@ -175,10 +170,6 @@ class SqliteStore:
     async def find(self, operation_id: str, account: str | None = None) -> Sequence[Found]:
         """See `Store`."""
         return await self._read(partial(reading.find, operation_id=operation_id, account=account))
-
-    async def outcome_of(self, account: str, operation_id: str) -> Outcome | None:
-        """See `Store`."""
-        return await self._read(partial(reading.outcome_of, account=account, operation_id=operation_id))
 
     async def page(
         self, *, account: str | None, statuses: Sequence[str], after: tuple[str, str] | None, limit: int
