@@ -110,7 +110,7 @@ class DaemonSide:
             what=f"the daemon of {self.name} is ready",
         )
         if self.daemon.has_ended():
-            raise RuntimeError(f"the daemon of {self.name} has ended: {self.daemon.complaints()}")
+            raise RuntimeError(f"the daemon of {self.name} has ended: {self.daemon.unexpected_output()}")
 
     @property
     def pid(self) -> int:

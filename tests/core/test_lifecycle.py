@@ -658,7 +658,7 @@ def test_a_404_while_settling_counts_only_when_it_is_repeated_at_least_a_minute_
     assert first.events + soon.events + again.events == ()
 
 
-def test_one_404_while_settling_freezes_nothing():
+def test_a_single_404_while_settling_does_not_make_final():
     first, read, later = after(
         a_settling_operation(),
         missing(30),

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.inline import open_inline
-from tests.support.rig import Rig, following, running
+from tests.support.rig import Rig, loop_settings, running
 from tests.support.virtual import run_virtually
 from watcher.core.census import Retention
 from watcher.core.model import HOUR, Micros
@@ -75,7 +75,7 @@ async def come_and_go(file: Path, number: int) -> tuple[Measured, Measured, floa
     store = await open_inline(file)
     halves = Measured(), Measured()
     scenario = parse_scenario(SCENARIO)
-    settings = following(freshness=60.0, settle_after=(30.0,), retention=Retention(max_operations=MAX_OPERATIONS))
+    settings = loop_settings(freshness=60.0, settle_after=(30.0,), retention=Retention(max_operations=MAX_OPERATIONS))
     async with running(scenario, store=store, settings=settings) as rig:
         publisher = EventPublisher(store, EventLog(LineWriter()), tell_nobody, lambda: rig.clock.now().at)
         tasks = [asyncio.create_task(publisher.run()), asyncio.create_task(keep_house(rig, store, publisher))]

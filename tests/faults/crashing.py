@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 from tests.faults.boundaries import CRASHED, boundaries, connect
 from tests.support.inline import open_inline
-from tests.support.rig import ACCOUNT, Rig, following, running
+from tests.support.rig import ACCOUNT, Rig, loop_settings, running
 from tests.support.stored import counted_in, outcome_in
 from tests.support.virtual import EPOCH, VirtualLoop, run_virtually
 from watcher.core.model import SECOND, Micros, Source
@@ -117,7 +117,7 @@ class Life:
         await store.bind({ACCOUNT: "AC0"})
         scenario = parse_scenario(SCENARIO)
         upstream = Upstream(scenario, STARTED)
-        settings = following(freshness=2.0, settle_after=(5.0, 15.0), grace=10.0, counter_labels=("campaign",))
+        settings = loop_settings(freshness=2.0, settle_after=(5.0, 15.0), grace=10.0, counter_labels=("campaign",))
         async with running(scenario, store=store, upstream=upstream, settings=settings) as rig:
             publisher = EventPublisher(store, EventLog(LineWriter()), self.tell, lambda: rig.clock.now().at)
             await publisher.prepare()

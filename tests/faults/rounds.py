@@ -141,7 +141,7 @@ class _Round:
         self._recover()
         self._compare()
         assert self.daemon.terminate(10) == 0
-        assert self.daemon.complaints() == ""
+        assert self.daemon.unexpected_output() == ""
 
     def _send(self, case: Case, life: str) -> str:
         answer = httpx.post(

@@ -94,7 +94,7 @@ class Following:
         assert (self.counted(), failed) == (len(self.ids), len(self.ids))
         assert self.is_well()
         assert self.asked_per_second() < PER_SECOND + 1
-        assert "Traceback" not in self.daemon.complaints()
+        assert "Traceback" not in self.daemon.unexpected_output()
         if told:
             ends = self.ends()
             assert sorted(ends) == sorted(self.ids)

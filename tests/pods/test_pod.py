@@ -84,7 +84,7 @@ def test_a_failure_becomes_one_page_and_a_clean_operation_none(tmp_path: Path) -
         used = measured(pid_of(first.watcher), seconds=20)
         ratio = 'ALERTS{alertname="AccountFailureRatio",alertstate="firing"}'
         until(lambda: query(f"last_over_time({ratio}[5m])"), within=60, what="the account's alert fires too")
-        probes = (app.asked, app.refused)
+        probes = (app.requested, app.refused)
         first.down()
         until(
             lambda: len({one["labels"]["operation_id"] for one in _of_operations(receiver, "resolved")}) == 2,

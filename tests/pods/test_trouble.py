@@ -20,10 +20,10 @@ from tests.support.example import (
     Probing,
     all_registered,
     is_now,
+    is_ready,
     ready,
     send,
     simulator,
-    stands,
     unregistered,
 )
 from tests.support.monitoring import Receiver, monitoring
@@ -79,7 +79,7 @@ class Trouble:
         podman("kill", "--signal", "HUP", self.pod.watcher)
         self.arrives("WatcherConfigRejected")
         os.kill(pid_of(self.pod.watcher), signal.SIGKILL)
-        until(stands, within=30, what="it stands by, and says so")
+        until(is_ready, within=30, what="it stands by, and says so")
         file.write_text(good)
         is_now("operation_watcher_config_last_reload_successful", 1)
 
@@ -87,7 +87,7 @@ class Trouble:
         """Gone."""
         running.close()
         self.arrives("AccountUnreachable")
-        assert stands()
+        assert is_ready()
 
     def watcher(self) -> None:
         """Gone itself."""
@@ -120,7 +120,7 @@ def test_whatever_breaks_the_app_stays_ready_and_the_right_alert_arrives(tmp_pat
         trouble.configuration()
         trouble.upstream(upstream)
         trouble.watcher()
-        probes = (app.asked, app.refused)
+        probes = (app.requested, app.refused)
     print(", ".join(f"{name} {seconds:.0f} s" for name, seconds in trouble.took.items()))
     assert probes[0] > 50
     assert probes[1] == 0

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.support.rig import Rig, following, running
+from tests.support.rig import Rig, loop_settings, running
 from tests.support.virtual import EPOCH, run_virtually, virtual_clock
 from watcher.core.account_health import Began
 from watcher.core.census import Retention
@@ -157,7 +157,7 @@ async def live_a_month(part: int, operations: int) -> tuple[Month, dict[tuple[st
     """All of it; the month, the counters, and how many events are untold at the end."""
     month = Month(parse_scenario(SCENARIO.format(part=part)))
     store = MemoryStore()
-    settings = following(
+    settings = loop_settings(
         freshness=FRESHNESS_SECONDS, settle_after=(SETTLE_SECONDS,), retention=Retention(max_operations=100)
     )
     assert virtual_clock().now().at == STARTED

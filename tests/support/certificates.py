@@ -15,7 +15,7 @@ LOWEST_COST = 4
 
 
 class Authority:
-    """A certificate authority that trusts nobody else's."""
+    """A certificate authority that trusts no other."""
 
     def __init__(self) -> None:
         self._made = trustme.CA()

@@ -33,11 +33,11 @@ KUBERNETES = ROOT / "deploy" / "kubernetes"
 
 @functools.cache
 def program() -> Sequence[str]:
-    """How containers are run, with the image there; fails, and never skips, where there is none."""
-    told = os.environ.get("CONTAINER_RUN")
-    if told is None and shutil.which("podman") is None:
+    """The command that runs containers, with the image present. Without one it fails; it never skips."""
+    configured = os.environ.get("CONTAINER_RUN")
+    if configured is None and shutil.which("podman") is None:
         pytest.fail("needs podman on the PATH (Debian: apt-get install podman), or CONTAINER_RUN that says another")
-    found = shlex.split(told or "podman")
+    found = shlex.split(configured or "podman")
     if subprocess.run([*found, "image", "inspect", IMAGE], cwd=ROOT, capture_output=True, check=False).returncode:
         pytest.fail(f"needs the image {IMAGE}: make image, or say another with WATCHER_IMAGE")
     return found

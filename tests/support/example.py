@@ -68,8 +68,8 @@ def ready(pod: Pod) -> None:
     until(lambda: answers(f"{APP}/ready") and answers(f"{WEB}/-/ready"), within=60, what=f"{pod.name} is ready")
 
 
-def stands() -> bool:
-    """Whether the watcher says that it is healthy and ready."""
+def is_ready() -> bool:
+    """Whether the watcher answers that it is healthy and ready."""
     return answers(f"{WEB}/-/healthy") and answers(f"{WEB}/-/ready")
 
 
@@ -79,10 +79,10 @@ def is_now(metric: str, value: int) -> None:
 
 
 class Probing:
-    """Asks the app's readiness all the time, as a kubelet does, and remembers every no."""
+    """Requests the app's readiness all the time, as a kubelet does, and counts every refusal."""
 
     def __init__(self) -> None:
-        self.asked, self.refused = 0, 0
+        self.requested, self.refused = 0, 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._probe, daemon=True)
 
@@ -96,5 +96,5 @@ class Probing:
 
     def _probe(self) -> None:
         while not self._stop.wait(0.3):
-            self.asked += 1
+            self.requested += 1
             self.refused += not answers(f"{APP}/ready")

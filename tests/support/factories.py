@@ -26,7 +26,7 @@ CREATED: Instant = NOW - 60 * SECOND
 
 
 def at(seconds: float = 0.0) -> Moment:
-    """The moment so many seconds into the test."""
+    """The moment `seconds` after the start of the test."""
     return Moment(NOW, TICK).later(round(seconds * SECOND))
 
 
@@ -65,7 +65,7 @@ def a_running_operation(**changes: Any) -> Operation:
 
 
 def a_settling_operation(**changes: Any) -> Operation:
-    """An operation that has ended and is looked at again."""
+    """An operation that has ended and is read again."""
     fields: dict[str, Any] = {
         "status": Status.COMPLETED,
         "stats": Stats(total=10, recipients=10, sent=9, failed=1, unaddressable=0),
@@ -83,7 +83,7 @@ def a_final_operation(**changes: Any) -> Operation:
 
 
 def a_timing(seconds: float = 0.0, *, latency: float = 0.1, date: Instant | None = None) -> Timing:
-    """Asked so many seconds into the test."""
+    """Requested `seconds` after the start of the test, answered `latency` later."""
     return Timing(asked=at(seconds), answered=at(seconds + latency), date=date)
 
 
@@ -100,7 +100,7 @@ def a_record(word: str | None = "PROCESSING", **changes: Any) -> Record:
 
 
 def seen(word: str | None = "PROCESSING", *, seconds: float = 0.0, date: Instant | None = None, **record: Any) -> Seen:
-    """Upstream shows the operation, asked so many seconds into the test."""
+    """Upstream shows the operation to a request `seconds` after the start of the test."""
     return Seen(timing=a_timing(seconds, date=date), record=a_record(word, **record))
 
 
@@ -142,7 +142,7 @@ def a_tally(**changes: Any) -> Tally:
 
 
 def days(count: float) -> Micros:
-    """So many days in microseconds."""
+    """A number of days in microseconds."""
     return round(count * DAY)
 
 

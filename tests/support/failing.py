@@ -1,4 +1,4 @@
-"""A memory store that can be told to fail, as a full disk would."""
+"""A memory store that fails on request, as a full disk would."""
 
 from __future__ import annotations
 

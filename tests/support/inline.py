@@ -1,4 +1,4 @@
-"""The real SQLite store on a jumping clock: its work is done where it is asked for, so no thread leaks virtual time."""
+"""The real SQLite store on a jumping clock: its work is done in the calling thread, so virtual time does not leak."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class Meddler:
         return port
 
     def strike(self, port: Port) -> None:
-        """The fault is in force from now on; one without an act is a port where nobody listens."""
+        """The fault is in force from now on; without an act the port is closed."""
         port.in_force = True
         self.do(port.close() if port.act is None else port.drop())
 
@@ -179,7 +179,7 @@ def says(raw: bytes, *, then: str = "keep") -> Act:
 
 
 def changes(change: Callable[[Any], Any]) -> Act:
-    """Passes true answers on, their JSON changed; a change to bytes stands as it is."""
+    """Passes true answers on, their JSON changed; a change to bytes is sent as it is."""
 
     async def act(port: Port, reader: Reader, writer: Writer) -> None:
         while True:
@@ -226,7 +226,7 @@ def reset(writer: Writer) -> None:
 
 
 def pours(head: bytes, piece: bytes, *, pieces: int, pause: float = 0.0) -> Act:
-    """A head, then so many pieces."""
+    """A head, then a number of pieces."""
 
     async def act(port: Port, reader: Reader, writer: Writer) -> None:
         await port.head(reader)

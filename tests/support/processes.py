@@ -105,7 +105,7 @@ class Simulator:
         return {operation["id"]: operation for operation in found["operations"]}
 
     def requests(self) -> dict[str, Any]:
-        """What was asked so far."""
+        """The requests so far."""
         answer = httpx.get(f"{self.control_url}/requests?last=100000", trust_env=False, verify=False).json()
         assert isinstance(answer, dict)
         return answer
@@ -183,7 +183,7 @@ class Daemon:
         return self.process.wait(within)
 
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
-        """What was told so far; a line that a kill cut short is not a line."""
+        """The events so far. A line that a kill cut short is not a line."""
         lines = self.stdout.read_bytes().split(b"\n")[:-1]
         events = [json.loads(line) for line in lines if line.startswith(b'{"timestamp"') and line.endswith(b"}")]
         return [event for event in events if name in (None, event["event"])]
@@ -192,10 +192,10 @@ class Daemon:
         """The text of a scrape by hand."""
         return httpx.get(f"{self.web}/metrics", headers={"Accept": accept}, trust_env=False, verify=False).text
 
-    def complaints(self) -> str:
-        """What stands on standard error, and tracebacks on standard output."""
-        told = self.stdout.read_text(errors="replace") if self.stdout.exists() else ""
-        return self.stderr.read_text() + (told if "Traceback" in told else "")
+    def unexpected_output(self) -> str:
+        """What was written to standard error, and tracebacks on standard output."""
+        written = self.stdout.read_text(errors="replace") if self.stdout.exists() else ""
+        return self.stderr.read_text() + (written if "Traceback" in written else "")
 
     def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """Every sample, by name and labels."""

@@ -34,7 +34,7 @@ BASE_URL = "https://comms.example/v1"
 
 @dataclass
 class RecordingObserver:
-    """A listener that remembers."""
+    """An observer that records every call."""
 
     attempts: list[Attempt] = field(default_factory=list)
     health_by_account: list[AccountEvent] = field(default_factory=list)
@@ -83,19 +83,21 @@ class Rig:
 
     async def track(self, ids: Sequence[str], labels: Mapping[str, str] | None = None) -> None:
         """Register as the API would."""
-        entries = [Entry(account=ACCOUNT, id=one, source=Source.API, labels=labels or {}) for one in ids]
+        entries = [
+            Entry(account=ACCOUNT, id=operation_id, source=Source.API, labels=labels or {}) for operation_id in ids
+        ]
         await self.store.register(entries, self.clock.now().at)
         self.watch.wake()
 
     async def untrack(self, operation_id: str) -> None:
-        """Withdraw as the API would."""
+        """Untrack as the API would."""
         await self.store.untrack(ACCOUNT, operation_id, self.clock.now().at, Source.API)
         self.watch.wake()
 
     async def until(self, holds: Callable[[], bool], *, within: float) -> None:
-        """Let virtual time pass until something holds; fails after `within` virtual seconds."""
+        """Let virtual time pass until a condition is true; fails after `within` virtual seconds."""
         async with asyncio.timeout(within):
-            while not holds():  # noqa: ASYNC110 -- virtual time, and nobody sets an event for a state
+            while not holds():  # noqa: ASYNC110 -- virtual time, and no event is set for a state
                 await asyncio.sleep(0.25)
 
     async def events(self, operation_id: str | None = None) -> Sequence[StoredEvent]:
@@ -104,7 +106,7 @@ class Rig:
         return [event for event in events if operation_id in (None, event.operation_id)]
 
 
-def following(
+def loop_settings(
     *,
     freshness: float = 5.0,
     settle_after: Sequence[float] = (30.0, 120.0),
@@ -159,7 +161,7 @@ async def running(
 
     credentials = BasicCredentials(user, secret or (lambda: own_secret))
 
-    def connect(hear: Callable[[Attempt], None]) -> Client:
+    def connect(on_attempt: Callable[[Attempt], None]) -> Client:
         return Client(
             http=http,
             base_url=base_url,
@@ -168,13 +170,13 @@ async def running(
             gate=gate,
             request_timeout=round(request_timeout * SECOND),
             now=clock.now,
-            on_attempt=hear,
+            on_attempt=on_attempt,
         )
 
     store = store or MemoryStore()
     watch = AccountWatch(
         ACCOUNT,
-        following=msgspec.structs.replace(settings or following(), api_key=api_key),
+        following=msgspec.structs.replace(settings or loop_settings(), api_key=api_key),
         store=store,
         connect=connect,
         gate=gate,
@@ -183,7 +185,7 @@ async def running(
     )
     stop = asyncio.Event()
     task = asyncio.create_task(watch.run(stop))
-    max_operations = (settings or following()).retention.max_operations
+    max_operations = (settings or loop_settings()).retention.max_operations
     rig = Rig(
         clock=clock,
         true_clock=true_clock,

@@ -31,7 +31,7 @@ records = st.builds(
 
 @st.composite
 def timings(draw: st.DrawFn) -> Timing:
-    """Asked within the hour; upstream's clock agrees, says nothing, or is days later."""
+    """Requested within the hour. Upstream's clock agrees, is not shown, or is days later."""
     asked = at(draw(st.integers(0, 3600)))
     answered = asked.later(draw(st.integers(0, 10)) * SECOND)
     later = draw(st.sampled_from((None, 0, 0, 0, 5 * DAY, 7 * DAY + 3600 * SECOND, 9 * DAY)))

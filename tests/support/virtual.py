@@ -1,7 +1,7 @@
 """An event loop whose time jumps: it never waits, it moves its clock to what is due next.
 
-Everything on it must wait through asyncio alone: no threads, no sockets. With nothing due and nobody to wake it, a test
-has hung, and says so. Why not a library: docs/decisions/0005-virtual-time.md.
+Everything on it must wait through asyncio alone: no threads, no sockets. A test in which nothing is due and nothing can
+wake the loop has hung, and says so. Why not a library: docs/decisions/0005-virtual-time.md.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from tests.support.failing import FailingStore
-from tests.support.rig import ACCOUNT, Rig, following, running
+from tests.support.rig import ACCOUNT, Rig, loop_settings, running
 from tests.support.virtual import EPOCH
 from watcher.core.account_health import Began, HealthIssue, Recovered
 from watcher.core.census import Retention
@@ -78,25 +78,25 @@ def statuses(events: Sequence[object]) -> list[tuple[str | None, str]]:
 
 
 @pytest.mark.virtual_time
-async def test_every_status_that_lasts_is_told_once_and_the_end_is_told_with_the_final_stats() -> None:
+async def test_every_status_that_lasts_is_published_once_and_the_end_with_the_final_stats() -> None:
     scenario = scripted(
         "created: 0s, processing: 20s, completed: 60s, stats: {recipients: 100, unaddressable: 5, failed: 7}"
     )
     async with running(scenario) as rig:
         await rig.track(IDS[:1])
         await finished(rig, IDS[0], within=300)
-        told = [event.event for event in await rig.events()]
+        published = [event.event for event in await rig.events()]
         operation = known(rig, IDS[0])
-    assert isinstance(told[0], Tracked)
-    assert statuses(told) == [
+    assert isinstance(published[0], Tracked)
+    assert statuses(published) == [
         (None, Status.SCHEDULED),
         (Status.SCHEDULED, Status.PROCESSING),
         (Status.PROCESSING, Status.COMPLETED),
     ]
-    ends = [event for event in told if isinstance(event, Finished)]
+    ends = [event for event in published if isinstance(event, Finished)]
     assert [end.outcome for end in ends] == [Outcome.COMPLETED]
     assert ends[0].duration_seconds == pytest.approx(60, abs=1)
-    assert sum(isinstance(event, Failing) for event in told) == 1
+    assert sum(isinstance(event, Failing) for event in published) == 1
     assert (operation.stats.sent, operation.stats.failed, operation.stats.unaddressable) == (88, 7, 5)
     assert (operation.stats.total, operation.stats.recipients) == (95, 100)
     assert all(0 <= delay <= 6 * SECOND for delay in rig.observer.delays)
@@ -136,7 +136,7 @@ async def test_stats_that_move_after_the_end_are_corrected_and_counted_as_correc
 
 @pytest.mark.virtual_time
 @pytest.mark.unmeasured
-async def test_a_thousand_operations_reach_their_end_through_every_kind_of_trouble() -> None:
+async def test_a_thousand_operations_reach_their_end_through_every_kind_of_fault() -> None:
     rng = random.Random(7)
     lives = []
     for _ in range(1000):
@@ -159,7 +159,7 @@ faults:
 """,
     )
     share = Share(per_second=50, concurrency=8)
-    settings = following(freshness=30, settle_after=(5.0, 10.0), retention=Retention(max_operations=1000))
+    settings = loop_settings(freshness=30, settle_after=(5.0, 10.0), retention=Retention(max_operations=1000))
     async with running(scenario, share=share, settings=settings, request_timeout=3.0) as rig:
         await rig.track(IDS)
         await rig.until(lambda: rig.watch.unfinished == 0 and len(rig.snapshot().shown) == 1000, within=36000)
@@ -169,10 +169,10 @@ faults:
         ledger = rig.upstream.ledger
         lives_by_id = {life.id: life for life in rig.upstream.world.lives()}
         now = rig.clock.now().at
-    troubled = sum(1 for attempt in rig.observer.attempts if attempt.why)
-    assert 0.2 < troubled / len(rig.observer.attempts) < 0.4
-    told = Counter(event.operation_id for event in events if isinstance(event.event, Finished))
-    assert told == Counter(IDS)
+    failed_attempts = sum(1 for attempt in rig.observer.attempts if attempt.why)
+    assert 0.2 < failed_attempts / len(rig.observer.attempts) < 0.4
+    ends_by_id = Counter(event.operation_id for event in events if isinstance(event.event, Finished))
+    assert ends_by_id == Counter(IDS)
     truth = [last_stats(life) for life in lives_by_id.values()]
     assert totals["operations", "completed"] + totals["operations", "canceled"] == 1000
     for state in ("sent", "failed", "canceled"):
@@ -184,20 +184,20 @@ faults:
 
 
 @pytest.mark.virtual_time
-async def test_refused_credentials_stop_the_asking_and_the_right_ones_bring_it_back() -> None:
+async def test_refused_credentials_reduce_requests_to_probes_until_the_right_ones_are_given() -> None:
     scenario = scripted("created: 0s, completed: 1h, stats: {recipients: 5}")
     secret = ["wrong"]
     async with running(scenario, secret=lambda: secret[0]) as rig:
         await rig.track(IDS[:1])
         await asyncio.sleep(300)
-        asked = rig.upstream.ledger.instants()
+        requested_at = rig.upstream.ledger.instants()
         assert not rig.snapshot().up
         assert rig.snapshot().unauthorized
         secret[0] = scenario.accounts[0].auth_token
         await rig.until(lambda: rig.snapshot().up, within=31)
         assert not rig.snapshot().unauthorized
-    assert 5 <= len(asked) <= 11
-    assert all(later - earlier >= 30 * SECOND for earlier, later in itertools.pairwise(asked))
+    assert 5 <= len(requested_at) <= 11
+    assert all(later - earlier >= 30 * SECOND for earlier, later in itertools.pairwise(requested_at))
     began, recovered = rig.observer.health_by_account
     assert isinstance(began, Began)
     assert began.issue is HealthIssue.UNAUTHORIZED
@@ -222,7 +222,7 @@ async def test_a_token_replaced_under_load_is_no_event() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_upstream_that_is_down_is_told_on_the_edges_and_not_hammered() -> None:
+async def test_an_outage_of_upstream_is_published_at_begin_and_end_and_causes_few_requests() -> None:
     scenario = scripted(
         "created: 0s, completed: 3h, stats: {recipients: 5}",
         more="faults: [{kind: reset, from: 60s, until: 3660s}]",
@@ -243,7 +243,7 @@ async def test_upstream_that_is_down_is_told_on_the_edges_and_not_hammered() -> 
 
 
 @pytest.mark.virtual_time
-async def test_what_is_not_shown_yet_is_waited_for_and_what_never_comes_is_not_found() -> None:
+async def test_an_operation_not_shown_yet_is_waited_for_and_not_found_if_it_never_is() -> None:
     scenario = scripted(
         "created: 0s, completed: 20m, stats: {recipients: 5}",
         more=f"faults: [{{kind: invisible, wait: 45s, operation: {IDS[0]}}}]",
@@ -255,23 +255,23 @@ async def test_what_is_not_shown_yet_is_waited_for_and_what_never_comes_is_not_f
         await finished(rig, IDS[1], within=900)
         assert known(rig, IDS[1]).status is Status.NOT_FOUND
         assert known(rig, IDS[0]).status is Status.PROCESSING
-        asked = [a for a in rig.observer.attempts if a.code == "404"]
-        told = await rig.events(IDS[1])
+        polls = [a for a in rig.observer.attempts if a.code == "404"]
+        published = await rig.events(IDS[1])
         totals = rig.snapshot().totals
-    assert statuses([event.event for event in told]) == [(None, Status.NOT_FOUND)]
+    assert statuses([event.event for event in published]) == [(None, Status.NOT_FOUND)]
     assert totals["operations", "not_found"] == 1
-    assert len(asked) < 30
+    assert len(polls) < 30
 
 
 @pytest.mark.virtual_time
-async def test_an_id_older_than_its_record_that_was_never_followed_is_expired_and_not_counted() -> None:
+async def test_an_id_older_than_its_record_and_never_tracked_before_expires_and_is_not_counted() -> None:
     old = make_id(NOW - 8 * DAY, random.Random(1))
     async with running(parse_scenario("{}")) as rig:
         await rig.track([old])
         await finished(rig, old, within=10)
         totals = rig.snapshot().totals
-        told = [event.event for event in await rig.events(old)]
-    assert [event.outcome for event in told if isinstance(event, Finished)] == [Outcome.EXPIRED]
+        published = [event.event for event in await rig.events(old)]
+    assert [event.outcome for event in published if isinstance(event, Finished)] == [Outcome.EXPIRED]
     assert totals["operations", "expired"] == 0
 
 
@@ -290,16 +290,16 @@ async def test_a_refused_id_is_rejected_at_once() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_an_untracked_operation_is_neither_asked_about_nor_counted() -> None:
+async def test_an_untracked_operation_is_neither_polled_nor_counted() -> None:
     scenario = scripted("created: 0s, completed: 30s, stats: {recipients: 5}")
     async with running(scenario) as rig:
         await rig.track(IDS[:1])
         await asyncio.sleep(10)
         await rig.untrack(IDS[0])
         await asyncio.sleep(1)
-        asked = rig.upstream.ledger.count("fetch")
+        fetches = rig.upstream.ledger.count("fetch")
         await asyncio.sleep(300)
-        assert rig.upstream.ledger.count("fetch") == asked
+        assert rig.upstream.ledger.count("fetch") == fetches
         assert seen(rig, IDS[0]) is None
         assert rig.snapshot().totals["operations", "completed"] == 0
         events = await rig.events()
@@ -307,7 +307,7 @@ async def test_an_untracked_operation_is_neither_asked_about_nor_counted() -> No
 
 
 @pytest.mark.virtual_time
-async def test_labels_given_later_reach_an_operation_that_is_followed() -> None:
+async def test_labels_given_later_reach_a_tracked_operation() -> None:
     scenario = scripted("created: 0s, completed: 1h, stats: {recipients: 5}")
     async with running(scenario) as rig:
         await rig.track(IDS[:1], {"campaign": "one"})
@@ -320,7 +320,7 @@ async def test_labels_given_later_reach_an_operation_that_is_followed() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_a_finished_operation_named_again_is_neither_followed_nor_counted_again() -> None:
+async def test_a_finished_operation_registered_again_is_neither_polled_nor_counted_again() -> None:
     store = MemoryStore()
     scenario = scripted("created: 0s, completed: 10s, stats: {recipients: 5}")
     async with running(scenario, store=store) as rig:
@@ -329,16 +329,16 @@ async def test_a_finished_operation_named_again_is_neither_followed_nor_counted_
         await rig.track(IDS[:1])
         await asyncio.sleep(10)
     upstream = rig.upstream
-    asked = upstream.ledger.count("fetch")
+    fetches = upstream.ledger.count("fetch")
     async with running(scenario, store=store, upstream=upstream) as rig:
         await rig.track(IDS[:1])
         await asyncio.sleep(60)
         assert rig.snapshot().totals["operations", "completed"] == 1
-    assert upstream.ledger.count("fetch") == asked
+    assert upstream.ledger.count("fetch") == fetches
 
 
 @pytest.mark.virtual_time
-async def test_what_happened_while_the_daemon_was_down_is_found_and_told_on_return() -> None:
+async def test_changes_while_the_daemon_was_down_are_detected_and_published_after_the_start() -> None:
     store = MemoryStore()
     scenario = scripted("created: 0s, completed: 60s, stats: {recipients: 5, failed: 2}")
     async with running(scenario, store=store) as rig:
@@ -360,16 +360,16 @@ async def test_settling_goes_on_where_it_was_after_a_restart() -> None:
     async with running(scenario, store=store) as rig:
         await rig.track(IDS[:1])
         await rig.until(lambda: status(rig) is Status.COMPLETED and known(rig, IDS[0]).settled == 1, within=60)
-    asked = rig.upstream.ledger.count("fetch")
+    fetches = rig.upstream.ledger.count("fetch")
     async with running(scenario, store=store, upstream=rig.upstream) as again:
         await finished(again, IDS[0], within=130)
-        assert rig.upstream.ledger.count("fetch") == asked + 1
+        assert rig.upstream.ledger.count("fetch") == fetches + 1
         assert again.snapshot().totals["operations", "completed"] == 1
 
 
 @pytest.mark.virtual_time
-async def test_too_small_a_share_makes_all_late_evenly_and_says_by_how_much() -> None:
-    # Without lists, each must be asked for by its id.
+async def test_too_small_a_share_makes_all_polls_late_evenly_and_the_lag_shows_by_how_much() -> None:
+    # Without lists, each must be fetched by its id.
     no_lists = "faults: [{kind: status, status: 400, endpoint: list}]"
     scenario = scripted(*["created: -5s, completed: 5h, stats: {recipients: 5}"] * 100, more=no_lists)
     async with running(scenario, share=Share(per_second=4, concurrency=4)) as rig:
@@ -389,15 +389,15 @@ async def test_too_small_a_share_makes_all_late_evenly_and_says_by_how_much() ->
 
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("count", [1, 20])
-async def test_with_one_question_at_a_time_the_next_is_asked_when_it_is_due(count: int) -> None:
+async def test_with_one_request_at_a_time_the_next_is_sent_when_it_is_due(count: int) -> None:
     scenario = scripted(*["created: -5s, completed: 5h, stats: {recipients: 5}"] * count)
     share = Share(per_second=10, concurrency=1)
-    async with running(scenario, share=share, settings=following(freshness=2)) as rig:
+    async with running(scenario, share=share, settings=loop_settings(freshness=2)) as rig:
         await rig.track(IDS[:count])
         await asyncio.sleep(60)
-        asked = [attempt.timing.asked.tick for attempt in rig.observer.attempts]
+        requested_at = [attempt.timing.asked.tick for attempt in rig.observer.attempts]
         assert rig.snapshot().lag < 2 * SECOND
-    assert max(later - earlier for earlier, later in itertools.pairwise(asked)) <= 2 * SECOND
+    assert max(later - earlier for earlier, later in itertools.pairwise(requested_at)) <= 2 * SECOND
 
 
 @pytest.mark.virtual_time
@@ -447,7 +447,7 @@ async def test_series_leave_without_any_scrape_after_hold_at_most() -> None:
 @pytest.mark.virtual_time
 async def test_memory_holds_no_more_finished_operations_than_are_shown() -> None:
     lives = [f"created: -5s, completed: 5s, stats: {{recipients: 5, failed: {int(n < 3)}}}" for n in range(50)]
-    settings = following(settle_after=(), retention=Retention(max_operations=10))
+    settings = loop_settings(settle_after=(), retention=Retention(max_operations=10))
     async with running(scripted(*lives), settings=settings, share=Share(per_second=100, concurrency=4)) as rig:
         await rig.track(IDS[:50])
         await rig.until(lambda: rig.snapshot().totals["operations", "completed"] == 50, within=60)
@@ -458,10 +458,10 @@ async def test_memory_holds_no_more_finished_operations_than_are_shown() -> None
 
 
 @pytest.mark.virtual_time
-async def test_while_the_store_fails_following_goes_on_and_afterwards_nothing_is_missing() -> None:
+async def test_while_the_store_fails_polling_goes_on_and_afterwards_nothing_is_missing() -> None:
     store = FailingStore()
     scenario = scripted("created: 0s, processing: 30s, completed: 60s, stats: {recipients: 5, failed: 2}")
-    async with running(scenario, store=store, settings=following(settle_after=(5.0,))) as rig:
+    async with running(scenario, store=store, settings=loop_settings(settle_after=(5.0,))) as rig:
         await rig.track(IDS[:1])
         await asyncio.sleep(10)
         store.fails = True
@@ -496,7 +496,7 @@ async def test_a_loop_starts_as_soon_as_the_store_can_be_read() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_what_was_registered_just_before_the_store_fails_is_followed_when_it_works_again() -> None:
+async def test_an_operation_registered_just_before_the_store_fails_is_tracked_when_it_works_again() -> None:
     store = FailingStore()
     async with running(scripted("created: 0s, completed: 1h, stats: {recipients: 5}"), store=store) as rig:
         await asyncio.sleep(10)
@@ -511,7 +511,7 @@ async def test_what_was_registered_just_before_the_store_fails_is_followed_when_
 
 
 @pytest.mark.virtual_time
-async def test_the_next_look_is_explained() -> None:
+async def test_the_next_poll_is_explained() -> None:
     scenario = scripted("created: 0s, completed: 1h, stats: {recipients: 5}")
     async with running(scenario) as rig:
         await rig.track(IDS[:1])

@@ -8,7 +8,7 @@ from collections import Counter
 import msgspec
 import pytest
 
-from tests.support.rig import BASE_URL, Rig, following, running
+from tests.support.rig import BASE_URL, Rig, loop_settings, running
 from tests.support.virtual import EPOCH
 from watcher.core.account_health import Began, HealthIssue, Recovered
 from watcher.core.discovery import Scope
@@ -47,7 +47,7 @@ def over(rig: Rig) -> list[HealthIssue]:
 
 
 async def latest(rig: Rig, seconds: int) -> int:
-    """The greatest lag during so many seconds."""
+    """The greatest lag during `seconds`."""
     most = 0
     for _ in range(seconds):
         await asyncio.sleep(1)
@@ -59,7 +59,7 @@ async def latest(rig: Rig, seconds: int) -> int:
 
 
 @pytest.mark.virtual_time
-async def test_a_403_of_one_id_is_its_own_trouble_and_makes_no_other_late() -> None:
+async def test_a_403_of_one_operation_is_no_issue_of_the_account_and_delays_no_other() -> None:
     async with running(scenario()) as rig:
         ids = await sent(rig, 30)
         await asyncio.sleep(10)
@@ -76,7 +76,7 @@ async def test_a_403_of_one_id_is_its_own_trouble_and_makes_no_other_late() -> N
 
 
 @pytest.mark.virtual_time
-async def test_a_key_that_lists_but_fetches_nothing_as_on_a_trial_account_is_no_trouble_of_the_account() -> None:
+async def test_a_key_that_may_list_but_not_fetch_as_on_a_trial_account_is_no_issue_of_the_account() -> None:
     async with running(scenario()) as rig:
         ids = await sent(rig, 5)
         rig.upstream.set_faults([Fault(kind="status", status=403, endpoint="fetch")], 0)
@@ -86,13 +86,11 @@ async def test_a_key_that_lists_but_fetches_nothing_as_on_a_trial_account_is_no_
 
 
 @pytest.mark.virtual_time
-async def test_500_forbidden_ids_cost_four_requests_each_in_an_hour_and_a_check_a_minute_and_make_no_other_late() -> (
-    None
-):
+async def test_500_forbidden_ids_cost_four_requests_each_in_an_hour_and_a_check_a_minute_and_delay_no_other() -> None:
     async with running(scenario()) as rig:
         ids = await sent(rig, 600)
         await asyncio.sleep(120)
-        rig.upstream.set_faults([Fault(kind="forbidden", operation=one) for one in ids[:500]], 0)
+        rig.upstream.set_faults([Fault(kind="forbidden", operation=operation_id) for operation_id in ids[:500]], 0)
         await asyncio.sleep(120)
         sweeps = rig.upstream.ledger.count("list")
         assert await latest(rig, 3480) < 2 * SECOND
@@ -133,7 +131,7 @@ async def test_a_403_of_everything_holds_the_account_and_is_over_with_the_first_
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("status", [400, 403, 404])
 @pytest.mark.parametrize("number", [1, 30])
-async def test_a_proxys_page_at_the_first_poll_is_no_outcome(status: int, number: int) -> None:
+async def test_a_proxys_page_at_the_first_poll_ends_no_operation(status: int, number: int) -> None:
     faults = f"faults: [{{kind: status, status: {status}, shape: html, until: 240s}}]"
     async with running(scenario("1h", faults)) as rig:
         await sent(rig, number)
@@ -152,7 +150,7 @@ async def test_a_proxys_page_at_the_first_poll_is_no_outcome(status: int, number
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("status", [400, 404])
 @pytest.mark.parametrize("number", [1, 2, 3, 30])
-async def test_a_proxys_page_to_everything_for_an_hour_ends_nothing_that_was_seen_before(
+async def test_a_proxys_page_as_every_answer_for_an_hour_ends_no_operation_that_was_seen_before(
     status: int, number: int
 ) -> None:
     async with running(scenario()) as rig:
@@ -172,7 +170,7 @@ async def test_a_proxys_page_to_everything_for_an_hour_ends_nothing_that_was_see
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("shape", ["errors", "classic", "bare", "problem", "several", "html"])
 @pytest.mark.parametrize("number", [1, 30])
-async def test_a_wrong_path_in_base_url_ends_nothing_and_is_told_with_its_address(shape: str, number: int) -> None:
+async def test_a_wrong_path_in_base_url_ends_no_operation_and_is_reported_with_the_url(shape: str, number: int) -> None:
     wrong = "https://comms.example/v2"
     async with running(scenario("1h", f"error_shape: {shape}"), base_url=wrong) as rig:
         await sent(rig, number)
@@ -201,11 +199,9 @@ async def test_a_404_that_is_upstreams_is_believed_where_its_list_is_answered() 
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 410])
 @pytest.mark.parametrize("number", [0, 1, 60])
-async def test_lists_refused_while_fetches_are_answered_are_a_trouble_and_operations_are_polled_by_id(
-    status: int, number: int
-) -> None:
+async def test_refused_lists_are_an_issue_and_operations_are_polled_by_id(status: int, number: int) -> None:
     faults = f"faults: [{{kind: status, status: {status}, endpoint: list}}]"
-    settings = following(freshness=30)
+    settings = loop_settings(freshness=30)
     async with running(scenario("10m", faults), settings=settings) as rig:
         await sent(rig, number)
         # One operation alone is fetched by its id, so that its lists are not missed until a check is due.
@@ -227,7 +223,7 @@ async def test_lists_refused_while_fetches_are_answered_are_a_trouble_and_operat
 
 @pytest.mark.virtual_time
 async def test_a_key_that_may_not_list_cannot_discover_and_says_so() -> None:
-    settings = msgspec.structs.replace(following(), discovers=Scope(every=5 * SECOND, since=HOUR))
+    settings = msgspec.structs.replace(loop_settings(), discovers=Scope(every=5 * SECOND, since=HOUR))
     faults = "faults: [{kind: status, status: 403, endpoint: list, until: 600s}]"
     async with running(scenario("1h", faults), settings=settings) as rig:
         account_id, now = rig.upstream.accounts[0].account_id, rig.clock.now().at
@@ -243,7 +239,7 @@ async def test_a_key_that_may_not_list_cannot_discover_and_says_so() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_a_single_refusal_of_a_list_is_no_trouble() -> None:
+async def test_a_single_refusal_of_a_list_is_no_issue() -> None:
     faults = "faults: [{kind: status, status: 404, endpoint: list, times: 1}]"
     async with running(scenario("1h", faults)) as rig:
         await asyncio.sleep(20)
@@ -256,7 +252,7 @@ async def test_a_single_refusal_of_a_list_is_no_trouble() -> None:
 
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("number", [3, 30])
-async def test_operations_that_were_seen_and_all_answer_404_are_a_trouble_of_the_account(number: int) -> None:
+async def test_seen_operations_that_all_answer_404_are_an_issue_of_the_account(number: int) -> None:
     async with running(scenario()) as rig:
         await sent(rig, number)
         await asyncio.sleep(20)
@@ -278,7 +274,7 @@ async def test_operations_that_were_seen_and_all_answer_404_are_a_trouble_of_the
 
 
 @pytest.mark.virtual_time
-async def test_three_that_are_really_gone_are_not_found_where_others_are_shown() -> None:
+async def test_three_operations_that_are_really_gone_end_as_not_found_where_others_are_shown() -> None:
     async with running(scenario()) as rig:
         ids = await sent(rig, 100)
         await asyncio.sleep(20)
@@ -294,7 +290,7 @@ async def test_three_that_are_really_gone_are_not_found_where_others_are_shown()
 
 
 @pytest.mark.virtual_time
-async def test_a_filter_that_is_ignored_ends_nothing_and_is_odd() -> None:
+async def test_an_ignored_filter_ends_no_operation_and_is_an_anomaly() -> None:
     text = "population: {in_flight: 300, arrivals_per_second: 0, lifetime: 30h}\nfaults: [{kind: unfiltered}]"
     async with running(parse_scenario(text)) as rig:
         account_id, now = rig.upstream.accounts[0].account_id, rig.clock.now().at
@@ -307,9 +303,9 @@ async def test_a_filter_that_is_ignored_ends_nothing_and_is_odd() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_what_had_ended_long_before_is_not_discovered_where_dates_are_ignored() -> None:
+async def test_operations_that_ended_long_before_are_not_discovered_where_date_filters_are_ignored() -> None:
     store = MemoryStore()
-    settings = msgspec.structs.replace(following(), discovers=Scope(every=5 * SECOND, since=HOUR))
+    settings = msgspec.structs.replace(loop_settings(), discovers=Scope(every=5 * SECOND, since=HOUR))
     text = "population: {in_flight: 0}\nfaults: [{kind: unfiltered, from: 3700s}]"
     scene = parse_scenario(text)
     upstream = Upstream(scene, round(EPOCH * SECOND))

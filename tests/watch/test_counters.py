@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from tests.support.factories import NOW, TICK
 from tests.support.failing import FailingStore
-from tests.support.rig import ACCOUNT, Rig, following, running
+from tests.support.rig import ACCOUNT, Rig, loop_settings, running
 from tests.support.stored import counted_in
 from tests.support.strategies import unhurried
-from tests.support.virtual import EPOCH, run_virtually
+from tests.support.virtual import EPOCH
 from watcher.core.labelling import COMBINATIONS_AT_MOST, Counters
 from watcher.core.model import HOUR, MINUTE, SECOND, Instant, Moment, Outcome, Source, Status, Tally
 from watcher.core.snapshot import AccountSnapshot
@@ -30,7 +30,7 @@ from watcher.watch.counters import CounterSync
 ONE, TWO = (make_id(round(EPOCH * SECOND), random.Random(number)) for number in range(2))
 SPRING = ("campaign=spring",)
 COMPLETED = "operations", "completed"
-BY_CAMPAIGN = following(freshness=1.0, settle_after=(), counter_labels=("campaign",))
+BY_CAMPAIGN = loop_settings(freshness=1.0, settle_after=(), counter_labels=("campaign",))
 
 
 def scenario(one: str = "completed: 5s", two: str = "completed: 8s") -> Scenario:
@@ -51,7 +51,7 @@ async def stored(rig: Rig, campaign: str = "spring", outcome: str = "completed")
 
 
 async def counted(rig: Rig, outcome: str = "completed", campaign: str = "spring", number: int = 1) -> None:
-    """Wait until the store has counted so many."""
+    """Wait until the store has counted `number` operations."""
     async with asyncio.timeout(600):
         while await stored(rig, campaign, outcome) < number:  # noqa: ASYNC110 -- virtual time
             await asyncio.sleep(0.25)
@@ -76,7 +76,7 @@ async def test_the_first_scrape_of_a_campaign_shows_0_and_the_next_what_was_coun
 
 
 @pytest.mark.virtual_time
-async def test_a_rejected_operation_is_born_at_0_too():
+async def test_a_rejected_operation_is_shown_at_0_first_too():
     async with running(REFUSING, settings=BY_CAMPAIGN) as rig:
         await rig.track([ONE], {"campaign": "spring"})
         await counted(rig, "rejected")
@@ -126,11 +126,11 @@ async def test_a_scrape_that_did_not_carry_the_campaign_opens_nothing():
 
 
 @pytest.mark.virtual_time
-async def test_an_operation_counts_under_the_labels_that_its_row_has_and_not_those_that_the_loop_knows():
+async def test_an_operation_counts_under_the_labels_in_the_store_and_not_those_in_the_memory_of_the_loop():
     async with running(scenario(), settings=BY_CAMPAIGN) as rig:
         await rig.track([ONE])
         await rig.until(lambda: rig.watch.unfinished == 1, within=10)
-        # Nobody wakes the loop: the change is in the store and not yet in its memory.
+        # The loop is not woken: the change is in the store and not yet in the memory of the loop.
         entry = Entry(account=ACCOUNT, id=ONE, source=Source.API, labels={"campaign": "spring"})
         await rig.store.register([entry], rig.clock.now().at)
         await counted(rig)
@@ -163,31 +163,29 @@ async def test_while_the_store_fails_nothing_opens_and_nothing_is_lost():
         await rig.until(lambda: shown(rig) == 1, within=30)
 
 
-def test_a_commit_that_took_effect_but_said_it_failed_is_shown_once():
-    class Doubtful(FailingStore):
-        doubtful = True
+@pytest.mark.virtual_time
+async def test_a_commit_that_took_effect_but_said_it_failed_is_shown_once():
+    class FailsAfterCommit(FailingStore):
+        is_to_fail = True
 
         async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> Committed:
             done = await super().commit(account, changes, cursor=cursor)
-            if self.doubtful and done.counted:
-                self.doubtful = False
+            if self.is_to_fail and done.counted:
+                self.is_to_fail = False
                 self.fails = True
                 self._check()
             return done
 
-    async def main() -> None:
-        store = Doubtful()
-        async with running(scenario(), store=store, settings=BY_CAMPAIGN) as rig:
-            await rig.track([ONE, TWO])
-            await rig.until(lambda: store.fails, within=30)
-            await asyncio.sleep(10)
-            store.fails = False
-            await counted(rig, campaign="", number=2)
-            await rig.until(lambda: shown(rig, "") == 2, within=30)
-            await asyncio.sleep(30)
-            assert shown(rig, "") == 2
-
-    run_virtually(main())
+    store = FailsAfterCommit()
+    async with running(scenario(), store=store, settings=BY_CAMPAIGN) as rig:
+        await rig.track([ONE, TWO])
+        await rig.until(lambda: store.fails, within=30)
+        await asyncio.sleep(10)
+        store.fails = False
+        await counted(rig, campaign="", number=2)
+        await rig.until(lambda: shown(rig, "") == 2, within=30)
+        await asyncio.sleep(30)
+        assert shown(rig, "") == 2
 
 
 class Shown:
@@ -224,7 +222,7 @@ class Shown:
         self.in_use.pop()
 
 
-async def test_a_campaign_that_was_idle_for_a_day_leaves_and_comes_back_with_its_number():
+async def test_a_campaign_that_was_idle_for_a_day_is_hidden_and_comes_back_with_its_count():
     account = Shown()
     await account.track("a")
     await account.later()
@@ -289,7 +287,7 @@ async def test_a_campaign_that_is_tracked_again_just_before_it_leaves_stays():
     assert await account.later(0.4) == 1
 
 
-async def test_operations_for_which_there_is_no_room_keep_other():
+async def test_operations_above_the_limit_keep_the_combination_other():
     account = Shown()
     entries = [
         Entry(account=ACCOUNT, id=str(n), source=Source.API, labels={"campaign": str(n)})
@@ -396,7 +394,7 @@ def test_what_scrapes_show_of_a_campaign_begins_at_0_never_falls_and_ends_at_wha
 @pytest.mark.virtual_time
 async def test_a_change_of_the_setting_while_running_shows_what_is_under_way_at_0_and_loses_nothing():
     store = MemoryStore()
-    async with running(scenario(two="completed: 300s"), store=store, settings=following(settle_after=())) as rig:
+    async with running(scenario(two="completed: 300s"), store=store, settings=loop_settings(settle_after=())) as rig:
         await rig.track([ONE], {"campaign": "spring"})
         await rig.track([TWO], {"campaign": "autumn"})
         await rig.until(lambda: rig.snapshot().totals["operations", "completed"] == 1, within=30)
@@ -405,7 +403,7 @@ async def test_a_change_of_the_setting_while_running_shows_what_is_under_way_at_
         assert (shown(rig, "autumn"), shown(rig)) == (0, None)
         await scrape(rig)
         await rig.until(lambda: shown(rig, "autumn") == 1, within=400)
-        rig.watch.adopt(following(settle_after=()))
+        rig.watch.adopt(loop_settings(settle_after=()))
         await rig.until(lambda: rig.snapshot().totals.get(("operations", "completed")) == 2, within=10)
 
 

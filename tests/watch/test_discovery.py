@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from tests.support.rig import ACCOUNT, Rig, following, running
-from tests.support.virtual import EPOCH, run_virtually
+from tests.support.rig import ACCOUNT, Rig, loop_settings, running
+from tests.support.virtual import EPOCH
 from watcher.clock import Clock
 from watcher.core.discovery import Scope
 from watcher.core.governor import Share
@@ -21,7 +21,7 @@ QUIET = parse_scenario("population: {in_flight: 0, share_failing: 0}\nlatency: 2
 
 
 class MachineClock:
-    """The machine's clock, so many seconds ahead of the true time."""
+    """The machine's clock, `ahead` seconds before the true time."""
 
     def __init__(self, ahead: float) -> None:
         self.ahead = ahead
@@ -30,8 +30,8 @@ class MachineClock:
 
 
 def discovering(*, since: float = 24.0, **changes: object) -> WatchSettings:
-    """Settings with discovery, back to so many hours ago on an empty store."""
-    settings = following(settle_after=(5.0,), **changes)  # type: ignore[arg-type]
+    """Settings with discovery, which begins `hours` ago with an empty store."""
+    settings = loop_settings(settle_after=(5.0,), **changes)  # type: ignore[arg-type]
     return WatchSettings(
         rules=settings.rules,
         promise=settings.promise,
@@ -55,7 +55,7 @@ def finished(rig: Rig) -> float:
 
 
 @pytest.mark.virtual_time
-async def test_what_the_app_creates_is_found_within_freshness_and_followed_to_its_end() -> None:
+async def test_operations_of_the_app_are_found_within_freshness_and_tracked_to_their_end() -> None:
     async with running(QUIET, settings=discovering()) as rig:
         await asyncio.sleep(30)
         ids = send(rig, 500, lifetime=40)
@@ -69,7 +69,7 @@ async def test_what_the_app_creates_is_found_within_freshness_and_followed_to_it
 
 
 @pytest.mark.virtual_time
-async def test_what_was_created_and_ended_while_the_daemon_was_down_is_counted_once() -> None:
+async def test_operations_created_and_ended_while_the_daemon_was_down_are_counted_once() -> None:
     store = MemoryStore()
     async with running(QUIET, store=store, settings=discovering()) as rig:
         await asyncio.sleep(30)
@@ -92,7 +92,9 @@ async def test_what_was_created_and_ended_while_the_daemon_was_down_is_counted_o
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("ahead", [0.0, 3 * 3600.0], ids=["clocks agree", "machine ahead"])
 @pytest.mark.parametrize("before", [1.0, 3600.0])
-async def test_an_empty_store_neither_follows_nor_counts_what_had_ended_before(before: float, ahead: float) -> None:
+async def test_with_an_empty_store_operations_that_ended_before_are_neither_tracked_nor_counted(
+    before: float, ahead: float
+) -> None:
     upstream: Upstream | None = None
     async with running(QUIET) as rig:
         upstream = rig.upstream
@@ -110,7 +112,7 @@ async def test_an_empty_store_neither_follows_nor_counts_what_had_ended_before(b
 
 
 @pytest.mark.virtual_time
-async def test_untracked_and_finished_operations_stay_away() -> None:
+async def test_untracked_and_finished_operations_are_not_discovered_again() -> None:
     async with running(QUIET, settings=discovering()) as rig:
         await asyncio.sleep(10)
         short, long = send(rig, 1, lifetime=10) + send(rig, 1, lifetime=3600)
@@ -121,7 +123,8 @@ async def test_untracked_and_finished_operations_stay_away() -> None:
         assert finished(rig) == 1
 
 
-def test_pages_that_fail_are_read_again_and_nothing_is_missed() -> None:
+@pytest.mark.virtual_time
+async def test_pages_that_fail_are_read_again_and_nothing_is_missed() -> None:
     faults = """
 faults:
   - {kind: status, status: 500, probability: 0.3}
@@ -132,18 +135,14 @@ faults:
   - {kind: repeated_token, probability: 0.05}
   - {kind: stale_token, probability: 0.1}
 """
-
-    async def main() -> None:
-        scenario = parse_scenario("population: {in_flight: 0}\n" + faults)
-        async with running(scenario, settings=discovering(), share=Share(per_second=20)) as rig:
-            await asyncio.sleep(60)
-            for _ in range(10):
-                send(rig, 30, lifetime=30)
-                await asyncio.sleep(15)
-            await rig.until(lambda: finished(rig) == 300, within=1800)
-            assert all(operation.status is Status.COMPLETED for operation in rig.snapshot().shown)
-
-    run_virtually(main())
+    scenario = parse_scenario("population: {in_flight: 0}\n" + faults)
+    async with running(scenario, settings=discovering(), share=Share(per_second=20)) as rig:
+        await asyncio.sleep(60)
+        for _ in range(10):
+            send(rig, 30, lifetime=30)
+            await asyncio.sleep(15)
+        await rig.until(lambda: finished(rig) == 300, within=1800)
+        assert all(operation.status is Status.COMPLETED for operation in rig.snapshot().shown)
 
 
 @pytest.mark.virtual_time
@@ -170,7 +169,7 @@ async def test_the_cursor_waits_until_the_store_has_taken_the_page() -> None:
 
 
 def tracked(rig: Rig) -> set[str]:
-    """Everything that is followed, settling or just finished."""
+    """The ids of all operations that are tracked, settling or just finished."""
     return {operation.id for operation in rig.watch.candidates()}
 
 
@@ -233,34 +232,32 @@ async def test_three_first_starts_within_five_minutes_count_every_end_at_most_on
     assert len(set(counted)) > 0.75 * len(sent)
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("kind", ["empty_page", "short_page, share: 0.05"])
-def test_a_backlog_of_discovery_never_stops_polling(kind: str) -> None:
-    async def main() -> None:
-        fault = f"{{kind: {kind}, endpoint: list}}"
-        scenario = parse_scenario(f"population: {{in_flight: 0}}\nfaults: [{fault}]")
-        async with running(scenario) as rig:
-            upstream = rig.upstream
-            ids = send(rig, 30, lifetime=7200)
-            send(rig, 1500, lifetime=0.5)
-        await asyncio.sleep(2)
-        settings, share = discovering(), Share(per_second=20)
-        async with running(scenario, upstream=upstream, settings=settings, share=share) as rig:
-            await rig.track(ids)
-            await asyncio.sleep(20)
-            for _ in range(30):
-                await asyncio.sleep(1)
-                lags.append(rig.snapshot().lag)
-            pages.append(sum(attempt.endpoint == "list" for attempt in rig.observer.attempts))
-
+async def test_a_backlog_of_discovery_never_stops_polling(kind: str) -> None:
     lags: list[int] = []
     pages: list[int] = []
-    run_virtually(main())
+    fault = f"{{kind: {kind}, endpoint: list}}"
+    scenario = parse_scenario(f"population: {{in_flight: 0}}\nfaults: [{fault}]")
+    async with running(scenario) as rig:
+        upstream = rig.upstream
+        ids = send(rig, 30, lifetime=7200)
+        send(rig, 1500, lifetime=0.5)
+    await asyncio.sleep(2)
+    settings, share = discovering(), Share(per_second=20)
+    async with running(scenario, upstream=upstream, settings=settings, share=share) as rig:
+        await rig.track(ids)
+        await asyncio.sleep(20)
+        for _ in range(30):
+            await asyncio.sleep(1)
+            lags.append(rig.snapshot().lag)
+        pages.append(sum(attempt.endpoint == "list" for attempt in rig.observer.attempts))
     assert max(lags) < 5 * SECOND
     assert pages[0] > 100
 
 
 @pytest.mark.virtual_time
-async def test_a_burst_is_not_read_again_for_ever() -> None:
+async def test_a_burst_is_not_read_again_in_every_round() -> None:
     scenario = parse_scenario("population: {in_flight: 0}\nfaults: [{kind: short_page, share: 0.15, endpoint: list}]")
     async with running(scenario, settings=discovering(), share=Share(per_second=20)) as rig:
         await asyncio.sleep(30)
@@ -330,7 +327,7 @@ async def test_a_first_start_with_the_machines_clock_ahead_finds_what_discover_s
 
 
 @pytest.mark.virtual_time
-async def test_a_stored_cursor_that_is_ahead_of_the_time_is_healed() -> None:
+async def test_a_stored_cursor_ahead_of_the_time_is_corrected() -> None:
     store = MemoryStore()
     async with running(QUIET, store=store) as rig:
         await store.commit(ACCOUNT, (), cursor=rig.clock.now().at + 24 * HOUR)

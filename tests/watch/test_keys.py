@@ -1,4 +1,4 @@
-"""An API key alone does not say whose it is: a new one is adopted when it has shown an operation of the account."""
+"""An API key alone does not name its account: a new key is adopted when it has shown an operation of the account."""
 
 from __future__ import annotations
 

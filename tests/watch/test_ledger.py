@@ -1,4 +1,4 @@
-"""What is learned waits until it is written: whole, once and in order, also when the store fails meanwhile."""
+"""Changes wait until they are written: all of them, once and in order, also when the store fails meanwhile."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SlowStore(FailingStore):
 
 @dataclass
 class Kept:
-    """A ledger over a store in which some operations are followed."""
+    """A ledger over a store in which some operations are tracked."""
 
     store: SlowStore = field(default_factory=SlowStore)
     observer: list[StoreUnusable | None] = field(default_factory=list)
@@ -47,10 +47,12 @@ class Kept:
         self.counters = CounterSync("main", self.store, (), virtual_clock().now)
         self.ledger = Ledger("main", self.store, self.observer.append, self.counters)
 
-    async def follow(self, count: int = 1) -> list[Operation]:
+    async def track(self, count: int = 1) -> list[Operation]:
         ids = [an_id(number) for number in range(count)]
-        await self.store.register([Entry(account="main", id=one, source=Source.API) for one in ids], NOW)
-        return [an_operation(id=one) for one in ids]
+        await self.store.register(
+            [Entry(account="main", id=operation_id, source=Source.API) for operation_id in ids], NOW
+        )
+        return [an_operation(id=operation_id) for operation_id in ids]
 
     @property
     def counted(self) -> dict[tuple[str, ...], float]:
@@ -61,7 +63,7 @@ class Kept:
         (found,) = await self.store.find(operation_id)
         return found.operation
 
-    async def told(self) -> list[object]:
+    async def events(self) -> list[object]:
         """Every event but the first of each operation."""
         return [stored.event for stored in await self.store.pending_events(0, 10**6) if stored.seq > 1]
 
@@ -71,13 +73,13 @@ TALLY = Tally(outcome=Outcome.COMPLETED)
 COUNTED: dict[tuple[str, ...], float] = {("operations", "completed"): 1.0}
 
 
-def test_what_waits_of_an_earlier_life_is_neither_told_nor_counted_for_the_one_that_was_registered_anew():
+def test_pending_writes_of_an_earlier_registration_are_neither_published_nor_counted_for_the_new_one():
     async def live(*, fails: bool, with_stats: bool) -> tuple[dict[tuple[str, ...], float], list[object], Operation]:
         kept = Kept()
-        (operation,) = await kept.follow()
+        (operation,) = await kept.track()
         kept.ledger.enter(a_final_operation(id=operation.id), [ODD], NOW, TALLY)
         writing = None
-        if fails:  # it is on its way while the id is untracked and registered anew
+        if fails:  # the write is under way while the id is untracked and registered again
             kept.store.fails = True
             writing = asyncio.create_task(kept.ledger.flush())
             await asyncio.sleep(0.5)
@@ -85,50 +87,50 @@ def test_what_waits_of_an_earlier_life_is_neither_told_nor_counted_for_the_one_t
         await kept.store.untrack("main", operation.id, NOW + 1, Source.API)
         await kept.store.register([Entry(account="main", id=operation.id, source=Source.API)], NOW + 2)
         kept.store.fails = fails
-        anew = a_running_operation(id=operation.id, registered_at=NOW + 2)
+        again = a_running_operation(id=operation.id, registered_at=NOW + 2)
         if with_stats:
-            kept.ledger.enter_stats(anew)
+            kept.ledger.enter_stats(again)
         else:
-            kept.ledger.enter(anew, [ODDER], NOW + 3)
+            kept.ledger.enter(again, [ODDER], NOW + 3)
         if writing is not None:
             assert not await writing
         kept.store.fails = False
         assert await kept.ledger.flush(with_stats=True)
-        told: list[object] = [event for event in await kept.told() if event in (ODD, ODDER)]
-        return kept.counted, told, await kept.stored(operation.id)
+        published: list[object] = [event for event in await kept.events() if event in (ODD, ODDER)]
+        return kept.counted, published, await kept.stored(operation.id)
 
     for fails in (False, True):
         for with_stats in (False, True):
-            counted, told, stored = run_virtually(live(fails=fails, with_stats=with_stats))
-            assert (counted, told) == ({}, [] if with_stats else [ODDER])
+            counted, published, stored = run_virtually(live(fails=fails, with_stats=with_stats))
+            assert (counted, published) == ({}, [] if with_stats else [ODDER])
             assert (stored.status, stored.final_at) == (Status.PROCESSING, None)
 
 
-class DoubtfulStore(SlowStore):
+class FailsAfterCommit(SlowStore):
     """Commits that take effect and fail all the same."""
 
-    is_doubtful = True
+    is_to_fail = True
 
     async def commit(self, account: str, changes: Sequence[Change], *, cursor: Instant | None = None) -> Committed:
         committed = await super().commit(account, changes, cursor=cursor)
-        if self.is_doubtful:
+        if self.is_to_fail:
             message = "the disk does not read or write it"
             raise StoreUnusable(message)
         return committed
 
 
 @pytest.mark.virtual_time
-async def test_what_a_failed_commit_stored_all_the_same_is_written_once():
-    store = DoubtfulStore()
+async def test_changes_that_a_failed_commit_stored_nevertheless_are_written_once():
+    store = FailsAfterCommit()
     kept = Kept(store)
-    running, ended = await kept.follow(2)
+    running, ended = await kept.track(2)
     kept.ledger.enter(a_running_operation(id=running.id), [ODD], NOW)
     kept.ledger.enter(a_final_operation(id=ended.id), [ODDER], NOW, TALLY)
     assert not await kept.ledger.flush()
     kept.ledger.enter(a_running_operation(id=running.id), [ODD, ODDER], NOW + 1)
     assert not await kept.ledger.flush()
     kept.ledger.enter(a_running_operation(id=running.id, missed=1), [], NOW + 2)
-    store.is_doubtful = False
+    store.is_to_fail = False
     assert await kept.ledger.flush()
     assert len(kept.ledger) == 0
     events = [(event.occurred_at, event.event) for event in await store.history("main", running.id)][1:]
@@ -141,34 +143,34 @@ async def test_what_a_failed_commit_stored_all_the_same_is_written_once():
 @pytest.mark.virtual_time
 async def test_state_events_and_counters_are_written_together():
     kept = Kept()
-    (operation,) = await kept.follow()
+    (operation,) = await kept.track()
     final = a_final_operation(id=operation.id)
     kept.ledger.enter(final, [ODD, ODDER], NOW + 5, TALLY)
     assert (len(kept.ledger), kept.ledger.has(final.id), kept.counted) == (1, True, {})
     assert await kept.ledger.flush()
     assert (len(kept.ledger), kept.ledger.has(final.id)) == (0, False)
     assert (await kept.stored(final.id)).final_at == NOW
-    assert await kept.told() == [ODD, ODDER]
+    assert await kept.events() == [ODD, ODDER]
     assert await counted_in(kept.store, "main") == kept.counted == COUNTED
     assert kept.observer == [None]
 
 
 @pytest.mark.virtual_time
-async def test_what_comes_in_before_it_is_written_adds_up_and_the_newest_state_wins():
+async def test_pending_changes_add_up_and_the_newest_state_wins():
     kept = Kept()
-    (operation,) = await kept.follow()
+    (operation,) = await kept.track()
     kept.ledger.enter(a_running_operation(id=operation.id), [ODD], NOW)
     kept.ledger.enter(a_final_operation(id=operation.id), [ODDER], NOW, TALLY)
     assert await kept.ledger.flush()
     assert kept.store.batches == [1]
     assert (await kept.stored(operation.id)).status is Status.COMPLETED
-    assert await kept.told() == [ODD, ODDER]
+    assert await kept.events() == [ODD, ODDER]
 
 
 @pytest.mark.virtual_time
-async def test_stats_alone_are_written_when_asked_for_or_with_whatever_else_is():
+async def test_stats_alone_are_written_on_request_or_together_with_other_changes():
     kept = Kept()
-    one, two = await kept.follow(2)
+    one, two = await kept.track(2)
     kept.ledger.enter_stats(a_running_operation(id=one.id))
     assert (len(kept.ledger), kept.ledger.has(one.id)) == (0, True)
     assert await kept.ledger.flush()
@@ -182,9 +184,9 @@ async def test_stats_alone_are_written_when_asked_for_or_with_whatever_else_is()
 
 
 @pytest.mark.virtual_time
-async def test_stats_are_passed_over_once_something_newer_must_be_written():
+async def test_pending_stats_are_dropped_when_a_newer_state_is_written():
     kept = Kept()
-    (operation,) = await kept.follow()
+    (operation,) = await kept.track()
     kept.ledger.enter_stats(a_running_operation(id=operation.id, stats=Stats(sent=1)))
     kept.ledger.enter(a_running_operation(id=operation.id, stats=Stats(sent=2)), [ODD], NOW)
     assert await kept.ledger.flush(with_stats=True)
@@ -192,9 +194,9 @@ async def test_stats_are_passed_over_once_something_newer_must_be_written():
 
 
 @pytest.mark.virtual_time
-async def test_much_is_written_in_batches():
+async def test_many_changes_are_written_in_batches():
     kept = Kept()
-    for operation in await kept.follow(2 * BATCH + 1):
+    for operation in await kept.track(2 * BATCH + 1):
         kept.ledger.enter(operation, [ODD], NOW)
     assert await kept.ledger.flush()
     assert kept.store.batches == [BATCH, BATCH, 1]
@@ -202,9 +204,9 @@ async def test_much_is_written_in_batches():
 
 
 @pytest.mark.virtual_time
-async def test_what_could_not_be_written_stays_in_order_before_what_came_meanwhile():
+async def test_changes_that_could_not_be_written_stay_in_order_before_later_changes():
     kept = Kept()
-    one, two, three = await kept.follow(3)
+    one, two, three = await kept.track(3)
     kept.store.fails = True
     kept.ledger.enter(a_running_operation(id=one.id), [ODD], NOW)
     kept.ledger.enter(a_running_operation(id=two.id), [ODD], NOW)
@@ -218,8 +220,8 @@ async def test_what_could_not_be_written_stays_in_order_before_what_came_meanwhi
     kept.store.fails = False
     assert await kept.ledger.flush()
     assert kept.store.batches == [2, 3]
-    told = [(event.operation_id, event.event) for event in await kept.store.pending_events(3, 10)]
-    assert told == [(one.id, ODD), (two.id, ODD), (two.id, ODDER), (three.id, ODD)]
+    published = [(event.operation_id, event.event) for event in await kept.store.pending_events(3, 10)]
+    assert published == [(one.id, ODD), (two.id, ODD), (two.id, ODDER), (three.id, ODD)]
     assert (await kept.stored(two.id)).status is Status.COMPLETED
     assert kept.counted == COUNTED
 
@@ -227,7 +229,7 @@ async def test_what_could_not_be_written_stays_in_order_before_what_came_meanwhi
 @pytest.mark.virtual_time
 async def test_stats_that_came_while_a_write_failed_are_not_forgotten():
     kept = Kept()
-    (operation,) = await kept.follow()
+    (operation,) = await kept.track()
     kept.store.fails = True
     kept.ledger.enter(a_running_operation(id=operation.id, stats=Stats(sent=1)), [ODD], NOW)
     writing = asyncio.create_task(kept.ledger.flush())
@@ -242,7 +244,7 @@ async def test_stats_that_came_while_a_write_failed_are_not_forgotten():
 @pytest.mark.virtual_time
 async def test_a_write_that_is_cancelled_is_put_back():
     kept = Kept()
-    (operation,) = await kept.follow()
+    (operation,) = await kept.track()
     kept.ledger.enter(operation, [ODD], NOW)
     writing = asyncio.create_task(kept.ledger.flush())
     await asyncio.sleep(0.5)
@@ -252,13 +254,13 @@ async def test_a_write_that_is_cancelled_is_put_back():
     assert writing.cancelled()
     assert len(kept.ledger) == 1
     assert await kept.ledger.flush()
-    assert await kept.told() == [ODD]
+    assert await kept.events() == [ODD]
 
 
 @pytest.mark.virtual_time
-async def test_what_was_untracked_is_neither_written_nor_counted():
+async def test_an_untracked_operation_is_neither_written_nor_counted():
     kept = Kept()
-    one, two = await kept.follow(2)
+    one, two = await kept.track(2)
     kept.ledger.enter(one, [ODD], NOW)
     kept.ledger.enter_stats(two)
     kept.ledger.drop(one.id)
@@ -271,7 +273,7 @@ async def test_what_was_untracked_is_neither_written_nor_counted():
     assert kept.counted == await counted_in(kept.store, "main") == {}
 
 
-def test_a_ledger_that_waits_with_too_much_says_so():
+def test_a_ledger_with_too_many_pending_changes_is_full():
     ledger = Ledger("main", FailingStore(), print, CounterSync("main", FailingStore(), (), Clock().now))
     moved = Moved(from_status=None, to_status=Status.PROCESSING, stats=Stats(), updated_at=None, delay_seconds=None)
     for number in range(ledger_module.MANY):

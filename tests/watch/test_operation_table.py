@@ -34,30 +34,30 @@ operations = st.builds(
 @unhurried
 @given(st.lists(operations | st.integers(0, 4).map(an_id), max_size=20))
 def test_counts_are_kept_as_operations_come_change_and_go(steps: list[Operation | str]):
-    roster, held = OperationTable(), dict[str, Operation]()
+    table, held = OperationTable(), dict[str, Operation]()
     for step in steps:
         if isinstance(step, str):
-            roster.drop(step)
+            table.drop(step)
             held.pop(step, None)
         else:
-            roster.put(step)
+            table.put(step)
             held[step.id] = step
-        assert list(roster) == list(held.values())
+        assert list(table) == list(held.values())
         unfinished = [operation for operation in held.values() if operation.final_at is None]
         counted = Counter(operation.status.value for operation in unfinished)
-        assert roster.statuses == {status.value: counted[status.value] for status in Status}
-        assert roster.unfinished == len(unfinished)
-        assert {one.id for one in roster.finals} == held.keys() - {operation.id for operation in unfinished}
-        assert roster.candidates(NOW, RETENTION) == [
+        assert table.statuses == {status.value: counted[status.value] for status in Status}
+        assert table.unfinished == len(unfinished)
+        assert {operation.id for operation in table.finals} == held.keys() - {operation.id for operation in unfinished}
+        assert table.candidates(NOW, RETENTION) == [
             operation for operation in held.values() if not is_retired(operation, NOW, RETENTION)
         ]
-        assert len(roster) == len(held)
-        assert all(operation_id in roster and roster.get(operation_id) is held[operation_id] for operation_id in held)
+        assert len(table) == len(held)
+        assert all(operation_id in table and table.get(operation_id) is held[operation_id] for operation_id in held)
 
 
 def test_a_newer_state_keeps_its_place():
-    roster = OperationTable()
+    table = OperationTable()
     for number in (2, 1):
-        roster.put(an_operation(id=an_id(number)))
-    roster.put(a_running_operation(id=an_id(2)))
-    assert [operation.id for operation in roster.candidates(NOW, RETENTION)] == [an_id(2), an_id(1)]
+        table.put(an_operation(id=an_id(number)))
+    table.put(a_running_operation(id=an_id(2)))
+    assert [operation.id for operation in table.candidates(NOW, RETENTION)] == [an_id(2), an_id(1)]

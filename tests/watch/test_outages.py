@@ -1,4 +1,4 @@
-"""Outages of hours, in virtual time: told on their edges, two requests a minute at most, nothing lost."""
+"""Outages of hours, in virtual time: events at begin and end only, two requests a minute at most, nothing lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NUMBER = 50
         (Fault(kind="garbage"), HealthIssue.UNREACHABLE),
     ],
 )
-async def test_an_outage_of_hours_is_told_on_its_edges_and_costs_two_requests_a_minute_at_most(
+async def test_an_outage_of_hours_is_published_at_begin_and_end_and_costs_two_requests_a_minute_at_most(
     fault: Fault, cause: HealthIssue
 ) -> None:
     async with running(Scenario()) as rig:
@@ -36,9 +36,9 @@ async def test_an_outage_of_hours_is_told_on_its_edges_and_costs_two_requests_a_
         await rig.track([life.id for life in lives])
         await asyncio.sleep(2)
         rig.upstream.set_faults([fault], 0)
-        asked = rig.upstream.ledger.count()
+        before = rig.upstream.ledger.count()
         await asyncio.sleep(HOURS * 3600)
-        requests = rig.upstream.ledger.count() - asked
+        requests = rig.upstream.ledger.count() - before
         assert rig.snapshot().up is (cause is HealthIssue.THROTTLED)
         rig.upstream.set_faults([], 0)
         await rig.until(lambda: rig.watch.unfinished == 0, within=600)

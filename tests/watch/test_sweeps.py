@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from tests.support.rig import following, running
-from tests.support.virtual import EPOCH, run_virtually
+from tests.support.rig import loop_settings, running
+from tests.support.virtual import EPOCH
 from watcher.core.census import Retention
 from watcher.core.governor import Share
 from watcher.core.model import SECOND, Finished
@@ -30,7 +30,7 @@ def a_campaign(more: str = "") -> Scenario:
     return parse_scenario("operations:\n" + "\n".join(lines) + "\nlatency: 20ms..200ms\n" + more)
 
 
-TROUBLES = (
+FAULTS = (
     "short_page, probability: 0.5, share: 0.5",
     "empty_page, probability: 0.3",
     "repeated_token, probability: 0.3",
@@ -42,26 +42,23 @@ TROUBLES = (
 )
 
 
+@pytest.mark.virtual_time
 @pytest.mark.unmeasured
-@pytest.mark.parametrize("cause", ["", *TROUBLES, "all"], ids=lambda cause: cause.partition(",")[0] or "none")
-def test_a_campaign_is_followed_to_its_end_through_lists_that(cause: str) -> None:
-    kinds = TROUBLES if cause == "all" else (cause,) if cause else ()
+@pytest.mark.parametrize("cause", ["", *FAULTS, "all"], ids=lambda cause: cause.partition(",")[0] or "behave")
+async def test_a_campaign_is_tracked_to_its_end_through_lists_that(cause: str) -> None:
+    kinds = FAULTS if cause == "all" else (cause,) if cause else ()
     more = "faults:\n" + "".join(f"  - {{kind: {kind}, until: 240s}}\n" for kind in kinds) if kinds else ""
-
-    async def main() -> None:
-        settings = following(settle_after=(10.0,), retention=Retention(max_operations=1000))
-        async with running(a_campaign(more), settings=settings, share=Share(per_second=20, concurrency=4)) as rig:
-            await rig.track(IDS)
-            await rig.until(lambda: len(rig.snapshot().shown) == len(IDS), within=30)
-            await rig.until(lambda: rig.watch.unfinished == 0, within=1800)
-            await asyncio.sleep(20)
-            events = await rig.events()
-            totals = rig.snapshot().totals
-        ends = Counter(event.operation_id for event in events if isinstance(event.event, Finished))
-        assert ends == Counter(IDS)
-        assert totals["operations", "completed"] == len(IDS)
-        if not cause:
-            assert len(rig.observer.attempts) < 1.5 * len(IDS)
-            assert max(rig.observer.delays) <= 6.5 * SECOND
-
-    run_virtually(main())
+    settings = loop_settings(settle_after=(10.0,), retention=Retention(max_operations=1000))
+    async with running(a_campaign(more), settings=settings, share=Share(per_second=20, concurrency=4)) as rig:
+        await rig.track(IDS)
+        await rig.until(lambda: len(rig.snapshot().shown) == len(IDS), within=30)
+        await rig.until(lambda: rig.watch.unfinished == 0, within=1800)
+        await asyncio.sleep(20)
+        events = await rig.events()
+        totals = rig.snapshot().totals
+    ends = Counter(event.operation_id for event in events if isinstance(event.event, Finished))
+    assert ends == Counter(IDS)
+    assert totals["operations", "completed"] == len(IDS)
+    if not cause:
+        assert len(rig.observer.attempts) < 1.5 * len(IDS)
+        assert max(rig.observer.delays) <= 6.5 * SECOND
