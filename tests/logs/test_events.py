@@ -229,22 +229,21 @@ def test_a_fault_of_ours_is_told_with_its_traceback_in_one_line():
 def test_for_people_a_line_is_flat_and_leaves_out_what_only_programs_need():
     fields = operation_fields(
         account="main",
-        operation_id="comms_operation_1",
+        operation_id="comms_operation_01h9krwprkeee8fzqspvwy6nq8x",
         labels={"campaign": "spring"},
         event_id="019a28f4-1c5b-7000-8000-000000000003",
         seq=3,
         occurred_at=0,
         replayed=False,
-    ) | {"outcome": "completed", "stats": {"sent": 4, "failed": 1, "canceled": 0}, "duration_seconds": 30.0}
+    ) | {"outcome": "completed", "stats": {"total": 5, "sent": 4, "failed": 1, "canceled": 0}, "duration_seconds": 30.0}
     line = a_log(form="console").line("operation.finished", "warning", fields).decode()
     time, rest = line.split(" ", 1)
     assert datetime.strptime(time, "%H:%M:%S.%f").date() == datetime(1900, 1, 1).date()  # noqa: DTZ001, DTZ007
     assert rest.split() == [
-        "[warning",
-        "]",
+        "[warning]",
         "operation.finished",
+        "…wy6nq8x",
         "outcome=completed",
-        "operation_id=comms_operation_1",
         "account=main",
         "campaign=spring",
         "sent=4",
@@ -253,16 +252,26 @@ def test_for_people_a_line_is_flat_and_leaves_out_what_only_programs_need():
     ]
 
 
+def test_for_people_a_move_is_a_single_word_and_a_label_cannot_pass_for_it():
+    moved = {"from_status": "PROCESSING", "to_status": "COMPLETED", "labels": {"status": "FAILED"}}
+    line = a_log(form="console").line("operation.moved", "info", moved).decode()
+    assert line.split()[2:] == ["operation.moved", "status=PROCESSING→COMPLETED"]
+    line = (
+        a_log(form="console").line("operation.moved", "info", {"from_status": None, "to_status": "SCHEDULED"}).decode()
+    )
+    assert line.split()[2:] == ["operation.moved", "status=SCHEDULED"]
+
+
 def test_for_people_what_is_told_again_says_so_and_other_counts_say_whose_they_are():
     fields = {"replayed": True, "stats": {"failed": 2}, "before": {"failed": 1, "sent": 0}}
     line = a_log(form="console").line("operation.corrected", "warning", fields).decode()
-    assert line.split()[3:] == ["operation.corrected", "replayed=True", "failed=2", "before.failed=1"]
+    assert line.split()[2:] == ["operation.corrected", "replayed=True", "failed=2", "before.failed=1"]
 
 
 def test_a_label_of_the_apps_cannot_pass_for_an_event():
     fields = {"account": "main", "labels": {"event": "operation.finished", "account": "x", "outcome": "completed"}}
     line = a_log(form="console").line("operation.tracked", "info", fields).decode()
-    assert line.split()[3:] == ["operation.tracked", "outcome=completed", "account=main"]
+    assert line.split()[2:] == ["operation.tracked", "outcome=completed", "account=main"]
 
 
 @pytest.mark.parametrize("name", ["campaign", "stack", "exception", "logger", "exc_info"])

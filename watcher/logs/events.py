@@ -98,7 +98,11 @@ def _renderer(form: str) -> Callable[[dict[str, object]], bytes]:
     if form == "json":
         return _encoder.encode
     console = structlog.dev.ConsoleRenderer(
-        colors=False, sort_keys=False, pad_event_to=18, exception_formatter=structlog.dev.plain_traceback
+        colors=False,
+        sort_keys=False,
+        pad_event_to=_EVENT_WIDTH,
+        pad_level=False,
+        exception_formatter=structlog.dev.plain_traceback,
     )
     # A terminal must not obey what an app put into a label, and an event is one line.
     return lambda fields: printable(str(console(None, "", _for_people(fields))).replace("\n", " | ")).encode()
@@ -118,7 +122,14 @@ def _for_people(fields: Mapping[str, object]) -> dict[str, object]:
             flat |= {name: text for name, text in value.items() if name not in fields}
         else:
             prefix = "" if key == "stats" else f"{key}."
-            flat |= {f"{prefix}{name}": count for name, count in value.items() if count}
+            # The total is what is left of the recipients without those that are unaddressable.
+            flat |= {f"{prefix}{name}": count for name, count in value.items() if count and name != "total"}
+    if (to_status := flat.pop("to_status", None)) is not None:
+        from_status = flat.pop("from_status", None)
+        flat["status"] = f"{from_status}→{to_status}" if from_status else to_status
+    # An id is 42 characters, and the last of them tell operations apart. The JSON format has all.
+    if isinstance(operation_id := flat.pop("operation_id", None), str):
+        flat["event"] = f"{flat['event']:<{_EVENT_WIDTH}} …{operation_id[-_ID_SHOWN:]}"
     first = {key: flat[key] for key in _FIRST if key in flat}
     shown = {
         key: value for key, value in (first | flat).items() if key not in _FOR_PROGRAMS and value not in (None, False)
@@ -126,7 +137,9 @@ def _for_people(fields: Mapping[str, object]) -> dict[str, object]:
     return shown | {"timestamp": str(fields["timestamp"])[11:23]}
 
 
-_FIRST = ("from_status", "to_status", "outcome", "operation_id")
+_EVENT_WIDTH = 18
+_ID_SHOWN = 7
+_FIRST = ("status", "outcome")
 _FOR_PROGRAMS = frozenset({"event_id", "seq", "occurred_at", "updated_at"})
 
 
