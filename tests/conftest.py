@@ -8,11 +8,11 @@ import pytest
 
 from tests.support.virtual import VirtualLoop
 
-# pytest-asyncio asks for the present loop before the first test, which makes one that nobody closes (its issue 724);
-# once one was set, be it none, no other is made.
+# pytest-asyncio gets the current loop before the first test, which creates a loop that is never closed (its issue 724).
+# After any call of set_event_loop, even with None, no such loop is created.
 asyncio.set_event_loop(None)
 
-# Who is started in the background may have been told to ignore interrupts, and hands that on to what it starts. The
+# A process that is started in the background may ignore interrupts, and what it starts inherits that. The
 # programs under test are to be interrupted as they would be from a terminal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -1,4 +1,4 @@
-"""The demonstration: everything at once, on addresses of its own, until its time is up or somebody interrupts it."""
+"""The demonstration: everything at once, on addresses of its own, until its time is up or it is interrupted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ANYWHERE = {
 
 
 def run(capfd: pytest.CaptureFixture[str], interrupt: bool = False, **given: object) -> tuple[int, str]:  # noqa: FBT001, FBT002
-    """The exit code and what was said; interrupted once an operation moved, where that is asked for."""
+    """The exit code and the output. With `interrupt`, it is interrupted after the first change of a status."""
     out = ""
 
     async def main() -> int:
@@ -74,7 +74,7 @@ def test_it_ends_when_its_time_is_up(capfd: pytest.CaptureFixture[str]):
     assert '"daemon.stopped"' in out
 
 
-def test_an_address_that_is_taken_is_said(capfd: pytest.CaptureFixture[str]):
+def test_an_address_in_use_is_reported(capfd: pytest.CaptureFixture[str]):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = ANYWHERE | {"WATCHER_WEB__LISTEN": f"127.0.0.1:{taken.getsockname()[1]}"}
         assert asyncio.run(demo(operations=2, settings=settings)) == 2
@@ -83,7 +83,7 @@ def test_an_address_that_is_taken_is_said(capfd: pytest.CaptureFixture[str]):
     assert err.startswith("watcher: web.listen: cannot listen on")
 
 
-def test_what_becomes_of_a_send_is_of_every_kind_and_such_as_the_simulation_takes():
+def test_the_scripts_of_sends_have_every_outcome_and_are_valid_for_the_simulation():
     scripts = [script for script, _ in zip(_scripts(random.Random(1)), range(1000), strict=False)]
     kinds = {frozenset(script) - {"recipients", "lifetime"} for script in scripts}
     assert {frozenset(), *map(frozenset, [{"failed"}, {"unaddressable"}, {"canceled_at"}, {"scheduled"}])} <= kinds
@@ -118,7 +118,7 @@ def test_the_app_goes_on_when_the_watcher_is_not_there_or_the_api_refuses():
         async with quiet() as api:
             app = asyncio.create_task(_app(api, "http://127.0.0.1:1", 10))
             async with asyncio.timeout(10):
-                while len(list(api.upstream.world.lives())) < 5:  # noqa: ASYNC110 -- nobody sets an event
+                while len(list(api.upstream.world.lives())) < 5:  # noqa: ASYNC110 -- no event is set
                     await asyncio.sleep(0.01)
             account = api.upstream.accounts[0]
             api.upstream.set_accounts([msgspec.structs.replace(account, forbidden=True)])

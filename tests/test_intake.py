@@ -26,8 +26,8 @@ AN_ID = "comms_operation_01h9krwprkeee8fzqspvwy6nq8"
 ANOTHER_ID = "comms_operation_01h9krwprkeee8fzqspvwy6nq9"
 
 
-class Desk:
-    """An intake with what it was built from."""
+class IntakeRig:
+    """An intake with its parts."""
 
     def __init__(self, *accounts: str) -> None:
         self.accounts = list(accounts)
@@ -37,7 +37,7 @@ class Desk:
 
     async def take(self, *entries: Any) -> list[tuple[str, str]]:
         registrations = await self.intake.take(json.dumps(entries).encode())
-        return [(one.account, one.result.value) for one in registrations]
+        return [(registration.account, registration.result.value) for registration in registrations]
 
     async def refusal(self, *entries: Any) -> EntriesRefusedError:
         with pytest.raises(EntriesRefusedError) as caught:
@@ -58,39 +58,39 @@ class Desk:
 
 
 @pytest.fixture
-def app() -> Desk:
-    return Desk("main")
+def app() -> IntakeRig:
+    return IntakeRig("main")
 
 
-async def test_a_new_operation_is_stored_and_its_loop_is_woken(app: Desk):
+async def test_a_new_operation_is_stored_and_its_loop_is_woken(app: IntakeRig):
     assert await app.take({"id": AN_ID, "labels": {"campaign": "spring"}}) == [("main", "new")]
     assert app.woken == ["main"]
     assert await app.labels("main", AN_ID) == {"campaign": "spring"}
 
 
-async def test_one_object_is_a_list_of_one(app: Desk):
+async def test_one_object_is_a_list_of_one(app: IntakeRig):
     (registration,) = await app.intake.take(b' {"id": "%s"} ' % AN_ID.encode())
     assert registration.result is RegistrationResult.NEW
 
 
-async def test_an_empty_list_wakes_nobody(app: Desk):
+async def test_an_empty_list_wakes_no_loop(app: IntakeRig):
     assert await app.take() == []
     assert app.woken == []
 
 
-async def test_labels_of_a_known_operation_merge_and_given_keys_win(app: Desk):
+async def test_labels_of_a_known_operation_merge_and_given_keys_win(app: IntakeRig):
     await app.take({"id": AN_ID, "labels": {"a": "1", "b": "1"}})
     assert await app.take({"id": AN_ID, "labels": {"b": "2", "c": "2"}}) == [("main", "known")]
     assert await app.labels("main", AN_ID) == {"a": "1", "b": "2", "c": "2"}
 
 
-async def test_an_id_twice_in_a_list_is_new_and_then_known(app: Desk):
+async def test_an_id_twice_in_a_list_is_new_and_then_known(app: IntakeRig):
     results = await app.take({"id": AN_ID, "labels": {"a": "1"}}, {"id": AN_ID, "labels": {"a": "2"}})
     assert results == [("main", "new"), ("main", "known")]
     assert await app.labels("main", AN_ID) == {"a": "2"}
 
 
-async def test_a_finished_operation_answers_its_outcome_and_wakes_nobody(app: Desk):
+async def test_a_finished_operation_answers_its_outcome_and_wakes_no_loop(app: IntakeRig):
     await app.take({"id": AN_ID})
     await app.end("main", AN_ID, Status.CANCELED)
     app.woken.clear()
@@ -99,8 +99,8 @@ async def test_a_finished_operation_answers_its_outcome_and_wakes_nobody(app: De
     assert app.woken == []
 
 
-async def test_a_store_that_takes_no_registration_is_heard_of_and_so_is_that_it_does_again():
-    heard: list[StoreUnusable | None] = []
+async def test_a_failed_registration_is_reported_and_so_is_the_next_success():
+    reported: list[StoreUnusable | None] = []
     full = StoreUnusable("the disk is full")
 
     class Filling(MemoryStore):
@@ -112,15 +112,15 @@ async def test_a_store_that_takes_no_registration_is_heard_of_and_so_is_that_it_
             return await super().register(entries, now, **more)
 
     store = Filling()
-    intake = Intake(store, lambda: ["main"], lambda _: None, lambda: NOW, store_trouble=heard.append)
+    intake = Intake(store, lambda: ["main"], lambda _: None, lambda: NOW, store_trouble=reported.append)
     with pytest.raises(StoreUnusable):
         await intake.register([TrackRequest(id=AN_ID)], Source.API)
     store.trouble = None
     await intake.register([TrackRequest(id=AN_ID)], Source.API)
-    assert heard == [full, None]
+    assert reported == [full, None]
 
 
-async def test_the_creation_that_the_id_tells_of_is_kept(app: Desk):
+async def test_the_creation_time_in_the_id_is_stored(app: IntakeRig):
     seen: list[Any] = []
     register = app.store.register
 
@@ -161,7 +161,7 @@ async def test_the_creation_that_the_id_tells_of_is_kept(app: Desk):
         ({"id": AN_ID, "labels": {f"a{n}": "" for n in range(11)}}, "11 labels; at most 10"),
     ],
 )
-async def test_a_bad_entry_is_named_with_its_reason_and_nothing_is_kept(app: Desk, entry: Any, why: str):
+async def test_a_bad_entry_is_named_with_its_reason_and_nothing_is_kept(app: IntakeRig, entry: Any, why: str):
     refusal = await app.refusal({"id": ANOTHER_ID}, entry)
     (entry_error,) = refusal.complaints
     assert entry_error.index == 1
@@ -171,14 +171,14 @@ async def test_a_bad_entry_is_named_with_its_reason_and_nothing_is_kept(app: Des
     assert await app.store.find(ANOTHER_ID) == ()
 
 
-async def test_every_bad_entry_is_named_with_all_its_reasons(app: Desk):
+async def test_every_bad_entry_is_named_with_all_its_reasons(app: IntakeRig):
     refusal = await app.refusal({"id": "x", "account": "y"}, {"id": AN_ID}, {"id": "\x1b[31m", "extra": 1})
-    assert [(one.index, one.id) for one in refusal.complaints] == [(0, '"x"'), (2, '"\\x1b[31m"')]
+    assert [(error.index, error.id) for error in refusal.complaints] == [(0, '"x"'), (2, '"\\x1b[31m"')]
     assert "not an operation id" in refusal.complaints[0].why
     assert "unknown account" in refusal.complaints[0].why
 
 
-async def test_a_lone_surrogate_is_refused_where_the_text_did_not_come_as_json(app: Desk):
+async def test_a_lone_surrogate_is_refused_where_the_text_did_not_come_as_json(app: IntakeRig):
     with pytest.raises(EntriesRefusedError) as caught:
         await app.intake.register([TrackRequest(id=AN_ID, labels={"a": "\ud800"})], Source.API)
     assert "no text can carry" in caught.value.complaints[0].why
@@ -200,13 +200,13 @@ async def test_a_lone_surrogate_is_refused_where_the_text_did_not_come_as_json(a
     ],
     ids=lambda text: ascii(text)[:20],
 )
-async def test_what_is_no_list_of_entries_is_refused_with_the_place(app: Desk, body: bytes, why: str):
+async def test_a_body_that_is_no_list_of_entries_is_refused_with_the_position(app: IntakeRig, body: bytes, why: str):
     with pytest.raises(MalformedError) as caught:
         await app.intake.take(body)
     assert str(caught.value).startswith(why)
 
 
-async def test_no_depth_of_nesting_is_too_much(app: Desk):
+async def test_any_depth_of_nesting_is_refused_without_a_crash(app: IntakeRig):
     for depth in (10, 100, *range(800, 1100)):  # somewhere there Python's own limit lies
         deep = b"[" * depth + b"]" * depth
         for body in (deep, b'[{"id":' + deep + b"}]", b'[{"else":' + deep + b"}]"):
@@ -214,54 +214,54 @@ async def test_no_depth_of_nesting_is_too_much(app: Desk):
                 await app.intake.take(body)
 
 
-async def test_of_duplicate_keys_the_last_counts_and_huge_numbers_are_only_of_the_wrong_type(app: Desk):
+async def test_of_duplicate_keys_the_last_counts_and_huge_numbers_are_only_of_the_wrong_type(app: IntakeRig):
     await app.intake.take(b'{"id": "x", "id": "%s"}' % AN_ID.encode())
     with pytest.raises(EntriesRefusedError):
         await app.intake.take(b'{"id": 1%s}' % (b"0" * 5000))
 
 
-async def test_ten_thousand_are_taken_at_once(app: Desk):
+async def test_ten_thousand_entries_are_accepted_at_once(app: IntakeRig):
     entries = [{"id": f"comms_operation_0{number:025d}"} for number in range(10_000)]
     assert set(await app.take(*entries)) == {("main", "new")}
     assert app.woken == ["main"]
 
 
-async def test_without_any_account_nothing_can_be_followed():
-    assert await Desk().why({"id": AN_ID}) == ["no account is configured"]
+async def test_without_any_account_nothing_can_be_tracked():
+    assert await IntakeRig().why({"id": AN_ID}) == ["no account is configured"]
 
 
 async def test_among_several_accounts_one_must_be_named():
-    app = Desk("a", "b")
+    app = IntakeRig("a", "b")
     assert await app.why({"id": AN_ID}) == ['no account is given, and there are several: "a", "b"']
     assert await app.take({"id": AN_ID, "account": "b"}) == [("b", "new")]
     assert app.woken == ["b"]
 
 
 async def test_an_operation_of_another_account_is_a_conflict():
-    app = Desk("a", "b")
+    app = IntakeRig("a", "b")
     await app.take({"id": AN_ID, "account": "a"})
     refusal = await app.refusal({"id": ANOTHER_ID, "account": "b"}, {"id": AN_ID, "account": "b"})
     assert refusal.is_conflict
-    assert [(one.index, one.why) for one in refusal.complaints] == [(1, 'followed under the account "a"')]
+    assert [(error.index, error.why) for error in refusal.complaints] == [(1, 'followed under the account "a"')]
     assert await app.store.find(ANOTHER_ID) == ()
 
 
 async def test_one_list_cannot_give_an_operation_to_two_accounts():
-    refusal = await Desk("a", "b").refusal({"id": AN_ID, "account": "a"}, {"id": AN_ID, "account": "b"})
+    refusal = await IntakeRig("a", "b").refusal({"id": AN_ID, "account": "a"}, {"id": AN_ID, "account": "b"})
     assert refusal.is_conflict
-    assert [one.index for one in refusal.complaints] == [1]
+    assert [error.index for error in refusal.complaints] == [1]
 
 
 @pytest.mark.parametrize("status", [Status.NOT_FOUND, Status.REJECTED])
-async def test_what_an_account_never_saw_may_be_claimed_by_another(status: Status):
-    app = Desk("a", "b")
+async def test_an_operation_that_its_account_never_saw_may_be_registered_under_another(status: Status):
+    app = IntakeRig("a", "b")
     await app.take({"id": AN_ID, "account": "a"})
     await app.end("a", AN_ID, status)
     assert await app.take({"id": AN_ID, "account": "b"}) == [("b", "new")]
 
 
-async def test_what_was_untracked_or_belongs_to_a_removed_account_may_be_claimed_by_another():
-    app = Desk("a", "b", "c")
+async def test_an_operation_that_is_untracked_or_of_a_removed_account_may_be_registered_under_another():
+    app = IntakeRig("a", "b", "c")
     await app.take({"id": AN_ID, "account": "a"}, {"id": ANOTHER_ID, "account": "c"})
     await app.intake.untrack(AN_ID)
     app.accounts.remove("c")
@@ -269,14 +269,14 @@ async def test_what_was_untracked_or_belongs_to_a_removed_account_may_be_claimed
     assert await app.take(*entries) == [("b", "new"), ("b", "new")]
 
 
-async def test_labels_that_are_too_many_together_are_a_conflict(app: Desk):
+async def test_labels_that_are_too_many_together_are_a_conflict(app: IntakeRig):
     await app.take({"id": AN_ID, "labels": {f"a{n}": "" for n in range(8)}})
     refusal = await app.refusal({"id": AN_ID, "labels": {f"b{n}": "" for n in range(3)}})
     assert refusal.is_conflict
     assert refusal.complaints[0].why == "11 labels together with those that it has; at most 10"
 
 
-async def test_the_configuration_names_operations_of_its_accounts(app: Desk):
+async def test_the_configuration_names_operations_of_its_accounts(app: IntakeRig):
     accounts = [Account(name="a", operations=(AN_ID,)), Account(name="b", operations=(AN_ID, ANOTHER_ID))]
     registrations = await app.intake.from_configuration(accounts)
     assert [(one.account, one.id) for one in registrations] == [("a", AN_ID), ("b", AN_ID), ("b", ANOTHER_ID)]
@@ -284,7 +284,7 @@ async def test_the_configuration_names_operations_of_its_accounts(app: Desk):
     assert (await app.store.find(AN_ID, "a"))[0].operation.source is Source.CONFIG
 
 
-async def test_the_configuration_does_not_bring_back_what_was_untracked_but_the_api_does(app: Desk):
+async def test_the_api_tracks_an_untracked_operation_again_but_the_configuration_does_not(app: IntakeRig):
     account = Account(name="main", operations=(AN_ID,))
     await app.intake.from_configuration([account])
     await app.intake.untrack(AN_ID)
@@ -295,7 +295,7 @@ async def test_the_configuration_does_not_bring_back_what_was_untracked_but_the_
     assert await app.take({"id": AN_ID}) == [("main", "new")]
 
 
-async def test_what_the_configuration_names_is_remembered_and_what_others_register_is_not(app: Desk):
+async def test_the_store_remembers_which_ids_the_configuration_names(app: IntakeRig):
     named: list[Any] = []
 
     class Listening(MemoryStore):
@@ -310,17 +310,17 @@ async def test_what_the_configuration_names_is_remembered_and_what_others_regist
     assert named == [([AN_ID], "main", "idle"), ([ANOTHER_ID],), ([ANOTHER_ID],)]
 
 
-async def test_withdrawing_ends_the_following_and_wakes_the_loop(app: Desk):
+async def test_untracking_ends_tracking_and_wakes_the_loop(app: IntakeRig):
     await app.take({"id": AN_ID})
     app.woken.clear()
-    withdrawn = await app.intake.untrack(AN_ID)
-    assert (withdrawn.account, withdrawn.id) == ("main", AN_ID)
+    untracked = await app.intake.untrack(AN_ID)
+    assert (untracked.account, untracked.id) == ("main", AN_ID)
     assert app.woken == ["main"]
     with pytest.raises(NotFollowedError):
         await app.intake.untrack(AN_ID)
 
 
-async def test_withdrawing_what_the_loop_of_the_store_let_go_meanwhile_is_not_following():
+async def test_untracking_an_operation_that_was_untracked_meanwhile_answers_that_it_is_not_tracked():
     class Forgetful(MemoryStore):
         async def untrack(self, account: str, operation_id: str, now: int, source: Source) -> bool:
             return False
@@ -332,7 +332,7 @@ async def test_withdrawing_what_the_loop_of_the_store_let_go_meanwhile_is_not_fo
 
 
 async def test_an_operation_under_several_accounts_must_be_named_with_one():
-    app = Desk("a", "b")
+    app = IntakeRig("a", "b")
     await app.intake.from_configuration([Account(name=name, operations=(AN_ID,)) for name in ("a", "b")])
     with pytest.raises(SeveralAccountsError, match="name one: a, b"):
         await app.intake.locate(AN_ID)
@@ -340,7 +340,7 @@ async def test_an_operation_under_several_accounts_must_be_named_with_one():
     assert located.account == "b"
 
 
-async def test_what_is_no_id_or_not_followed_cannot_be_located(app: Desk):
+async def test_an_invalid_or_untracked_id_cannot_be_located(app: IntakeRig):
     with pytest.raises(NotAnIdError, match=r'"\.\./x" is not an operation id'):
         await app.intake.locate("../x")
     with pytest.raises(NotFollowedError, match=f"{AN_ID} is not followed under main"):
@@ -372,7 +372,7 @@ NEARLY = st.fixed_dictionaries(
 async def reasons(body: bytes) -> list[str]:
     """Why the body is refused; nothing where it is taken."""
     try:
-        await Desk("main", "third").intake.take(body)
+        await IntakeRig("main", "third").intake.take(body)
     except EntriesRefusedError as refused:
         return [entry_error.why + (entry_error.id or "") for entry_error in refused.complaints]
     except MalformedError as malformed:

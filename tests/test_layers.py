@@ -45,7 +45,7 @@ def test_the_core_imports_nothing_that_does(module: Path):
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(CORE)))
-def test_the_core_asks_no_clock_and_touches_no_file(module: Path):
+def test_the_core_reads_no_clock_and_touches_no_file(module: Path):
     assert [call for call in called_names(module) if call[1] in BANNED_CALLS] == []
 
 

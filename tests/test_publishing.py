@@ -1,4 +1,4 @@
-"""Commit, then tell: in order, at least once, whatever becomes of standard output and the store; in virtual time."""
+"""Commit, then publish: in order, at least once, also when standard output or the store fails; in virtual time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.failing import FailingStore
-from tests.support.virtual import run_virtually, virtual_clock
+from tests.support.virtual import virtual_clock
 from watcher.core.errors import StoreUnusable
 from watcher.core.model import Instant, Source
 from watcher.logs import EventLog, LineWriter
@@ -21,8 +21,8 @@ from watcher.store import Entry, StoredEvent
 START = 1000.0  # where virtual time begins
 
 
-class TellersStore(FailingStore):
-    """Fails for the teller too, as a whole or only when something is to be marked; counts what is read."""
+class PublishersStore(FailingStore):
+    """Fails for the publisher too: every call, or only marking. Counts the reads."""
 
     marking_fails = False
     reads = 0
@@ -62,10 +62,10 @@ class Output:
         return [line["event_id"] for line in self.lines]
 
 
-class Telling:
-    """A teller that runs, and what is around it."""
+class Publishing:
+    """A publisher that runs, with its parts."""
 
-    def __init__(self, store: TellersStore) -> None:
+    def __init__(self, store: PublishersStore) -> None:
         clock = virtual_clock()
         self.store = store
         self.output = Output()
@@ -73,7 +73,7 @@ class Telling:
         self.number = 0
 
     async def commit(self, *names: str) -> list[str]:
-        """Commit one event for each operation, and say so; their ids."""
+        """Commit one event for each operation and wake the publisher; the ids of the events."""
         entries = [Entry(account="main", id=name, source=Source.API, labels={"n": name}) for name in names]
         await self.store.register(entries, 0)
         self.publisher.wake()
@@ -85,8 +85,8 @@ class Telling:
 
 
 @contextlib.asynccontextmanager
-async def telling(store: TellersStore | None = None) -> AsyncIterator[Telling]:
-    one = Telling(store or TellersStore())
+async def publishing(store: PublishersStore | None = None) -> AsyncIterator[Publishing]:
+    one = Publishing(store or PublishersStore())
     await one.publisher.prepare()
     task = asyncio.create_task(one.publisher.run())
     try:
@@ -97,8 +97,8 @@ async def telling(store: TellersStore | None = None) -> AsyncIterator[Telling]:
 
 
 @pytest.mark.virtual_time
-async def test_what_is_committed_is_told_in_order_once_and_marked():
-    async with telling() as one:
+async def test_committed_events_are_published_in_order_once_and_marked():
+    async with publishing() as one:
         expected = await one.commit("a", "b")
         await asyncio.sleep(0.5)
         expected += await one.commit("c")
@@ -107,17 +107,15 @@ async def test_what_is_committed_is_told_in_order_once_and_marked():
         assert await one.store.count_pending() == 0
         reads = one.store.reads
         await asyncio.sleep(3600)
-        assert one.store.reads == reads  # nothing happens, nothing is asked
+        assert one.store.reads == reads  # nothing happens, so nothing is read
 
 
-def test_a_line_says_what_happened_to_whom():
-    async def main() -> dict[str, Any]:
-        async with telling() as one:
-            await one.commit("a")
-            await asyncio.sleep(1)
-            return one.output.lines[0]
-
-    line = run_virtually(main())
+@pytest.mark.virtual_time
+async def test_a_line_names_the_event_the_account_and_the_operation():
+    async with publishing() as one:
+        await one.commit("a")
+        await asyncio.sleep(1)
+        line = one.output.lines[0]
     del line["timestamp"]
     assert line == {
         "level": "info",
@@ -134,8 +132,8 @@ def test_a_line_says_what_happened_to_whom():
 
 
 @pytest.mark.virtual_time
-async def test_more_than_a_batch_is_told_in_batches():
-    async with telling() as one:
+async def test_more_events_than_a_batch_are_published_in_batches():
+    async with publishing() as one:
         expected = await one.commit(*(f"op{number:05d}" for number in range(2 * BATCH + 1)))
         await asyncio.sleep(0.1)
         assert one.output.ids == expected
@@ -143,25 +141,25 @@ async def test_more_than_a_batch_is_told_in_batches():
 
 
 @pytest.mark.virtual_time
-async def test_only_what_an_earlier_process_committed_is_replayed():
-    store = TellersStore()
+async def test_only_events_of_an_earlier_process_are_marked_as_replayed():
+    store = PublishersStore()
     await store.register([Entry(account="main", id="before", source=Source.API)], 0)
-    async with telling(store) as one:
+    async with publishing(store) as one:
         await one.commit("after")
         await asyncio.sleep(1)
         assert [(line["operation_id"], line["replayed"]) for line in one.output.lines] == [
             ("before", True),
             ("after", False),
         ]
-    async with telling(store) as again:
+    async with publishing(store) as again:
         await again.commit("later")
         await asyncio.sleep(1)
         assert [(line["operation_id"], line["replayed"]) for line in again.output.lines] == [("later", False)]
 
 
 @pytest.mark.virtual_time
-async def test_a_blocked_output_leaves_events_untold_until_it_takes_them():
-    async with telling() as one:
+async def test_events_stay_pending_while_the_output_is_blocked():
+    async with publishing() as one:
         one.output.is_open.clear()
         expected = await one.commit("a")
         await asyncio.sleep(3600)
@@ -173,8 +171,8 @@ async def test_a_blocked_output_leaves_events_untold_until_it_takes_them():
 
 
 @pytest.mark.virtual_time
-async def test_a_broken_output_is_tried_again_ever_more_slowly_and_nothing_is_lost():
-    async with telling() as one:
+async def test_a_broken_output_is_tried_again_at_growing_intervals_and_nothing_is_lost():
+    async with publishing() as one:
         one.output.is_broken = True
         expected = await one.commit("a")
         await asyncio.sleep(62)
@@ -191,8 +189,8 @@ async def test_a_broken_output_is_tried_again_ever_more_slowly_and_nothing_is_lo
 
 
 @pytest.mark.virtual_time
-async def test_while_the_store_fails_nothing_is_told_and_afterwards_everything():
-    async with telling() as one:
+async def test_while_the_store_fails_nothing_is_published_and_afterwards_everything():
+    async with publishing() as one:
         expected = await one.commit("a")
         await asyncio.sleep(0.1)
         expected += await one.commit("b")
@@ -205,8 +203,8 @@ async def test_while_the_store_fails_nothing_is_told_and_afterwards_everything()
 
 
 @pytest.mark.virtual_time
-async def test_what_was_told_is_not_told_again_while_it_cannot_be_marked():
-    async with telling() as one:
+async def test_events_are_not_published_again_while_they_cannot_be_marked():
+    async with publishing() as one:
         one.store.marking_fails = True
         expected = await one.commit("a")
         await asyncio.sleep(60)
@@ -217,22 +215,22 @@ async def test_what_was_told_is_not_told_again_while_it_cannot_be_marked():
 
 
 @pytest.mark.virtual_time
-async def test_what_could_not_be_marked_is_told_again_by_the_next_process_under_the_same_id():
-    store = TellersStore()
+async def test_events_that_could_not_be_marked_are_published_again_by_the_next_process_under_the_same_id():
+    store = PublishersStore()
     store.marking_fails = True
-    async with telling(store) as one:
+    async with publishing(store) as one:
         expected = await one.commit("a")
         await asyncio.sleep(1)
     store.marking_fails = False
-    async with telling(store) as again:
+    async with publishing(store) as again:
         await asyncio.sleep(1)
     assert one.output.ids == again.output.ids == expected
     assert again.output.lines[0]["replayed"] is True
 
 
 @pytest.mark.virtual_time
-async def test_a_stop_tells_what_is_left():
-    async with telling() as one:
+async def test_a_stop_publishes_all_pending_events():
+    async with publishing() as one:
         await asyncio.sleep(1)
         expected = await one.commit(*(f"op{number:05d}" for number in range(BATCH + 1)))
     assert one.output.ids == expected
@@ -241,7 +239,7 @@ async def test_a_stop_tells_what_is_left():
 
 @pytest.mark.virtual_time
 async def test_a_stop_does_not_wait_for_an_output_that_stays_broken():
-    async with telling() as one:
+    async with publishing() as one:
         one.output.is_broken = True
         await one.commit("a")
         await asyncio.sleep(2)

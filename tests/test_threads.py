@@ -36,7 +36,7 @@ def soon(holds: Callable[[], bool]) -> bool:
     return holds()
 
 
-async def test_threads_are_named_stand_at_the_start_and_end_with_their_pool():
+async def test_threads_are_named_and_created_at_once_and_end_with_their_pool():
     threads = Threads("some work", 3)
     assert named("some work") == ["some work 1", "some work 2", "some work 3"]
     assert await threads.run(lambda: threading.current_thread().name) in named("some work")
@@ -46,7 +46,7 @@ async def test_threads_are_named_stand_at_the_start_and_end_with_their_pool():
     assert soon(lambda: not named("some work"))
 
 
-async def test_a_pool_that_nobody_refers_to_any_more_ends_too():
+async def test_a_pool_without_references_ends_too():
     threads = Threads("passing")
     await threads.run(lambda: None)
     del threads
@@ -131,11 +131,11 @@ def test_names_are_resolved_in_threads_of_their_own():
 def test_a_resolver_that_does_not_answer_delays_no_other_name_and_not_the_end(
     monkeypatch: pytest.MonkeyPatch, blocked: threading.Event
 ):
-    asked: list[object] = []
+    resolved: list[object] = []
     resolve = socket.getaddrinfo
 
     def getaddrinfo(host: Any, *more: Any) -> Any:
-        asked.append(host)
+        resolved.append(host)
         return blocked.wait(30) if host == "slow.example" else resolve(host, *more)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
@@ -151,4 +151,4 @@ def test_a_resolver_that_does_not_answer_delays_no_other_name_and_not_the_end(
     began = time.monotonic()
     in_our_loop(main)
     assert time.monotonic() - began < 5
-    assert asked == ["slow.example", "localhost"]
+    assert resolved == ["slow.example", "localhost"]

@@ -43,7 +43,7 @@ async def listening(answerer: Answerer) -> AsyncIterator[int]:
 
 
 def connections(places: int, proxy: str | None = None) -> httpx.AsyncHTTPTransport:
-    """A pool of httpx with so many places."""
+    """A pool of httpx with at most `places` connections."""
     limits = httpx.Limits(max_connections=places, max_keepalive_connections=places)
     return httpx.AsyncHTTPTransport(trust_env=False, limits=limits, proxy=proxy)
 

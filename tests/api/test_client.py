@@ -1,4 +1,4 @@
-"""What the client asks, how often, and what it makes of every kind of answer; in virtual time."""
+"""Which requests the client sends, how often, and how it reads every kind of answer; in virtual time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from itertools import repeat
 import httpx
 import pytest
 
-from tests.api.asking import BASE_URL, GOOD, ONE, OPERATIONS, SECRET, SHOWN, USER, Answer, Asking, asking
+from tests.api.client_rig import BASE_URL, GOOD, ONE, OPERATIONS, SECRET, SHOWN, USER, Answer, ClientRig, client_on
 from tests.support.rereading import at_once
 from tests.support.virtual import run_virtually, virtual_clock
 from watcher import __version__
@@ -32,26 +32,26 @@ MIB = 1024 * 1024
 GZIPPED = {"Content-Encoding": "gzip"}
 
 
-def fetched(*answers: Answer | Exception) -> tuple[Observation, Asking]:
+def fetched(*answers: Answer | Exception) -> tuple[Observation, ClientRig]:
     """What a fetch brought back from such answers, and everything around it afterwards."""
 
-    async def main() -> tuple[Observation, Asking]:
-        async with asking(*answers) as one:
+    async def main() -> tuple[Observation, ClientRig]:
+        async with client_on(*answers) as one:
             return await one.client.fetch(ONE), one
 
     return run_virtually(main())
 
 
-def troubled(*answers: Answer | Exception) -> tuple[Unanswered, Asking]:
+def failed(*answers: Answer | Exception) -> tuple[Unanswered, ClientRig]:
     observation, one = fetched(*answers)
     assert isinstance(observation, Unanswered)
     return observation, one
 
 
-# ── what is asked ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the requests ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_fetch_asks_for_the_operation_under_our_name_and_with_our_credentials():
+def test_a_fetch_requests_the_operation_with_our_user_agent_and_credentials():
     _, one = fetched(GOOD)
     (request,) = one.wire.requests
     assert (request.method, str(request.url)) == ("GET", f"{BASE_URL}/PushNotifications/Operations/{ONE}")
@@ -64,13 +64,10 @@ def test_a_fetch_asks_for_the_operation_under_our_name_and_with_our_credentials(
     }
 
 
-def test_a_page_is_asked_for_in_upstreams_words():
-    async def main() -> tuple[object, Asking]:
-        async with asking(Answer(pieces=[b'{"operations": [' + SHOWN + b', 7], "pagination": {"next": "n"}}'])) as one:
-            query = {"pageSize": "1000", "status": "PROCESSING", "pageToken": "a/b+c=&d"}
-            return await one.client.page(query), one
-
-    page, one = run_virtually(main())
+@pytest.mark.virtual_time
+async def test_a_page_is_requested_with_upstreams_parameters():
+    async with client_on(Answer(pieces=[b'{"operations": [' + SHOWN + b', 7], "pagination": {"next": "n"}}'])) as one:
+        page = await one.client.page({"pageSize": "1000", "status": "PROCESSING", "pageToken": "a/b+c=&d"})
     assert isinstance(page, Page)
     assert ([record.id for record in page.records], page.garbled, page.next_token) == ([ONE], 1, "n")
     (request,) = one.wire.requests
@@ -79,16 +76,16 @@ def test_a_page_is_asked_for_in_upstreams_words():
     assert [(attempt.endpoint, attempt.code) for attempt in one.attempts] == [("list", "200")]
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("token", ["\U0010ffff" * TOKEN_AT_MOST, "\x00\n?#&%/ " * 10])
-def test_whatever_token_upstream_gave_can_be_asked_with(token: str):
-    async def main() -> httpx.Request:
-        async with asking(GOOD) as one:
-            await one.client.page({"pageToken": token})
-            return one.wire.requests[0]
-
-    assert run_virtually(main()).url.params["pageToken"] == token
+async def test_any_page_token_of_upstream_can_be_sent_back(token: str):
+    async with client_on(GOOD) as one:
+        await one.client.page({"pageToken": token})
+    request = one.wire.requests[0]
+    assert request.url.params["pageToken"] == token
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize(
     ("operation_id", "path"),
     [
@@ -99,29 +96,26 @@ def test_whatever_token_upstream_gave_can_be_asked_with(token: str):
         ("ä", b"%C3%A4"),
     ],
 )
-def test_whatever_an_id_holds_it_stays_one_segment_of_the_path(operation_id: str, path: bytes):
-    async def main() -> httpx.Request:
-        async with asking(Answer(code=404)) as one:
-            await one.client.fetch(operation_id)
-            return one.wire.requests[0]
-
-    assert run_virtually(main()).url.raw_path == OPERATIONS.encode() + b"/" + path
+async def test_any_operation_id_stays_one_segment_of_the_path(operation_id: str, path: bytes):
+    async with client_on(Answer(code=404)) as one:
+        await one.client.fetch(operation_id)
+    request = one.wire.requests[0]
+    assert request.url.raw_path == OPERATIONS.encode() + b"/" + path
 
 
-def test_the_host_header_names_a_port_that_is_not_the_usual_one():
-    async def main() -> httpx.Request:
-        async with asking(GOOD, base_url="http://[::1]:8080/v1") as one:
-            await one.client.fetch(ONE)
-            return one.wire.requests[0]
-
-    assert run_virtually(main()).headers["host"] == "[::1]:8080"
+@pytest.mark.virtual_time
+async def test_the_host_header_names_a_port_that_is_not_the_usual_one():
+    async with client_on(GOOD, base_url="http://[::1]:8080/v1") as one:
+        await one.client.fetch(ONE)
+    request = one.wire.requests[0]
+    assert request.headers["host"] == "[::1]:8080"
 
 
 # ── each status ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(("code", "kind"), [(200, Seen), (400, Refused), (403, Forbidden), (404, Missing)])
-def test_what_upstream_answers_for_itself_is_asked_once(code: int, kind: type[Observation]):
+def test_an_answer_of_upstream_about_the_operation_needs_one_request(code: int, kind: type[Observation]):
     observation, one = fetched(Answer(code=code))
     assert type(observation) is kind
     expected = (AttemptResult.GOOD, "") if code == 200 else (AttemptResult.DOUBTFUL, f"HTTP {code}")
@@ -142,10 +136,10 @@ def test_what_upstream_answers_for_itself_is_asked_once(code: int, kind: type[Ob
         (418, "other", FailureCause.OTHER, AttemptResult.TROUBLED, 3),
     ],
 )
-def test_a_status_without_a_usable_answer_is_a_trouble_and_tried_at_most_three_times(
+def test_a_status_without_a_usable_answer_is_a_failure_and_tried_at_most_three_times(
     code: int, label: str, cause: FailureCause, result: AttemptResult, *, attempts: int
 ):
-    observation, one = troubled(Answer(code=code, pieces=[b'{"code": 20500}']))
+    observation, one = failed(Answer(code=code, pieces=[b'{"code": 20500}']))
     assert (observation.cause, observation.why) == (cause, f"HTTP {code}, error 20500")
     assert [(a.endpoint, a.code, a.result, a.why) for a in one.attempts] == [
         ("fetch", label, result, observation.why)
@@ -154,14 +148,14 @@ def test_a_status_without_a_usable_answer_is_a_trouble_and_tried_at_most_three_t
     assert one.gate.governor.under_way == 0
 
 
-def test_a_trouble_that_passes_is_ridden_out():
+def test_a_failure_that_passes_is_retried_with_success():
     observation, one = fetched(Answer(code=500), Answer(code=503), GOOD)
     assert isinstance(observation, Seen)
     assert one.codes == ["5xx", "5xx", "200"]
 
 
 def test_a_redirect_is_not_followed_so_credentials_go_nowhere_else():
-    _, one = troubled(Answer(code=302, headers={"Location": "https://elsewhere.example/steal"}))
+    _, one = failed(Answer(code=302, headers={"Location": "https://elsewhere.example/steal"}))
     assert {request.url.host for request in one.wire.requests} == {"comms.example"}
 
 
@@ -182,7 +176,7 @@ def test_a_redirect_is_not_followed_so_credentials_go_nowhere_else():
     ],
 )
 def test_what_goes_wrong_on_the_way_is_named(error: Exception, label: str, cause: FailureCause, why: str):
-    observation, one = troubled(error)
+    observation, one = failed(error)
     assert (observation.cause, observation.why, observation.retry_after) == (cause, why, None)
     assert one.codes == [label] * 3
 
@@ -192,8 +186,8 @@ def test_what_goes_wrong_on_the_way_is_named(error: Exception, label: str, cause
 CUT = httpx.RemoteProtocolError("peer closed connection without sending complete message body")
 
 
-def test_a_good_answer_that_breaks_off_is_none():
-    observation, one = troubled(Answer(pieces=[SHOWN[:20]], breaks=CUT))
+def test_a_good_answer_that_breaks_off_is_garbled():
+    observation, one = failed(Answer(pieces=[SHOWN[:20]], breaks=CUT))
     assert observation.cause is FailureCause.GARBLED
     assert observation.why.startswith("RemoteProtocolError: peer closed connection")
     assert one.codes == ["garbled"] * 3
@@ -205,7 +199,7 @@ def test_a_good_answer_that_breaks_off_is_none():
 )
 def test_a_refusal_that_breaks_off_is_a_refusal_all_the_same(breaking: Answer):
     breaking.headers["Retry-After"] = "7"
-    observation, one = troubled(breaking)
+    observation, one = failed(breaking)
     assert (observation.cause, observation.retry_after) == (FailureCause.THROTTLED, 7 * SECOND)
     assert one.codes == ["429"]
 
@@ -227,7 +221,7 @@ def test_a_packed_answer_is_unpacked():
     ],
 )
 def test_a_body_that_cannot_be_unpacked_is_garbled(headers: dict[str, str], pieces: list[bytes], why: str):
-    observation, _ = troubled(Answer(headers=headers, pieces=pieces))
+    observation, _ = failed(Answer(headers=headers, pieces=pieces))
     assert (observation.cause, observation.why) == (FailureCause.GARBLED, why)
 
 
@@ -237,7 +231,7 @@ def test_an_empty_body_that_is_said_to_be_packed_is_empty():
 
 
 def bomb(mebibytes: int) -> bytes:
-    """So many MiB of blanks, packed."""
+    """A number of MiB of blanks, compressed."""
     pack = zlib.compressobj(9, wbits=31)
     return b"".join(pack.compress(b" " * MIB) for _ in range(mebibytes)) + pack.flush()
 
@@ -248,7 +242,7 @@ def bomb(mebibytes: int) -> bytes:
 def test_a_body_beyond_bounds_is_not_read_to_its_end_nor_kept(headers: dict[str, str], piece: bytes):
     tracemalloc.start()
     try:
-        observation, one = troubled(Answer(headers=headers, pieces=[piece] * 10))
+        observation, one = failed(Answer(headers=headers, pieces=[piece] * 10))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -270,7 +264,7 @@ def endless_gzip() -> Iterator[bytes]:
     ids=["plain", "packed"],
 )
 def test_an_endless_body_is_left_at_the_bound(headers: dict[str, str], endless):
-    observation, one = troubled(*(Answer(headers=headers, pieces=endless()) for _ in range(3)))
+    observation, one = failed(*(Answer(headers=headers, pieces=endless()) for _ in range(3)))
     assert observation.why == f"the body is larger than {AT_MOST} bytes"
     assert one.wire.pieces_read <= 3 * (AT_MOST // 65_536 + 1)
 
@@ -284,7 +278,7 @@ def test_an_endless_body_is_left_at_the_bound(headers: dict[str, str], endless):
     ids=["silent", "trickles for ever", "stalls"],
 )
 def test_an_attempt_takes_no_longer_than_the_request_timeout(slow: Answer):
-    observation, one = troubled(slow)
+    observation, one = failed(slow)
     assert (observation.cause, observation.why) == (FailureCause.TIMEOUT, "no answer within 10 s")
     assert one.codes == ["timeout"] * 3
     assert [a.timing.answered.tick - a.timing.asked.tick for a in one.attempts] == [10 * SECOND] * 3
@@ -300,13 +294,13 @@ def test_a_slow_answer_within_the_timeout_is_an_answer():
 def test_the_next_attempt_waits_for_the_longer_of_back_off_and_hold():
     _, one = fetched(Answer(code=429, headers={"Retry-After": "3"}), GOOD)
     first, second = one.wire.began
-    # Half of a tenth later than asked for: chance is 0.5 here.
+    # Half of a tenth later than requested: jitter is 0.5 here.
     assert second - first == pytest.approx(3.15 * SECOND, abs=1000)
 
 
 @pytest.mark.virtual_time
-async def test_a_long_retry_after_ends_the_question_and_the_hold_stays_for_the_next():
-    async with asking(Answer(code=429, headers={"Retry-After": "60"}), GOOD) as one:
+async def test_a_long_retry_after_ends_the_request_and_the_hold_stays_for_the_next():
+    async with client_on(Answer(code=429, headers={"Retry-After": "60"}), GOOD) as one:
         observation = await one.client.fetch(ONE)
         assert isinstance(observation, Unanswered)
         assert observation.retry_after == 60 * SECOND
@@ -317,38 +311,33 @@ async def test_a_long_retry_after_ends_the_question_and_the_hold_stays_for_the_n
         assert one.gate.hold() == 0
 
 
-def test_no_attempt_begins_during_a_hold_and_never_more_than_allowed_are_under_way():
-    async def main() -> Upstream:
-        lives = "\n".join(f"  - {{id: comms_operation_0{n:025d}, created: -5s}}" for n in range(60))
-        scenario = parse_scenario(
-            f"operations:\n{lives}\nlatency: 10ms..2s\nfaults:\n"
-            "  - {kind: status, status: 429, probability: 0.2, retry_after: seconds, wait: 2s}\n"
-            "  - {kind: status, status: 503, probability: 0.1, retry_after: date, wait: 3s}\n"
-            "  - {kind: reset, probability: 0.1}\n"
+@pytest.mark.virtual_time
+async def test_no_attempt_begins_during_a_hold_and_never_more_than_allowed_are_under_way():
+    lives = "\n".join(f"  - {{id: comms_operation_0{n:025d}, created: -5s}}" for n in range(60))
+    scenario = parse_scenario(
+        f"operations:\n{lives}\nlatency: 10ms..2s\nfaults:\n"
+        "  - {kind: status, status: 429, probability: 0.2, retry_after: seconds, wait: 2s}\n"
+        "  - {kind: status, status: 503, probability: 0.1, retry_after: date, wait: 3s}\n"
+        "  - {kind: reset, probability: 0.1}\n"
+    )
+    clock = virtual_clock()
+    upstream = Upstream(scenario, clock.now().at)
+    account = scenario.accounts[0]
+    gate = Gate(Governor(Share(per_second=50, concurrency=4), clock.now().tick), clock.now, random.Random(3).random)
+    async with httpx.AsyncClient(transport=SimulatedTransport(upstream, lambda: clock.now().at), verify=False) as http:
+        client = Client(
+            http=http,
+            base_url=BASE_URL,
+            credentials=(credentials := BasicCredentials(account.account_id, lambda: account.auth_token)),
+            reread=at_once(credentials),
+            gate=gate,
+            request_timeout=10 * SECOND,
+            now=clock.now,
+            on_attempt=lambda _: None,
         )
-        clock = virtual_clock()
-        upstream = Upstream(scenario, clock.now().at)
-        account = scenario.accounts[0]
-        gate = Gate(Governor(Share(per_second=50, concurrency=4), clock.now().tick), clock.now, random.Random(3).random)
-        async with httpx.AsyncClient(
-            transport=SimulatedTransport(upstream, lambda: clock.now().at), verify=False
-        ) as http:
-            client = Client(
-                http=http,
-                base_url=BASE_URL,
-                credentials=(credentials := BasicCredentials(account.account_id, lambda: account.auth_token)),
-                reread=at_once(credentials),
-                gate=gate,
-                request_timeout=10 * SECOND,
-                now=clock.now,
-                on_attempt=lambda _: None,
-            )
-            answers = await asyncio.gather(*(client.fetch(f"comms_operation_0{n:025d}") for n in range(60)))
-        assert {type(answer) for answer in answers} <= {Seen, Unanswered}
-        assert gate.governor.under_way == 0
-        return upstream
-
-    upstream = run_virtually(main())
+        answers = await asyncio.gather(*(client.fetch(f"comms_operation_0{n:025d}") for n in range(60)))
+    assert {type(answer) for answer in answers} <= {Seen, Unanswered}
+    assert gate.governor.under_way == 0
     assert upstream.ledger.count("fetch", "429") > 5
     assert upstream.ledger.during_hold == 0
     assert upstream.ledger.most_concurrent["AC00000000000000000000000000000000"] == 4
@@ -356,7 +345,7 @@ def test_no_attempt_begins_during_a_hold_and_never_more_than_allowed_are_under_w
 
 @pytest.mark.virtual_time
 async def test_an_attempt_that_is_cancelled_gives_its_permit_back_and_is_not_reported():
-    async with asking(Answer(delay=5), share=Share(per_second=100, concurrency=1)) as one:
+    async with client_on(Answer(delay=5), share=Share(per_second=100, concurrency=1)) as one:
         task = asyncio.create_task(one.client.fetch(ONE))
         waiting = asyncio.create_task(one.client.fetch(ONE))
         await asyncio.sleep(1)
@@ -379,7 +368,7 @@ def authorization(secret: str) -> str:
 @pytest.mark.virtual_time
 async def test_a_secret_that_was_replaced_is_tried_at_once_and_nothing_was_wrong_with_the_account():
     secrets = ["old", "new"]
-    async with asking(Answer(code=401), GOOD, secret=lambda: secrets.pop(0) if len(secrets) > 1 else "new") as one:
+    async with client_on(Answer(code=401), GOOD, secret=lambda: secrets.pop(0) if len(secrets) > 1 else "new") as one:
         observation = await one.client.fetch(ONE)
         assert isinstance(observation, Seen)
         assert [request.headers["authorization"] for request in one.wire.requests] == [
@@ -394,21 +383,21 @@ async def test_a_secret_that_was_replaced_is_tried_at_once_and_nothing_was_wrong
 
 
 @pytest.mark.virtual_time
-async def test_all_questions_that_were_under_way_with_the_old_secret_are_asked_again_with_the_new():
+async def test_all_requests_under_way_with_the_old_secret_are_sent_again_with_the_new():
     current = ["old"]
-    async with asking(*[Answer(code=401, delay=1)] * 3, GOOD, secret=lambda: current[0]) as one:
+    async with client_on(*[Answer(code=401, delay=1)] * 3, GOOD, secret=lambda: current[0]) as one:
         tasks = [asyncio.create_task(one.client.fetch(ONE)) for _ in range(3)]
         await asyncio.sleep(0.5)
         current[0] = "new"
         assert all(isinstance(answer, Seen) for answer in await asyncio.gather(*tasks))
-        # In which order the three are asked again is chance.
+        # The three are sent again in any order.
         assert Counter(a.result for a in one.attempts) == {AttemptResult.ABANDONED: 3, AttemptResult.GOOD: 3}
 
 
 @pytest.mark.virtual_time
-async def test_a_new_secret_that_is_refused_too_is_a_trouble_of_the_account():
+async def test_a_new_secret_that_is_refused_too_is_a_failure_of_the_account():
     current = ["old"]
-    async with asking(Answer(code=401), secret=lambda: current[0]) as one:
+    async with client_on(Answer(code=401), secret=lambda: current[0]) as one:
         current[0] = "wrong as well"
         observation = await one.client.fetch(ONE)
         assert isinstance(observation, Unanswered)
@@ -426,29 +415,27 @@ async def test_a_secret_that_cannot_be_read_leaves_the_old_one_in_force():
             raise OperatorError(message)
         return secrets.pop()
 
-    async with asking(Answer(code=401), secret=read) as one:
+    async with client_on(Answer(code=401), secret=read) as one:
         before = one.credentials.header
         assert isinstance(await one.client.fetch(ONE), Unanswered)
         assert one.credentials.header == before
         assert [a.result for a in one.attempts] == [AttemptResult.UNAUTHORIZED]
 
 
-def test_no_word_about_a_failure_holds_the_secret():
-    async def main() -> str:
-        said = []
-        answers: list[Answer | Exception] = [
-            Answer(code=401, pieces=[b'{"code": 20003, "message": "' + SECRET.encode() + b'"}']),
-            Answer(code=500, pieces=[SECRET.encode()], headers={"Twilio-Request-Id": "RQ1"}),
-            Answer(pieces=[SECRET.encode()]),
-            httpx.ConnectError("refused"),
-        ]
-        for answer in answers:
-            async with asking(answer) as one:
-                observation = await one.client.fetch(ONE)
-                said += [repr(observation), repr(one.attempts), repr(one.credentials), str(vars(one.client))]
-        return "\n".join(said)
-
-    said = run_virtually(main())
+@pytest.mark.virtual_time
+async def test_no_text_about_a_failure_contains_the_secret():
+    parts = []
+    answers: list[Answer | Exception] = [
+        Answer(code=401, pieces=[b'{"code": 20003, "message": "' + SECRET.encode() + b'"}']),
+        Answer(code=500, pieces=[SECRET.encode()], headers={"Twilio-Request-Id": "RQ1"}),
+        Answer(pieces=[SECRET.encode()]),
+        httpx.ConnectError("refused"),
+    ]
+    for answer in answers:
+        async with client_on(answer) as one:
+            observation = await one.client.fetch(ONE)
+            parts += [repr(observation), repr(one.attempts), repr(one.credentials), str(vars(one.client))]
+    said = "\n".join(parts)
     assert f"Credentials('{USER}')" in said
     assert "request RQ1" in said
     assert SECRET not in said

@@ -22,7 +22,7 @@ def over_proxy(places: int, port: int) -> Connections:
     return Connections(partial(connections, places, f"http://127.0.0.1:{port}"))
 
 
-async def test_a_place_whose_tunnel_was_dropped_is_free_again():
+async def test_a_connection_whose_tunnel_was_dropped_is_free_again():
     dropped = 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""The client on connections whose other side sends more than anybody asked for, in pieces as small as it likes."""
+"""The client on connections whose other side sends more than was requested, in pieces as small as it likes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.api.asking import ONE, SECRET, SHOWN, USER
+from tests.api.client_rig import ONE, SECRET, SHOWN, USER
 from tests.support.certificates import Authority
 from tests.support.rereading import at_once
 from watcher.api import BasicCredentials, Client, Gate, body, head
@@ -115,7 +115,7 @@ async def answering(answers: Sequence[bytes], authority: Authority | None, folde
     ],
     ids=["interim answers", "headers", "one header", "chunks of a byte"],
 )
-async def test_a_flood_is_left_and_the_next_answer_is_taken(
+async def test_a_flood_is_abandoned_and_the_next_answer_is_read(
     flood: bytes, why: str, authority: Authority | None, tmp_path: Path
 ):
     async with answering([flood, whole()], authority, tmp_path) as one:
@@ -135,7 +135,7 @@ async def test_a_flood_is_left_and_the_next_answer_is_taken(
     ],
     ids=["interim answers", "headers", "a long body", "small chunks"],
 )
-async def test_what_is_within_bounds_is_an_answer_again_and_again_on_one_connection(
+async def test_many_answers_within_bounds_are_read_on_one_connection(
     answer: bytes, authority: Authority | None, tmp_path: Path
 ):
     async with answering([answer], authority, tmp_path) as one:

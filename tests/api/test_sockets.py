@@ -11,7 +11,7 @@ from functools import partial
 import httpx
 import msgspec
 
-from tests.api.asking import ONE
+from tests.api.client_rig import ONE
 from tests.api.hammering import connections, listening
 from tests.support.processes import free_port
 from tests.support.rereading import at_once
@@ -60,7 +60,7 @@ async def connected(
         yield Connected(client, api, attempts)
 
 
-async def test_an_answer_that_breaks_off_is_asked_for_again():
+async def test_an_answer_that_breaks_off_is_requested_again():
     async with connected("{kind: cut, times: 1}") as one:
         assert isinstance(await one.client.fetch(ONE), Seen)
         assert [attempt.code for attempt in one.attempts] == ["garbled", "200"]
@@ -85,14 +85,14 @@ async def test_silence_and_trickling_end_at_the_timeout_and_the_rest_goes_on():
         assert [attempt.code for attempt in one.attempts] == ["timeout", "timeout", "200"]
 
 
-async def test_huge_and_endless_bodies_are_left_and_the_next_question_is_answered():
+async def test_huge_and_endless_bodies_are_abandoned_and_the_next_request_is_answered():
     async with connected("{kind: huge, mebibytes: 10, times: 1}", "{kind: endless, endpoint: list, times: 1}") as one:
         assert isinstance(await one.client.fetch(ONE), Seen)
         assert isinstance(await one.client.page({"pageSize": "10"}), Page)
         assert [attempt.code for attempt in one.attempts] == ["garbled", "200", "garbled", "200"]
 
 
-async def test_a_redirect_to_another_place_of_the_same_host_is_not_followed_either():
+async def test_a_redirect_to_another_path_of_the_same_host_is_not_followed_either():
     async with connected("{kind: redirect, to: /v1/PushNotifications/Operations, endpoint: fetch}") as one:
         observation = await one.client.fetch(ONE)
         assert isinstance(observation, Unanswered)
@@ -100,7 +100,7 @@ async def test_a_redirect_to_another_place_of_the_same_host_is_not_followed_eith
         assert one.api.upstream.ledger.count("list") == 0
 
 
-async def test_nobody_listening_is_a_trouble_of_the_connection():
+async def test_a_closed_port_is_a_connection_failure():
     async with connected(base_url=f"http://127.0.0.1:{free_port()}/v1") as one:
         observation = await one.client.fetch(ONE)
         assert isinstance(observation, Unanswered)

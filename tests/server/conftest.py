@@ -6,8 +6,8 @@ import pytest
 
 from tests.server.serving import Office, client_of
 
-# pytest-asyncio asks for the present loop before the first test, which makes one that nobody closes (its issue 724);
-# once one was set, be it none, no other is made.
+# pytest-asyncio gets the current loop before the first test, which creates a loop that is never closed (its issue 724).
+# After any call of set_event_loop, even with None, no such loop is created.
 asyncio.set_event_loop(None)
 
 

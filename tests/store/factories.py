@@ -30,12 +30,12 @@ def finished(outcome: Outcome = Outcome.COMPLETED) -> OperationEvent:
     return Finished(outcome=outcome, stats=Stats(total=1, sent=1), duration_seconds=1.5)
 
 
-async def follow(store: Store, *ids: str, now: int = NOW, **overrides: Any) -> None:
+async def track(store: Store, *ids: str, now: int = NOW, **overrides: Any) -> None:
     await store.register([entry(id=name, **overrides) for name in ids or [ID]], now)
 
 
 async def finish(store: Store, name: str = ID, at: int = NOW + 10, **overrides: Any) -> None:
-    """Ends a followed operation for good: one event, one count."""
+    """End a tracked operation as final: one event, one count."""
     change = Change(
         operation=final(at, id=name, **overrides),
         events=((at, finished()),),
@@ -44,7 +44,7 @@ async def finish(store: Store, name: str = ID, at: int = NOW + 10, **overrides: 
     assert (await store.commit(ACCOUNT, [change])).applied == {name}
 
 
-async def tell_all(store: Store, now: int = NOW + 20) -> None:
+async def publish_all(store: Store, now: int = NOW + 20) -> None:
     await store.mark_published(await store.last_position(), now)
 
 

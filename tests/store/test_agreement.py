@@ -1,4 +1,4 @@
-"""Whatever is asked of them in whatever order, the two stores answer the same."""
+"""The two stores answer the same to any sequence of calls."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class Agreement(RuleBasedStateMachine):
         return self.runner.run(work)
 
     def both(self, method: str, *args: Any, **named: Any) -> Any:
-        return self.run(self.ask_both(method, *args, **named))
+        return self.run(self.call_both(method, *args, **named))
 
-    async def ask_both(self, method: str, *args: Any, **named: Any) -> Any:
+    async def call_both(self, method: str, *args: Any, **named: Any) -> Any:
         stores: tuple[Store, Store] = (self.memory, self.sqlite)
         mine, theirs = [comparable(await getattr(store, method)(*args, **named)) for store in stores]
         assert mine == theirs, method
@@ -76,7 +76,7 @@ class Agreement(RuleBasedStateMachine):
         self.both("register", given, self.now, configured=configured)
 
     @rule(account=accounts, name=ids, source=st.sampled_from(Source))
-    def withdraws(self, account: str, name: str, source: Source) -> None:
+    def untracks(self, account: str, name: str, source: Source) -> None:
         self.both("untrack", account, name, self.now, source)
 
     @rule(data=st.data(), account=accounts, cursor=st.none() | st.integers(0, 9))
@@ -121,7 +121,7 @@ class Agreement(RuleBasedStateMachine):
             self.both("retire_combinations", account, shown, tracked_before=self.now - DAY)
 
     @rule(share=st.sampled_from([0.3, 1.0, 2.0]))
-    def tells(self, share: float) -> None:
+    def publishes(self, share: float) -> None:
         self.both("mark_published", int(self.both("last_position") * share), self.now)
 
     @rule(keep=st.integers(0, 5), limit=st.integers(1, 4), hold=st.none() | st.integers(0, 3), most=st.integers(0, 5))
@@ -143,7 +143,7 @@ class Agreement(RuleBasedStateMachine):
         self.run(self.compare())
 
     async def compare(self) -> None:
-        ask = self.ask_both
+        ask = self.call_both
         await ask("last_position")
         await ask("count_pending")
         await ask("pending_events", 0, 1000)

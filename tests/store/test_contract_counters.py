@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.store.factories import ACCOUNT, COMPLETED, ID, NOW, OTHER, entry, final, follow
+from tests.store.factories import ACCOUNT, COMPLETED, ID, NOW, OTHER, entry, final, track
 from tests.support.stored import counted_in
 from watcher.core.labelling import COMBINATIONS_AT_MOST
 from watcher.core.model import DAY, Instant, Operation, Source
@@ -37,15 +37,15 @@ async def stored(store: Store, campaign: str = "spring") -> float:
 
 async def test_a_registration_shows_its_combination_and_says_so(counting: Store) -> None:
     before = (await counting.intake(ACCOUNT, 0)).revision
-    await follow(counting, labels=LABELS)
+    await track(counting, labels=LABELS)
     assert (await counting.intake(ACCOUNT, before)).shows_more
     assert await shown(counting) == 0
-    await follow(counting, OTHER, labels=LABELS)
+    await track(counting, OTHER, labels=LABELS)
     assert not (await counting.intake(ACCOUNT, before + 1)).shows_more
 
 
 async def test_what_a_closed_combination_counts_is_stored_and_shows_when_it_opens(counting: Store) -> None:
-    await follow(counting, ID, OTHER, labels=LABELS)
+    await track(counting, ID, OTHER, labels=LABELS)
     assert (await end(counting)).counted == {}
     assert (await shown(counting), await stored(counting)) == (0, 1)
     await counting.open_combinations(ACCOUNT, [SPRING])
@@ -55,7 +55,7 @@ async def test_what_a_closed_combination_counts_is_stored_and_shows_when_it_open
 
 
 async def test_an_operation_counts_under_the_labels_of_its_row(counting: Store) -> None:
-    await follow(counting)
+    await track(counting)
     await counting.register([entry(labels=LABELS)], NOW + 1)
     await end(counting, labels={"campaign": "what the loop believes"})
     assert (await stored(counting), await stored(counting, "")) == (1, 0)
@@ -80,7 +80,7 @@ async def test_the_limit_holds_within_one_request_and_across_them(counting: Stor
 
 
 async def test_only_what_is_open_and_idle_is_retired(counting: Store) -> None:
-    await follow(counting, labels=LABELS)
+    await track(counting, labels=LABELS)
     for before in (NOW + 1, NOW):
         await counting.retire_combinations(ACCOUNT, [SPRING], tracked_before=before)
         assert await shown(counting) == 0
@@ -95,7 +95,7 @@ async def test_only_what_is_open_and_idle_is_retired(counting: Store) -> None:
 
 
 async def test_what_comes_back_shows_its_number_first(counting: Store) -> None:
-    await follow(counting, ID, OTHER, labels=LABELS)
+    await track(counting, ID, OTHER, labels=LABELS)
     await counting.open_combinations(ACCOUNT, [SPRING])
     await end(counting)
     await counting.retire_combinations(ACCOUNT, [SPRING], tracked_before=NOW + DAY)
@@ -105,8 +105,8 @@ async def test_what_comes_back_shows_its_number_first(counting: Store) -> None:
     assert (state.created_at, state.shown_at, state.is_open) == (NOW, NOW + 2 * DAY, False)
 
 
-async def test_an_untracking_and_an_end_that_does_not_count_note_that_it_was_tracked(counting: Store) -> None:
-    await follow(counting, ID, OTHER, labels=LABELS)
+async def test_untracking_and_an_uncounted_end_record_when_the_combination_was_last_tracked(counting: Store) -> None:
+    await track(counting, ID, OTHER, labels=LABELS)
     await counting.untrack(ACCOUNT, ID, NOW + 7, Source.API)
     assert (await counting.counters(ACCOUNT)).combinations[SPRING].tracked_at == NOW + 7
     await counting.commit(ACCOUNT, [Change(operation=final(NOW + 9, id=OTHER))])
@@ -116,7 +116,7 @@ async def test_an_untracking_and_an_end_that_does_not_count_note_that_it_was_tra
 
 
 async def test_operations_registered_before_any_labels_were_adopted_are_shown_by_the_adoption(store: Store) -> None:
-    await follow(store, labels=LABELS)
+    await track(store, labels=LABELS)
     await store.adopt_counter_labels(ACCOUNT, ["campaign"], NOW + 1)
     assert await shown(store) == 0
     await store.adopt_counter_labels(ACCOUNT, ["campaign"], NOW + 2)
@@ -124,7 +124,7 @@ async def test_operations_registered_before_any_labels_were_adopted_are_shown_by
 
 
 async def test_a_change_of_the_setting_shows_what_was_held(counting: Store) -> None:
-    await follow(counting, labels=LABELS)
+    await track(counting, labels=LABELS)
     await end(counting)
     await counting.adopt_counter_labels(ACCOUNT, [], NOW + 20)
     assert (await counting.counters(ACCOUNT)).totals[KEY] == 1

@@ -6,7 +6,19 @@ import time
 
 import pytest
 
-from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, final, finish, follow, operation, prune_all, tell_all
+from tests.store.factories import (
+    ACCOUNT,
+    ID,
+    NOW,
+    OTHER,
+    entry,
+    final,
+    finish,
+    operation,
+    prune_all,
+    publish_all,
+    track,
+)
 from tests.support.stored import outcome_in
 from watcher.core.errors import StoreRefused
 from watcher.core.model import DAY, Outcome, Source, Status, Tracked, Untracked
@@ -26,7 +38,7 @@ async def test_an_account_keeps_its_identity(store: Store) -> None:
 
 
 async def test_an_account_seen_before_it_was_bound_can_be_bound(store: Store) -> None:
-    await follow(store)
+    await track(store)
     await store.bind({ACCOUNT: "AC1"})
     loaded = await store.load(ACCOUNT, final_since=0)
     assert loaded.revision == 1
@@ -34,7 +46,7 @@ async def test_an_account_seen_before_it_was_bound_can_be_bound(store: Store) ->
         await store.bind({ACCOUNT: "AC2"})
 
 
-async def test_an_unknown_id_is_new_and_told(store: Store) -> None:
+async def test_an_unknown_id_is_new_and_published(store: Store) -> None:
     registrations = await store.register([entry(labels={"a": "1"}, source=Source.CONFIG)], NOW)
     assert list(registrations) == [Registration(account=ACCOUNT, id=ID, result=RegistrationResult.NEW)]
     assert [found.operation for found in await store.find(ID)] == [
@@ -45,14 +57,14 @@ async def test_an_unknown_id_is_new_and_told(store: Store) -> None:
     assert (event.position, event.seq, event.occurred_at, event.labels) == (1, 1, NOW, {"a": "1"})
 
 
-async def test_a_hint_of_creation_is_not_taken_for_upstreams_word(store: Store) -> None:
-    await follow(store, created_at=NOW - DAY)
+async def test_a_creation_time_from_the_id_is_not_stored_as_upstreams(store: Store) -> None:
+    await track(store, created_at=NOW - DAY)
     (found,) = await store.find(ID)
     assert found.operation.created_at is None
 
 
 async def test_a_known_id_merges_labels_and_given_keys_win(store: Store) -> None:
-    await follow(store, labels={"a": "1", "b": "1"})
+    await track(store, labels={"a": "1", "b": "1"})
     assert await results(store, entry(labels={"b": "2", "c": "2"}, source=Source.CONFIG), now=NOW + 1) == [
         RegistrationResult.KNOWN
     ]
@@ -61,8 +73,8 @@ async def test_a_known_id_merges_labels_and_given_keys_win(store: Store) -> None
     assert await store.count_pending() == 1
 
 
-async def test_intake_tells_what_is_new_or_relabelled_or_untracked_since_a_revision(store: Store) -> None:
-    await follow(store, ID, OTHER)
+async def test_intake_returns_what_is_new_or_relabelled_or_untracked_since_a_revision(store: Store) -> None:
+    await track(store, ID, OTHER)
     first = await store.intake(ACCOUNT, 0)
     assert {found.id for found in first.operations} == {ID, OTHER}
     await store.register([entry(labels={"a": "1"})], NOW)
@@ -76,7 +88,7 @@ async def test_intake_tells_what_is_new_or_relabelled_or_untracked_since_a_revis
 
 
 async def test_intake_that_changes_nothing_leaves_the_revision(store: Store) -> None:
-    await follow(store, labels={"a": "1"})
+    await track(store, labels={"a": "1"})
     before = await store.intake(ACCOUNT, 0)
     await store.register([entry(), entry(labels={"a": "1"})], NOW + 1)
     await store.register([], NOW + 1)
@@ -86,7 +98,7 @@ async def test_intake_that_changes_nothing_leaves_the_revision(store: Store) -> 
 
 
 async def test_commits_leave_the_revision(store: Store) -> None:
-    await follow(store)
+    await track(store)
     before = await store.intake(ACCOUNT, 0)
     await store.commit(ACCOUNT, [Change(operation=operation(status=Status.PROCESSING))])
     after = await store.intake(ACCOUNT, before.revision)
@@ -115,8 +127,8 @@ async def test_one_list_may_name_an_id_twice(store: Store) -> None:
 
 
 @pytest.mark.parametrize("source", Source)
-async def test_a_final_id_answers_its_outcome_and_is_not_followed_again(store: Store, source: Source) -> None:
-    await follow(store)
+async def test_a_final_id_answers_its_outcome_and_is_not_tracked_again(store: Store, source: Source) -> None:
+    await track(store)
     await finish(store)
     registrations = await store.register([entry(source=source, labels={"a": "1"})], NOW + 20)
     assert list(registrations) == [
@@ -127,10 +139,10 @@ async def test_a_final_id_answers_its_outcome_and_is_not_followed_again(store: S
 
 
 async def test_a_final_id_is_known_by_its_tombstone_when_its_details_have_left(store: Store) -> None:
-    await follow(store, ID, OTHER)
+    await track(store, ID, OTHER)
     await finish(store, ID)
     await store.commit(ACCOUNT, [Change(operation=final(id=OTHER, status=Status.NOT_FOUND))])
-    await tell_all(store)
+    await publish_all(store)
     await prune_all(store, keep_since=NOW + DAY)
     assert await store.find(ID) == ()
     registrations = await store.register([entry(), entry(id=OTHER, source=Source.DISCOVERY)], NOW + 20)
@@ -141,14 +153,14 @@ async def test_a_final_id_is_known_by_its_tombstone_when_its_details_have_left(s
 
 
 async def test_an_id_that_is_settling_is_known(store: Store) -> None:
-    await follow(store)
+    await track(store)
     await store.commit(ACCOUNT, [Change(operation=operation(status=Status.COMPLETED, ended_at=NOW))])
     assert await results(store, entry()) == [RegistrationResult.KNOWN]
     assert await outcome_in(store, ACCOUNT, ID) is Outcome.COMPLETED
 
 
-async def test_withdrawing_tells_and_hides(store: Store) -> None:
-    await follow(store, labels={"a": "1"})
+async def test_untracking_publishes_an_event_and_hides_the_operation(store: Store) -> None:
+    await track(store, labels={"a": "1"})
     assert await store.untrack(ACCOUNT, ID, NOW + 5, Source.API)
     assert (await store.load(ACCOUNT, final_since=0)).operations == ()
     assert await store.page(account=None, statuses=(), after=None, limit=9) == ()
@@ -159,8 +171,8 @@ async def test_withdrawing_tells_and_hides(store: Store) -> None:
     assert await outcome_in(store, ACCOUNT, ID) is None
 
 
-async def test_withdrawing_twice_or_the_unknown_is_false(store: Store) -> None:
-    await follow(store)
+async def test_untracking_twice_or_an_unknown_id_is_false(store: Store) -> None:
+    await track(store)
     assert await store.untrack(ACCOUNT, ID, NOW, Source.API)
     assert not await store.untrack(ACCOUNT, ID, NOW, Source.API)
     assert not await store.untrack(ACCOUNT, OTHER, NOW, Source.API)
@@ -173,10 +185,10 @@ async def test_withdrawing_twice_or_the_unknown_is_false(store: Store) -> None:
 async def test_configuration_and_discovery_do_not_bring_back_the_untracked(
     store: Store, source: Source, *, pruned: bool
 ) -> None:
-    await follow(store)
+    await track(store)
     await store.untrack(ACCOUNT, ID, NOW, Source.API)
     if pruned:
-        await tell_all(store)
+        await publish_all(store)
         await prune_all(store, keep_since=NOW + DAY)
     assert await results(store, entry(source=source)) == [RegistrationResult.LEFT_OUT]
     assert await store.last_position() == 2
@@ -184,11 +196,11 @@ async def test_configuration_and_discovery_do_not_bring_back_the_untracked(
 
 @pytest.mark.parametrize("pruned", [False, True])
 async def test_the_api_brings_back_the_untracked_afresh_and_its_events_count_on(store: Store, *, pruned: bool) -> None:
-    await follow(store, labels={"a": "1"})
+    await track(store, labels={"a": "1"})
     await store.commit(ACCOUNT, [Change(operation=operation(status=Status.PROCESSING, missed=2))])
     await store.untrack(ACCOUNT, ID, NOW + 1, Source.API)
     if pruned:
-        await tell_all(store)
+        await publish_all(store)
         await prune_all(store, keep_since=NOW + DAY)
     before = await store.intake(ACCOUNT, 0)
     assert await results(store, entry(labels={"b": "2"}), now=NOW + 2) == [RegistrationResult.NEW]
@@ -199,27 +211,27 @@ async def test_the_api_brings_back_the_untracked_afresh_and_its_events_count_on(
     assert await store.untrack(ACCOUNT, ID, NOW + 3, Source.API)
 
 
-async def test_a_settling_one_that_was_withdrawn_was_not_counted_and_comes_back(store: Store) -> None:
-    await follow(store)
+async def test_a_settling_operation_that_was_untracked_was_not_counted_and_can_be_tracked_again(store: Store) -> None:
+    await track(store)
     await store.commit(ACCOUNT, [Change(operation=operation(status=Status.COMPLETED))])
     await store.untrack(ACCOUNT, ID, NOW + 1, Source.API)
     assert await results(store, entry(), now=NOW + 2) == [RegistrationResult.NEW]
 
 
-async def test_a_final_one_that_was_withdrawn_stays_finished(store: Store) -> None:
-    await follow(store)
+async def test_a_final_operation_that_was_untracked_stays_finished(store: Store) -> None:
+    await track(store)
     await finish(store)
     assert await store.untrack(ACCOUNT, ID, NOW + 20, Source.API)
     assert (await store.load(ACCOUNT, final_since=0)).operations == ()
     assert (await store.history(ACCOUNT, ID))[-1].event == Untracked(source=Source.API)
     assert await results(store, entry()) == [RegistrationResult.FINISHED]
-    await tell_all(store)
+    await publish_all(store)
     await prune_all(store, keep_since=NOW + DAY)
     assert await results(store, entry()) == [RegistrationResult.FINISHED]
     assert not await store.untrack(ACCOUNT, ID, NOW + 20, Source.API)
 
 
-async def test_ten_thousand_are_taken_in_at_once(store: Store) -> None:
+async def test_ten_thousand_operations_are_registered_at_once(store: Store) -> None:
     entries = [entry(id=f"{number:05}", labels={"campaign": "spring"}) for number in range(10_000)]
     began = time.process_time()
     answers = await store.register(entries, NOW)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.store.factories import ACCOUNT, COMPLETED, ID, NOW, OTHER, entry, final, finish, finished, follow, operation
+from tests.store.factories import ACCOUNT, COMPLETED, ID, NOW, OTHER, entry, final, finish, finished, operation, track
 from tests.support.stored import counted_in, outcome_in
 from watcher.core.discovery import DiscoveryProgress
 from watcher.core.labelling import Counters
@@ -64,7 +64,7 @@ EVENTS = (
 )
 
 
-async def test_an_unheard_account_begins_with_nothing(store: Store) -> None:
+async def test_an_unknown_account_is_empty(store: Store) -> None:
     loaded = await store.load("unheard", final_since=0)
     assert (loaded.operations, loaded.revision, loaded.discovery) == ((), 0, DiscoveryProgress())
     assert (await counted_in(store, "unheard"), await store.counters("unheard")) == ({}, Counters())
@@ -72,7 +72,7 @@ async def test_an_unheard_account_begins_with_nothing(store: Store) -> None:
 
 @pytest.mark.parametrize("state", [FULL, FULL.with_(final_at=NOW + 5), operation()], ids=["full", "final", "bare"])
 async def test_every_field_comes_back_as_it_was_written(store: Store, state: Operation) -> None:
-    await follow(store, labels=state.labels)
+    await track(store, labels=state.labels)
     assert (await store.commit(ACCOUNT, [Change(operation=state.with_(asked_tick=77))])).applied == {ID}
     assert list((await store.load(ACCOUNT, final_since=0)).operations) == [state]
     assert [found.operation for found in await store.find(ID)] == [state]
@@ -85,7 +85,7 @@ def test_the_full_operation_leaves_no_field_at_its_default() -> None:
 
 
 async def test_every_event_comes_back_as_it_was_written(store: Store) -> None:
-    await follow(store, labels={"a": "1"})
+    await track(store, labels={"a": "1"})
     await store.commit(ACCOUNT, [Change(operation=operation(), events=tuple(enumerate(EVENTS)))])
     published = await store.pending_events(1, 99)
     assert tuple(event.event for event in published) == EVENTS
@@ -96,7 +96,7 @@ async def test_every_event_comes_back_as_it_was_written(store: Store) -> None:
 
 
 async def test_labels_and_source_are_intakes(store: Store) -> None:
-    await follow(store, labels={"a": "1"})
+    await track(store, labels={"a": "1"})
     await store.register([entry(labels={"a": "2"})], NOW + 1)
     await store.commit(ACCOUNT, [Change(operation=operation(labels={"a": "1"}, source=Source.CONFIG, missed=1))])
     (found,) = await store.find(ID)
@@ -104,14 +104,14 @@ async def test_labels_and_source_are_intakes(store: Store) -> None:
 
 
 async def test_an_event_carries_the_labels_of_its_commit(store: Store) -> None:
-    await follow(store, labels={"a": "1"})
+    await track(store, labels={"a": "1"})
     await store.register([entry(labels={"a": "2"})], NOW + 1)
     await store.commit(ACCOUNT, [Change(operation=operation(), events=((NOW, finished()),))])
     assert [event.labels for event in await store.history(ACCOUNT, ID)] == [{"a": "1"}, {"a": "2"}]
 
 
 async def test_an_untracking_wins_over_a_late_write(store: Store) -> None:
-    await follow(store, ID, OTHER)
+    await track(store, ID, OTHER)
     await store.untrack(ACCOUNT, ID, NOW + 1, Source.API)
     late = Change(operation=final(), events=((NOW, finished()),), tally=COMPLETED)
     fine = Change(operation=operation(id=OTHER, missed=1))
@@ -121,33 +121,33 @@ async def test_an_untracking_wins_over_a_late_write(store: Store) -> None:
     assert (await store.find(ID))[0].operation == operation()
 
 
-async def test_a_write_of_an_earlier_life_is_dropped(store: Store) -> None:
-    await follow(store)
+async def test_a_write_for_an_earlier_registration_is_dropped(store: Store) -> None:
+    await track(store)
     await store.untrack(ACCOUNT, ID, NOW + 1, Source.API)
-    await follow(store, now=NOW + 2)
+    await track(store, now=NOW + 2)
     assert (await store.commit(ACCOUNT, [Change(operation=operation(missed=1))])).applied == frozenset()
     assert (await store.commit(ACCOUNT, [Change(operation=operation(missed=1, registered_at=NOW + 2))])).applied == {ID}
 
 
-async def test_two_lives_of_an_id_never_share_an_instant_though_the_clock_was_set_back(store: Store) -> None:
-    await follow(store)
+async def test_two_registrations_of_an_id_never_have_the_same_time_though_the_clock_was_set_back(store: Store) -> None:
+    await track(store)
     await store.untrack(ACCOUNT, ID, NOW, Source.API)
-    await follow(store)
+    await track(store)
     assert (await store.commit(ACCOUNT, [Change(operation=operation(missed=1))])).applied == frozenset()
     (found,) = await store.find(ID)
     again = found.operation.with_(missed=1)
     assert (await store.commit(ACCOUNT, [Change(operation=again)])).applied == {ID}
 
 
-async def test_what_was_never_taken_in_is_dropped(store: Store) -> None:
+async def test_a_write_for_an_id_that_was_never_registered_is_dropped(store: Store) -> None:
     change = Change(operation=final(), events=((NOW, finished()),), tally=COMPLETED)
     assert (await store.commit(ACCOUNT, [change])).applied == frozenset()
     assert (await store.commit(ACCOUNT, [])).applied == frozenset()
     assert (await counted_in(store, ACCOUNT), await store.last_position()) == ({}, 0)
 
 
-async def test_a_final_one_is_counted_once(store: Store) -> None:
-    await follow(store)
+async def test_a_final_operation_is_counted_once(store: Store) -> None:
+    await track(store)
     await finish(store)
     again = Change(
         operation=final(status=Status.CANCELED),
@@ -160,16 +160,16 @@ async def test_a_final_one_is_counted_once(store: Store) -> None:
     assert await outcome_in(store, ACCOUNT, ID) is Outcome.COMPLETED
 
 
-async def test_a_final_one_counts_once_within_one_commit_too(store: Store) -> None:
-    await follow(store)
+async def test_a_final_operation_is_counted_once_within_one_commit_too(store: Store) -> None:
+    await track(store)
     change = Change(operation=final(), events=((NOW, finished()),), tally=COMPLETED)
     assert (await store.commit(ACCOUNT, [change, change])).applied == {ID}
     assert await counted_in(store, ACCOUNT) == {("operations", "completed"): 1}
     assert await store.last_position() == 2
 
 
-async def test_a_final_one_changes_only_in_its_scrape(store: Store) -> None:
-    await follow(store)
+async def test_a_final_operation_changes_only_in_its_scrape_time(store: Store) -> None:
+    await track(store)
     await finish(store)
     assert (await store.commit(ACCOUNT, [Change(operation=operation(status=Status.PROCESSING))])).applied == frozenset()
     assert (await store.commit(ACCOUNT, [Change(operation=final(missed=7, scraped_at=NOW + 30))])).applied == {ID}
@@ -181,7 +181,7 @@ async def test_a_final_one_changes_only_in_its_scrape(store: Store) -> None:
 
 
 async def test_changes_of_one_operation_apply_in_order(store: Store) -> None:
-    await follow(store)
+    await track(store)
     changes = [Change(operation=operation(missed=number), events=((number, finished()),)) for number in (1, 2)]
     assert (await store.commit(ACCOUNT, changes)).applied == {ID}
     assert (await store.find(ID))[0].operation.missed == 2
@@ -189,7 +189,7 @@ async def test_changes_of_one_operation_apply_in_order(store: Store) -> None:
 
 
 async def test_counters_add_up_under_whatever_key(store: Store) -> None:
-    await follow(store, ID, OTHER)
+    await track(store, ID, OTHER)
     await store.adopt_counter_labels(ACCOUNT, ["größe"], NOW)
     labels = {"größe": 'quo"te\n'}
     await store.register([entry(labels=labels), entry(id=OTHER, labels=labels)], NOW)
@@ -221,7 +221,7 @@ async def test_the_adopted_key_is_kept_beside_everything_else_of_the_account(sto
 
 async def test_the_cursor_is_kept_and_moves_only_when_given(store: Store) -> None:
     assert (await store.commit(ACCOUNT, [], cursor=5)).applied == frozenset()
-    await follow(store)
+    await track(store)
     await store.commit(ACCOUNT, [Change(operation=operation(missed=1))])
     loaded = await store.load(ACCOUNT, final_since=0)
     assert (loaded.discovery.cursor, loaded.revision) == (5, 1)
@@ -229,8 +229,8 @@ async def test_the_cursor_is_kept_and_moves_only_when_given(store: Store) -> Non
     assert (await store.load(ACCOUNT, final_since=0)).discovery.cursor == 6
 
 
-async def test_the_loop_begins_with_the_followed_and_the_lately_final(store: Store) -> None:
-    await follow(store, "a", "b", "c", "d")
+async def test_the_loop_loads_tracked_and_recently_final_operations(store: Store) -> None:
+    await track(store, "a", "b", "c", "d")
     await finish(store, "a", at=NOW + 10)
     await finish(store, "b", at=NOW + 11)
     await store.untrack(ACCOUNT, "c", NOW + 12, Source.API)
@@ -245,7 +245,7 @@ async def test_when_discovery_began_is_kept_and_can_be_corrected(store: Store) -
     assert (await store.load(ACCOUNT, final_since=0)).discovery == DiscoveryProgress(cursor=9, began_at=8)
 
 
-async def test_what_had_ended_before_is_passed_over_by_discovery_and_taken_in_by_the_api(store: Store) -> None:
+async def test_an_operation_that_ended_before_is_ignored_by_discovery_and_registered_by_the_api(store: Store) -> None:
     await store.insert_tombstones(ACCOUNT, {ID: NOW - 5, OTHER: None}, NOW)
     found = await store.register([entry(id=ID, source=Source.DISCOVERY), entry(id=OTHER, source=Source.CONFIG)], NOW)
     assert [answer.result for answer in found] == [RegistrationResult.LEFT_OUT, RegistrationResult.LEFT_OUT]
@@ -254,8 +254,10 @@ async def test_what_had_ended_before_is_passed_over_by_discovery_and_taken_in_by
     assert answer.result is RegistrationResult.NEW
 
 
-async def test_a_tombstone_of_what_had_ended_before_replaces_neither_a_row_nor_another_one(store: Store) -> None:
-    await follow(store)
+async def test_a_tombstone_of_an_operation_that_ended_before_replaces_neither_a_row_nor_a_tombstone(
+    store: Store,
+) -> None:
+    await track(store)
     await store.insert_tombstones(ACCOUNT, {ID: None}, NOW)
     (answer,) = await store.register([entry(id=ID)], NOW)
     assert answer.result is RegistrationResult.KNOWN

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, final, finish, finished, follow, prune_all, tell_all
+from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, final, finish, finished, prune_all, publish_all, track
 from watcher.core.model import DAY, MINUTE, Source
 from watcher.store import Change
 from watcher.store.sqlite import SqliteStore
@@ -26,13 +26,13 @@ async def test_operations_that_come_and_go_leave_the_file_as_it_was(path: Path) 
     for day in range(40):
         now = NOW + day * DAY
         names = [f"{day}-{number}" for number in range(250)]
-        await follow(store, *names, now=now)
+        await track(store, *names, now=now)
         ends = [
             Change(operation=final(now + MINUTE, id=name, registered_at=now), events=((now, finished()),))
             for name in names
         ]
         await store.commit(ACCOUNT, ends)
-        await tell_all(store, now + MINUTE)
+        await publish_all(store, now + MINUTE)
         await prune_all(store, now, keep_since=now - DAY, limit=500)
         sizes.append(await store.size_bytes())
     await store.close()
@@ -40,12 +40,12 @@ async def test_operations_that_come_and_go_leave_the_file_as_it_was(path: Path) 
 
 
 @pytest.mark.unmeasured
-async def test_room_that_a_peak_took_is_given_back(path: Path) -> None:
+async def test_the_file_shrinks_after_a_peak(path: Path) -> None:
     store = await SqliteStore.open(path)
     names = [f"{number:05}" for number in range(15_000)]
-    await follow(store, *names)
+    await track(store, *names)
     await store.commit(ACCOUNT, [Change(operation=final(id=name)) for name in names])
-    await tell_all(store)
+    await publish_all(store)
     await store.close()
     peak = path.stat().st_size
     store = await SqliteStore.open(path)
@@ -60,7 +60,7 @@ async def test_no_statement_reads_a_whole_table(path: Path) -> None:
     store = await SqliteStore.open(path)
     statements: set[str] = set()
     await store._read(lambda connection: connection.set_trace_callback(statements.add))
-    await follow(store, ID, OTHER, labels={"a": "1"})
+    await track(store, ID, OTHER, labels={"a": "1"})
     await store.register([entry(labels={"a": "2"})], NOW)
     await store.load(ACCOUNT, final_since=0)
     await finish(store)
@@ -76,7 +76,7 @@ async def test_no_statement_reads_a_whole_table(path: Path) -> None:
     await store.history(ACCOUNT, ID)
     await store.pending_events(0, 5)
     await store.count_pending()
-    await tell_all(store)
+    await publish_all(store)
     await prune_all(store, NOW + 99 * DAY, keep_since=NOW + 99 * DAY)
     await store.close()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.store.factories import ACCOUNT, ID, NOW, OTHER, finish, follow
+from tests.store.factories import ACCOUNT, ID, NOW, OTHER, finish, track
 from tests.support.stored import counted_in
 from watcher.core.errors import StoreRefused, StoreUnusable
 from watcher.store.sqlite import SqliteStore
@@ -51,10 +51,10 @@ async def left_by_a_kill(path: Path, folder: Path) -> SqliteStore:
 
 
 async def test_a_deleted_file_is_noticed_by_the_next_write_and_by_measuring_it(store: SqliteStore, path: Path) -> None:
-    await follow(store)
+    await track(store)
     path.unlink()
     with pytest.raises(StoreUnusable, match="the file is gone; put it back, or restart the watcher to begin anew"):
-        await follow(store, OTHER)
+        await track(store, OTHER)
     with pytest.raises(StoreUnusable, match="the file is gone"):
         await store.touch()
     with pytest.raises(StoreUnusable, match="the file is gone"):
@@ -63,8 +63,8 @@ async def test_a_deleted_file_is_noticed_by_the_next_write_and_by_measuring_it(s
     assert len(await store.find(ID)) == 1  # what it holds can still be read
 
 
-async def test_a_file_that_comes_back_is_gone_on_with(store: SqliteStore, path: Path) -> None:
-    await follow(store)
+async def test_a_file_that_comes_back_is_used_again(store: SqliteStore, path: Path) -> None:
+    await track(store)
     aside = path.with_name("aside.db")
     move(path, aside)
     with pytest.raises(StoreUnusable, match="the file is gone"):
@@ -77,28 +77,28 @@ async def test_a_file_that_comes_back_is_gone_on_with(store: SqliteStore, path: 
     await again.close()
 
 
-async def test_a_folder_that_is_renamed_and_comes_back_is_gone_on_with(tmp_path: Path) -> None:
+async def test_a_folder_that_is_renamed_and_comes_back_is_used_again(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     store = await SqliteStore.open(folder / "watcher.db", patience=timedelta(0))
     folder.rename(tmp_path / "elsewhere")
     with pytest.raises(StoreUnusable, match="the file is gone"):
-        await follow(store)
+        await track(store)
     folder.write_text("a file where the folder was")
     with pytest.raises(StoreUnusable, match="the file is gone"):
-        await follow(store)
+        await track(store)
     folder.unlink()
     (tmp_path / "elsewhere").rename(folder)
-    await follow(store)
+    await track(store)
     await store.close()
 
 
 async def test_another_file_in_its_place_is_neither_written_nor_taken_for_it(store: SqliteStore, path: Path) -> None:
-    await follow(store)
+    await track(store)
     aside = path.with_name("aside.db")
     move(path, aside)
     other = await SqliteStore.open(aside.with_name("other.db"))
-    await follow(other, OTHER)
+    await track(other, OTHER)
     await other.close()
     aside.with_name("other.db").rename(path)
     before = path.read_bytes()
@@ -115,7 +115,7 @@ async def test_another_file_in_its_place_is_neither_written_nor_taken_for_it(sto
 async def test_what_another_process_wrote_to_it_while_it_was_away_needs_a_restart(
     store: SqliteStore, path: Path
 ) -> None:
-    await follow(store)
+    await track(store)
     aside = path.with_name("aside.db")
     move(path, aside)
     with pytest.raises(StoreUnusable, match="the file is gone"):
@@ -135,7 +135,7 @@ async def test_what_another_process_wrote_to_it_while_it_was_away_needs_a_restar
 async def test_what_is_committed_outlives_a_kill_though_a_file_beside_it_was_removed(
     store: SqliteStore, path: Path, tmp_path: Path, suffix: str
 ) -> None:
-    await follow(store)
+    await track(store)
     beside(path, suffix).unlink()
     await finish(store)
     again = await left_by_a_kill(path, tmp_path / "next")
@@ -145,7 +145,7 @@ async def test_what_is_committed_outlives_a_kill_though_a_file_beside_it_was_rem
 
 
 async def test_a_log_that_was_removed_and_cannot_be_written_back_is_kept_open(store: SqliteStore, path: Path) -> None:
-    await follow(store)
+    await track(store)
     reading = sqlite3.connect(path, isolation_level=None)
     with closing(reading):
         reading.execute("BEGIN")
@@ -157,15 +157,15 @@ async def test_a_log_that_was_removed_and_cannot_be_written_back_is_kept_open(st
     assert await counted_in(store, ACCOUNT) == {("operations", "completed"): 1}
 
 
-async def test_a_lock_file_that_was_removed_is_locked_anew(store: SqliteStore, path: Path) -> None:
+async def test_a_lock_file_that_was_removed_is_created_and_locked_again(store: SqliteStore, path: Path) -> None:
     beside(path, ".lock").unlink()
-    await follow(store)
+    await track(store)
     with pytest.raises(StoreRefused, match="in use by another watcher"):
         await SqliteStore.open(path)
 
 
 async def test_a_store_that_another_watcher_has_taken_over_is_written_no_more(store: SqliteStore, path: Path) -> None:
-    await follow(store)
+    await track(store)
     beside(path, ".lock").unlink()
     other = await SqliteStore.open(path)
     for _ in range(2):
@@ -179,7 +179,7 @@ async def test_a_store_that_another_watcher_has_taken_over_is_written_no_more(st
 async def test_what_another_watcher_wrote_while_the_lock_file_was_missing_needs_a_restart(
     store: SqliteStore, path: Path
 ) -> None:
-    await follow(store)
+    await track(store)
     beside(path, ".lock").unlink()
     other = await SqliteStore.open(path)
     await finish(other)
@@ -191,7 +191,7 @@ async def test_what_another_watcher_wrote_while_the_lock_file_was_missing_needs_
 
 
 async def test_closing_leaves_the_log_of_the_store_that_is_in_its_place(store: SqliteStore, path: Path) -> None:
-    await follow(store)
+    await track(store)
     move(path, path.with_name("aside.db"))
     beside(path, ".lock").unlink()
     other = await SqliteStore.open(path)
@@ -203,7 +203,7 @@ async def test_closing_leaves_the_log_of_the_store_that_is_in_its_place(store: S
 
 
 async def finish_another(store: SqliteStore) -> None:
-    await follow(store, OTHER)
+    await track(store, OTHER)
     await finish(store, OTHER)
 
 
@@ -248,12 +248,12 @@ async def test_a_file_that_cannot_be_seen_is_no_file_that_is_gone(store: SqliteS
     move(path, aside)
     path.symlink_to(path)
     with pytest.raises(StoreUnusable, match="too many levels of symbolic links"):
-        await follow(store, now=NOW)
+        await track(store, now=NOW)
     path.unlink()
     move(aside, path)
     beside(path, ".lock").unlink()
     beside(path, ".lock").symlink_to(beside(path, ".lock"))
     with pytest.raises(StoreUnusable, match="too many levels of symbolic links"):
-        await follow(store)
+        await track(store)
     beside(path, ".lock").unlink()
-    await follow(store)
+    await track(store)

@@ -74,7 +74,7 @@ async def test_what_was_acknowledged_is_there_and_counters_equal_the_ends(path: 
 
 
 @pytest.mark.parametrize("attempt", range(3))
-async def test_a_first_start_that_is_killed_can_be_followed_by_another(path: Path, attempt: int) -> None:
+async def test_after_a_first_start_that_was_killed_the_store_can_be_opened(path: Path, attempt: int) -> None:
     with subprocess.Popen([sys.executable, "-c", WORK, str(path)], stdout=subprocess.DEVNULL) as worker:
         while not path.exists():
             assert worker.poll() is None

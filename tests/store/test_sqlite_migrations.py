@@ -11,7 +11,7 @@ from uuid import RFC_4122, UUID
 
 import pytest
 
-from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, follow, prune_all
+from tests.store.factories import ACCOUNT, ID, NOW, OTHER, entry, prune_all, track
 from tests.support.stored import counted_in, outcome_in
 from watcher.core.errors import StoreRefused, StoreUnusable
 from watcher.core.labelling import COMBINATIONS_AT_MOST
@@ -132,7 +132,7 @@ async def test_counters_of_an_old_store_are_shown_as_before_and_their_durations_
 
 async def test_a_further_step_is_taken_once(path: Path) -> None:
     store = await SqliteStore.open(path)
-    await follow(store)
+    await track(store)
     await store.close()
     for _ in range(2):
         store = await SqliteStore.open(path, steps=[*released(), NEXT])
@@ -145,7 +145,7 @@ async def test_a_further_step_is_taken_once(path: Path) -> None:
 
 async def test_a_step_that_fails_leaves_the_store_as_it_was(path: Path) -> None:
     store = await SqliteStore.open(path)
-    await follow(store)
+    await track(store)
     await store.close()
     before = schema(path)
     with pytest.raises(StoreUnusable):

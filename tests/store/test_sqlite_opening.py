@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.store.factories import ACCOUNT, entry, follow
+from tests.store.factories import ACCOUNT, entry, track
 from watcher.core.errors import StoreRefused, StoreUnusable
 from watcher.store.sqlite import SqliteStore
 from watcher.store.sqlite.database import check_library
@@ -73,12 +73,12 @@ async def test_a_second_opener_is_refused_by_the_process_that_holds_it(path: Pat
     for name in (path, link):
         with pytest.raises(StoreRefused, match=rf"is in use by another watcher \(pid {os.getpid()}\)"):
             await SqliteStore.open(name)
-    await follow(store)
+    await track(store)
     await store.close()
     await (await SqliteStore.open(link)).close()
 
 
-async def test_a_killed_holder_lets_go(path: Path) -> None:
+async def test_a_killed_process_releases_the_lock(path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
@@ -98,7 +98,7 @@ async def test_a_newer_version_is_refused_and_left_untouched(path: Path) -> None
     assert f"was written by a newer watcher (schema 99, this one knows up to {known})" in await refusal(path)
 
 
-async def test_a_newer_version_that_stands_only_in_the_log_is_refused_too(path: Path, tmp_path: Path) -> None:
+async def test_a_newer_version_that_is_only_in_the_log_is_refused_too(path: Path, tmp_path: Path) -> None:
     await make(path)
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -186,7 +186,7 @@ async def test_a_large_file_is_not_read_whole_at_the_start(path: Path) -> None:
     await store.close()
 
 
-async def test_a_failed_opening_lets_go(path: Path) -> None:
+async def test_a_failed_opening_releases_the_lock(path: Path) -> None:
     path.write_text("dear diary")
     await refusal(path)
     path.unlink()

@@ -1,4 +1,4 @@
-"""A store in trouble says so, keeps what it had whole, and works again by itself when the trouble is over."""
+"""An unusable store says so, keeps its data whole, and works again by itself when the cause is gone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.store.factories import ACCOUNT, COMPLETED, ID, NOW, OTHER, entry, final, finish, finished, follow
+from tests.store.factories import ACCOUNT, COMPLETED, ID, NOW, OTHER, entry, final, finish, finished, track
 from tests.support.stored import counted_in
 from watcher.core.errors import StoreRefused, StoreUnusable
 from watcher.store import Change
@@ -24,7 +24,7 @@ from watcher.store.sqlite import SqliteStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-NOBODY = 65534
+NOBODY_UID = 65534
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def without_privileges() -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
-    os.seteuid(NOBODY)
+    os.seteuid(NOBODY_UID)
     try:
         yield
     finally:
@@ -59,7 +59,7 @@ def without_privileges() -> Iterator[None]:
 
 
 async def test_a_full_disk_leaves_all_as_it_was_and_the_same_commit_succeeds_later(store: SqliteStore) -> None:
-    await follow(store, *(f"{number:04}" for number in range(500)))
+    await track(store, *(f"{number:04}" for number in range(500)))
     await pragma(store, f"max_page_count = {await pragma(store, 'page_count')}")
     with pytest.raises(StoreUnusable, match="cannot be used: the disk is full"):
         await end_of(store)
@@ -113,11 +113,11 @@ asyncio.run(main())
 """
 
 
-def test_a_file_that_may_not_grow_is_trouble_only_as_long_as_that_lasts(path: Path) -> None:
+def test_a_file_that_may_not_grow_is_unusable_only_as_long_as_that_lasts(path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FILL, str(path)], capture_output=True, text=True, check=True)
-    *troubles, last = done.stdout.splitlines()
-    assert len(troubles) == 4
-    assert all("cannot be used: " in line for line in troubles)
+    *failures, last = done.stdout.splitlines()
+    assert len(failures) == 4
+    assert all("cannot be used: " in line for line in failures)
     assert last == "{('operations', 'completed'): 1000.0} 2000"
 
 
@@ -125,25 +125,25 @@ async def test_another_programs_lock_passes(store: SqliteStore, path: Path) -> N
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnusable, match="another program keeps it locked"):
-            await follow(store)
+            await track(store)
         assert await store.find(ID) == ()
-    await follow(store)
+    await track(store)
     assert len(await store.find(ID)) == 1
 
 
-async def test_a_read_only_store_works_again_on_a_new_connection(store: SqliteStore) -> None:
+async def test_a_store_that_was_read_only_works_again_on_a_new_connection(store: SqliteStore) -> None:
     await pragma(store, "query_only = ON")
     with pytest.raises(StoreUnusable, match="it is read-only"):
-        await follow(store)
-    await follow(store)
+        await track(store)
+    await track(store)
     assert len(await store.find(ID)) == 1
 
 
-async def test_a_file_that_is_gone_is_not_begun_anew(store: SqliteStore, path: Path) -> None:
-    await follow(store)
+async def test_a_file_that_is_gone_is_not_created_again(store: SqliteStore, path: Path) -> None:
+    await track(store)
     await pragma(store, "query_only = ON")
     with pytest.raises(StoreUnusable):
-        await follow(store, OTHER)
+        await track(store, OTHER)
     aside = path.rename(path.with_name("aside.db"))
     for _ in range(2):
         with pytest.raises(StoreUnusable, match="the file is gone; put it back"):
@@ -156,17 +156,17 @@ async def test_a_file_that_is_gone_is_not_begun_anew(store: SqliteStore, path: P
 async def test_another_store_in_the_files_place_is_not_touched(store: SqliteStore, path: Path) -> None:
     await pragma(store, "query_only = ON")
     with pytest.raises(StoreUnusable):
-        await follow(store)
+        await track(store)
     aside = path.rename(path.with_name("aside.db"))
     path.write_text("dear diary")
     with pytest.raises(StoreUnusable, match="another file is in its place"):
-        await follow(store)
+        await track(store)
     assert path.read_text() == "dear diary"
     aside.rename(path)
-    await follow(store)
+    await track(store)
 
 
-async def test_damage_met_while_running_says_what_to_do_and_can_be_mended(path: Path) -> None:
+async def test_damage_found_while_running_says_what_to_do_and_a_good_copy_works(path: Path) -> None:
     store = await SqliteStore.open(path)
     await store.register([entry(id=f"{number:04}") for number in range(2000)], NOW)
     await store.close()
@@ -192,7 +192,7 @@ async def test_damage_met_while_running_says_what_to_do_and_can_be_mended(path: 
     ],
 )
 async def test_a_row_that_cannot_be_read_is_named(store: SqliteStore, path: Path, statement: str, what: str) -> None:
-    await follow(store)
+    await track(store)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute(statement)
     question = store.pending_events(0, 9) if "events" in statement else store.find(ID)
@@ -212,11 +212,11 @@ async def test_a_transaction_that_cannot_be_rolled_back_ends_with_its_connection
     with pytest.raises(sqlite3.IntegrityError):
         await store.register([entry(id=OTHER), entry(id=None)], NOW)
     assert await store.find(OTHER) == ()
-    await follow(store)
+    await track(store)
 
 
-async def test_a_mistake_of_ours_is_loud_and_leaves_all_as_it_was(store: SqliteStore) -> None:
-    await follow(store)
+async def test_a_programming_error_raises_and_leaves_all_as_it_was(store: SqliteStore) -> None:
+    await track(store)
     with pytest.raises(sqlite3.IntegrityError):
         await store.register([entry(id=OTHER), entry(id=None)], NOW)
     assert await store.find(OTHER) == ()
@@ -247,12 +247,12 @@ async def test_a_file_without_permission_is_said() -> None:
             await SqliteStore.open(path)
 
 
-async def test_a_cancelled_caller_does_not_undo_what_was_asked(store: SqliteStore) -> None:
-    asked = [asyncio.create_task(follow(store, name)) for name in ("a", "b", "c")]
+async def test_a_cancelled_caller_does_not_undo_its_write(store: SqliteStore) -> None:
+    writes = [asyncio.create_task(track(store, name)) for name in ("a", "b", "c")]
     await asyncio.sleep(0)
-    for task in asked:
+    for task in writes:
         task.cancel()
-    assert [type(end) for end in await asyncio.gather(*asked, return_exceptions=True)] == [asyncio.CancelledError] * 3
+    assert [type(end) for end in await asyncio.gather(*writes, return_exceptions=True)] == [asyncio.CancelledError] * 3
     assert await store.count_pending() == 3
 
 
@@ -264,20 +264,20 @@ async def can_be_opened(path: Path) -> bool:
     return True
 
 
-async def test_a_cancelled_opening_lets_go(path: Path) -> None:
+async def test_a_cancelled_opening_releases_the_lock(path: Path) -> None:
     opening = asyncio.create_task(SqliteStore.open(path))
     await asyncio.sleep(0)
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening
     async with asyncio.timeout(10):
-        while not await can_be_opened(path):  # noqa: ASYNC110 -- the first one's thread is still letting go
+        while not await can_be_opened(path):  # noqa: ASYNC110 -- the thread of the first has not released it yet
             await asyncio.sleep(0)
 
 
 async def test_a_closed_store_is_unusable(path: Path) -> None:
     store = await SqliteStore.open(path)
-    writing = asyncio.create_task(follow(store))
+    writing = asyncio.create_task(track(store))
     await asyncio.sleep(0)
     await store.close()
     await writing

@@ -1,4 +1,4 @@
-"""A client on answers that a test has written down, in virtual time: what it asks, when, and how it takes them."""
+"""A client with answers that the test prescribes, in virtual time; it records each request, its time and its end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from watcher.core.model import SECOND, Micros
 BASE_URL = "https://comms.example/v1"
 OPERATIONS = "/v1/PushNotifications/Operations"
 ONE = "comms_operation_01h9krwprkeee8fzqspvwy6nq8"
-USER, SECRET = "AC00000000000000000000000000000000", "a-secret-that-nobody-may-see"
+USER, SECRET = "AC00000000000000000000000000000000", "a-secret-that-may-not-show"
 
 SHOWN = json.dumps({"id": ONE, "status": "PROCESSING", "stats": {"total": 3}}).encode()
 
@@ -80,7 +80,7 @@ class _Pieces(httpx.AsyncByteStream):
 
 
 @dataclass
-class Asking:
+class ClientRig:
     """A client and all that is around it."""
 
     client: Client
@@ -97,13 +97,13 @@ class Asking:
 
 
 @contextlib.asynccontextmanager
-async def asking(
+async def client_on(
     *answers: Answer | Exception,
     secret: Callable[[], str] = lambda: SECRET,
     share: Share | None = None,
     base_url: str = BASE_URL,
-) -> AsyncIterator[Asking]:
-    """A client of an account whose upstream answers so; a request may take 10 s, as by default."""
+) -> AsyncIterator[ClientRig]:
+    """A client of an account whose upstream sends these answers. A request may take 10 s, as by default."""
     clock = virtual_clock()
     wire = Wire(answers, lambda: clock.now().tick)
     gate = Gate(Governor(share or Share(per_second=100, concurrency=4), clock.now().tick), clock.now, lambda: 0.5)
@@ -120,4 +120,4 @@ async def asking(
             now=clock.now,
             on_attempt=attempts.append,
         )
-        yield Asking(client, wire, gate, clock, credentials, attempts)
+        yield ClientRig(client, wire, gate, clock, credentials, attempts)
