@@ -45,7 +45,7 @@ image: ## build the container image, with docker, podman or buildah (TAG=name:ta
 ##@ Work on it
 
 .PHONY: check
-check: .venv-dev/.ready ## format, lint, layers, types; quickest first
+check: .venv-dev/.tools ## format, lint, layers, types; quickest first
 	$(DEV_PY) -m ruff format --check .
 	$(DEV_PY) -m ruff check .
 	$(DEV_PY) -c 'from importlinter.cli import lint_imports_command as run; run()'
@@ -74,7 +74,7 @@ e2e: has-containers e2e-daemon pods ## all end-to-end tests; fails where a progr
 E2E_SIDE_BY_SIDE ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: e2e-daemon
-e2e-daemon: .venv-dev/.ready ## of these, those without containers: with a real Prometheus and browser
+e2e-daemon: .venv-dev/.tools ## of these, those without containers: with a real Prometheus and browser
 	@for program in promtool prometheus amtool chromium; do command -v $$program >/dev/null || \
 	{ echo "make $@: needs $$program on the PATH (Debian: prometheus, prometheus-alertmanager, chromium)" >&2; exit 1; }; done
 	$(DEV_PY) -m pytest tests/e2e $(E2E_SIDE_BY_SIDE) $(E2E_ARGS)
@@ -83,7 +83,7 @@ e2e-daemon: .venv-dev/.ready ## of these, those without containers: with a real 
 PODS_SIDE_BY_SIDE = $(shell unshare --net true 2>/dev/null && printf %s '-n 2 --dist loadfile --no-loadscope-reorder')
 
 .PHONY: pods
-pods: has-containers .venv-dev/.ready ## of these, those of the image, manifests, pods and dashboard (after make image)
+pods: has-containers .venv-dev/.tools ## of these, those of the image, manifests, pods and dashboard (after make image)
 	@for program in promtool prometheus amtool; do command -v $$program >/dev/null || \
 	{ echo "make $@: needs $$program on the PATH (Debian: prometheus, prometheus-alertmanager)" >&2; exit 1; }; done
 	WATCHER_IMAGE=$(WATCHER_IMAGE) CONTAINER_RUN="$(CONTAINER_RUN)" $(DEV_PY) -m pytest tests/pods -rP \
@@ -122,7 +122,7 @@ bench: .venv-dev/.ready ## measure: CPU, memory, requests per operation
 	$(DEV_PY) -m benchmarks $(BENCH_ARGS)
 
 .PHONY: format
-format: .venv-dev/.ready ## format the code and repair what the linter can
+format: .venv-dev/.tools ## format the code and repair what the linter can
 	$(DEV_PY) -m ruff format .
 	$(DEV_PY) -m ruff check --fix .
 	$(DEV_PY) -m ruff format .
@@ -136,7 +136,8 @@ UV_COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 
 .PHONY: lock
 lock: .venv-lock/bin/uv ## resolve the lock files again (UPGRADE=--upgrade for newer versions)
 	$(UV_COMPILE) pyproject.toml --output-file requirements.lock
-	$(UV_COMPILE) pyproject.toml --group dev --constraints requirements.lock --output-file tests/requirements.lock
+	$(UV_COMPILE) pyproject.toml --group tools --constraints requirements.lock --output-file tests/tools.lock
+	$(UV_COMPILE) pyproject.toml --group test --constraints tests/tools.lock --output-file tests/requirements.lock
 	$(UV_COMPILE) --no-annotate --group build --output-file build.lock
 	$(UV_COMPILE) --no-annotate --group supply --output-file .ci/supply.lock
 
@@ -169,6 +170,12 @@ help: ## list the targets
 .venv-dev/.ready: tests/requirements.lock build.lock pyproject.toml
 	$(call environment,.venv-dev,tests/requirements.lock)
 
+# Beside what tests import: linters, and what drives browsers and manifests. It takes longer to install than all the rest.
+.venv-dev/.tools: .venv-dev/.ready tests/tools.lock
+	@echo "adding tools to .venv-dev"
+	@$(call install,.venv-dev) tests/tools.lock
+	@touch $@
+
 .venv-supply/.ready: .ci/supply.lock build.lock pyproject.toml
 	$(call environment,.venv-supply,.ci/supply.lock)
 
@@ -178,13 +185,16 @@ define environment
 @echo "setting up $(1)"
 @rm -rf $(1)
 @if $(PYTHON) -m pip --version >/dev/null 2>&1; \
-	then $(PYTHON) -m venv --without-pip $(1) && pip="$(PYTHON) -m pip --python $(1)/bin/python"; \
-	else $(PYTHON) -m venv $(1) && pip="$(1)/bin/python -m pip"; fi && \
-	export PIP_DISABLE_PIP_VERSION_CHECK=1 && \
-	$$pip install -qq --no-compile --no-deps --require-hashes -r $(2) -r build.lock && \
-	$$pip install -qq --no-compile --no-deps --no-index --no-build-isolation -e .
+	then $(PYTHON) -m venv --without-pip $(1); else $(PYTHON) -m venv $(1); fi
+@$(call install,$(1)) $(2) -r build.lock
+@$(call pip,$(1)) install -qq --no-compile --no-deps --no-index --no-build-isolation -e .
 @touch $@
 endef
+
+# The pip of an environment: one outside where there is one.
+pip = export PIP_DISABLE_PIP_VERSION_CHECK=1; if $(PYTHON) -m pip --version >/dev/null 2>&1; \
+	then pip="$(PYTHON) -m pip --python $(1)/bin/python"; else pip="$(1)/bin/python -m pip"; fi; $$pip
+install = $(call pip,$(1)) install -qq --no-compile --no-deps --require-hashes -r
 
 .venv-lock/bin/uv:
 	$(PYTHON) -m venv .venv-lock

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("requirements.lock", "build.lock", "tests/requirements.lock", ".ci/supply.lock")
+LOCKS = ("requirements.lock", "build.lock", "tests/requirements.lock", "tests/tools.lock", ".ci/supply.lock")
 PINNED = re.compile(r"^([a-z0-9._-]+)==\S+", re.MULTILINE)
 PAGE = dict(re.findall(r"^\| ([a-z0-9-]+) \| ([^|]+) \|$", (ROOT / "docs" / "licences.md").read_text(), re.MULTILINE))
 PACKAGES = PINNED.findall((ROOT / "requirements.lock").read_text())

@@ -78,7 +78,7 @@ def tool(name: str) -> str:
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
-        pytest.fail(f"needs {name}: it is in tests/requirements.lock, for Linux")
+        pytest.fail(f"needs {name}: it is in tests/tools.lock, for Linux")
     return found
 
 
