@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cli.running import Command, in_background
-from tests.server.serving import Office, listening
+from tests.server.serving import AppParts, listening
 from watcher.server import Listener
 
 
@@ -21,13 +21,13 @@ def watcher(capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 @pytest.fixture
-def office() -> Office:
-    return Office()
+def parts() -> AppParts:
+    return AppParts()
 
 
 @pytest.fixture
-def admin(office: Office, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
+def admin(parts: AppParts, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
     """A daemon's admin listener, where the environment says it is."""
-    with in_background(lambda: listening(office.admin())) as listener:
+    with in_background(lambda: listening(parts.admin())) as listener:
         monkeypatch.setenv("WATCHER_ADMIN__LISTEN", listener.addresses[0].removeprefix("http://"))
         yield listener

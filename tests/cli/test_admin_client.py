@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from tests.cli.running import Command, an_id, aside, in_background, on_a_terminal, process
-from tests.server.serving import NOW, Office, a_running_operation, a_snapshot, listening
+from tests.server.serving import NOW, AppParts, a_running_operation, a_snapshot, listening
 from watcher.cli import track
 from watcher.cli.exits import Exit
 from watcher.cli.listing import drawn
@@ -36,14 +36,14 @@ def do(what: Awaitable[Any]) -> Any:
     return aside(asyncio.run, doing())
 
 
-def register(office: Office, *numbers: int, account: str = "main", **labels: str) -> None:
+def register(parts: AppParts, *numbers: int, account: str = "main", **labels: str) -> None:
     entries = [TrackRequest(id=an_id(number), account=account, labels=labels) for number in numbers]
-    do(office.intake.register(entries, Source.API))
+    do(parts.intake.register(entries, Source.API))
 
 
-def look(office: Office, number: int, word: str, **stats: int) -> Operation:
+def look(parts: AppParts, number: int, word: str, **stats: int) -> Operation:
     """Let an operation be seen by the loop: twice, so that an end is confirmed and final."""
-    (found,) = do(office.store.find(an_id(number)))
+    (found,) = do(parts.store.find(an_id(number)))
     record = Record(id=an_id(number), word=word, stats=Stats(**stats), created_at=NOW.at, updated_at=NOW.at + SECOND)
     reading = ClockReading(machine_at=NOW.at, upstream_at=NOW.at)
     events: list[OperationEvent] = []
@@ -55,7 +55,7 @@ def look(office: Office, number: int, word: str, **stats: int) -> Operation:
         operation = step.operation
         events.extend(step.events)
     change = Change(operation=operation, events=tuple((NOW.at, event) for event in events))
-    do(office.store.commit(found.operation.account, [change]))
+    do(parts.store.commit(found.operation.account, [change]))
     return operation
 
 
@@ -66,9 +66,9 @@ def feed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
 # ── track ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_track_tells_what_became_of_each(watcher: Command, office: Office):
-    register(office, 1, 2)
-    look(office, 2, "COMPLETED", total=1, sent=1)
+def test_track_tells_what_became_of_each(watcher: Command, parts: AppParts):
+    register(parts, 1, 2)
+    look(parts, 2, "COMPLETED", total=1, sent=1)
     ended = watcher("track", an_id(1), an_id(2), an_id(3), "--label", "team=blue", "--label", "run=a=b")
     assert (ended.code, ended.err) == (Exit.GOOD, "")
     assert ended.out.splitlines() == [
@@ -77,7 +77,7 @@ def test_track_tells_what_became_of_each(watcher: Command, office: Office):
         f"{an_id(3)} new",
         "3 operations: 1 followed already, 1 ended before, 1 followed from now on",
     ]
-    (found,) = do(office.store.find(an_id(3)))
+    (found,) = do(parts.store.find(an_id(3)))
     assert found.operation.labels == {"team": "blue", "run": "a=b"}
 
 
@@ -86,7 +86,7 @@ def test_track_answers_programs_with_the_json_of_the_api(watcher: Command):
     assert json.loads(ended.out) == {"operations": [{"id": an_id(1), "account": "main", "result": "new"}]}
 
 
-def test_ids_come_from_standard_input_too(watcher: Command, office: Office, monkeypatch: pytest.MonkeyPatch):
+def test_ids_come_from_standard_input_too(watcher: Command, parts: AppParts, monkeypatch: pytest.MonkeyPatch):
     feed(monkeypatch, f"{an_id(2)} {an_id(3)}\n\n  {an_id(1)}\r\n".encode())
     ended = watcher("track", an_id(1), "-")
     assert ended.out.splitlines()[:-1] == [f"{an_id(number)} new" for number in (1, 2, 3)]
@@ -103,7 +103,7 @@ def test_nothing_readable_on_standard_input_is_2(
 
 
 def test_what_is_no_id_is_named_before_anything_is_asked(
-    watcher: Command, office: Office, monkeypatch: pytest.MonkeyPatch
+    watcher: Command, parts: AppParts, monkeypatch: pytest.MonkeyPatch
 ):
     feed(monkeypatch, (f"{an_id(2)}\n" + "\x1b[31m../x " * 12).encode())
     ended = watcher("track", an_id(1), "-")
@@ -114,7 +114,7 @@ def test_what_is_no_id_is_named_before_anything_is_asked(
         "… and 2 more",
         "expected comms_operation_, one of 0-7, then 25 to 34 of a-z (without i, l, o, u) and 0-9",
     ]
-    assert do(office.store.find(an_id(1))) == ()
+    assert do(parts.store.find(an_id(1))) == ()
 
 
 def test_a_long_list_goes_in_batches_that_the_daemon_takes(watcher: Command, monkeypatch: pytest.MonkeyPatch):
@@ -133,10 +133,10 @@ def test_batches_are_as_few_as_may_be_and_none_is_too_large():
     assert [len(batch) for batch in track.batches([b"x" * track.BATCH_BYTES * 2] * 2)] == [1, 1]
 
 
-def test_what_was_taken_before_a_refusal_is_told(watcher: Command, office: Office, monkeypatch: pytest.MonkeyPatch):
+def test_what_was_taken_before_a_refusal_is_told(watcher: Command, parts: AppParts, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(track, "BATCH_BYTES", 1)  # one at a time
-    office.accounts.append("other")
-    register(office, 2, account="other")
+    parts.accounts.append("other")
+    register(parts, 2, account="other")
     ended = watcher("track", an_id(1), an_id(2), an_id(3), "--account", "main")
     assert ended.code == Exit.USAGE
     assert ended.out == f"{an_id(1)} new\n"
@@ -155,8 +155,8 @@ def test_what_the_daemon_refuses_is_named_one_by_one(watcher: Command):
 # ── untrack ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_untrack_goes_on_after_one_that_is_not_followed(watcher: Command, office: Office):
-    register(office, 1, 3)
+def test_untrack_goes_on_after_one_that_is_not_followed(watcher: Command, parts: AppParts):
+    register(parts, 1, 3)
     ended = watcher("untrack", an_id(1), an_id(2), an_id(3))
     assert ended.code == Exit.ENDED_BADLY
     assert ended.out == f"{an_id(1)} untracked\n{an_id(3)} untracked\n"
@@ -164,10 +164,10 @@ def test_untrack_goes_on_after_one_that_is_not_followed(watcher: Command, office
     assert watcher("untrack", an_id(1)).code == Exit.ENDED_BADLY
 
 
-def test_untrack_asks_for_the_account_where_there_are_several(watcher: Command, office: Office):
-    office.accounts.append("other")
-    do(office.store.register([], NOW.at))
-    register(office, 1)
+def test_untrack_asks_for_the_account_where_there_are_several(watcher: Command, parts: AppParts):
+    parts.accounts.append("other")
+    do(parts.store.register([], NOW.at))
+    register(parts, 1)
     assert watcher("untrack", an_id(1), "--account", "other").code == Exit.ENDED_BADLY
     unknown = watcher("untrack", an_id(1), "--account", "nobody")
     assert unknown.code == Exit.USAGE
@@ -178,11 +178,11 @@ def test_untrack_asks_for_the_account_where_there_are_several(watcher: Command, 
 # ── list ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_list_is_a_table_in_which_nothing_is_cut_off(watcher: Command, office: Office):
-    register(office, 1, 2)
-    register(office, 3, team="x" * 60, zone="\x1b[2J")
-    look(office, 1, "PROCESSING", total=1000, sent=40, failed=5, unaddressable=2)
-    look(office, 2, "PAUSED")
+def test_list_is_a_table_in_which_nothing_is_cut_off(watcher: Command, parts: AppParts):
+    register(parts, 1, 2)
+    register(parts, 3, team="x" * 60, zone="\x1b[2J")
+    look(parts, 1, "PROCESSING", total=1000, sent=40, failed=5, unaddressable=2)
+    look(parts, 2, "PAUSED")
     ended = watcher("list")
     assert (ended.code, ended.err) == (Exit.GOOD, "")
     heading, first, second, third = ended.out.splitlines()
@@ -197,11 +197,11 @@ def test_an_empty_list_says_so(watcher: Command):
     assert watcher("list").out == "no operations\n"
 
 
-def test_list_filters_and_stops_at_its_limit(watcher: Command, office: Office):
-    office.accounts.append("other")
-    register(office, 1, 2, 3)
-    register(office, 4, account="other")
-    look(office, 2, "COMPLETED", total=1, sent=1)
+def test_list_filters_and_stops_at_its_limit(watcher: Command, parts: AppParts):
+    parts.accounts.append("other")
+    register(parts, 1, 2, 3)
+    register(parts, 4, account="other")
+    look(parts, 2, "COMPLETED", total=1, sent=1)
     assert [line.split()[0] for line in watcher("list", "--status", "completed").out.splitlines()[1:]] == [an_id(2)]
     assert an_id(4) not in watcher("list", "--account", "main").out
     assert "ACCOUNT" in watcher("list").out
@@ -210,15 +210,15 @@ def test_list_filters_and_stops_at_its_limit(watcher: Command, office: Office):
     assert limited[3] == "and more; --limit says how many to show (now 2)"
 
 
-def test_list_answers_programs_with_the_json_of_the_api(watcher: Command, office: Office, admin: Listener):
-    register(office, *range(5), team="blue")
-    look(office, 2, "PROCESSING", total=10, sent=4)
+def test_list_answers_programs_with_the_json_of_the_api(watcher: Command, parts: AppParts, admin: Listener):
+    register(parts, *range(5), team="blue")
+    look(parts, 2, "PROCESSING", total=10, sent=4)
     answer = httpx.get(f"{admin.addresses[0]}/api/v1/operations", params={"limit": 3}, trust_env=False, verify=False)
     assert watcher("list", "--json", "--limit", "3").out == answer.text + "\n"
 
 
-def test_list_turns_pages(watcher: Command, office: Office):
-    register(office, *range(1002))
+def test_list_turns_pages(watcher: Command, parts: AppParts):
+    register(parts, *range(1002))
     page = json.loads(watcher("list", "--json", "--limit", "1001").out)
     assert [one["id"] for one in page["operations"]] == [an_id(number) for number in range(1001)]
     assert page["next"] == f"main:{an_id(1000)}"
@@ -231,9 +231,9 @@ def test_a_bad_status_is_the_commands_fault(watcher: Command):
     assert "status: expected one of UNSEEN, SCHEDULED" in ended.err
 
 
-def test_on_a_terminal_the_table_stays_within_it(office: Office):
-    register(office, 1, 2, campaign="y" * 128)
-    look(office, 1, "PROCESSING", total=1000, sent=40, failed=5)
+def test_on_a_terminal_the_table_stays_within_it(parts: AppParts):
+    register(parts, 1, 2, campaign="y" * 128)
+    look(parts, 1, "PROCESSING", total=1000, sent=40, failed=5)
     code, told = on_a_terminal("list", columns=80)
     assert code == Exit.GOOD
     assert "\x1b[31m" in told  # failures stand out
@@ -251,10 +251,10 @@ def test_an_id_is_never_cut_off_on_a_terminal():
 # ── show ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_show_says_what_was_and_what_comes_next(watcher: Command, office: Office):
-    register(office, 1, team="blue")
-    look(office, 1, "PROCESSING", total=100, recipients=90, sent=40, failed=5, queued=55, unaddressable=2)
-    office.looks["main", an_id(1)] = NextPoll(due_tick=NOW.tick + 3 * SECOND, how="GET by id", why="freshness")
+def test_show_says_what_was_and_what_comes_next(watcher: Command, parts: AppParts):
+    register(parts, 1, team="blue")
+    look(parts, 1, "PROCESSING", total=100, recipients=90, sent=40, failed=5, queued=55, unaddressable=2)
+    parts.next_polls["main", an_id(1)] = NextPoll(due_tick=NOW.tick + 3 * SECOND, how="GET by id", why="freshness")
     ended = watcher("show", an_id(1))
     assert (ended.code, ended.err) == (Exit.GOOD, "")
     stats = "40 of 100 sent, 5 failed, 55 queued, 2 of 90 recipients unaddressable"
@@ -278,32 +278,32 @@ def test_show_says_what_was_and_what_comes_next(watcher: Command, office: Office
     ]
 
 
-def test_show_knows_every_stage(watcher: Command, office: Office):
-    register(office, 1)
+def test_show_knows_every_stage(watcher: Command, parts: AppParts):
+    register(parts, 1)
     assert "next look:  not planned yet" in watcher("show", an_id(1)).out
-    office.looks["main", an_id(1)] = NextPoll(due_tick=NOW.tick - 2 * SECOND, how="GET by id", why="first poll")
+    parts.next_polls["main", an_id(1)] = NextPoll(due_tick=NOW.tick - 2 * SECOND, how="GET by id", why="first poll")
     assert "next look:  due since 2.0 s (" in watcher("show", an_id(1)).out
-    look(office, 1, "COMPLETED", total=1, sent=1)
-    office.looks.clear()
+    look(parts, 1, "COMPLETED", total=1, sent=1)
+    parts.next_polls.clear()
     out = watcher("show", an_id(1)).out
     assert "next look:  none, its stats are final" in out
     assert "operation.finished  completed, 1 of 1 sent, duration_seconds 1.0" in out
 
 
-def test_show_answers_programs_with_the_json_of_the_api(watcher: Command, office: Office, admin: Listener):
-    register(office, 1)
+def test_show_answers_programs_with_the_json_of_the_api(watcher: Command, parts: AppParts, admin: Listener):
+    register(parts, 1)
     answer = httpx.get(f"{admin.addresses[0]}/api/v1/operations/{an_id(1)}", trust_env=False, verify=False)
     assert watcher("show", an_id(1), "--json").out == answer.text + "\n"
 
 
-def test_show_prefers_what_was_seen_last(watcher: Command, office: Office):
-    register(office, 1)
-    office.snapshots = [a_snapshot(a_running_operation(id=an_id(1)))]
+def test_show_prefers_what_was_seen_last(watcher: Command, parts: AppParts):
+    register(parts, 1)
+    parts.snapshots = [a_snapshot(a_running_operation(id=an_id(1)))]
     assert "PROCESSING" in watcher("show", an_id(1)).out
 
 
-def test_show_draws_on_a_terminal(office: Office):
-    register(office, 1)
+def test_show_draws_on_a_terminal(parts: AppParts):
+    register(parts, 1)
     code, told = on_a_terminal("show", an_id(1), columns=70)
     assert code == Exit.GOOD
     assert "operation.tracked" in told
@@ -322,7 +322,7 @@ def test_show_takes_one_id_that_is_followed(watcher: Command, monkeypatch: pytes
 
 
 def test_the_daemon_is_where_the_url_says(
-    watcher: Command, office: Office, monkeypatch: pytest.MonkeyPatch, admin: Listener
+    watcher: Command, parts: AppParts, monkeypatch: pytest.MonkeyPatch, admin: Listener
 ):
     monkeypatch.setenv("WATCHER_ADMIN__LISTEN", "localhost:1")
     assert watcher("list", "--url", admin.addresses[0]).code == Exit.GOOD
@@ -355,13 +355,13 @@ def test_a_bad_url_is_2(watcher: Command, url: str):
 
 
 def test_the_daemon_is_where_the_file_says_whatever_else_is_wrong_in_it(
-    watcher: Command, office: Office, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    watcher: Command, parts: AppParts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     path = tmp_path / "admin.sock"
     monkeypatch.delenv("WATCHER_ADMIN__LISTEN")
     file = tmp_path / "c.yaml"
     file.write_text(f"accounts: [{{nam: main}}]\nadmin: {{listen: 'unix:{path}'}}\npolling: 7\n")
-    with in_background(lambda: listening(office.admin(is_unix=True), f"unix:{path}")):
+    with in_background(lambda: listening(parts.admin(is_unix=True), f"unix:{path}")):
         assert watcher("list", "--config", str(file)).out == "no operations\n"
         monkeypatch.setenv("WATCHER_CONFIG", str(file))
         assert watcher("list").out == "no operations\n"
@@ -404,10 +404,10 @@ def test_nobody_there_is_4(watcher: Command, monkeypatch: pytest.MonkeyPatch, li
     assert "is the daemon running there? --config or --url says where it is" in ended.err
 
 
-def test_the_token_opens_the_door(watcher: Command, office: Office, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_the_token_opens_the_door(watcher: Command, parts: AppParts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     file = tmp_path / "token"
     file.write_text("secret-5a7f\n")
-    with in_background(lambda: listening(office.admin(token=lambda: "secret-5a7f"))) as listener:
+    with in_background(lambda: listening(parts.admin(token=lambda: "secret-5a7f"))) as listener:
         url = listener.addresses[0]
         refused = watcher("list", "--url", url)
         assert refused.code == Exit.USAGE
@@ -420,8 +420,8 @@ def test_the_token_opens_the_door(watcher: Command, office: Office, monkeypatch:
     assert empty.err == f"watcher list: {file} is empty; write the secret into it\n"
 
 
-def test_web_cannot_be_told_anything(watcher: Command, office: Office):
-    with in_background(lambda: listening(office.web())) as listener:
+def test_web_cannot_be_told_anything(watcher: Command, parts: AppParts):
+    with in_background(lambda: listening(parts.web())) as listener:
         ended = watcher("track", an_id(1), "--url", listener.addresses[0])
         listed = watcher("list", "--url", listener.addresses[0])
     assert ended.code == Exit.USAGE

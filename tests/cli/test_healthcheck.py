@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import ROOT, Command, in_background
-from tests.server.serving import Office, listening
+from tests.server.serving import AppParts, listening
 from watcher.cli.exits import Exit
 from watcher.cli.healthcheck import Target, UnhealthyError, ask
 
@@ -53,8 +53,8 @@ def certified(*, asks_back: bool = False) -> ssl.SSLContext:
     return context
 
 
-def test_a_healthy_daemon_is_0(watcher: Command, office: Office, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    with in_background(lambda: listening(office.web())) as listener:
+def test_a_healthy_daemon_is_0(watcher: Command, parts: AppParts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    with in_background(lambda: listening(parts.web())) as listener:
         address = listener.addresses[0].removeprefix("http://")
         file = tmp_path / "c.yaml"
         file.write_text(f"web: {{listen: '{address}'}}\n")
@@ -67,9 +67,9 @@ def test_a_healthy_daemon_is_0(watcher: Command, office: Office, monkeypatch: py
         assert (ended.code, ended.out, ended.err) == (Exit.GOOD, "healthy\n", "")
 
 
-def test_a_unix_socket_can_be_asked(watcher: Command, office: Office, tmp_path: Path):
+def test_a_unix_socket_can_be_asked(watcher: Command, parts: AppParts, tmp_path: Path):
     url = f"unix:{tmp_path}/admin.sock"
-    with in_background(lambda: listening(office.admin(is_unix=True), url)):
+    with in_background(lambda: listening(parts.admin(is_unix=True), url)):
         assert watcher("healthcheck", "--url", url).code == Exit.GOOD
     gone = watcher("healthcheck", "--url", url)
     assert (gone.code, gone.err) == (
@@ -78,9 +78,9 @@ def test_a_unix_socket_can_be_asked(watcher: Command, office: Office, tmp_path: 
     )
 
 
-def test_an_overdue_loop_is_1_and_named(watcher: Command, office: Office):
-    office.overdue = ["main"]
-    with in_background(lambda: listening(office.web())) as listener:
+def test_an_overdue_loop_is_1_and_named(watcher: Command, parts: AppParts):
+    parts.overdue = ["main"]
+    with in_background(lambda: listening(parts.web())) as listener:
         ended = watcher("healthcheck", "--url", listener.addresses[0])
     place = listener.addresses[0].removeprefix("http://")
     assert ended.code == Exit.ENDED_BADLY
@@ -96,9 +96,9 @@ def test_tls_is_found_out(watcher: Command, monkeypatch: pytest.MonkeyPatch, con
     assert (ended.code, ended.err) == (Exit.GOOD, "")
 
 
-def test_a_config_file_without_tls_is_found_out(watcher: Command, office: Office, monkeypatch: pytest.MonkeyPatch):
+def test_a_config_file_without_tls_is_found_out(watcher: Command, parts: AppParts, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("WATCHER_WEB__CONFIG_FILE", "web.yml")
-    with in_background(lambda: listening(office.web())) as listener:
+    with in_background(lambda: listening(parts.web())) as listener:
         monkeypatch.setenv("WATCHER_WEB__LISTEN", listener.addresses[0].removeprefix("http://"))
         ended = watcher("healthcheck")
     assert (ended.code, ended.err) == (Exit.GOOD, "")

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request, async_playwright
 
-from tests.server.serving import NOW, Office, a_snapshot
+from tests.server.serving import NOW, AppParts, a_snapshot
 from tests.support.factories import counters_with
 from watcher.core.model import (
     MINUTE,
@@ -147,8 +147,8 @@ async def visiting(browser: Browser, url: str, *, size: tuple[int, int] = WIDE, 
 # ── something to show ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Stage(Office):
-    """An office whose clock runs, and whose store has what its snapshots show."""
+class Stage(AppParts):
+    """Parts of the app with a running clock, and a store with what the snapshots show."""
 
     def __init__(self, *accounts: str) -> None:
         super().__init__(*accounts)
@@ -232,7 +232,7 @@ async def furnish(stage: Stage) -> Sequence[Operation]:
         from_status=None, to_status=Status.PROCESSING, stats=begun, updated_at=rfc3339(start), delay_seconds=None
     )
     await stage.keep(first, (start + 2 * SECOND, moved), (start + 31 * SECOND, Failing(stats=failing)))
-    stage.looks[first.account, first.id] = NextPoll(
+    stage.next_polls[first.account, first.id] = NextPoll(
         due_tick=NOW.tick + 6 * SECOND, how="GET by id", why="freshness after the last poll"
     )
     stage.show(*operations)

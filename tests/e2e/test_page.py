@@ -355,7 +355,7 @@ async def test_the_details_have_history_and_next_look_and_stay_true(stage, visit
     assert f"#/main/{operation.id}" in visit.page.url
     after, event = ended(operation, stage.now())
     await stage.keep(after, event)
-    stage.looks.clear()
+    stage.next_polls.clear()
     await dialog.get_by_text("Ended: completed").wait_for(timeout=2500)
     assert "not any more: its stats are final" in await dialog.inner_text()
     await visit.page.reload()

@@ -20,7 +20,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.e2e.browser import chromium
-from tests.server.serving import Office, an_id, listening
+from tests.server.serving import AppParts, an_id, listening
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -100,14 +100,14 @@ class Door:
 
 @dataclass
 class Scene:
-    office: Office
+    parts: AppParts
     door: Door
     reloads: list[None]
 
     async def is_untouched(self) -> bool:
         """Whether what was followed is, nothing else is, and nobody made us reload."""
-        followed = [one.operation.id for one in await self.office.store.find(FOLLOWED) if one.untracked_at is None]
-        return followed == [FOLLOWED] and not await self.office.store.find(WANTED) and self.reloads == []
+        followed = [one.operation.id for one in await self.parts.store.find(FOLLOWED) if one.untracked_at is None]
+        return followed == [FOLLOWED] and not await self.parts.store.find(WANTED) and self.reloads == []
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -121,19 +121,19 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def scene() -> AsyncIterator[Scene]:
-    office = Office()
-    await office.intake.take(f'{{"id": "{FOLLOWED}"}}'.encode())
+    parts = AppParts()
+    await parts.intake.take(f'{{"id": "{FOLLOWED}"}}'.encode())
     reloads: list[None] = []
 
     async def reload() -> list[str]:
         reloads.append(None)
         return []
 
-    office.reload = reload
-    door = Door(office.admin())
+    parts.reload = reload
+    door = Door(parts.admin())
     async with listening(door) as listener:
         door.port = int(listener.addresses[0].rpartition(":")[2])
-        yield Scene(office, door, reloads)
+        yield Scene(parts, door, reloads)
 
 
 @asynccontextmanager

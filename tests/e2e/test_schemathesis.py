@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import in_background
-from tests.server.serving import Office, a_running_operation, a_snapshot, an_id, an_operation, listening
+from tests.server.serving import AppParts, a_running_operation, a_snapshot, an_id, an_operation, listening
 from tests.support.certificates import hashed, write_web_file
 from watcher.config import read_web_file
 from watcher.core.model import Status
@@ -39,20 +39,20 @@ PROGRAM = Path(sys.executable).with_name("st")
 class Run:
     """Schemathesis at work on one listener; what it says goes into a file."""
 
-    made: Office
+    made: AppParts
     process: subprocess.Popen[bytes]
     said: Path
 
 
-def office() -> Office:
+def parts() -> AppParts:
     """A few operations, so that there is something to be found."""
-    made = Office("main", "other")
+    made = AppParts("main", "other")
     asyncio.run(made.intake.take(b'[{"id": "%s", "account": "main", "labels": {"a": "b"}}]' % an_id(1).encode()))
     made.snapshots = [a_snapshot(a_running_operation(id=an_id(1)), an_operation(id=an_id(2), status=Status.UNSEEN))]
     return made
 
 
-def begin(made: Office, folder: Path, url: str, key: str) -> Run:
+def begin(made: AppParts, folder: Path, url: str, key: str) -> Run:
     command = [
         str(PROGRAM),
         "run",
@@ -86,7 +86,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, deadline: float) -> Iterator[
     """Both begin at once, each on a listener and a desk of its own."""
     folder = tmp_path_factory.mktemp("fuzzing")
     path = str(write_web_file(folder, basic_auth_users={USER: hashed(PASSWORD)}))
-    web, admin = office(), office()
+    web, admin = parts(), parts()
     with ExitStack() as stack:
         begun = {}
         for name, made, app, key in (

@@ -1,4 +1,4 @@
-"""A desk with a store in memory, and listeners that really listen, for one test."""
+"""The app with a store in memory, and real listeners, for one test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -40,8 +40,8 @@ def a_snapshot(*operations: Operation, account: str = "main", **changes: Any) ->
     return AccountSnapshot(account=account, taken=NOW, shown=operations, up=True, **changes)
 
 
-class Office:
-    """What the daemon would hand in, each of it to be changed by a test; and what it was told."""
+class AppParts:
+    """The parts that the daemon would give to the app, and what the app reported. A test changes each of them."""
 
     def __init__(self, *accounts: str, store: MemoryStore | None = None) -> None:
         self.accounts = list(accounts or ("main",))
@@ -51,20 +51,20 @@ class Office:
         self.exposition_headers: Mapping[str, str] = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         self.reasons: Sequence[str] = ()
         self.overdue: Sequence[str] = ()
-        self.looks: dict[tuple[str, str], NextPoll] = {}
+        self.next_polls: dict[tuple[str, str], NextPoll] = {}
         self.metric_labels: Sequence[str] = ()
         self.woken: list[str] = []
         self.scraped: list[object] = []
         self.failures: list[Exception] = []
         self.now: Callable[[], Moment] = lambda: NOW
-        self.asked_metrics: list[tuple[str, str]] = []
+        self.requested_formats: list[tuple[str, str]] = []
         self.metrics: Callable[[str, str], Awaitable[Exposition]] = self._render
         self.reload: Callable[[], Awaitable[Sequence[str]]] = self._reload
         self.intake = Intake(self.store, lambda: self.accounts, self.woken.append, lambda: NOW.at)
 
     async def _render(self, accept: str, accept_encoding: str) -> Exposition:
-        self.asked_metrics.append((accept, accept_encoding))
-        return self.exposition, self.exposition_headers, len(self.asked_metrics)
+        self.requested_formats.append((accept, accept_encoding))
+        return self.exposition, self.exposition_headers, len(self.requested_formats)
 
     async def _reload(self) -> Sequence[str]:
         return self.reasons
@@ -79,9 +79,9 @@ class Office:
             scraped=self.scraped.append,
             reload=self.reload,
             healthy=lambda: self.overdue,
-            next_poll=lambda account, operation_id: self.looks.get((account, operation_id)),
+            next_poll=lambda account, operation_id: self.next_polls.get((account, operation_id)),
             metric_labels=lambda: self.metric_labels,
-            now=lambda: self.now(),  # noqa: PLW0108 -- whatever it is by then
+            now=lambda: self.now(),  # noqa: PLW0108 -- a test may replace it later
             failed=self.failures.append,
             version="1.2.3",
         )
@@ -122,7 +122,7 @@ async def client_of(app: ASGIApp, **limits: Any) -> AsyncIterator[httpx.AsyncCli
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until it is so."""
+    """Let the loop run until the condition is true."""
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 -- what it waits for has no event
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Requests that cost more than anybody asked for, or that come behind one another: what strangers may do to us."""
+"""Expensive requests, and requests behind one another: what unknown clients can cost the daemon."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ import h11
 import pytest
 from uvicorn.server import ServerState
 
-from tests.server.serving import Office, an_id, listening, until
+from tests.server.serving import AppParts, an_id, listening, until
 from tests.server.test_listener import answer_to, open_raw
 from watcher.server.greeting import PIECE
 from watcher.server.parser import FREE_CHUNKS, LEAST_BYTES, MOST_BYTES, Parser
@@ -32,26 +32,26 @@ def chunks(size: int, content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("place", ["web", "admin"])
-async def test_who_sends_a_body_in_crumbs_is_answered_and_left(office: Office, place: str):
-    async with listening(getattr(office, place)()) as listener:
+async def test_a_body_in_one_byte_chunks_is_answered_and_the_connection_closed(parts: AppParts, place: str):
+    async with listening(getattr(parts, place)()) as listener:
         reader, writer = await open_raw(listener.addresses[0])
         writer.write(CHUNKED + chunks(1, b" " * 50_000))
         async with asyncio.timeout(5):
             assert (await reader.read()).startswith(b"HTTP/1.1 400 Bad Request\r\n")
         writer.close()
         await until(lambda: not listener.connections)
-    assert office.failures == []
+    assert parts.failures == []
 
 
-async def test_who_sends_crumbs_is_told_what_is_wrong(office: Office):
-    async with listening(office.admin()) as listener:
+async def test_a_body_in_one_byte_chunks_is_refused_with_the_reason(parts: AppParts):
+    async with listening(parts.admin()) as listener:
         answer = await answer_to(listener.addresses[0], CHUNKED + chunks(1, b" " * 2 * FREE_CHUNKS))
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert b'"the body comes in too many small chunks"' in answer
 
 
-async def test_who_is_refused_and_goes_on_for_ever_is_left(office: Office):
-    async with listening(office.admin()) as listener:
+async def test_a_refused_client_that_keeps_sending_is_disconnected(parts: AppParts):
+    async with listening(parts.admin()) as listener:
         _, writer = await open_raw(listener.addresses[0])
         writer.write(b"no HTTP at all\r\n\r\n")
         with contextlib.suppress(ConnectionError):
@@ -63,9 +63,9 @@ async def test_who_is_refused_and_goes_on_for_ever_is_left(office: Office):
 
 
 @pytest.mark.parametrize("size", [30_000, 100_000, 1_000_000])
-async def test_however_large_a_head_is_the_client_reads_what_is_wrong(office: Office, size: int):
+async def test_a_client_reads_what_is_wrong_with_a_head_of_any_size(parts: AppParts, size: int):
     large = b"GET /-/ready HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"y" * size + b"\r\n\r\n"
-    async with listening(office.web()) as listener:
+    async with listening(parts.web()) as listener:
         answer = await answer_to(listener.addresses[0], large)
     assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
     assert b"request line and headers may have 16384 bytes together" in answer
@@ -73,15 +73,15 @@ async def test_however_large_a_head_is_the_client_reads_what_is_wrong(office: Of
 
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("size", [LEAST_BYTES, 52, 1000, 100_000])
-async def test_a_body_in_chunks_is_a_body(office: Office, size: int):
+async def test_a_chunked_body_is_accepted(parts: AppParts, size: int):
     body = json.dumps([{"id": an_id(number)} for number in range(10_000)]).encode() + b" " * 3_000_000
-    async with listening(office.admin()) as listener:
+    async with listening(parts.admin()) as listener:
         request = CHUNKED.replace(b"Host", b"Connection: close\r\nHost") + chunks(size, body) + b"0\r\n\r\n"
         assert (await answer_to(listener.addresses[0], request)).startswith(b"HTTP/1.1 201 ")
 
 
-async def test_who_goes_on_sending_after_the_answer_is_left(office: Office):
-    async with listening(office.web()) as listener:
+async def test_a_client_that_keeps_sending_after_the_answer_is_disconnected(parts: AppParts):
+    async with listening(parts.web()) as listener:
         reader, writer = await open_raw(listener.addresses[0])
         writer.write(b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
         assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 405 ")
@@ -96,9 +96,9 @@ async def test_who_goes_on_sending_after_the_answer_is_left(office: Office):
         writer.close()
 
 
-def test_a_connection_is_read_in_small_pieces(office: Office):
+def test_a_connection_is_read_in_small_pieces(parts: AppParts):
     async def main() -> int:
-        protocol = Protocol(ServerConfig(office.web(), Limits()), ServerState(), {})
+        protocol = Protocol(ServerConfig(parts.web(), Limits()), ServerState(), {})
         return len(protocol.get_buffer(1_000_000))
 
     assert asyncio.run(main()) == PIECE <= 4096
@@ -120,8 +120,8 @@ def test_each_request_of_a_connection_has_its_own_pieces():
     [b"GET /-/re", b"POST /api/v1/operations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000000\r\n\r\n[[["],
     ids=["a head", "a body"],
 )
-async def test_a_request_behind_another_has_its_time_too(office: Office, begun: bytes):
-    async with listening(office.admin(), request=0.05) as listener:
+async def test_a_request_behind_another_has_its_time_too(parts: AppParts, begun: bytes):
+    async with listening(parts.admin(), request=0.05) as listener:
         reader, writer = await open_raw(listener.addresses[0])
         writer.write(READY + begun)
         async with asyncio.timeout(5):
@@ -129,11 +129,11 @@ async def test_a_request_behind_another_has_its_time_too(office: Office, begun: 
                 await reader.read()
         writer.close()
         await until(lambda: not listener.connections)
-    assert office.failures == []
+    assert parts.failures == []
 
 
-async def test_between_two_requests_no_time_of_a_request_runs(office: Office):
-    async with listening(office.web()) as listener:
+async def test_between_two_requests_no_time_of_a_request_runs(parts: AppParts):
+    async with listening(parts.web()) as listener:
         reader, writer = await open_raw(listener.addresses[0])
         writer.write(READY)
         await reader.readuntil(b"ready\n")
@@ -148,19 +148,19 @@ async def test_between_two_requests_no_time_of_a_request_runs(office: Office):
         writer.close()
 
 
-async def test_an_answer_to_a_request_behind_another_is_never_cut(office: Office):
-    answer, asked = asyncio.Event(), asyncio.Event()
+async def test_an_answer_to_a_request_behind_another_is_never_cut(parts: AppParts):
+    answer, requested = asyncio.Event(), asyncio.Event()
 
     async def slow(*_: Any) -> Any:
-        asked.set()
+        requested.set()
         await answer.wait()
         return b"whole\n", {}, None
 
-    office.metrics = slow
-    async with listening(office.web(), connections=4) as listener:
+    parts.metrics = slow
+    async with listening(parts.web(), connections=4) as listener:
         reader, writer = await open_raw(listener.addresses[0])
         writer.write(READY + b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        await asked.wait()
+        await requested.wait()
         others = [await open_raw(listener.addresses[0]) for _ in range(4)]
         await until(lambda: listener.connections == 3)
         answer.set()
@@ -175,8 +175,8 @@ async def test_an_answer_to_a_request_behind_another_is_never_cut(office: Office
 BAD_CHUNK = b"Transfer-Encoding: chunked\r\n\r\nno chunk\r\n"
 
 
-async def test_who_is_refused_and_stays_makes_room_for_others(office: Office):
-    async with listening(office.web(), connections=6) as listener:
+async def test_a_refused_connection_that_stays_open_is_closed_to_admit_others(parts: AppParts):
+    async with listening(parts.web(), connections=6) as listener:
         staying = [await open_raw(listener.addresses[0]) for _ in range(8)]
         for _, writer in staying:
             writer.write(b"GET /-/ready HTTP/1.1\r\nHost: x\r\n" + BAD_CHUNK)
@@ -186,8 +186,8 @@ async def test_who_is_refused_and_stays_makes_room_for_others(office: Office):
             writer.transport.abort()
 
 
-async def test_nothing_is_left_of_a_connection_that_was_reset(office: Office):
-    async with listening(office.web()) as listener:
+async def test_a_connection_that_was_reset_is_freed(parts: AppParts):
+    async with listening(parts.web()) as listener:
         reader, writer = await open_raw(listener.addresses[0])
         writer.write(READY)
         await reader.readuntil(b"ready\n")
@@ -202,28 +202,28 @@ async def test_nothing_is_left_of_a_connection_that_was_reset(office: Office):
 
 
 @pytest.mark.parametrize("size", [150_000, 5_000_000])
-async def test_who_wants_to_be_closed_reads_the_answer_to_a_body_that_was_not_read(office: Office, size: int):
+async def test_a_client_that_wants_to_close_receives_the_answer_to_a_body_that_was_not_read(parts: AppParts, size: int):
     head = (
         b"POST /api/v1/operations HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % size
     )
-    async with listening(office.web()) as web, listening(office.admin()) as admin:
+    async with listening(parts.web()) as web, listening(parts.admin()) as admin:
         refused = await answer_to(web.addresses[0], head + b"x" * size)
         not_json = await answer_to(admin.addresses[0], head + b"x" * size)
     assert refused.startswith(b"HTTP/1.1 405 ")
     assert not_json.startswith(b"HTTP/1.1 415 ")
 
 
-async def test_a_scrape_that_was_refused_has_not_arrived(office: Office):
+async def test_a_scrape_that_was_refused_has_not_arrived(parts: AppParts):
     answer = asyncio.Event()
 
     async def slow(*_: Any) -> Any:
         await answer.wait()
         return b"up 1\n", {}, None
 
-    for metrics in (office.metrics, slow):
-        office.metrics = metrics
+    for metrics in (parts.metrics, slow):
+        parts.metrics = metrics
         answer.clear()
-        async with listening(office.web()) as listener:
+        async with listening(parts.web()) as listener:
             scrape = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Prometheus-Scrape-Timeout-Seconds: 5\r\n"
             reader, writer = await open_raw(listener.addresses[0])
             writer.write(scrape + BAD_CHUNK)
@@ -231,7 +231,7 @@ async def test_a_scrape_that_was_refused_has_not_arrived(office: Office):
             answer.set()
             writer.close()
             await until(lambda: not listener.connections)
-    assert (office.scraped, office.failures) == ([], [])
+    assert (parts.scraped, parts.failures) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -242,11 +242,11 @@ async def test_a_scrape_that_was_refused_has_not_arrived(office: Office):
     ],
     ids=["Expect", "HEAD"],
 )
-async def test_a_refusal_is_nobodys_failure(office: Office, request_: bytes):
-    published: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: published.append(context))
-    async with listening(office.admin()) as listener:
+async def test_a_refusal_is_no_failure_of_the_daemon(parts: AppParts, request_: bytes):
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    async with listening(parts.admin()) as listener:
         answer = await answer_to(listener.addresses[0], request_ + BAD_CHUNK)
         await until(lambda: not listener.connections)
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    assert (published, office.failures) == ([], [])
+    assert (reported, parts.failures) == ([], [])

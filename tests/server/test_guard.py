@@ -1,11 +1,11 @@
-"""Who may speak to the admin listener."""
+"""Which requests the admin listener accepts."""
 
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.server.serving import AN_ID, Office, client_of, listening, plain_client
+from tests.server.serving import AN_ID, AppParts, client_of, listening, plain_client
 from watcher.server.guard import is_allowed_host, is_same_origin
 
 OPERATIONS = "/api/v1/operations"
@@ -41,9 +41,9 @@ def test_allowed_hosts_are_answered_with_or_without_their_port(host: str, allowe
     assert is_allowed_host(host, allowed) is is_allowed
 
 
-async def test_the_allowed_hosts_are_asked_each_time(office: Office):
+async def test_the_allowed_hosts_are_read_at_each_request(parts: AppParts):
     allowed: list[str] = []
-    async with client_of(office.admin(allowed_hosts=lambda: allowed)) as admin:
+    async with client_of(parts.admin(allowed_hosts=lambda: allowed)) as admin:
         headers = {"Host": "watcher.example"}
         assert (await admin.get("/", headers=headers)).status_code == 421
         allowed.append("watcher.example")
@@ -60,13 +60,13 @@ async def test_the_allowed_hosts_are_asked_each_time(office: Office):
         {"Sec-Fetch-Site": "cross-site"},
     ],
 )
-async def test_pages_from_elsewhere_are_forbidden(office: Office, admin: httpx.AsyncClient, headers: dict[str, str]):
+async def test_pages_from_elsewhere_are_forbidden(parts: AppParts, admin: httpx.AsyncClient, headers: dict[str, str]):
     for answer in (
         await admin.post(OPERATIONS, json={"id": AN_ID}, headers=headers),
         await admin.get("/", headers=headers),
     ):
         assert answer.status_code == 403
-    assert office.woken == []
+    assert parts.woken == []
 
 
 async def test_its_own_page_is_not_from_elsewhere(admin: httpx.AsyncClient):
@@ -96,13 +96,13 @@ async def test_a_form_cannot_reload(admin: httpx.AsyncClient):
     assert (await admin.post("/-/reload", json={})).status_code == 200
 
 
-async def test_web_asks_for_no_host(web: httpx.AsyncClient):
+async def test_web_accepts_any_host(web: httpx.AsyncClient):
     assert (await web.get("/", headers={"Host": "evil.example", "Origin": "null"})).status_code == 200
 
 
-async def test_with_a_token_everything_but_health_needs_it(office: Office):
+async def test_with_a_token_everything_but_health_needs_it(parts: AppParts):
     tokens = ["täst"]
-    async with client_of(office.admin(token=lambda: tokens[0])) as admin:
+    async with client_of(parts.admin(token=lambda: tokens[0])) as admin:
         for path in ("/-/healthy", "/-/ready"):
             assert (await admin.get(path)).status_code == 200
         for path in ("/", "/metrics", "/openapi.json", OPERATIONS, "/nothing"):
@@ -118,10 +118,10 @@ async def test_with_a_token_everything_but_health_needs_it(office: Office):
         assert (await admin.get("/", headers=right)).status_code == 401
 
 
-async def test_over_a_unix_socket_the_host_says_nothing(office: Office, tmp_path: Path):
+async def test_over_a_unix_socket_any_host_is_accepted(parts: AppParts, tmp_path: Path):
     path = tmp_path / "admin.sock"
     async with (
-        listening(office.admin(is_unix=True), f"unix:{path}"),
+        listening(parts.admin(is_unix=True), f"unix:{path}"),
         plain_client(transport=httpx.AsyncHTTPTransport(uds=str(path)), base_url="http://any.example") as admin,
     ):
         assert (await admin.post(OPERATIONS, json={"id": AN_ID})).status_code == 201

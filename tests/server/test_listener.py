@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server.serving import Office, client_of, listening, plain_client, until
+from tests.server.serving import AppParts, client_of, listening, plain_client, until
 from watcher.core.errors import OperatorError
 from watcher.server import Listener
 from watcher.server.protocol import Protocol
@@ -44,8 +44,8 @@ def refusal(listen: str) -> str:
     return str(caught.value)
 
 
-async def test_without_a_host_all_addresses_of_both_families_answer(office: Office):
-    async with listening(office.web(), ":0") as listener, plain_client() as client:
+async def test_without_a_host_all_addresses_of_both_families_answer(parts: AppParts):
+    async with listening(parts.web(), ":0") as listener, plain_client() as client:
         port = listener.addresses[0].rpartition(":")[2]
         assert tuple(listener.addresses) == (f"http://0.0.0.0:{port}", f"http://[::]:{port}")
         assert listener.url == f"http://localhost:{port}"
@@ -53,22 +53,22 @@ async def test_without_a_host_all_addresses_of_both_families_answer(office: Offi
             assert (await client.get(f"http://{host}:{port}/-/ready")).status_code == 200
 
 
-async def test_localhost_is_both_loopback_addresses(office: Office):
-    async with listening(office.web(), "localhost:0") as listener, plain_client() as client:
+async def test_localhost_is_both_loopback_addresses(parts: AppParts):
+    async with listening(parts.web(), "localhost:0") as listener, plain_client() as client:
         port = listener.addresses[0].rpartition(":")[2]
         assert tuple(listener.addresses) == (f"http://127.0.0.1:{port}", f"http://[::1]:{port}")
         for address in listener.addresses:
             assert (await client.get(f"{address}/-/ready")).status_code == 200
 
 
-async def test_one_address_is_only_that(office: Office):
-    async with listening(office.web(), "[::1]:0") as listener, plain_client() as client:
+async def test_one_address_is_only_that(parts: AppParts):
+    async with listening(parts.web(), "[::1]:0") as listener, plain_client() as client:
         (address,) = listener.addresses
         assert address.startswith("http://[::1]:")
         assert (await client.get(f"{address}/-/ready")).status_code == 200
 
 
-def test_a_port_in_use_is_said_with_address_and_setting():
+def test_a_port_in_use_is_reported_with_address_and_setting():
     (taken,) = sockets_listening("127.0.0.1:0", "web.listen")
     with closing(taken):
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -78,7 +78,7 @@ def test_a_port_in_use_is_said_with_address_and_setting():
         )
 
 
-def test_a_port_in_use_in_one_family_lets_go_of_the_other():
+def test_a_port_in_use_in_one_family_releases_the_other():
     (taken,) = sockets_listening("[::1]:0", "web.listen")
     with closing(taken):
         port = taken.getsockname()[1]
@@ -95,13 +95,13 @@ def test_a_port_in_use_in_one_family_lets_go_of_the_other():
         ("unix:/no/such/directory/s", "no such file or directory"),
     ],
 )
-def test_an_address_that_cannot_be_is_said(listen: str, why: str):
+def test_an_impossible_address_is_reported(listen: str, why: str):
     assert why in refusal(listen)
 
 
-async def test_a_unix_socket_is_for_user_and_group_and_leaves_with_the_listener(office: Office, tmp_path: Path):
+async def test_a_unix_socket_is_for_user_and_group_and_leaves_with_the_listener(parts: AppParts, tmp_path: Path):
     path = tmp_path / "s"
-    async with listening(office.web(), f"unix:{path}") as listener:
+    async with listening(parts.web(), f"unix:{path}") as listener:
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         assert (tuple(listener.addresses), listener.url) == ((f"unix:{path}",), f"unix:{path}")
         transport = httpx.AsyncHTTPTransport(uds=str(path))
@@ -126,91 +126,91 @@ def test_a_file_in_the_place_of_a_unix_socket_stays(tmp_path: Path):
     assert path.read_text() == "precious"
 
 
-async def test_a_bound_listener_that_was_never_served_can_be_closed(office: Office):
-    listener = Listener.bind("127.0.0.1:0", office.web(), setting="web.listen")
+async def test_a_bound_listener_that_was_never_served_can_be_closed(parts: AppParts):
+    listener = Listener.bind("127.0.0.1:0", parts.web(), setting="web.listen")
     address = listener.addresses[0].removeprefix("http://")
     listener.close()
     let_go(sockets_listening(address, "web.listen"))
 
 
-async def test_a_listener_stopped_before_it_serves_ends_at_once(office: Office):
-    listener = Listener.bind("127.0.0.1:0", office.web(), setting="web.listen")
+async def test_a_listener_stopped_before_it_serves_ends_at_once(parts: AppParts):
+    listener = Listener.bind("127.0.0.1:0", parts.web(), setting="web.listen")
     listener.stop()
     async with asyncio.timeout(2):
         await listener.serve()
 
 
-async def test_signals_stay_with_the_daemon(office: Office):
+async def test_signals_stay_with_the_daemon(parts: AppParts):
     before = signal.getsignal(signal.SIGTERM)
-    async with client_of(office.web()) as client:
+    async with client_of(parts.web()) as client:
         await client.get("/-/ready")
         assert signal.getsignal(signal.SIGTERM) is before
 
 
-async def test_a_stop_lets_an_answer_under_way_end(office: Office):
-    asked, answer = asyncio.Event(), asyncio.Event()
+async def test_a_stop_waits_for_an_answer_under_way(parts: AppParts):
+    requested, answer = asyncio.Event(), asyncio.Event()
 
     async def slow(*_: Any) -> Any:
-        asked.set()
+        requested.set()
         await answer.wait()
         return b"whole\n", {}, None
 
-    office.metrics = slow
+    parts.metrics = slow
     async with plain_client() as client:
-        async with listening(office.web()) as listener:
+        async with listening(parts.web()) as listener:
             request = asyncio.create_task(client.get(f"{listener.addresses[0]}/metrics"))
-            await asked.wait()
+            await requested.wait()
             listener.stop()
             answer.set()
         assert (await request).content == b"whole\n"
 
 
-async def test_a_stop_does_not_wait_for_what_never_ends(office: Office):
-    asked = asyncio.Event()
+async def test_a_stop_does_not_wait_for_what_never_ends(parts: AppParts):
+    requested = asyncio.Event()
 
     async def endless(*_: Any) -> Any:
-        asked.set()
+        requested.set()
         await asyncio.Event().wait()
 
-    office.metrics = endless
+    parts.metrics = endless
     async with plain_client() as client:
-        async with asyncio.timeout(2), listening(office.web(), grace=0) as listener:
+        async with asyncio.timeout(2), listening(parts.web(), grace=0) as listener:
             _, writer = await open_raw(listener.addresses[0])
             writer.write(b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
             request = asyncio.create_task(client.get(f"{listener.addresses[0]}/metrics"))
-            await asked.wait()
+            await requested.wait()
         with pytest.raises((httpx.HTTPError, AssertionError)):
             assert (await request).status_code == 200
     writer.close()
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HT", b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab"])
-async def test_a_request_that_does_not_become_whole_is_cut_off(office: Office, begun: bytes):
-    async with listening(office.admin(), request=0.05) as listener:
+async def test_a_request_that_does_not_become_complete_is_disconnected(parts: AppParts, begun: bytes):
+    async with listening(parts.admin(), request=0.05) as listener:
         reader, writer = await open_raw(listener.addresses[0])
         writer.write(begun)
         async with asyncio.timeout(5):
             with contextlib.suppress(ConnectionError):
                 await reader.read()
         writer.close()
-    assert office.failures == []
+    assert parts.failures == []
 
 
-async def test_a_body_that_breaks_off_is_nobodys_failure(office: Office):
+async def test_a_body_that_breaks_off_is_no_failure_of_the_daemon(parts: AppParts):
     head = b"POST /api/v1/operations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    async with listening(office.admin()) as listener:
+    async with listening(parts.admin()) as listener:
         _, writer = await open_raw(listener.addresses[0])
         writer.write(head + b"Content-Length: 9\r\n\r\n[")
         await until(lambda: bool(listener.connections))
         writer.close()
         await writer.wait_closed()
         await until(lambda: not listener.connections)
-    assert office.failures == []
+    assert parts.failures == []
 
 
-async def test_a_client_that_does_not_take_its_answer_is_cut_off(office: Office):
-    office.exposition = b"x" * (64 * 1024 * 1024)
-    async with listening(office.web(), send=0.05) as listener:
+async def test_a_client_that_does_not_read_its_answer_is_disconnected(parts: AppParts):
+    parts.exposition = b"x" * (64 * 1024 * 1024)
+    async with listening(parts.web(), send=0.05) as listener:
         _, writer = await open_raw(listener.addresses[0])
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -219,21 +219,23 @@ async def test_a_client_that_does_not_take_its_answer_is_cut_off(office: Office)
         writer.transport.abort()
 
 
-async def test_several_requests_go_over_one_connection(office: Office):
-    async with listening(office.web()) as listener:
-        asked = b"GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n" * 2
+async def test_several_requests_go_over_one_connection(parts: AppParts):
+    async with listening(parts.web()) as listener:
+        requested = b"GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n" * 2
         last = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        answer = await answer_to(listener.addresses[0], asked + last)
+        answer = await answer_to(listener.addresses[0], requested + last)
     assert (answer.count(b"HTTP/1.1 200"), answer.count(b"ready\n"), answer.count(b"healthy\n")) == (3, 2, 1)
 
 
 @pytest.mark.parametrize(
     "request_",
     [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nX: \0\r\n\r\n"],
-    ids=["nonsense", "no host", "a header that is none"],
+    ids=["nonsense", "no host", "a malformed header"],
 )
-async def test_what_is_no_http_is_a_problem_too(office: Office, request_: bytes, capfd: pytest.CaptureFixture[str]):
-    async with listening(office.web()) as listener:
+async def test_bytes_that_are_no_http_are_answered_with_a_problem(
+    parts: AppParts, request_: bytes, capfd: pytest.CaptureFixture[str]
+):
+    async with listening(parts.web()) as listener:
         answer = await answer_to(listener.addresses[0], request_)
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
@@ -243,9 +245,9 @@ async def test_what_is_no_http_is_a_problem_too(office: Office, request_: bytes,
     assert capfd.readouterr() == ("", "")
 
 
-async def test_nonsense_after_the_answer_began_only_closes(office: Office):
+async def test_nonsense_after_the_answer_began_only_closes(parts: AppParts):
     body = b"POST /metrics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-    async with listening(office.web()) as listener:
+    async with listening(parts.web()) as listener:
         reader, writer = await open_raw(listener.addresses[0])
         writer.write(body)
         assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 405")
@@ -255,8 +257,8 @@ async def test_nonsense_after_the_answer_began_only_closes(office: Office):
         await writer.wait_closed()
 
 
-async def test_above_the_limit_of_connections_those_that_wait_longest_make_room(office: Office):
-    async with listening(office.web(), connections=4) as listener, plain_client() as client:
+async def test_at_the_connection_limit_the_longest_idle_connection_is_closed(parts: AppParts):
+    async with listening(parts.web(), connections=4) as listener, plain_client() as client:
         assert (await client.get(f"{listener.addresses[0]}/-/ready")).status_code == 200
         idle = [await open_raw(listener.addresses[0]) for _ in range(5)]
         reader, _ = idle[0]
@@ -270,27 +272,27 @@ async def test_above_the_limit_of_connections_those_that_wait_longest_make_room(
             writer.transport.abort()
 
 
-async def test_where_all_connections_are_busy_clients_are_sent_away(office: Office):
+async def test_where_all_connections_are_busy_new_ones_are_refused(parts: AppParts):
     answer = asyncio.Event()
-    asked: list[None] = []
+    requested: list[None] = []
 
     async def slow(*_: Any) -> Any:
-        asked.append(None)
+        requested.append(None)
         await answer.wait()
         return b"whole\n", {}, None
 
-    office.metrics = slow
-    async with listening(office.web(), connections=3) as listener, plain_client() as client:
+    parts.metrics = slow
+    async with listening(parts.web(), connections=3) as listener, plain_client() as client:
         busy = [asyncio.create_task(client.get(f"{listener.addresses[0]}/metrics")) for _ in range(2)]
-        await until(lambda: len(asked) == 2)
+        await until(lambda: len(requested) == 2)
         assert (await client.get(f"{listener.addresses[0]}/-/ready")).status_code == 503
         answer.set()
         assert [one.content for one in await asyncio.gather(*busy)] == [b"whole\n"] * 2
         assert (await client.get(f"{listener.addresses[0]}/-/ready")).status_code == 200
 
 
-async def test_five_hundred_slow_connections_do_not_keep_a_scrape_away(office: Office):
-    async with listening(office.web(), connections=100) as listener, plain_client() as client:
+async def test_five_hundred_slow_connections_do_not_prevent_a_scrape(parts: AppParts):
+    async with listening(parts.web(), connections=100) as listener, plain_client() as client:
         slow = [await open_raw(listener.addresses[0]) for _ in range(500)]
         for _, writer in slow:
             writer.write(b"GET / HT")
@@ -301,18 +303,18 @@ async def test_five_hundred_slow_connections_do_not_keep_a_scrape_away(office: O
 
 
 @pytest.mark.parametrize("is_late", [False, True], ids=["at once", "behind another"])
-async def test_a_head_that_is_too_large_is_refused_also_when_it_comes_whole(office: Office, is_late: bool):  # noqa: FBT001
+async def test_a_head_that_is_too_large_is_refused_also_when_it_comes_whole(parts: AppParts, is_late: bool):  # noqa: FBT001
     large = b"GET /-/ready HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"y" * 20_000 + b"\r\n\r\n"
     before = b"GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n" if is_late else b""
-    async with listening(office.web()) as listener:
+    async with listening(parts.web()) as listener:
         answer = await answer_to(listener.addresses[0], before + large)
     assert answer.count(b"HTTP/1.1 200") == int(is_late)
     assert answer.count(b"HTTP/1.1 431 ") == 1
     assert b"urn:operation-watcher:problem:head" in answer
 
 
-async def test_a_long_path_counts_too(office: Office):
-    async with listening(office.web()) as listener:
+async def test_a_long_path_counts_too(parts: AppParts):
+    async with listening(parts.web()) as listener:
         request = b"GET /" + b"x" * 10_000 + b"?" + b"y" * 10_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"
         assert (await answer_to(listener.addresses[0], request)).startswith(b"HTTP/1.1 431 ")
 
@@ -329,7 +331,7 @@ SLOW: Mapping[str, bytes] = {
 
 
 @pytest.mark.parametrize("begun", SLOW.values(), ids=SLOW)
-async def test_a_hundred_slow_connections_do_not_delay_a_scrape(office: Office, begun: bytes):
+async def test_a_hundred_slow_connections_do_not_delay_a_scrape(parts: AppParts, begun: bytes):
     async def scrape() -> float:
         began = time.perf_counter()
         assert (await client.get(url)).status_code == 200
@@ -341,7 +343,7 @@ async def test_a_hundred_slow_connections_do_not_delay_a_scrape(office: Office, 
                 writer.write(b"x" if begun else b"")
             await asyncio.sleep(0.5)
 
-    async with listening(office.web()) as listener, plain_client() as client:
+    async with listening(parts.web()) as listener, plain_client() as client:
         url = f"{listener.addresses[0]}/metrics"
         await scrape()
         # Other tests run beside this one, so the slower ones say nothing.
@@ -359,8 +361,8 @@ async def test_a_hundred_slow_connections_do_not_delay_a_scrape(office: Office, 
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:0"])
-async def test_an_answer_never_waits_for_the_client_to_confirm_its_head(office: Office, listen: str):
-    async with listening(office.web(), listen) as listener:
+async def test_an_answer_never_waits_for_the_client_to_confirm_its_head(parts: AppParts, listen: str):
+    async with listening(parts.web(), listen) as listener:
         _, writer = await open_raw(listener.addresses[0])
         await until(lambda: listener.connections == 1)
         (connection,) = listener._server.server_state.connections
@@ -381,7 +383,7 @@ def test_a_family_that_the_machine_does_not_have_is_left_out():
 
 
 @pytest.mark.parametrize("taken", [0, 3])
-def test_a_port_that_is_free_in_one_family_only_is_chosen_anew(taken: int):
+def test_a_port_that_is_free_in_one_family_only_is_replaced_by_another(taken: int):
     answers: list[Any] = [*[OSError(errno.EADDRINUSE, "taken")] * taken, []]
 
     def listen() -> Any:
@@ -395,7 +397,7 @@ def test_a_port_that_is_free_in_one_family_only_is_chosen_anew(taken: int):
 
 
 @pytest.mark.parametrize(("error", "tries"), [(errno.EADDRINUSE, 20), (errno.EACCES, 1)])
-def test_choosing_a_port_anew_has_an_end(error: int, tries: int):
+def test_a_port_is_chosen_a_limited_number_of_times(error: int, tries: int):
     tried: list[int] = []
 
     def listen() -> Any:
@@ -416,7 +418,7 @@ def test_both_families_share_one_port_even_if_the_system_chose_it():
         let_go(sockets)
 
 
-def test_a_port_that_needs_rights_is_said():
+def test_a_port_that_needs_privileges_is_reported():
     was = os.geteuid()
     if was == 0:
         # Root may listen anywhere.

@@ -1,4 +1,4 @@
-"""What is locked is locked, whatever is asked and however; what is open are the probes, which work behind locks."""
+"""Without credentials only the probes are answered, for every path and method. Probes work behind TLS and passwords."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.serving import AN_ID, Office, listening
+from tests.server.serving import AN_ID, AppParts, listening
 from tests.support.certificates import Authority, hashed, write_web_file
 from watcher.__main__ import main
 from watcher.config import read_web_file
@@ -21,7 +21,7 @@ from watcher.server.guard import OPEN_PATHS
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 ROUTES = sorted({one.path.replace("{id}", AN_ID) for one in endpoints_of(Side.ADMIN)} - OPEN_PATHS)
-# Nearly open: none of them may be taken for a probe here and for something else by the router.
+# Nearly the paths of probes: access control and router must agree that they are not.
 CUNNING = (
     *("/openapi.json", "/nowhere", "/-/", "/-/healthy/", "//-/healthy", "/-/healthy/../../metrics", "/-/Healthy"),
     *(
@@ -37,16 +37,16 @@ PASSWORD, TOKEN = ("alice", "made-up"), "made-up-token"
 
 
 @asynccontextmanager
-async def locked(side: str, office: Office, folder: Path, *, tls: bool = False) -> AsyncIterator[Listener]:
+async def locked(side: str, parts: AppParts, folder: Path, *, tls: bool = False) -> AsyncIterator[Listener]:
     if side == "admin":
-        async with listening(office.admin(token=lambda: TOKEN)) as listener:
+        async with listening(parts.admin(token=lambda: TOKEN)) as listener:
             yield listener
         return
     if tls:
         Authority().server(folder)
     path = write_web_file(folder, tls={} if tls else None, basic_auth_users={PASSWORD[0]: hashed(PASSWORD[1])})
     config = WebConfig(str(path), read_web_file(str(path)))
-    async with listening(office.web(config), config=config) as listener:
+    async with listening(parts.web(config), config=config) as listener:
         yield listener
 
 
@@ -68,14 +68,14 @@ async def status_of(listener: Listener, method: str, target: str, *headers: str)
 
 
 @pytest.mark.parametrize("side", ["web", "admin"])
-async def test_nothing_but_the_probes_is_answered_without_the_key(office: Office, tmp_path: Path, side: str):
+async def test_only_the_probes_are_answered_without_the_credentials(parts: AppParts, tmp_path: Path, side: str):
     targets: Sequence[str] = (*ROUTES, *CUNNING)
-    async with locked(side, office, tmp_path) as listener:
+    async with locked(side, parts, tmp_path) as listener:
         for target in targets:
             for method in METHODS:
                 assert await status_of(listener, method, target) == 401, (method, target)
-        assert office.woken == []
-        assert office.asked_metrics == []
+        assert parts.woken == []
+        assert parts.requested_formats == []
         for target in sorted(OPEN_PATHS):
             assert await status_of(listener, "GET", target) == 200
             assert await status_of(listener, "HEAD", target) == 200
@@ -84,18 +84,18 @@ async def test_nothing_but_the_probes_is_answered_without_the_key(office: Office
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("path", sorted(OPEN_PATHS))
-async def test_the_kubelet_probes_behind_tls_and_passwords(office: Office, tmp_path: Path, path: str, *, tls: bool):
-    async with locked("web", office, tmp_path, tls=tls) as listener:
+async def test_the_kubelet_probes_behind_tls_and_passwords(parts: AppParts, tmp_path: Path, path: str, *, tls: bool):
+    async with locked("web", parts, tmp_path, tls=tls) as listener:
         assert await status_of(listener, "GET", path, "User-Agent: kube-probe/1.35", "Accept: */*") == 200
-        office.overdue = ["main"]
+        parts.overdue = ["main"]
         expected = 200 if path == "/-/ready" else 503
         assert await status_of(listener, "GET", path, "User-Agent: kube-probe/1.35", "Accept: */*") == expected
 
 
 @pytest.mark.parametrize("side", ["web", "admin"])
-async def test_the_health_check_needs_no_key(office: Office, tmp_path: Path, side: str):
-    async with locked(side, office, tmp_path, tls=True) as listener:
+async def test_the_health_check_needs_no_key(parts: AppParts, tmp_path: Path, side: str):
+    async with locked(side, parts, tmp_path, tls=True) as listener:
         command = ["healthcheck", "--url", listener.addresses[0]]
         assert await asyncio.to_thread(main, command) == 0
-        office.overdue = ["main"]
+        parts.overdue = ["main"]
         assert await asyncio.to_thread(main, command) == 1

@@ -9,7 +9,7 @@ import httpx
 import msgspec
 import pytest
 
-from tests.server.serving import AN_ID, NOW, Office, client_of
+from tests.server.serving import AN_ID, NOW, AppParts, client_of
 from watcher.core.model import Moved, Odd, Stats, Status
 from watcher.intake import EntryError, TrackRequest, checked_entry
 from watcher.store import Change
@@ -85,16 +85,16 @@ async def test_operation_ids_are_unique_and_references_lead_somewhere(admin: htt
         assert reference in doc["components"]["schemas"]
 
 
-async def test_answers_fit_their_schemas(office: Office, admin: httpx.AsyncClient):
+async def test_answers_fit_their_schemas(parts: AppParts, admin: httpx.AsyncClient):
     doc = await document(admin)
     await admin.post("/api/v1/operations", json={"id": AN_ID, "labels": {"a": "b"}})
-    (found,) = await office.store.find(AN_ID)
+    (found,) = await parts.store.find(AN_ID)
     moved = Moved(
         from_status=None, to_status=Status.PROCESSING, stats=Stats(sent=1), updated_at=None, delay_seconds=0.5
     )
     operation = found.operation.with_(status=Status.PROCESSING, stats=Stats(sent=1))
     events = ((NOW.at, moved), (NOW.at, Odd(kind="x")))
-    await office.store.commit("main", [Change(operation=operation, events=events)])
+    await parts.store.commit("main", [Change(operation=operation, events=events)])
     for method, path, template, body in (
         ("get", "/api/v1/operations", "/api/v1/operations", None),
         ("get", f"/api/v1/operations/{AN_ID}", "/api/v1/operations/{id}", None),
@@ -118,25 +118,25 @@ async def test_the_history_is_described_event_by_event(web: httpx.AsyncClient):
     assert "status_word" not in moved["required"]
 
 
-async def test_the_accounts_of_an_entry_are_those_in_force(office: Office, admin: httpx.AsyncClient):
+async def test_the_accounts_of_an_entry_are_those_in_force(parts: AppParts, admin: httpx.AsyncClient):
     def entry(doc: Any) -> Any:
         return doc["components"]["schemas"]["TrackRequest"]
 
     one = entry(await document(admin))
     assert (one["properties"]["account"]["enum"], one["required"]) == (["main", None], ["id"])
     assert one["additionalProperties"] is False
-    office.accounts.append("other")
+    parts.accounts.append("other")
     several = await document(admin)
     assert entry(several)["properties"]["account"]["enum"] == ["main", "other"]
     assert entry(several)["required"] == ["id", "account"]
     by_name = {one["name"]: one for one in several["paths"]["/api/v1/operations"]["get"]["parameters"]}
     assert by_name["account"]["schema"]["enum"] == ["main", "other"]
-    office.accounts.clear()
+    parts.accounts.clear()
     assert entry(await document(admin))["properties"]["account"]["anyOf"] == [{"type": "string"}, {"type": "null"}]
 
 
-async def test_the_token_is_described_where_it_is_needed(office: Office):
-    async with client_of(office.admin(token=lambda: "t")) as admin:
+async def test_the_token_is_described_where_it_is_needed(parts: AppParts):
+    async with client_of(parts.admin(token=lambda: "t")) as admin:
         doc = (await admin.get("/openapi.json", headers={"Authorization": "Bearer t"})).json()
     assert doc["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
     for path, item in doc["paths"].items():
@@ -157,7 +157,7 @@ def test_the_schema_of_an_entry_agrees_with_what_is_decoded():
     ("value", "is_taken"),
     [("", True), ("x" * 128, True), ("\t\x01\n\x7f ü \U0001f514", True), ("x" * 129, False), ("a\0b", False)],
 )
-def test_the_schema_of_a_labels_value_takes_what_is_taken(value: str, *, is_taken: bool):
+def test_the_schema_of_a_labels_value_allows_what_is_accepted(value: str, *, is_taken: bool):
     values = msgspec.json.schema(TrackRequest)["$defs"]["TrackRequest"]["properties"]["labels"]["additionalProperties"]
     fits_schema = len(value) <= values["maxLength"] and re.search(values["pattern"], value) is not None
     checked = checked_entry(0, TrackRequest(id=AN_ID, labels={"a": value}), ["main"])

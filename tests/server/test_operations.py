@@ -9,7 +9,7 @@ import pytest
 from tests.server.serving import (
     AN_ID,
     NOW,
-    Office,
+    AppParts,
     a_running_operation,
     a_snapshot,
     an_id,
@@ -27,16 +27,16 @@ from watcher.store.memory import MemoryStore
 OPERATIONS = "/api/v1/operations"
 
 
-async def follow(office: Office, *ids: str, account: str = "main", labels: dict[str, str] | None = None) -> None:
+async def track(parts: AppParts, *ids: str, account: str = "main", labels: dict[str, str] | None = None) -> None:
     entries = [{"id": id_, "account": account, "labels": labels or {}} for id_ in ids]
-    await office.intake.take(json.dumps(entries).encode())
+    await parts.intake.take(json.dumps(entries).encode())
 
 
-async def change(office: Office, operation_id: str, *events: Any, **changes: Any) -> None:
-    (found,) = await office.store.find(operation_id, "main")
+async def change(parts: AppParts, operation_id: str, *events: Any, **changes: Any) -> None:
+    (found,) = await parts.store.find(operation_id, "main")
     changed = found.operation.with_(**changes)
     published = tuple((NOW.at, event) for event in events)
-    await office.store.commit("main", [Change(operation=changed, events=published)])
+    await parts.store.commit("main", [Change(operation=changed, events=published)])
 
 
 def problem_of(response: httpx.Response) -> Any:
@@ -48,7 +48,7 @@ def problem_of(response: httpx.Response) -> Any:
     return problem
 
 
-async def test_a_posted_operation_is_followed_and_listed(admin: httpx.AsyncClient):
+async def test_a_posted_operation_is_tracked_and_listed(admin: httpx.AsyncClient):
     posted = await admin.post(OPERATIONS, json={"id": AN_ID, "labels": {"campaign": "spring"}})
     assert posted.status_code == 201
     assert posted.json() == {"operations": [{"id": AN_ID, "account": "main", "result": "new"}]}
@@ -62,7 +62,7 @@ async def test_a_posted_operation_is_followed_and_listed(admin: httpx.AsyncClien
     assert operation["created_at"] is None
 
 
-async def test_posting_again_is_no_news(admin: httpx.AsyncClient):
+async def test_posting_again_answers_that_the_operation_is_known(admin: httpx.AsyncClient):
     await admin.post(OPERATIONS, json=[{"id": AN_ID}])
     again = await admin.post(OPERATIONS, json=[{"id": AN_ID}])
     assert again.status_code == 200
@@ -70,16 +70,16 @@ async def test_posting_again_is_no_news(admin: httpx.AsyncClient):
     assert (await admin.post(OPERATIONS, json=[{"id": AN_ID}, {"id": an_id(1)}])).status_code == 201
 
 
-async def test_posting_what_has_finished_answers_its_outcome(office: Office, admin: httpx.AsyncClient):
-    await follow(office, AN_ID)
-    await change(office, AN_ID, status=Status.COMPLETED, final_at=NOW.at)
+async def test_posting_what_has_finished_answers_its_outcome(parts: AppParts, admin: httpx.AsyncClient):
+    await track(parts, AN_ID)
+    await change(parts, AN_ID, status=Status.COMPLETED, final_at=NOW.at)
     posted = await admin.post(OPERATIONS, json={"id": AN_ID})
     assert posted.status_code == 200
     expected = {"id": AN_ID, "account": "main", "result": "finished", "outcome": "completed"}
     assert posted.json()["operations"] == [expected]
 
 
-async def test_bad_entries_are_each_named_and_nothing_is_kept(office: Office, admin: httpx.AsyncClient):
+async def test_bad_entries_are_each_named_and_nothing_is_kept(parts: AppParts, admin: httpx.AsyncClient):
     posted = await admin.post(OPERATIONS, json=[{"id": AN_ID}, {"id": f"{AN_ID}/../x"}, {"id": 1}])
     assert posted.status_code == 400
     problem = problem_of(posted)
@@ -87,13 +87,13 @@ async def test_bad_entries_are_each_named_and_nothing_is_kept(office: Office, ad
     assert [error["index"] for error in problem["errors"]] == [1, 2]
     assert problem["errors"][0]["id"] == f'"{AN_ID}/../x"'
     assert "not an operation id" in problem["errors"][0]["why"]
-    assert await office.store.find(AN_ID) == ()
+    assert await parts.store.find(AN_ID) == ()
 
 
 async def test_an_operation_of_another_account_is_409():
-    office = Office("a", "b")
-    await follow(office, AN_ID, account="a")
-    async with client_of(office.admin()) as admin:
+    parts = AppParts("a", "b")
+    await track(parts, AN_ID, account="a")
+    async with client_of(parts.admin()) as admin:
         posted = await admin.post(OPERATIONS, json={"id": AN_ID, "account": "b"})
     assert posted.status_code == 409
     assert problem_of(posted)["errors"] == [
@@ -102,13 +102,13 @@ async def test_an_operation_of_another_account_is_409():
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", ""])
-async def test_only_json_is_taken(admin: httpx.AsyncClient, content_type: str):
+async def test_only_json_is_accepted(admin: httpx.AsyncClient, content_type: str):
     posted = await admin.post(OPERATIONS, content=b"[]", headers={"Content-Type": content_type})
     assert posted.status_code == 415
     problem_of(posted)
 
 
-async def test_a_body_without_a_type_is_not_taken(admin: httpx.AsyncClient):
+async def test_a_body_without_a_content_type_is_refused(admin: httpx.AsyncClient):
     assert (await admin.post(OPERATIONS, content=b"[]")).status_code == 415
 
 
@@ -137,13 +137,13 @@ async def test_a_body_that_is_too_large_is_refused_whether_it_says_so_or_not(adm
     assert (await admin.get("/-/ready")).status_code == 200
 
 
-async def test_a_body_of_four_mebibytes_is_taken(admin: httpx.AsyncClient):
+async def test_a_body_of_four_mebibytes_is_accepted(admin: httpx.AsyncClient):
     body = json.dumps({"id": AN_ID}).encode().ljust(MAX_BODY)
     posted = await admin.post(OPERATIONS, content=body, headers={"Content-Type": "application/json"})
     assert posted.status_code == 201
 
 
-async def test_posting_takes_no_parameters(admin: httpx.AsyncClient):
+async def test_parameters_in_a_post_are_refused(admin: httpx.AsyncClient):
     posted = await admin.post(f"{OPERATIONS}?account=main", json=[])
     assert posted.status_code == 400
     assert problem_of(posted)["errors"] == [{"why": "unknown; there is none", "parameter": "account"}]
@@ -157,27 +157,27 @@ async def test_web_can_change_nothing(web: httpx.AsyncClient):
     assert (await web.post("/-/reload")).status_code == 404
 
 
-async def test_web_shows_only_the_allowed_labels_and_admin_all(office: Office, web: httpx.AsyncClient):
-    await follow(office, AN_ID, labels={"campaign": "spring", "customer": "secret"})
-    office.metric_labels = ("campaign",)
+async def test_web_shows_only_the_allowed_labels_and_admin_all(parts: AppParts, web: httpx.AsyncClient):
+    await track(parts, AN_ID, labels={"campaign": "spring", "customer": "secret"})
+    parts.metric_labels = ("campaign",)
     for path in (OPERATIONS, f"{OPERATIONS}/{AN_ID}", "/"):
         assert "secret" not in (await web.get(path)).text
     assert (await web.get(f"{OPERATIONS}/{AN_ID}")).json()["labels"] == {"campaign": "spring"}
-    async with client_of(office.admin()) as admin:
+    async with client_of(parts.admin()) as admin:
         assert (await admin.get(OPERATIONS)).json()["operations"][0]["labels"]["customer"] == "secret"
 
 
-async def test_pages_follow_each_other_across_accounts():
-    office = Office("b", "a")
-    await follow(office, *(an_id(n) for n in range(5)), account="a")
-    await follow(office, *(an_id(n) for n in range(5, 8)), account="b")
+async def test_pages_continue_across_accounts_without_gaps():
+    parts = AppParts("b", "a")
+    await track(parts, *(an_id(n) for n in range(5)), account="a")
+    await track(parts, *(an_id(n) for n in range(5, 8)), account="b")
     seen: list[tuple[str, str]] = []
     sizes: list[int] = []
-    async with client_of(office.web()) as web:
+    async with client_of(parts.web()) as web:
         query: dict[str, Any] = {"limit": 2}
         while True:
             page = (await web.get(OPERATIONS, params=query)).json()
-            seen += [(one["account"], one["id"]) for one in page["operations"]]
+            seen += [(operation["account"], operation["id"]) for operation in page["operations"]]
             sizes.append(len(page["operations"]))
             if page["next"] is None:
                 break
@@ -186,8 +186,8 @@ async def test_pages_follow_each_other_across_accounts():
     assert sizes == [2, 2, 2, 2]
 
 
-async def test_a_page_holds_a_hundred_operations_unless_told_otherwise(office: Office, web: httpx.AsyncClient):
-    await follow(office, *(an_id(n) for n in range(250)))
+async def test_a_page_has_a_hundred_operations_by_default(parts: AppParts, web: httpx.AsyncClient):
+    await track(parts, *(an_id(n) for n in range(250)))
     page = (await web.get(OPERATIONS)).json()
     assert len(page["operations"]) == 100
     assert page["next"] == f"main:{an_id(99)}"
@@ -195,12 +195,12 @@ async def test_a_page_holds_a_hundred_operations_unless_told_otherwise(office: O
 
 
 async def test_the_list_can_be_narrowed_by_status_and_account():
-    office = Office("main", "other")
-    await follow(office, an_id(1), an_id(2), an_id(3))
-    await follow(office, an_id(4), account="other")
-    await change(office, an_id(2), status=Status.PROCESSING)
-    await change(office, an_id(3), status=Status.COMPLETED)
-    async with client_of(office.web()) as web:
+    parts = AppParts("main", "other")
+    await track(parts, an_id(1), an_id(2), an_id(3))
+    await track(parts, an_id(4), account="other")
+    await change(parts, an_id(2), status=Status.PROCESSING)
+    await change(parts, an_id(3), status=Status.COMPLETED)
+    async with client_of(parts.web()) as web:
 
         async def ids(**query: Any) -> list[str]:
             answer = await web.get(OPERATIONS, params=query)
@@ -213,10 +213,10 @@ async def test_the_list_can_be_narrowed_by_status_and_account():
 
 
 async def test_a_removed_account_is_not_shown():
-    office = Office("main", "gone")
-    await follow(office, AN_ID, account="gone")
-    office.accounts.remove("gone")
-    async with client_of(office.web()) as web:
+    parts = AppParts("main", "gone")
+    await track(parts, AN_ID, account="gone")
+    parts.accounts.remove("gone")
+    async with client_of(parts.web()) as web:
         assert (await web.get(OPERATIONS)).json()["operations"] == []
         assert (await web.get(f"{OPERATIONS}/{AN_ID}")).status_code == 404
 
@@ -253,29 +253,29 @@ async def test_all_bad_parameters_are_named_at_once(web: httpx.AsyncClient):
     assert [error["parameter"] for error in problem_of(answer)["errors"]] == ["limit", "status", "x"]
 
 
-async def test_stats_are_as_fresh_as_the_snapshot(office: Office, web: httpx.AsyncClient):
-    await follow(office, AN_ID, labels={"a": "stored"})
-    office.metric_labels = ("a",)
-    office.snapshots = [a_snapshot(a_running_operation(labels={"a": "older"}))]
+async def test_stats_are_as_fresh_as_the_snapshot(parts: AppParts, web: httpx.AsyncClient):
+    await track(parts, AN_ID, labels={"a": "stored"})
+    parts.metric_labels = ("a",)
+    parts.snapshots = [a_snapshot(a_running_operation(labels={"a": "older"}))]
     (operation,) = (await web.get(OPERATIONS)).json()["operations"]
     assert operation["stats"]["sent"] == 40
     assert operation["labels"] == {"a": "stored"}
 
 
-async def test_what_was_committed_after_the_snapshot_is_shown_as_committed(office: Office, web: httpx.AsyncClient):
-    await follow(office, AN_ID)
-    office.snapshots = [a_snapshot(a_running_operation())]
-    await change(office, AN_ID, status=Status.COMPLETED, stats=Stats(sent=100), progressed_at=NOW.at)
+async def test_what_was_committed_after_the_snapshot_is_shown_as_committed(parts: AppParts, web: httpx.AsyncClient):
+    await track(parts, AN_ID)
+    parts.snapshots = [a_snapshot(a_running_operation())]
+    await change(parts, AN_ID, status=Status.COMPLETED, stats=Stats(sent=100), progressed_at=NOW.at)
     (operation,) = (await web.get(OPERATIONS)).json()["operations"]
     assert (operation["status"], operation["outcome"], operation["stats"]) == ("COMPLETED", "completed", {"sent": 100})
 
 
-async def test_one_operation_comes_with_its_history_and_its_next_look(office: Office, web: httpx.AsyncClient):
-    await follow(office, AN_ID)
+async def test_an_operation_is_shown_with_its_history_and_its_next_poll(parts: AppParts, web: httpx.AsyncClient):
+    await track(parts, AN_ID)
     stats = Stats(sent=1, failed=2)
     finished = Finished(outcome=Outcome.COMPLETED, stats=stats, duration_seconds=1.5)
-    await change(office, AN_ID, Failing(stats=stats), finished, status=Status.COMPLETED)
-    office.looks["main", AN_ID] = NextPoll(due_tick=NOW.tick + 5 * SECOND, how="by id", why="settling")
+    await change(parts, AN_ID, Failing(stats=stats), finished, status=Status.COMPLETED)
+    parts.next_polls["main", AN_ID] = NextPoll(due_tick=NOW.tick + 5 * SECOND, how="by id", why="settling")
     operation = (await web.get(f"{OPERATIONS}/{AN_ID}")).json()
     assert operation["history"] == [
         {
@@ -310,8 +310,8 @@ async def test_one_operation_comes_with_its_history_and_its_next_look(office: Of
     }
 
 
-async def test_an_operation_that_is_not_looked_at_again_has_no_next_look(office: Office, web: httpx.AsyncClient):
-    await follow(office, AN_ID)
+async def test_an_operation_that_is_not_polled_again_has_no_next_poll(parts: AppParts, web: httpx.AsyncClient):
+    await track(parts, AN_ID)
     assert (await web.get(f"{OPERATIONS}/{AN_ID}")).json()["next_poll"] is None
 
 
@@ -322,7 +322,7 @@ async def test_an_unknown_operation_is_404(admin: httpx.AsyncClient):
 
 
 @pytest.mark.parametrize("bad", [f"{AN_ID}%2F..%2Fx", f"{AN_ID}/../x", "x", f"{AN_ID}%0A", "%00", "%FF", "x" * 500])
-async def test_what_is_no_id_is_refused_by_name(admin: httpx.AsyncClient, bad: str):
+async def test_a_malformed_id_is_refused_by_name(admin: httpx.AsyncClient, bad: str):
     url = httpx.URL(str(admin.base_url)).copy_with(raw_path=f"{OPERATIONS}/{bad}".encode())
     for method in ("GET", "DELETE"):
         answer = await admin.request(method, url)
@@ -338,9 +338,9 @@ async def test_no_id_at_all_is_404(admin: httpx.AsyncClient):
 
 
 async def test_an_operation_of_several_accounts_must_be_named_with_one():
-    office = Office("a", "b")
-    await office.intake.from_configuration([Account(name=name, operations=(AN_ID,)) for name in ("a", "b")])
-    async with client_of(office.admin()) as admin:
+    parts = AppParts("a", "b")
+    await parts.intake.from_configuration([Account(name=name, operations=(AN_ID,)) for name in ("a", "b")])
+    async with client_of(parts.admin()) as admin:
         answer = await admin.get(f"{OPERATIONS}/{AN_ID}")
         assert answer.status_code == 409
         assert problem_of(answer)["detail"].endswith("name one: a, b")
@@ -350,19 +350,19 @@ async def test_an_operation_of_several_accounts_must_be_named_with_one():
         assert (await admin.get(f"{OPERATIONS}/{AN_ID}")).json()["account"] == "a"
 
 
-async def test_a_deleted_operation_is_gone_until_it_is_posted_again(office: Office, admin: httpx.AsyncClient):
-    await follow(office, AN_ID)
-    office.woken.clear()
+async def test_a_deleted_operation_is_gone_until_it_is_posted_again(parts: AppParts, admin: httpx.AsyncClient):
+    await track(parts, AN_ID)
+    parts.woken.clear()
     deleted = await admin.delete(f"{OPERATIONS}/{AN_ID}")
     assert (deleted.status_code, deleted.json()) == (200, {"id": AN_ID, "account": "main"})
-    assert office.woken == ["main"]
+    assert parts.woken == ["main"]
     assert (await admin.get(f"{OPERATIONS}/{AN_ID}")).status_code == 404
     assert (await admin.get(OPERATIONS)).json()["operations"] == []
     assert (await admin.delete(f"{OPERATIONS}/{AN_ID}")).status_code == 404
     assert (await admin.post(OPERATIONS, json={"id": AN_ID})).status_code == 201
 
 
-async def test_while_the_store_is_unusable_clients_are_asked_to_come_again():
+async def test_while_the_store_is_unusable_clients_get_503_and_retry_after():
     class Full(MemoryStore):
         async def register(self, *_: Any, **__: Any) -> Any:
             raise StoreUnusable("disk full at /var/lib/watcher.db")
@@ -370,11 +370,11 @@ async def test_while_the_store_is_unusable_clients_are_asked_to_come_again():
         async def page(self, **_: Any) -> Any:
             raise StoreUnusable("disk full")
 
-    office = Office(store=Full())
-    async with client_of(office.admin()) as admin:
+    parts = AppParts(store=Full())
+    async with client_of(parts.admin()) as admin:
         for answer in (await admin.post(OPERATIONS, json={"id": AN_ID}), await admin.get(OPERATIONS)):
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
             assert problem_of(answer)["type"].endswith(":store-unusable")
             assert "/var/lib" not in answer.text
-    assert office.failures == []
-    assert office.woken == []
+    assert parts.failures == []
+    assert parts.woken == []

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server.serving import NOW, Office, a_running_operation, a_snapshot, an_id, an_operation, client_of
+from tests.server.serving import NOW, AppParts, a_running_operation, a_snapshot, an_id, an_operation, client_of
 from watcher.core.labelling import CombinationState, counters_of
 from watcher.core.model import SECOND, Stats, Status
 from watcher.core.snapshot import AccountSnapshot
@@ -37,12 +37,12 @@ class Seen(HTMLParser):
         self.text += data
 
 
-async def test_it_shows_what_is_followed_failures_first(office: Office, web: httpx.AsyncClient):
+async def test_the_page_shows_tracked_operations_with_failures_first(parts: AppParts, web: httpx.AsyncClient):
     calm = a_running_operation(id=an_id(1), stats=Stats(total=10, sent=10))
     failing = a_running_operation(id=an_id(2))
     unseen = an_operation(id=an_id(0))
     ended = an_operation(id=an_id(3), status=Status.COMPLETED, stats=Stats(total=1, sent=1))
-    office.snapshots = [
+    parts.snapshots = [
         a_snapshot(ended, calm, unseen, failing, statuses={"PROCESSING": 2, "UNSEEN": 1, "UNKNOWN": 0}, suppressed=7)
     ]
     answer = await web.get("/")
@@ -57,8 +57,8 @@ async def test_it_shows_what_is_followed_failures_first(office: Office, web: htt
     assert ("width", "55.00") in seen.attributes
 
 
-async def test_it_links_to_everything_and_loads_nothing(office: Office, web: httpx.AsyncClient):
-    office.snapshots = [a_snapshot(a_running_operation())]
+async def test_the_page_links_to_everything_and_loads_nothing(parts: AppParts, web: httpx.AsyncClient):
+    parts.snapshots = [a_snapshot(a_running_operation())]
     answer = await web.get("/")
     seen = Seen(answer.text)
     links = [value or "" for name, value in seen.attributes if name == "href"]
@@ -71,7 +71,7 @@ async def test_it_links_to_everything_and_loads_nothing(office: Office, web: htt
     assert not [name for name, _ in seen.attributes if name.startswith("on") or name in {"src", "style", "action"}]
 
 
-async def test_its_style_and_script_are_allowed_by_their_hashes_and_nothing_else(web: httpx.AsyncClient):
+async def test_only_the_style_and_script_of_the_page_are_allowed_by_their_hashes(web: httpx.AsyncClient):
     answer = await web.get("/")
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'")
@@ -89,10 +89,10 @@ def test_the_script_is_small_and_makes_no_html_of_text():
         assert way not in SCRIPT
 
 
-async def test_hostile_texts_show_as_text(office: Office):
+async def test_hostile_texts_show_as_text(parts: AppParts):
     operation = a_running_operation(account=HOSTILE, labels={"a": HOSTILE}, word=HOSTILE)
-    office.snapshots = [a_snapshot(operation, account=HOSTILE, statuses={HOSTILE: 1})]
-    async with client_of(office.admin()) as admin:
+    parts.snapshots = [a_snapshot(operation, account=HOSTILE, statuses={HOSTILE: 1})]
+    async with client_of(parts.admin()) as admin:
         page = (await admin.get("/")).text
     seen = Seen(page)
     assert seen.tags.count("script") == 1  # its own
@@ -100,8 +100,8 @@ async def test_hostile_texts_show_as_text(office: Office):
     assert page.replace("&lt;script", "").count("<script") == 1
 
 
-async def test_an_account_that_is_not_reached_says_why(office: Office, web: httpx.AsyncClient):
-    office.snapshots = [
+async def test_an_account_that_is_not_reached_says_why(parts: AppParts, web: httpx.AsyncClient):
+    parts.snapshots = [
         AccountSnapshot(account="a", taken=NOW, up=True),
         AccountSnapshot(account="b", taken=NOW),
         AccountSnapshot(account="c", taken=NOW, unauthorized=True),
@@ -114,23 +114,23 @@ async def test_an_account_that_is_not_reached_says_why(office: Office, web: http
     assert "As of 2027-01-15T08:00:00.000Z" in text
 
 
-async def test_a_thousand_operations_come_in_pieces(office: Office, web: httpx.AsyncClient):
-    office.snapshots = [a_snapshot(*(a_running_operation(id=an_id(n)) for n in range(1000)))]
+async def test_a_thousand_operations_are_rows_of_the_page(parts: AppParts, web: httpx.AsyncClient):
+    parts.snapshots = [a_snapshot(*(a_running_operation(id=an_id(n)) for n in range(1000)))]
     rows = Seen((await web.get("/")).text).tags.count("tr")
     assert rows == 1000 + 1 + 4  # the headings of both tables, the account, and a blank row of each
 
 
-async def test_the_newest_come_first_and_no_more_than_a_person_reads(office: Office, web: httpx.AsyncClient):
+async def test_the_newest_come_first_and_no_more_than_a_person_reads(parts: AppParts, web: httpx.AsyncClient):
     operations = [a_running_operation(id=an_id(n), registered_at=NOW.at + n * SECOND) for n in range(1002)]
-    office.snapshots = [a_snapshot(*operations, suppressed=5)]
+    parts.snapshots = [a_snapshot(*operations, suppressed=5)]
     text = Seen((await web.get("/")).text).text
     assert text.index(an_id(1001)) < text.index(an_id(1000)) < text.index(an_id(2))
     assert an_id(1) not in text
     assert "7 more do not show here" in text
 
 
-async def test_a_status_that_we_do_not_know_shows_the_word(office: Office, web: httpx.AsyncClient):
-    office.snapshots = [a_snapshot(an_operation(status=Status.UNKNOWN, word="NAPPING"))]
+async def test_an_unknown_status_is_shown_as_upstream_wrote_it(parts: AppParts, web: httpx.AsyncClient):
+    parts.snapshots = [a_snapshot(an_operation(status=Status.UNKNOWN, word="NAPPING"))]
     assert "UNKNOWN (NAPPING)" in Seen((await web.get("/")).text).text
 
 
@@ -138,8 +138,8 @@ async def test_a_status_that_we_do_not_know_shows_the_word(office: Office, web: 
     ("seconds", "words"),
     [(1, "just now"), (59, "59 s ago"), (60, "1 min ago"), (7300, "2 h ago"), (3 * 86400, "3 d ago"), (-5, "just now")],
 )
-async def test_ages_are_told_in_one_number(office: Office, web: httpx.AsyncClient, seconds: int, words: str):
-    office.snapshots = [a_snapshot(a_running_operation(progressed_at=NOW.at - seconds * SECOND))]
+async def test_ages_are_shown_as_a_single_number(parts: AppParts, web: httpx.AsyncClient, seconds: int, words: str):
+    parts.snapshots = [a_snapshot(a_running_operation(progressed_at=NOW.at - seconds * SECOND))]
     assert words in Seen((await web.get("/")).text).text
 
 
@@ -149,15 +149,15 @@ OVERVIEW = "/api/v1/overview"
 
 
 class Watching:
-    """Somebody who asks again and again, a second apart."""
+    """A client that requests the overview again and again, a second apart."""
 
-    def __init__(self, office: Office, client: httpx.AsyncClient) -> None:
-        self._office = office
+    def __init__(self, parts: AppParts, client: httpx.AsyncClient) -> None:
+        self._office = parts
         self._client = client
         self._seconds = 0
         self.bookmark = ""
 
-    async def ask(self, **query: str) -> Any:
+    async def poll(self, **query: str) -> Any:
         self._seconds += 1
         later = NOW.later(self._seconds * SECOND)
         self._office.now = lambda: later
@@ -168,76 +168,78 @@ class Watching:
 
 
 def ids(answer: Any) -> list[str]:
-    return [one["id"] for one in answer["operations"]]
+    return [operation["id"] for operation in answer["operations"]]
 
 
-async def test_the_overview_tells_everything_first_and_then_what_changed(office: Office, web: httpx.AsyncClient):
-    watching = Watching(office, web)
+async def test_the_overview_returns_everything_first_and_then_only_changes(parts: AppParts, web: httpx.AsyncClient):
+    watching = Watching(parts, web)
     one, two = a_running_operation(id=an_id(1)), a_running_operation(id=an_id(2))
-    office.snapshots = [a_snapshot(one, two, limit_per_second=5.0, statuses={"PROCESSING": 2, "UNSEEN": 0})]
-    first = await watching.ask()
+    parts.snapshots = [a_snapshot(one, two, limit_per_second=5.0, statuses={"PROCESSING": 2, "UNSEEN": 0})]
+    first = await watching.poll()
     assert (first["whole"], ids(first), first["gone"]) == (True, [one.id, two.id], [])
     assert first["stats"] == {"total": 200, "scheduled": 0, "queued": 110, "sent": 80, "failed": 10, "canceled": 0}
     (account,) = first["accounts"]
     assert (account["up"], account["limit_per_second"], account["statuses"]) == (True, 5.0, {"PROCESSING": 2})
 
-    office.snapshots = [a_snapshot(one.with_(asked_tick=7), two)]  # asked, and nothing new
-    second = await watching.ask()
+    parts.snapshots = [a_snapshot(one.with_(asked_tick=7), two)]  # polled, without a change
+    second = await watching.poll()
     assert (second["whole"], ids(second), second["bookmark"]) == (False, [], first["bookmark"])
 
-    office.snapshots = [a_snapshot(two.with_(status=Status.COMPLETED))]
-    third = await watching.ask()
+    parts.snapshots = [a_snapshot(two.with_(status=Status.COMPLETED))]
+    third = await watching.poll()
     assert (third["whole"], ids(third), third["gone"]) == (False, [two.id], [f"main:{one.id}"])
     assert third["stats"]["total"] == 100
 
-    office.snapshots = [a_snapshot(one, two.with_(status=Status.COMPLETED))]
-    fourth = await watching.ask()
+    parts.snapshots = [a_snapshot(one, two.with_(status=Status.COMPLETED))]
+    fourth = await watching.poll()
     assert (ids(fourth), fourth["gone"]) == ([one.id], [])
-    late = await watching.ask(since=second["bookmark"])  # gone and back meanwhile
+    late = await watching.poll(since=second["bookmark"])  # gone and back meanwhile
     assert (late["whole"], ids(late), late["gone"]) == (False, [one.id, two.id], [f"main:{one.id}"])
 
 
-async def test_a_bookmark_of_another_board_is_answered_with_everything(office: Office, web: httpx.AsyncClient):
-    watching = Watching(office, web)
-    office.snapshots = [a_snapshot(a_running_operation())]
-    name = (await watching.ask())["bookmark"].partition("-")[0]
+async def test_an_unknown_bookmark_is_answered_with_everything(parts: AppParts, web: httpx.AsyncClient):
+    watching = Watching(parts, web)
+    parts.snapshots = [a_snapshot(a_running_operation())]
+    name = (await watching.poll())["bookmark"].partition("-")[0]
     for bookmark in ("0-0", f"{name}-999", "abc-1"):
-        assert (await watching.ask(since=bookmark))["whole"]
+        assert (await watching.poll(since=bookmark))["whole"]
     refused = await web.get(OVERVIEW, params={"since": "<script>"})
     assert refused.status_code == 400
     assert refused.json()["errors"][0]["parameter"] == "since"
 
 
-async def test_what_is_forgotten_is_told_whole(office: Office, web: httpx.AsyncClient):
-    watching = Watching(office, web)
-    office.snapshots = [a_snapshot(a_running_operation())]
-    old = (await watching.ask())["bookmark"]
+async def test_a_bookmark_older_than_the_kept_changes_is_answered_with_everything(
+    parts: AppParts, web: httpx.AsyncClient
+):
+    watching = Watching(parts, web)
+    parts.snapshots = [a_snapshot(a_running_operation())]
+    old = (await watching.poll())["bookmark"]
     for generation in range(3):
-        office.snapshots = [a_snapshot(*(a_running_operation(id=an_id(generation * 1000 + n)) for n in range(700)))]
-        assert not (await watching.ask())["whole"]
-    assert (await watching.ask(since=old))["whole"]
+        parts.snapshots = [a_snapshot(*(a_running_operation(id=an_id(generation * 1000 + n)) for n in range(700)))]
+        assert not (await watching.poll())["whole"]
+    assert (await watching.poll(since=old))["whole"]
 
 
-async def test_labels_that_may_be_seen_from_now_on_are_told(office: Office, web: httpx.AsyncClient):
-    watching = Watching(office, web)
-    office.snapshots = [a_snapshot(a_running_operation(labels={"campaign": "spring", "customer": "secret"}))]
-    assert (await watching.ask())["operations"][0]["labels"] == {}
-    office.metric_labels = ["campaign"]
-    again = await watching.ask()
+async def test_labels_that_become_visible_are_sent_with_everything(parts: AppParts, web: httpx.AsyncClient):
+    watching = Watching(parts, web)
+    parts.snapshots = [a_snapshot(a_running_operation(labels={"campaign": "spring", "customer": "secret"}))]
+    assert (await watching.poll())["operations"][0]["labels"] == {}
+    parts.metric_labels = ["campaign"]
+    again = await watching.poll()
     assert again["whole"]
     assert again["operations"][0]["labels"] == {"campaign": "spring"}
 
 
-async def test_however_many_ask_the_accounts_are_looked_at_once_in_a_while(office: Office, web: httpx.AsyncClient):
-    office.snapshots = [a_snapshot()]
+async def test_snapshots_are_compared_once_a_second_for_any_number_of_clients(parts: AppParts, web: httpx.AsyncClient):
+    parts.snapshots = [a_snapshot()]
     assert (await web.get(OVERVIEW)).json()["operations"] == []
-    office.snapshots = [a_snapshot(a_running_operation())]
+    parts.snapshots = [a_snapshot(a_running_operation())]
     assert (await web.get(OVERVIEW)).json()["operations"] == []
-    office.now = lambda: NOW.later(SECOND)
+    parts.now = lambda: NOW.later(SECOND)
     assert len((await web.get(OVERVIEW)).json()["operations"]) == 1
 
 
-async def test_counters_are_summed_over_their_labels(office: Office, web: httpx.AsyncClient):
+async def test_counters_are_summed_over_their_labels(parts: AppParts, web: httpx.AsyncClient):
     values: dict[Key, float] = {
         ("operations", "completed"): 2.0,
         ("operations", "completed", "campaign=spring"): 3.0,
@@ -247,7 +249,7 @@ async def test_counters_are_summed_over_their_labels(office: Office, web: httpx.
     shown = [("campaign=",), ("campaign=spring",)]
     state = CombinationState(created_at=NOW.at, tracked_at=NOW.at, shown_at=NOW.at, is_open=True)
     counters = counters_of(["campaign"], dict.fromkeys(shown, state), values.items())
-    office.snapshots = [a_snapshot(counters=counters)]
+    parts.snapshots = [a_snapshot(counters=counters)]
     (account,) = (await web.get(OVERVIEW)).json()["accounts"]
     assert account["finished"]["completed"] == 5
     assert account["notifications"] == {"sent": 42, "failed": 0, "canceled": 0}

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server.serving import Office, client_of
+from tests.server.serving import AppParts, client_of
 
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
@@ -15,17 +15,17 @@ SECURITY_HEADERS = {
 }
 
 
-async def test_healthy_while_no_loop_is_overdue(office: Office, web: httpx.AsyncClient):
+async def test_healthy_while_no_loop_is_overdue(parts: AppParts, web: httpx.AsyncClient):
     assert (await web.get("/-/healthy")).status_code == 200
-    office.overdue = ("account main",)
+    parts.overdue = ("account main",)
     unhealthy = await web.get("/-/healthy")
     assert unhealthy.status_code == 503
     assert unhealthy.json()["detail"] == "no progress in time: account main"
     assert unhealthy.json()["errors"] == [{"why": "account main is overdue"}]
 
 
-async def test_ready_whatever_the_loops_do(office: Office, web: httpx.AsyncClient):
-    office.overdue = ("account main",)
+async def test_ready_whatever_the_loops_do(parts: AppParts, web: httpx.AsyncClient):
+    parts.overdue = ("account main",)
     ready = await web.get("/-/ready")
     assert (ready.status_code, ready.text) == (200, "ready\n")
 
@@ -35,11 +35,11 @@ async def test_a_reload_answers_when_the_configuration_is_in_force(admin: httpx.
     assert (reloaded.status_code, reloaded.json()) == (200, {"reloaded": True})
 
 
-async def test_a_bad_configuration_is_refused_with_every_reason(office: Office, admin: httpx.AsyncClient):
-    office.reasons = ["config.yaml:1: a: unknown key", "config.yaml:2: b: unknown key"]
+async def test_a_bad_configuration_is_refused_with_every_reason(parts: AppParts, admin: httpx.AsyncClient):
+    parts.reasons = ["config.yaml:1: a: unknown key", "config.yaml:2: b: unknown key"]
     refused = await admin.post("/-/reload")
     assert refused.status_code == 400
-    assert [error["why"] for error in refused.json()["errors"]] == office.reasons
+    assert [error["why"] for error in refused.json()["errors"]] == parts.reasons
     assert refused.json()["type"] == "urn:operation-watcher:problem:reload-refused"
 
 
@@ -71,7 +71,7 @@ async def test_a_method_that_is_not_there_says_which_are(admin: httpx.AsyncClien
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_every_answer_carries_the_security_headers(office: Office, admin: httpx.AsyncClient):
+async def test_every_answer_carries_the_security_headers(parts: AppParts, admin: httpx.AsyncClient):
     answers = [await admin.get(path) for path in ("/", "/metrics", "/api/v1/operations", "/nothing")]
     answers += [await admin.post("/metrics"), await admin.get("/", headers={"Host": "elsewhere"})]
     for answer in answers:
@@ -80,27 +80,27 @@ async def test_every_answer_carries_the_security_headers(office: Office, admin: 
         assert "server" not in answer.headers
 
 
-async def test_what_nobody_expected_is_500_without_details_and_is_told_to_the_daemon(office: Office):
+async def test_an_unexpected_exception_is_500_without_details_and_is_reported_to_the_daemon(parts: AppParts):
     async def broken(*_: Any) -> Any:
         raise ValueError("secret detail")
 
-    office.reload = broken
-    async with client_of(office.admin()) as admin:
+    parts.reload = broken
+    async with client_of(parts.admin()) as admin:
         answer = await admin.post("/-/reload")
         assert answer.status_code == 500
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "secret" not in answer.text
         assert (await admin.get("/-/ready")).status_code == 200
-    assert [str(failure) for failure in office.failures] == ["secret detail"]
+    assert [str(failure) for failure in parts.failures] == ["secret detail"]
 
 
-async def test_a_fault_in_front_of_the_routes_is_500_too(office: Office):
+async def test_an_exception_before_the_routes_is_500_too(parts: AppParts):
     def broken() -> str:
         raise ValueError("unreadable token")
 
-    async with client_of(office.admin(token=broken)) as admin:
+    async with client_of(parts.admin(token=broken)) as admin:
         answer = await admin.get("/")
     assert answer.status_code == 500
     assert answer.json()["detail"] == "this is a fault of the watcher; its log says more"
-    assert [str(failure) for failure in office.failures] == ["unreadable token"]
+    assert [str(failure) for failure in parts.failures] == ["unreadable token"]

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server.serving import Office, listening, until
+from tests.server.serving import AppParts, listening, until
 from watcher.server.protocol import Line
 from watcher.server.scrape import PIECE, Scrape, scrape_timeout
 
@@ -15,9 +15,9 @@ PROMETHEUS = {"X-Prometheus-Scrape-Timeout-Seconds": "10"}
 MORE_THAN_BUFFERS_HOLD = 64 * 1024 * 1024
 
 
-async def test_a_scrape_gets_what_the_daemon_renders(office: Office, web: httpx.AsyncClient):
-    office.exposition = b"# EOF\n"
-    office.exposition_headers = {"Content-Type": "application/openmetrics-text; version=1.0.0", "Vary": "Accept"}
+async def test_a_scrape_gets_what_the_daemon_renders(parts: AppParts, web: httpx.AsyncClient):
+    parts.exposition = b"# EOF\n"
+    parts.exposition_headers = {"Content-Type": "application/openmetrics-text; version=1.0.0", "Vary": "Accept"}
     headers = [("Accept", "text/plain"), ("Accept", "*/*"), ("Accept-Encoding", "gzip")]
     answer = await web.get("/metrics", headers=headers)
     assert (answer.content, answer.headers["content-type"]) == (
@@ -25,75 +25,75 @@ async def test_a_scrape_gets_what_the_daemon_renders(office: Office, web: httpx.
         "application/openmetrics-text; version=1.0.0",
     )
     assert answer.headers["vary"] == "Accept"
-    ((accept, accept_encoding),) = office.asked_metrics
+    ((accept, accept_encoding),) = parts.requested_formats
     assert accept.endswith("text/plain, */*")
     assert accept_encoding.endswith("gzip")
 
 
-async def test_only_a_get_by_prometheus_counts(office: Office, web: httpx.AsyncClient):
+async def test_only_a_get_by_prometheus_counts(parts: AppParts, web: httpx.AsyncClient):
     await web.get("/metrics")
     await web.head("/metrics", headers=PROMETHEUS)
     await web.post("/metrics", headers=PROMETHEUS)
     await web.get("/", headers=PROMETHEUS)
-    assert office.scraped == []
+    assert parts.scraped == []
     await web.get("/metrics", headers=PROMETHEUS)
-    assert office.scraped == [3]
+    assert parts.scraped == [3]
 
 
-async def test_a_scrape_over_a_connection_that_is_then_closed_counts(office: Office, web: httpx.AsyncClient):
+async def test_a_scrape_over_a_connection_that_is_then_closed_counts(parts: AppParts, web: httpx.AsyncClient):
     await web.get("/metrics", headers=PROMETHEUS | {"Connection": "close"})
-    await until(lambda: bool(office.scraped))
+    await until(lambda: bool(parts.scraped))
 
 
-async def test_a_scrape_larger_than_all_buffers_counts_once_it_was_read(office: Office, web: httpx.AsyncClient):
-    office.exposition = b"x" * MORE_THAN_BUFFERS_HOLD
+async def test_a_scrape_larger_than_all_buffers_counts_once_it_was_read(parts: AppParts, web: httpx.AsyncClient):
+    parts.exposition = b"x" * MORE_THAN_BUFFERS_HOLD
     async with web.stream("GET", "/metrics", headers=PROMETHEUS) as answer:
-        assert office.scraped == []
+        assert parts.scraped == []
         size = sum([len(chunk) async for chunk in answer.aiter_raw()])
     assert size == MORE_THAN_BUFFERS_HOLD
-    await until(lambda: bool(office.scraped))
+    await until(lambda: bool(parts.scraped))
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 1])
-async def test_an_answer_goes_out_whole_in_pieces(office: Office, web: httpx.AsyncClient, size: int):
-    office.exposition = bytes(number % 251 for number in range(size))
+async def test_an_answer_goes_out_whole_in_pieces(parts: AppParts, web: httpx.AsyncClient, size: int):
+    parts.exposition = bytes(number % 251 for number in range(size))
     answer = await web.get("/metrics", headers=PROMETHEUS)
-    assert answer.content == office.exposition
+    assert answer.content == parts.exposition
     assert answer.headers["content-length"] == str(size)
     assert (await web.head("/metrics")).headers["content-length"] == str(size)
-    assert office.scraped == [1]
+    assert parts.scraped == [1]
 
 
-async def test_a_scraper_that_goes_away_in_the_middle_does_not_count(office: Office):
-    office.exposition = b"x" * MORE_THAN_BUFFERS_HOLD
-    async with listening(office.web()) as listener:
+async def test_a_scraper_that_goes_away_in_the_middle_does_not_count(parts: AppParts):
+    parts.exposition = b"x" * MORE_THAN_BUFFERS_HOLD
+    async with listening(parts.web()) as listener:
         await half_read(listener.addresses[0])
-    assert office.scraped == []
-    assert office.failures == []
+    assert parts.scraped == []
+    assert parts.failures == []
 
 
-async def test_a_scraper_that_went_away_before_the_answer_does_not_count(office: Office):
-    asked, answer = asyncio.Event(), asyncio.Event()
-    metrics = office.metrics
+async def test_a_scraper_that_went_away_before_the_answer_does_not_count(parts: AppParts):
+    requested, answer = asyncio.Event(), asyncio.Event()
+    metrics = parts.metrics
 
     async def slow_metrics(*args: Any) -> Any:
-        asked.set()
+        requested.set()
         await answer.wait()
         return await metrics(*args)
 
-    office.metrics = slow_metrics
-    async with listening(office.web()) as listener:
+    parts.metrics = slow_metrics
+    async with listening(parts.web()) as listener:
         host, port = listener.addresses[0].removeprefix("http://").split(":")
         _, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Prometheus-Scrape-Timeout-Seconds: 10\r\n\r\n")
-        await asked.wait()
+        await requested.wait()
         writer.close()
         await writer.wait_closed()
         await until(lambda: not listener.connections)
         answer.set()
-    assert office.asked_metrics
-    assert office.scraped == []
-    assert office.failures == []
+    assert parts.requested_formats
+    assert parts.scraped == []
+    assert parts.failures == []
 
 
 async def half_read(url: str) -> None:
@@ -107,7 +107,7 @@ async def half_read(url: str) -> None:
 
 
 class Stuck:
-    """A transport whose socket takes nothing."""
+    """A transport whose socket accepts no bytes."""
 
     def is_closing(self) -> bool:
         return False
@@ -118,7 +118,7 @@ def a_scope(*headers: tuple[bytes, bytes], **state: Any) -> Any:
 
 
 async def ignore(_: Any) -> None:
-    """Send into the void."""
+    """Discard what is sent."""
 
 
 async def test_an_answer_that_prometheus_no_longer_waits_for_does_not_count():
@@ -130,7 +130,7 @@ async def test_an_answer_that_prometheus_no_longer_waits_for_does_not_count():
     assert arrived == []
 
 
-async def test_without_a_line_nothing_is_known_and_nothing_counts():
+async def test_without_its_connection_a_scrape_is_not_known_to_have_arrived_and_does_not_count():
     arrived: list[str] = []
     scrape = Scrape(b"", {}, arrived=lambda: arrived.append("unseen"))
     await scrape(a_scope((b"x-prometheus-scrape-timeout-seconds", b"1")), None, ignore)  # type: ignore[arg-type]
@@ -141,7 +141,7 @@ async def test_without_a_line_nothing_is_known_and_nothing_counts():
     ("text", "seconds"),
     [(b"10", 10.0), (b"0.5", 0.5), (b"1e9", 60.0), (b"0", 60.0), (b"-1", 60.0), (b"nan", 60.0), (b"soon", 60.0)],
 )
-def test_an_odd_timeout_is_taken_for_the_longest(text: bytes, seconds: float):
+def test_an_invalid_timeout_counts_as_the_longest(text: bytes, seconds: float):
     assert scrape_timeout(a_scope((b"x-prometheus-scrape-timeout-seconds", text))) == seconds
 
 
