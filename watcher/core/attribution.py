@@ -1,21 +1,22 @@
-"""Whose answer it is: upstream's word on one operation, or a sign that something is wrong with the whole account.
+"""Whether a refusal is about one operation, or a sign that something is wrong with the whole account.
 
-A 400, 403 or 404 of a fetch is evidence about its operation only where upstream gave it, of this account:
+A 400, 403 or 404 to a fetch says something of its operation only if upstream gave it, for this account:
 
-    400, 404   believed with one of upstream's error bodies, once anything was answered with 200. Otherwise doubtful:
-               set aside until a list *requested after it* answers 200, and forgotten where that list is refused. The
-               first one is requested again all the same: a proxy may have gone between the answer and the list
-    403        doubtful always, until a list or another fetch requested after it answers 200
-    a list     that answers 400, 403, 404, 405 or 410, twice: trouble of the account. While fetches answer 200 (a key
-               that may not list) its operations are fetched one by one; otherwise the account is held
-    three      operations that were seen before and answer 400 or 404, with no fetch answered 200 in between: a wrong
-               key, path or proxy is likelier than three lost records, so none of those answers is believed. The one
-               that can tell is another operation that a list has shown since: it is fetched, as the witness
+    400, 404   believed with one of upstream's error bodies, once any request was answered with 200. Otherwise doubtful:
+               set aside until a list *requested after it* is answered with 200, and forgotten if that list is refused.
+               The first one is requested again all the same: a proxy may have been removed between answer and list
+    403        always doubtful, until a list or another fetch requested after it is answered with 200
+    a list     that answers 400, 403, 404, 405 or 410, twice: a problem of the account. While fetches are answered with
+               200 (a key that may not list), its operations are fetched by id. Otherwise the account is held
+    three      operations that were seen before and answer 400 or 404, with no fetch answered with 200 in between: a
+               wrong key, path or proxy is likelier than three lost records, so no such answer is believed. Another
+               operation that a list has shown since then can decide it: it is fetched, as the witness
     a new key  without an account id: no 400, 403 or 404 is believed until it has shown a tracked operation
 
-The check is a list of one row, at most once a minute whatever is doubtful; any list that is read serves as well. Where
-none is read otherwise, it is made every 5 minutes, so that what is shown of the account is true.
-All of it is per account and in memory: after a restart, doubts are raised and resolved anew.
+Doubtful answers are checked with a list of one row, requested at most once a minute however many there are. Any other
+list that is read serves as well. Where no other list is read, the check is made every 5 minutes, so that the shown
+state of the account stays true. Everything here is per account and in memory: after a restart, answers become doubtful
+and are resolved anew.
 """
 
 from __future__ import annotations
@@ -33,20 +34,21 @@ from watcher.core.requests import Fetch, Probe
 CHECK_EVERY: Micros = MINUTE
 
 CONFIRMED_AFTER: Micros = 5 * SECOND
-"""A list that is refused is requested once more so soon, before anything is concluded from it."""
+"""A list that is refused is requested again after this wait, before anything is concluded from it."""
 
 LIST_EVERY: Micros = 5 * MINUTE
-"""How often a list is requested where none is otherwise: nothing is doubtful, or a key may only fetch."""
+"""The interval of lists where nothing else requests them: no answer is doubtful, or a key may only fetch."""
 
 OTHERS_WITHIN: Micros = 30 * SECOND
-"""Where lists are refused as before, another fetch may be answered within this time of one that was not."""
+"""While lists stay refused, a fetch must be answered with 200 within this time of one that was refused. Otherwise the
+account is held."""
 
 GONE_AT_MOST = 2
-"""Operations that may be gone at the same time without a doubt about the account."""
+"""The number of operations that may be gone at the same time without the account being suspected."""
 
 WITNESS_WITHIN: Micros = 30 * SECOND
 WITNESS_EVERY: Micros = 5 * SECOND
-"""How long the next lists may take to show another operation, and how often it is looked for."""
+"""How long the next lists may take to show another operation, and the interval at which one is searched for."""
 
 _OF_LISTS = frozenset({Cause.LISTS_ABSENT, Cause.LISTS_FORBIDDEN})
 _OURS = _OF_LISTS | {Cause.OPERATIONS_GONE, Cause.KEY_UNPROVEN}
@@ -56,38 +58,43 @@ class TrackedOperation(Protocol):
     """The operations of the account."""
 
     def get(self, operation_id: str) -> Operation | None:
-        """The operation, if it is held."""
+        """The operation, or None if it is not tracked."""
 
     def __iter__(self) -> Iterator[Operation]:
-        """All that are held."""
+        """All tracked operations, and final ones that are still in memory."""
 
 
 class Resolved(NamedTuple):
-    """What became of doubtful answers: those that are believed now, and operations whose answer was forgotten."""
+    """Doubtful answers that are believed now, and the operations whose doubtful answer was forgotten."""
 
     believed: list[tuple[str, Negative]]
     forgotten: list[str]
 
 
 class Attribution:
-    """The doubts of one account. Pure: the present moment comes with every call."""
+    """The doubtful answers of one account. Pure: the present moment comes with every call."""
 
     def __init__(self, now: Moment, causes: Iterable[Cause] = ()) -> None:
         """`causes` are those that the account's health has already, from the loop before this one."""
+        # All times here are ticks: a wall clock that is set must not confirm or delay a conclusion.
         self._list_tick: Micros = now.tick
         self._causes: dict[Cause, str] = dict.fromkeys(_OURS.intersection(causes), "")
         self._holds: set[Cause] = set()
         self._doubtful: dict[str, Negative] = {}
         self._resolved = Resolved([], [])
-        # Operations that were seen before and are not shown any more, with the tick of the request that said so.
+        # Operations that were seen before and are not shown any more, with the tick of the request that was refused.
         self._gone: dict[str, Micros] = {}
-        # Operations whose doubtful answer stood beside a list that was answered; the next such answer is believed.
+        # Operations whose doubtful answer was followed by a list that was answered: the next such answer is believed.
         self._repeated: set[str] = set()
+        # When the newest list and the newest fetch that were answered with 200 were requested, and the list whose
+        # refusal was believed. -1: no such request yet.
         self._listed: Micros = -1
         self._fetched: Micros = -1
         self._refused: Micros = -1
+        # When a list was refused that has to be requested again, and when that is due.
         self._first_refusal: Micros | None = None
         self._confirm_due: Micros = 0
+        # The first refused fetch since one was answered with 200.
         self._negative_since: Micros | None = None
         self._check_tick: Micros | None = None
         self._witness: str | None = None
@@ -95,26 +102,26 @@ class Attribution:
         self._suspicious_since: Micros | None = None
         self._needs_proof = False
 
-    # ── what the account's loop goes by ───────────────────────────────────────────────────────────────────────────────
+    # ── what the account's loop reads ─────────────────────────────────────────────────────────────────────────────────
 
     @property
     def causes(self) -> Mapping[Cause, str]:
-        """What is wrong with the account as a whole, and why that is thought."""
+        """What is wrong with the account as a whole, with the answer that showed it."""
         return self._causes
 
     @property
     def uses_lists(self) -> bool:
-        """Whether lists are of use; else operations are fetched by their ids."""
+        """Whether lists can be used. Otherwise operations are fetched by their ids."""
         return not self._needs_proof and not self._lists_are_refused
 
     @property
     def is_held(self) -> bool:
-        """Whether requests can only show that the trouble is over, and are to be few."""
+        """Whether requests can only show that the problem is over, and must be few."""
         return bool(self._holds)
 
     @property
     def needs_proof(self) -> bool:
-        """Whether the credentials have yet to show a tracked operation."""
+        """Whether the credentials have not shown a tracked operation yet, and must."""
         return self._needs_proof
 
     def require_proof(self) -> None:
@@ -122,23 +129,24 @@ class Attribution:
         self._needs_proof = True
 
     def accept(self) -> None:
-        """The credentials are those of this account, or there is nothing that could tell."""
+        """The credentials are those of this account, or no tracked operation exists that could show it."""
         if self._needs_proof:
-            # Lists were not read until now.
+            # Lists were not read until now, so one is due at once.
             self._list_tick = -LIST_EVERY
         self._needs_proof = False
         self._end(Cause.KEY_UNPROVEN)
 
     def resolved(self) -> Resolved:
-        """What became of doubtful answers since this was last called."""
+        """The doubtful answers that were resolved since the last call."""
         resolved, self._resolved = self._resolved, Resolved([], [])
         return resolved
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def choose(self, now: Moment, tracked: TrackedOperation) -> Probe | Fetch | None:
-        """The request that resolves a doubt, taken as made; None when none is due."""
+        """The request that resolves doubtful answers, or None if it is not due. It is counted as made."""
         if self._needs_proof:
+            # The key of another account lists that account with 200, so a list proves nothing here.
             return None
         if self._is_suspicious and self._witness_due <= now.tick:
             self._witness = self._find_witness(tracked, now)
@@ -152,7 +160,7 @@ class Attribution:
         return None
 
     def wake_tick(self) -> Micros | None:
-        """When the next such request falls due; None when none is planned."""
+        """When the next such request is due, or None if no request is planned."""
         if self._needs_proof:
             return None
         if not self._is_suspicious:
@@ -162,7 +170,7 @@ class Attribution:
     # ── answers ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def fetched(self, operation: Operation, answer: Seen | Negative | Unanswered, now: ClockReading) -> bool:
-        """Whether an answer to a fetch is believed now. One that is not is set aside or forgotten."""
+        """Whether an answer to a fetch is believed now. Otherwise it is set aside or forgotten."""
         match answer:
             case Seen():
                 self._show(operation.id, answer.timing.asked.tick)
@@ -184,11 +192,12 @@ class Attribution:
             case Unanswered():
                 pass
             case Refused() if not is_first_page:
+                # About the token of that page: the first page was answered, so lists can be read.
                 pass
             case _:
                 self._refuse(answer)
 
-    # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── rules ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def _lists_are_refused(self) -> bool:
@@ -200,7 +209,9 @@ class Attribution:
 
     @property
     def _is_vouched_for(self) -> bool:
-        """Whether anything was answered with 200, so that what has upstream's form came from the right address."""
+        """Whether anything was answered with 200, so that an error body of upstream's came from the right address."""
+        # While lists are refused, only a fetch that was requested after the refusal counts: what was right before it
+        # may be wrong since.
         if self._lists_are_refused:
             return self._fetched > self._refused
         return max(self._listed, self._fetched) >= 0
@@ -210,6 +221,8 @@ class Attribution:
         due = self._list_tick + LIST_EVERY
         if self._first_refusal is not None:
             due = min(due, self._confirm_due)
+        # One list resolves all doubtful answers, so once a minute is enough even for 500 of them. The first check is
+        # due at once.
         if self._doubtful or self._holds or (self._lists_are_refused and self._fetched <= self._refused):
             due = min(due, 0 if self._check_tick is None else self._check_tick + CHECK_EVERY)
         return due
@@ -221,19 +234,20 @@ class Attribution:
         self._repeated.discard(operation_id)
         self._acquit(asked)
         if self._holds:
-            # What the account was held for is over, so lists may be answered again, too.
+            # The problem that held the account is over, so lists may be answered again, too: one is due at once.
             self._holds.clear()
             self._list_tick = asked - LIST_EVERY
         if self._needs_proof:
             self.accept()
-        # Another request of the account was answered, so what was forbidden is one operation's own trouble.
+        # Another request of the account was answered, so a 403 before it concerns its operation alone. Doubtful 400s
+        # and 404s still wait for a list.
         self._believe((Forbidden,), asked)
 
     def _is_believed(self, operation: Operation, answer: Negative, now: ClockReading) -> bool:
         asked = answer.timing.asked.tick
         if self._negative_since is None:
             self._negative_since = asked
-        # Upstream has no record any more: the right account would say the same.
+        # A record past its 7 days is gone in the right account, too, so its 404 neither proves nor disproves the key.
         is_past = isinstance(answer, Missing) and is_past_its_record(operation, now)
         is_upstreams = not isinstance(answer, Forbidden) and answer.is_upstreams
         if self._needs_proof:
@@ -245,28 +259,35 @@ class Attribution:
                 holds=True,
             )
             return False
+        # Neither a list nor a fetch was answered since lists are refused, so this is not a key that may only fetch.
         if self._lists_are_refused and self._fetched <= self._refused:
             self._holds |= self._causes.keys() & _OF_LISTS
         if not isinstance(answer, Forbidden):
+            # An operation that was never seen may simply not exist, so its absence says nothing of the account.
             if operation.status is not Status.UNSEEN and not is_past:
                 self._gone[operation.id] = asked
             if operation.id == self._witness:
+                # A list has shown it, so it is the fetches that fail. Lists are still read: the account is not held.
                 self._witness = None
                 self._blame_operations(answer.why, holds=False)
             if is_upstreams and self._is_vouched_for and (is_past or not self._is_suspicious):
                 return True
+        # While the account is held, refusals are taken for signs of its problem, and are not kept.
         if not self._holds:
             self._doubtful[operation.id] = answer
         return False
 
     def _believe(self, kinds: tuple[type[Negative], ...], asked: Micros) -> None:
-        """What was answered before a request that went well was about its operation."""
+        """Doubtful answers were about their operation if they came before a request that was answered with 200."""
         for operation_id, answer in list(self._doubtful.items()):
+            # A request that was made before the answer came may be older than the problem, so it shows nothing.
             if not isinstance(answer, kinds) or answer.timing.answered.tick > asked:
                 continue
             if not isinstance(answer, Forbidden) and self._is_suspicious:
                 continue
             del self._doubtful[operation_id]
+            # Without an error body of upstream's, the answer may be of a proxy that was removed before the list was
+            # read. So the first one is only noted, and the next one that a list follows is believed.
             if isinstance(answer, Forbidden) or answer.is_upstreams or operation_id in self._repeated:
                 self._resolved.believed.append((operation_id, answer))
             else:
@@ -275,7 +296,9 @@ class Attribution:
     def _refuse(self, answer: Negative) -> None:
         asked = answer.timing.asked.tick
         if asked < self._listed:
-            return  # a later request was answered with a list
+            return  # a list that was requested later has been answered
+        # One refusal proves nothing. The second counts only if it was requested after the first was answered: two
+        # requests at the same moment meet the same disturbance.
         is_new = not self._lists_are_refused
         if is_new and (self._first_refusal is None or asked < self._first_refusal):
             self._first_refusal = answer.timing.answered.tick
@@ -289,22 +312,25 @@ class Attribution:
             self._refused = asked
         self._blame(cause, answer.why)
         self._end(other)
+        # A key that may fetch but not list is not held, as long as some fetch is answered within half a minute of one
+        # that was refused. A list that is refused for the first time holds at once if a fetch was refused as well.
         if self._negative_since is not None:
             waited = answer.timing.answered.tick - self._negative_since
             if is_new or waited >= OTHERS_WITHIN:
                 self._holds.add(cause)
+        # If the account is not held, a 403 may still turn out to concern one operation alone, so those are kept.
         self._repeated.clear()
         self._forget(only_others=not self._holds)
 
     def _forget(self, *, only_others: bool = False) -> None:
-        """Doubtful answers are forgotten; `only_others` than those that were forbidden."""
+        """Forget doubtful answers. With `only_others`, those that were forbidden (403) are kept."""
         for operation_id, doubtful in list(self._doubtful.items()):
             if not (only_others and isinstance(doubtful, Forbidden)):
                 del self._doubtful[operation_id]
                 self._resolved.forgotten.append(operation_id)
 
     def _find_witness(self, tracked: TrackedOperation, now: Moment) -> str | None:
-        """An operation that was shown since others were not: its fetch tells whether fetches work at all."""
+        """An operation that was shown since others were gone. Fetching it shows whether fetches work at all."""
         for operation_id, asked in list(self._gone.items()):
             operation = tracked.get(operation_id)
             if operation is None or operation.final_at is not None or operation.asked_tick > asked:
@@ -312,6 +338,8 @@ class Attribution:
         if len(self._gone) <= GONE_AT_MOST:
             self._acquit(None)
             return None
+        # Operations that a list has shown after the first one was gone: if such an operation cannot be fetched either,
+        # the fault is not with the operations.
         since = min(self._gone.values())
         for operation in tracked:
             if operation.asked_tick > since and operation.final_at is None and operation.id not in self._gone:
@@ -324,13 +352,14 @@ class Attribution:
         return None
 
     def _acquit(self, asked: Micros | None) -> None:
-        """Another operation was answered at a request made at `asked`, or there are not so many that are gone."""
+        """End the suspicion: a fetch made at `asked` was answered, or too few operations are gone (`asked` is None)."""
         if self._is_suspicious and Cause.OPERATIONS_GONE in self._causes:
-            # What was answered in the meantime was not about this account.
+            # What was answered while operations counted as gone was not about this account. It is polled again.
             self._forget()
         self._gone.clear()
         self._witness, self._suspicious_since, self._witness_due = None, None, 0
         self._end(Cause.OPERATIONS_GONE)
+        # Answers that were set aside only because of the suspicion are believed now.
         for operation_id, answer in list(self._doubtful.items()):
             is_earlier = asked is not None and answer.timing.answered.tick <= asked
             if is_earlier and not isinstance(answer, Forbidden) and answer.is_upstreams:

@@ -1,12 +1,12 @@
-"""What an observation does to an operation.
+"""What an observation does to a tracked operation.
 
-`TABLE` names the rule for each phase of an operation and each kind of observation; `watcher/__init__.py` draws it.
+`TABLE` names the rule for each phase of an operation and each kind of observation. `watcher/__init__.py` draws it.
 
-Nothing final rests on one answer. A terminal status is absorbing: an answer that shows one ends the operation whatever
-its `updatedAt`, for that never goes back. But its stats count only after an answer that was requested later shows a
-terminal status again. Between two running or two terminal answers, one with an older `updatedAt` is set aside once, and
-else the one that was requested later wins. Nothing is concluded from the arithmetic of stats: official examples
-contradict each other. The whole of it, with the reasons: `docs/conclusions.md`.
+Nothing final rests on one answer. A terminal status is absorbing: upstream never takes an end back, so an answer that
+shows one ends the operation whatever its `updatedAt`. Its stats count only after an answer that was requested later
+shows a terminal status again. Between two running or two terminal answers, one with an older `updatedAt` is set aside
+once. Otherwise the answer that was requested later wins. Nothing is concluded from the arithmetic of stats, because
+official examples contradict each other. All rules with their reasons: `docs/conclusions.md`.
 """
 
 from __future__ import annotations
@@ -69,26 +69,27 @@ from watcher.core.steps import (
 )
 
 UNSETTLED_AT_MOST: Micros = 10 * MINUTE
-"""Settling reads that fail for so long end the settling: the stats are final as they are."""
+"""Settling reads that fail for this long end the settling: the stats are final as they are."""
 
 SET_BACK_BY: Micros = MINUTE
-"""An answer that was asked for so long before the end was learned shows that the wall clock was set back."""
+"""A request made this much earlier than the end was learned, by the wall clock, shows that the clock was set back."""
 
 SLOW_TRIES = 3
-"""How often a 404 beyond the grace, or a 400 of what was shown before, must be repeated, slowly, to be believed."""
+"""Slow repetitions until a 404 beyond the grace is believed, or a 400 for an operation that was shown before."""
 
 _NOTHING = Evidence()
 
 
 class LifecycleRules(Value, frozen=True, kw_only=True):
-    """What of the settings decides about operations."""
+    """The settings that the rules depend on."""
 
     settle_after: tuple[Micros, ...] = (30 * SECOND, 2 * MINUTE)
     not_found_grace: Micros = 2 * MINUTE
 
 
 def observe(operation: Operation, observation: Observation, now: ClockReading, rules: LifecycleRules) -> Step:
-    """The operation after the observation, and what to tell of it. `now` is when it is taken in, by both clocks."""
+    """The operation after the observation, and what to publish about it. `now` is the present by both clocks."""
+    # Records are not compared with `asked_tick` here: an end counts whenever it was requested.
     if isinstance(observation, Seen):
         if repeats(operation, observation, now, rules):
             return Step(operation=replace(operation, asked_tick=observation.timing.asked.tick), is_news=False)
@@ -97,19 +98,21 @@ def observe(operation: Operation, observation: Observation, now: ClockReading, r
     elif (
         isinstance(observation, Missing | Refused | Forbidden) and observation.timing.asked.tick < operation.asked_tick
     ):
-        # An answer that was asked for later is known already.
+        # A request that was made later has shown the operation already, so this absence or refusal is out of date.
         return Step(operation=operation)
     rule = TABLE[operation.phase, kind_of(operation, observation)]
     return rule(operation, observation, now, rules)
 
 
 def repeats(operation: Operation, seen: Seen, now: ClockReading, rules: LifecycleRules) -> bool:
-    """Whether an operation that runs, or settles and is not due, was shown just as it is known.
+    """Whether a row shows just what is known of an operation that runs, or that settles and has no settling read due.
 
-    Nearly every row of a sweep does; what the table says of those is known beforehand.
+    Nearly every row of a sweep does. The table would change nothing but `asked_tick`, so it is not consulted.
     """
     record = seen.record
     status, created_at = operation.status, operation.created_at
+    # Evidence waits for a second answer, which this row may be. An operation that was missing is shown again by it.
+    # Both need the table, although the row itself says nothing new.
     if not (
         record.word == status
         and record.stats == operation.stats
@@ -124,10 +127,12 @@ def repeats(operation: Operation, seen: Seen, now: ClockReading, rules: Lifecycl
         and seen.timing.asked.tick >= operation.asked_tick
     ):
         return False
-    # No bound can be passed while the clock that is ahead has not passed it.
+    # Every rule about age needs a clock that has passed the bound. While even the clock that is ahead has not, none can
+    # apply. Failures that were not published yet need the table, which makes the event.
     if status is Status.PROCESSING or status is Status.SCHEDULED:
         is_published = operation.failing_published or not operation.stats.has_failures
         return is_published and now.latest_at <= created_at + TOMBSTONE_LIFE
+    # A settling read counts even where it shows nothing new: it is what confirms the end.
     return (
         status in OUTCOME_OF
         and operation.unsettled_since is None
@@ -137,12 +142,14 @@ def repeats(operation: Operation, seen: Seen, now: ClockReading, rules: Lifecycl
 
 
 def progresses(operation: Operation, seen: Seen, now: ClockReading) -> bool:
-    """Whether an operation that runs was shown with newer stats or a newer instant, and nothing else is to be told.
+    """Whether a row shows a running operation with newer stats or a newer `updatedAt`, and there is nothing to publish.
 
-    Nearly every row that does not repeat does; what the table says of those is known beforehand, too.
+    Nearly every row that does not repeat does. `_progressed` gives what the table would say of it.
     """
     record, created_at = seen.record, operation.created_at
     stats, updated_at = record.stats, record.updated_at
+    # Each condition excludes something that only the table handles: stats to merge with the known ones, an order to
+    # decide, a changed creation, an age bound, an anomaly, evidence, an event about failures, an end of absence.
     return (
         operation.status is Status.PROCESSING
         and record.word == Status.PROCESSING
@@ -164,7 +171,7 @@ def progresses(operation: Operation, seen: Seen, now: ClockReading) -> bool:
     )
 
 
-# ── followed ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── followed: the operation has not ended ─────────────────────────────────────────────────────────────────────────────
 
 
 def _moves(operation: Operation, seen: Seen, now: ClockReading, _rules: LifecycleRules) -> Step:
@@ -175,11 +182,12 @@ def _moves(operation: Operation, seen: Seen, now: ClockReading, _rules: Lifecycl
         step = set_aside(operation, seen)
     else:
         step = progressed(operation, merged(operation, seen, now), seen, now)
+    # Also where the answer is ignored: an operation of which upstream shows only old answers must still expire.
     return _bounded(step, now)
 
 
 def _progressed(operation: Operation, seen: Seen, now: ClockReading) -> Step:
-    """What `_moves` makes of one that progresses."""
+    """The step that `_moves` would give for a row that `progresses`."""
     after = replace(
         operation,
         stats=seen.record.stats,
@@ -192,7 +200,8 @@ def _progressed(operation: Operation, seen: Seen, now: ClockReading) -> Step:
 
 def _ends(operation: Operation, seen: Seen, now: ClockReading, _rules: LifecycleRules) -> Step:
     given, known = seen.record.updated_at, operation.updated_at
-    # The machine that writes ends may write coarser instants than the one that writes progress, or be behind it.
+    # No check of the order. The machine that writes ends may write coarser instants than the one that writes progress,
+    # or its clock may be behind. If older ends were set aside, such operations would stay open until they expire.
     is_older = given is not None and known is not None and given < known
     ended = merged(operation, seen, now)
     ended = ended.with_(
@@ -204,24 +213,33 @@ def _ends(operation: Operation, seen: Seen, now: ClockReading, _rules: Lifecycle
     if is_older and "end_older" not in operation.odd:
         step = followed_by(step, with_oddities(step.operation, ("end_older",)))
     if is_past_its_record(ended, now):
+        # Twilio: what is shown of a record past its 7 days may be incomplete. Settling reads would confirm nothing.
         return followed_by(step, finalise(step.operation, now))
     return step
 
 
 def _ended_at(updated_at: Instant | None, now: ClockReading) -> Instant:
-    """When it ended: as the record says, unless that is still to come by both clocks."""
+    """When the operation ended: its `updatedAt`, or the present if that is missing or in the future by both clocks."""
     if updated_at is not None and updated_at <= now.latest_at + AGREE_WITHIN:
         return updated_at
     return now.at if now.trusted_at is None else now.trusted_at
 
 
+#   404   404   404   404   404       404       404       404
+#   ├─── not_found_grace ──┤ ├─ 1 min ─┼─ 1 min ─┼─ 1 min ─┤
+#   missed = 0               1         2         3         4: not_found, or expired if it is old enough
+#
+# Upstream may not show a new operation at once, so 404s within the grace say nothing. Beyond it the planner polls
+# slowly, and only the fourth 404 in a row is believed: an end cannot be taken back.
 def _misses(operation: Operation, _missing: Missing, now: ClockReading, rules: LifecycleRules) -> Step:
     if has_expired(operation, now):
         return finish(operation, Status.EXPIRED, now)
     since = operation.missing_since
     if since is None:
-        # What was never seen may be missing because it is new; what was seen must have gone just now.
+        # An operation that was never seen may be missing because it is new, so its grace begins with the registration.
+        # One that was seen has disappeared just now.
         since = operation.registered_at if operation.status is Status.UNSEEN else now.at
+    # After the wall clock was set back, the grace would otherwise last as long as the clock was ahead.
     since = min(since, now.at)
     missed = operation.missed + 1 if now.at - since >= rules.not_found_grace else 0
     if missed > SLOW_TRIES:
@@ -230,14 +248,15 @@ def _misses(operation: Operation, _missing: Missing, now: ClockReading, rules: L
 
 
 def _is_rejected(operation: Operation, _refused: Refused, now: ClockReading, _rules: LifecycleRules) -> Step:
-    # Upstream has shown it under this id, so the id is not malformed: one 400 proves nothing.
+    # Upstream has shown an operation under this id, so the id is not malformed, and one 400 proves nothing. The fourth
+    # in a row is believed. An id that was never shown is rejected at once.
     if operation.status is not Status.UNSEEN and operation.missed < SLOW_TRIES:
         since = now.at if operation.missing_since is None else operation.missing_since
         return Step(operation=operation.with_(missing_since=since, missed=operation.missed + 1))
     return finish(operation, Status.REJECTED, now)
 
 
-# ── settling ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── settling: the end is known, its stats are not confirmed ───────────────────────────────────────────────────────────
 
 
 def _settles(operation: Operation, seen: Seen, now: ClockReading, rules: LifecycleRules) -> Step:
@@ -248,23 +267,30 @@ def _settles(operation: Operation, seen: Seen, now: ClockReading, rules: Lifecyc
         return finalise(dated, now)
     evidence = operation.evidence or _NOTHING
     order = order_of(operation, seen)
+    # Once running answers have taken the end back, only a later request can show a new end. An answer that was
+    # requested before them shows the old one again.
     if order is Order.OVERTAKEN or (evidence.running_answers and not is_later):
         return unchanged(operation)
     if evidence.running_answers:
         return _ends_again(operation, seen, now)
+    # Before `updatedAt` is compared: if the first end was wrong, its `updatedAt` may be ahead of the true end.
     if status_of(operation, seen.record.word) is not operation.status:
         return _ends_otherwise(operation, seen, now)
     if order is Order.OLDER:
         return _still_unsettled(set_aside(operation, seen), now)
     step = _taken_after_the_end(operation, seen, now)
     is_moving = evidence.is_moving or step.operation.stats != operation.stats
-    # A sweep may show it before its time: its stats are taken, but it is no settling read.
+    # A sweep may show the operation before the next settling read is due. Its stats are taken and remembered as moving,
+    # but it does not count as a read: otherwise frequent sweeps would confirm stats within seconds of the end.
     if not _is_settling_read(operation, seen, rules):
         return replace(step, operation=step.operation.with_evidence(is_moving=is_moving))
     settled = step.operation.with_evidence(is_moving=False)
     is_last = operation.prolonged > 0 or operation.settled + 1 >= len(rules.settle_after)
+    # `finalise` leaves an operation uncounted that was too old when it was registered. That cannot be taken back, so it
+    # must not rest on a `createdAt` that only one answer has shown: read again until it is repeated or replaced.
     if is_last and is_doubtfully_old(settled):
         return _still_unsettled(replace(step, operation=settled), now)
+    # Stats that moved since the read before are not at rest: one more read, after twice the wait, up to an hour.
     if is_last and is_moving and settling_wait(operation, rules.settle_after) < SETTLING_AT_MOST:
         return replace(step, operation=settled.with_(prolonged=operation.prolonged + 1))
     step = replace(step, operation=settled.with_(settled=operation.settled + 1))
@@ -272,21 +298,24 @@ def _settles(operation: Operation, seen: Seen, now: ClockReading, rules: Lifecyc
 
 
 def _is_settling_read(operation: Operation, seen: Seen, rules: LifecycleRules) -> bool:
-    """Whether this answer was requested after all that are known, and after the next settling read was due."""
+    """Whether this answer was requested after all known ones, and after the next settling read was due."""
     began_at, asked = settling_began_at(operation), seen.timing.asked
-    # Asked so long before it was learned? The wall clock was set back meanwhile: what is planned goes on by ticks.
+    # A request that is later by its tick and yet a minute older than the end: the wall clock was set back meanwhile.
+    # The read was planned by ticks, so it counts. Otherwise settling would wait until the clock has caught up.
     return asked.tick > operation.asked_tick and (
         asked.at >= began_at + settling_wait(operation, rules.settle_after) or asked.at < began_at - SET_BACK_BY
     )
 
 
 def _taken_after_the_end(operation: Operation, seen: Seen, now: ClockReading) -> Step:
-    """The operation with what a terminal answer shows, and the correction where its stats moved."""
+    """The operation with what a terminal answer shows, and `operation.corrected` where its stats moved."""
     after = merged(operation, seen, now).with_(unsettled_since=None)
     given, ended_at = seen.record.updated_at, operation.ended_at
     if given is not None and ended_at is not None and given < ended_at:
-        # A record is not written before the end that it shows.
+        # A record that shows the end was written after the end, so the end was no later than that.
         after = after.with_(ended_at=given)
+    # A terminal answer ends the contradictions before it. One that was requested before the newest known answer may be
+    # older than they are, so it ends none.
     if after.evidence is not None and seen.timing.asked.tick > operation.asked_tick:
         after = after.with_evidence(running_asked_at=None, other_end_asked_at=None, absent_asked_at=None)
     step = with_oddities(after, oddities(operation, after, seen, now))
@@ -298,9 +327,10 @@ def _correction(before: Stats, stats: Stats) -> tuple[Corrected, ...]:
 
 
 def _ends_again(operation: Operation, seen: Seen, now: ClockReading) -> Step:
-    """A terminal status after it was taken back: the end stands, and settling begins anew."""
+    """A terminal status after the end was taken back: the operation has ended now, and settling begins anew."""
     after = merged(operation, seen, now)
     given = seen.record.updated_at
+    # All reads so far were about the end that was taken back. None of them confirms this end, so counting starts at 0.
     after = after.with_(
         updated_at=after.updated_at if given is None else given,
         ended_at=_ended_at(given, now),
@@ -327,9 +357,9 @@ def _ends_again(operation: Operation, seen: Seen, now: ClockReading) -> Step:
 
 
 def _ends_otherwise(operation: Operation, seen: Seen, now: ClockReading) -> Step:
-    """The other terminal status. One answer may be wrong, so the first stands until two at least a minute apart agree.
+    """The other terminal status. One answer may be wrong, so the first end holds until two answers agree on the other.
 
-    Whichever of the two was wrong, none of them has been confirmed since: settling begins anew.
+    They must be at least a minute apart. No read has confirmed that end yet, so settling begins anew.
     """
     asked_at = seen.timing.asked.at
     first_asked_at = None if operation.evidence is None else operation.evidence.other_end_asked_at
@@ -341,19 +371,23 @@ def _ends_otherwise(operation: Operation, seen: Seen, now: ClockReading) -> Step
 
 
 def _has_regressed(operation: Operation, seen: Seen, now: ClockReading, _rules: LifecycleRules) -> Step:
-    """A running status after the end. A replica that lags behind shows one; an end that was wrong is followed by them.
+    """A running status after the end: from a replica that lags behind, or because the end was wrong.
 
-    One proves nothing. Two at least a minute apart, with no terminal one in between, keep it settling, with their
-    stats, until a terminal status is shown again. They count if they were written after the end, or while no second
-    answer has confirmed the end.
+    One such answer proves nothing. Two at least a minute apart, with no terminal answer in between, keep the operation
+    settling, with their stats, until a terminal status is shown again. They count if they were written after the end,
+    or while no second answer has confirmed the end.
     """
     asked = seen.timing.asked
     if asked.tick <= operation.asked_tick:
+        # Requested before the end was shown: answers that overtake each other are nothing odd.
         return unchanged(operation)
     given, known = seen.record.updated_at, operation.updated_at
     is_later = given is None or known is None or is_before(known, given)
     is_lagging = given is not None and known is not None and is_before(given, known)
     step = unchanged(operation, "stale_answer" if is_lagging else "terminal_regressed")
+    # A confirmed end is contradicted only by what was written after it: an index that lags behind goes on showing old
+    # rows. Before the confirmation each running answer counts, because a wrong end may be stamped ahead of all that
+    # follows.
     if is_later or not operation.settled:
         step = followed_by(step, _contradicted(step.operation, seen, now))
     return _still_unsettled(step, now)
@@ -366,6 +400,7 @@ def _contradicted(operation: Operation, seen: Seen, now: ClockReading) -> Step:
     if before_asked_at is None:
         first = operation.with_(asked_tick=asked.tick)
         return Step(operation=first.with_evidence(running_asked_at=asked.at, absent_asked_at=None))
+    # Within a minute it counts as the same answer: a cache may repeat a wrong one at once.
     if not is_apart(before_asked_at, asked.at):
         return Step(operation=operation)
     stats = operation.stats if seen.record.stats is None else operation.stats.merged_with(seen.record.stats)
@@ -376,11 +411,12 @@ def _contradicted(operation: Operation, seen: Seen, now: ClockReading) -> Step:
 
 
 def _is_unclear(operation: Operation, _seen: Seen, now: ClockReading, _rules: LifecycleRules) -> Step:
+    """An unknown word after the end. It may mean anything, so it neither confirms nor contradicts the end."""
     return _still_unsettled(unchanged(operation, "terminal_regressed"), now)
 
 
 def _is_gone(operation: Operation, missing: Missing, now: ClockReading, _rules: LifecycleRules) -> Step:
-    """A 404 after the end: the stats are final as they are, but only when it is repeated at least a minute later."""
+    """A 404 after the end. When it is repeated at least a minute later, the stats are final as they are."""
     asked_at = missing.timing.asked.at
     evidence = operation.evidence or _NOTHING
     if evidence.absent_asked_at is None:
@@ -388,6 +424,8 @@ def _is_gone(operation: Operation, missing: Missing, now: ClockReading, _rules: 
         return _still_unsettled(Step(operation=absent), now)
     if not is_apart(evidence.absent_asked_at, asked_at):
         return _still_unsettled(Step(operation=operation), now)
+    # The newest record showed the operation running, so its stats are not those of an end. Absence makes them final
+    # only where the age of the record explains the absence.
     if evidence.running_asked_at is not None and not is_old_and_absent(operation, now):
         return _still_unsettled(Step(operation=operation), now)
     return finalise(operation, now)
@@ -400,7 +438,7 @@ def _is_unsettled(
 
 
 def _is_forbidden(operation: Operation, _forbidden: Forbidden, now: ClockReading, _rules: LifecycleRules) -> Step:
-    """A 403 that other answers of the account have shown to be about this operation alone; it is no outcome."""
+    """A 403 that concerns this operation alone, as other answers of the account have shown. It is not an outcome."""
     step = with_oddities(operation, ("forbidden",))
     return _still_unsettled(step, now) if operation.phase is Phase.SETTLING else _bounded(step, now)
 
@@ -409,7 +447,7 @@ def _stays(operation: Operation, _: Observation, _now: ClockReading, _rules: Lif
     return Step(operation=operation)
 
 
-# Any: each rule takes the kinds of observation that its columns stand for.
+# `Any`, because each rule takes only the kinds of observation of its own columns.
 Rule = Callable[[Operation, Any, ClockReading, LifecycleRules], Step]
 
 TABLE: Mapping[tuple[Phase, ObservationKind], Rule] = {
@@ -435,14 +473,14 @@ TABLE: Mapping[tuple[Phase, ObservationKind], Rule] = {
 
 
 def _bounded(step: Step, now: ClockReading) -> Step:
-    """The step, and the end of an operation that upstream shows without an end past all bounds.
+    """The step, and `expired` where upstream shows the operation without an end beyond the age bound.
 
-    A word we do not know may mean anything, so it is bounded by the life of the record; a known running status is
-    believed a day longer, as long as our memory of finished operations reaches.
+    An unknown word may mean anything, so its bound is the life of the record, 7 days. A known running status is
+    believed a day longer, as long as tombstones are kept.
     """
     operation = step.operation
     life = RECORD_LIFE if operation.status is Status.UNKNOWN else TOMBSTONE_LIFE
-    # What the clock that is ahead has not passed needs no closer look.
+    # The cheap check first: what not even the clock that is ahead has passed, no clock has passed.
     if operation.created_at is not None and now.latest_at <= operation.created_at + life:
         return step
     if not has_expired(operation, now, life):
@@ -451,11 +489,13 @@ def _bounded(step: Step, now: ClockReading) -> Step:
 
 
 def _still_unsettled(step: Step, now: ClockReading) -> Step:
-    """A settling read that brought nothing; after ten minutes of those the stats are final as they are.
+    """A settling read that confirmed nothing. After ten minutes of those the stats are final as they are.
 
-    Unless the last answer showed it running: then its end itself is in doubt, and only its age bounds that.
+    The exception is an operation that the last answer showed running: its end itself is in doubt, and only the age of
+    its record bounds that.
     """
     operation = step.operation
+    # After the wall clock was set back, the ten minutes would otherwise last as long as the clock was ahead.
     since = now.at if operation.unsettled_since is None else min(operation.unsettled_since, now.at)
     step = followed_by(step, Step(operation=operation.with_(unsettled_since=since)))
     is_in_doubt = operation.evidence is not None and operation.evidence.running_asked_at is not None
