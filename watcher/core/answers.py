@@ -1,6 +1,6 @@
-"""What an observation says of an operation: which column of the table it is, whether it is news, and its age.
+"""How an observation is read: its column in the table of the life cycle, its order, and the age of the operation.
 
-Upstream's instants come from several machines, so none of them is believed alone: see `docs/conclusions.md`.
+Upstream's timestamps come from several machines, so no single timestamp is believed: see `docs/conclusions.md`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WORDS: Mapping[str, Status] = {
 
 
 class ObservationKind(enum.Enum):
-    """What an observation says, as a column of the table."""
+    """The columns of the table of the life cycle."""
 
     RUNNING = enum.auto()
     UNKNOWN = enum.auto()
@@ -46,7 +46,7 @@ class ObservationKind(enum.Enum):
 
 
 def kind_of(operation: Operation, observation: Observation) -> ObservationKind:
-    """The column of the table; a record without a status stands for the status it had."""
+    """The column of the table. A record without a status counts as one with the present status."""
     match observation:
         case Seen(record=record):
             status = status_of(operation, record.word)
@@ -73,18 +73,21 @@ def status_of(operation: Operation, word: str | None) -> Status:
 
 
 class Order(enum.Enum):
-    """Where an answer stands among those before it, running ones or ones after the end."""
+    """How an answer relates to the answers before it, of the same kind: running, or after the end."""
 
     NEWEST = enum.auto()
-    """What it says is taken."""
+    """It is accepted."""
     OVERTAKEN = enum.auto()
     """An answer that was requested later is known already: this answer is ignored."""
     OLDER = enum.auto()
-    """It carries an older `updatedAt` than what is known: it is set aside."""
+    """It has an older `updatedAt` than the known one: it is set aside."""
     OLDER_AGAIN = enum.auto()
-    """The answer before it was set aside, too. So the known `updatedAt` was wrong, and this answer is taken."""
+    """The answer before it was set aside, too. So the known `updatedAt` was wrong, and this answer is accepted."""
 
 
+#   its `updatedAt` is …    older than the known      the same, or unknown    newer
+#   requested earlier       OVERTAKEN                 OVERTAKEN               NEWEST
+#   requested later         OLDER, then OLDER_AGAIN   NEWEST                  NEWEST
 def order_of(operation: Operation, seen: Seen) -> Order:
     """The order of an answer relative to the known state, where both are of the same kind."""
     # A newer `updatedAt` wins over our send order: several machines answer, and one that lags behind may answer a
@@ -97,6 +100,8 @@ def order_of(operation: Operation, seen: Seen) -> Order:
         return Order.NEWEST
     if asked_tick < operation.asked_tick:
         return Order.OVERTAKEN
+    # One wrong `updatedAt` that is ahead would hide all that follow, so an older answer is set aside only once. Two
+    # rows of one page have the same tick and are one answer.
     was_set_aside = operation.evidence is not None and operation.evidence.set_aside
     return Order.OLDER_AGAIN if was_set_aside and asked_tick > operation.asked_tick else Order.OLDER
 
@@ -118,7 +123,9 @@ def is_same(first: Instant, second: Instant) -> bool:
 
 
 def is_apart(first_asked_at: Instant, asked_at: Instant) -> bool:
-    """Whether two answers were requested at least a minute apart. A wall clock that was set back tells nothing less."""
+    """Whether two answers were requested at least a minute apart, in either direction of the wall clock."""
+    # By the wall clock, because the first request is stored and ticks do not outlive the process. `abs`: after the
+    # clock was set back by hours, the second answer must not be ignored for hours.
     return abs(asked_at - first_asked_at) >= APART
 
 
@@ -126,11 +133,13 @@ def is_apart(first_asked_at: Instant, asked_at: Instant) -> bool:
 
 
 def youngest_creation(operation: Operation, now: ClockReading) -> Instant | None:
-    """The latest instant at which it may have been created: what an end, or not counting it, goes by.
+    """The latest time at which the operation may have been created. Expiry and not counting depend on it.
 
-    None where it is unknown: a `createdAt` that no second answer has repeated proves no age, and neither does our own
-    registration, for our clock may have been wrong then.
+    None if it is unknown. A `createdAt` that no second answer has repeated proves no age. Neither does our own
+    registration, because our clock may have been wrong then.
     """
+    # The younger of the two: an operation that is believed too old ends or is not counted, which cannot be taken back.
+    # The time in the id never changes, so it bounds even a wrong `createdAt` of 1970.
     hint = created_hint(operation.id, now.latest_at)
     created_at, evidence = operation.created_at, operation.evidence
     if hint is not None:
@@ -139,12 +148,13 @@ def youngest_creation(operation: Operation, now: ClockReading) -> Instant | None
 
 
 def is_past_its_record(operation: Operation, now: ClockReading) -> bool:
-    """Whether upstream's record is past its 7 days, so that what it still shows may be incomplete."""
+    """Whether the record is past its 7 days, so that what upstream still shows may be incomplete."""
     return _is_older(operation, now, now.trusted_at, RECORD_LIFE)
 
 
 def has_expired(operation: Operation, now: ClockReading, life: Micros = RECORD_LIFE) -> bool:
-    """Whether it is older than that by both clocks, or past 8 days by a steady upstream clock alone."""
+    """Whether the operation is older than `life` by both clocks, or than 8 days by a steady upstream clock alone."""
+    # Without any `Date` there is only the machine's clock, which may be ahead and proves no age alone.
     if now.upstream_at is None:
         return False
     return _is_older(operation, now, now.earliest_at, life) or (
@@ -153,7 +163,7 @@ def has_expired(operation: Operation, now: ClockReading, life: Micros = RECORD_L
 
 
 def is_old_and_absent(operation: Operation, now: ClockReading) -> bool:
-    """Whether one clock is enough to call it expired, after repeated 404s: the best that there is."""
+    """Whether the operation is past its 7 days by the best clock there is, which is enough after repeated 404s."""
     return _is_older(operation, now, now.earliest_at if now.trusted_at is None else now.trusted_at, RECORD_LIFE)
 
 
@@ -163,7 +173,7 @@ def _is_older(operation: Operation, now: ClockReading, present: Instant | None, 
 
 
 def is_doubtfully_old(operation: Operation) -> bool:
-    """Whether a `createdAt` that nothing has repeated says that its record was past when it was registered."""
+    """Whether a `createdAt` that no answer has repeated says that the record was past its 7 days when registered."""
     created_at, evidence = operation.created_at, operation.evidence
     return (
         evidence is not None
@@ -177,13 +187,13 @@ def is_doubtfully_old(operation: Operation) -> bool:
 
 
 def with_creation(operation: Operation, seen: Seen, *, is_later: bool) -> Operation:
-    """The operation with what an answer says of its creation.
+    """The operation with the `createdAt` of an answer taken into account.
 
-    The first `createdAt` holds until the second answer: it repeats it, or takes its place. One that would make the
-    operation too old to count must be repeated at least a minute later, for a cache may repeat a wrong answer at once.
-    After that only two answers at least a minute apart that agree replace it.
+    The first `createdAt` is provisional until the second answer, which repeats it or replaces it. A `createdAt` that
+    would make the operation too old to count must be repeated at least a minute later, because a cache may repeat a
+    wrong answer at once. A confirmed `createdAt` is replaced only by two answers, at least a minute apart, that agree.
 
-    `is_later`: the answer was requested after all that are known.
+    `is_later`: the answer was requested after all known ones.
     """
     given, known = seen.record.created_at, operation.created_at
     if given is None:
@@ -192,16 +202,20 @@ def with_creation(operation: Operation, seen: Seen, *, is_later: bool) -> Operat
     if known is None:
         return operation.with_(created_at=given).with_evidence(created_is_new=True, other_created_asked_at=asked_at)
     evidence = operation.evidence
+    # Two rows of one page, or answers in the wrong order, are no second answer.
     if not is_later or (evidence is None and is_same(given, known)):
         return operation
     other = None if evidence is None else evidence.other_created_at
     first_asked_at = None if evidence is None else evidence.other_created_asked_at
+    # The same again: it is confirmed, and a different one seen in between is dropped.
     if is_same(given, known):
         if is_doubtfully_old(operation) and first_asked_at is not None and not is_apart(first_asked_at, asked_at):
             return operation
         return operation.with_evidence(created_is_new=False, other_created_at=None, other_created_asked_at=None)
+    # A different one while the known is provisional: nothing speaks for the first, so the newer takes its place.
     if evidence is not None and evidence.created_is_new:
         return operation.with_(created_at=given).with_evidence(other_created_asked_at=asked_at)
+    # A different one while the known is confirmed: it waits in the evidence until an answer a minute later agrees.
     if other is None or first_asked_at is None or not is_same(given, other):
         return operation.with_evidence(other_created_at=given, other_created_asked_at=asked_at)
     if not is_apart(first_asked_at, asked_at):
@@ -214,7 +228,7 @@ FAILURE_WORDS = frozenset({"FAILED", "FAILURE", "ERROR", "ERRORED", "REJECTED", 
 
 
 def means_failure(word: str | None) -> bool:
-    """Whether a word that we do not know says that the operation failed."""
+    """Whether an unknown status word says that the operation failed."""
     if word is None:
         return False
     plain = word.upper().replace("-", "_").replace(" ", "_")

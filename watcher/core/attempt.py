@@ -1,4 +1,4 @@
-"""One attempt at upstream as it ended: what the metrics and the account's condition hear of."""
+"""The result of one HTTP request to upstream, as metrics and the account's health receive it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Endpoint(enum.StrEnum):
 
 
 class Attempt(Value, frozen=True, kw_only=True):
-    """One attempt at one question. `code` is the metrics' label; `why` is empty when it went well."""
+    """One attempt at a request. `code` is the value of the metrics' label. `why` is empty after a success."""
 
     endpoint: Endpoint
     code: str

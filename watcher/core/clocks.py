@@ -1,8 +1,8 @@
-"""What time it is, from two clocks that may both be wrong: the machine's, and upstream's `Date`.
+"""The present by two clocks that may both be wrong: the machine's, and upstream's `Date`.
 
-Several machines answer for upstream, so one `Date` is one reading of one of them and proves nothing. Three readings
-over a minute that keep the same distance to our monotonic clock are a steady clock. A frozen or cached `Date` falls
-back against the monotonic clock and never becomes steady. A steady clock stays believed beside single answers that
+Several machines answer for upstream, so a single `Date` is a reading of one of them and proves nothing. Three readings
+over a minute that keep the same distance to our monotonic clock make a steady clock. A frozen or cached `Date` falls
+back against the monotonic clock and never becomes steady. A steady clock stays believed although single answers
 contradict it, until three answers in a row do.
 """
 
@@ -14,7 +14,7 @@ from watcher.core.model import MINUTE, SECOND, Instant, Micros, Moment, Value
 from watcher.core.observation import Timing
 
 AGREE_WITHIN: Micros = 30 * SECOND
-"""Two clocks, or two readings of one, that differ by no more than this are taken for the same time."""
+"""Two clocks, or two readings of the same clock, that differ by no more than this count as the same time."""
 
 STEADY_FOR: Micros = MINUTE
 STEADY_READINGS = 3
@@ -49,24 +49,35 @@ class ClockReading(Value, frozen=True, kw_only=True):
 
     @property
     def trusted_at(self) -> Instant | None:
-        """The present, where it may decide something: the earlier of two clocks that agree, else the steady one.
+        """The present for conclusions: the earlier of two clocks that agree, otherwise upstream's if it is steady.
 
-        None where there is only one clock, or where two disagree and upstream's is not steady.
+        None if there is only one clock, or if the two disagree and upstream's is not steady.
         """
         if self.upstream_at is None:
+            # The machine's clock alone proves nothing: if it were ahead, operations would expire that still run.
             return None
         if self.agrees:
+            # The earlier one, because an age that is concluded too early cannot be taken back.
             return min(self.machine_at, self.upstream_at)
         return self.upstream_at if self.is_steady else None
 
     @property
     def earliest_at(self) -> Instant:
-        """The present by the clock that is behind: for reading rather too far back than not far enough."""
+        """The present by the clock that is behind: for reading back too far rather than not far enough."""
         return self.machine_at if self.upstream_at is None else min(self.machine_at, self.upstream_at)
 
 
+# `offset` is upstream's `Date` less our tick. It stays the same while upstream's clock runs as fast as ours:
+#
+#   offset
+#     │                 ×              ×           single answers that differ: ignored until the third in a row
+#     │   ●     ●     ●    ●     ●  ●     ●        within 30 s of the first: steady after 3 readings over a minute
+#     │   ○
+#     │         ○                                  a frozen or cached `Date`: the offset falls as time passes,
+#     │               ○                            so after 30 s it does not fit any more, and a new run begins
+#     └──────────────────────────────────── tick
 class _Run(msgspec.Struct):
-    """Consecutive readings at the same distance to the monotonic clock; the first one is the measure."""
+    """Consecutive readings at the same distance to the monotonic clock. The first reading is the measure."""
 
     offset: Micros
     first_tick: Micros
@@ -90,13 +101,14 @@ class UpstreamClock:
         self._contradictions = 0
 
     def note(self, timing: Timing) -> None:
-        """Learn from one answer; one without a `Date` says nothing."""
+        """Take the reading of one answer. An answer without a `Date` changes nothing."""
         if timing.date is None:
             return
         tick = timing.answered.tick
         # `Date` is cut off to whole seconds. Without the half second the clock would run late.
         offset = timing.date + SECOND // 2 - tick
         if self._steady is not None and self._steady.fits(offset):
+            # Contradictions count only in a row: one of several machines with a wrong clock must not end the trust.
             self._contradictions = 0
             self._latest = None
             return
@@ -107,7 +119,8 @@ class UpstreamClock:
 
     def read(self, now: Moment) -> ClockReading:
         """The present by both clocks."""
-        # While no run is steady, the latest one is used and marked as not steady: `agrees` still compares it.
+        # While no run is steady, the latest one is used and marked as not steady, so that `agrees` can still compare it
+        # with the machine's clock.
         run = self._steady if self._is_steady or self._latest is None else self._latest
         return ClockReading(
             machine_at=now.at,
@@ -124,7 +137,7 @@ def _extended(run: _Run | None, offset: Micros, tick: Micros) -> _Run:
     """The run with one more reading, or a new one where the reading does not fit."""
     if run is None or not run.fits(offset):
         return _Run(offset, tick, tick)
-    # Answers arrive in any order; a run never shrinks.
+    # Answers arrive in any order. A late one must not shorten the run.
     run.last_tick = max(run.last_tick, tick)
     run.first_tick = min(run.first_tick, tick)
     run.readings += 1

@@ -1,4 +1,4 @@
-"""Looks in order of the creation of their operations, as lists are bounded by it."""
+"""Polls ordered by the creation time of their operations, because windows of lists are bounded by it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from watcher.core.polls import Poll
 
 
 class CreationIndex:
-    """Two lists side by side: `instants` in order, and the look at each."""
+    """Two parallel lists: the creation times in order, and the poll of each."""
 
     def __init__(self) -> None:
         self.instants: list[Instant] = []
         self.polls: list[Poll] = []
 
     def put(self, poll: Poll, place: Instant) -> None:
-        """Let the look lie at its operation's creation, where it may have been unknown or elsewhere before."""
+        """Enter the poll at this creation time, which may have been unknown or different before."""
         if poll.place == place:
             return
         self.remove(poll)
@@ -26,7 +26,7 @@ class CreationIndex:
         self.polls.insert(position, poll)
 
     def remove(self, poll: Poll) -> None:
-        """The look lies nowhere any more."""
+        """Remove the poll, if it is entered."""
         if poll.place is None:
             return
         position = self.position(poll, poll.place)
@@ -34,9 +34,11 @@ class CreationIndex:
         poll.place = None
 
     def position(self, poll: Poll, place: Instant) -> int:
-        """Where the look is among all; many may have been created at the same instant."""
+        """The position of the poll in both lists."""
+        # Several operations may have the same creation time, so `bisect` finds only the first of them. Polls are
+        # compared by identity, so `index` finds this one.
         return self.polls.index(poll, bisect_left(self.instants, place))
 
     def between(self, start: Instant, end: Instant) -> list[Poll]:
-        """The looks at what was created from `start` to `end`."""
+        """The polls of operations created from `start` to `end`, both included."""
         return self.polls[bisect_left(self.instants, start) : bisect_right(self.instants, end)]

@@ -1,16 +1,16 @@
-"""Which combination of label values an operation counts under, and from when what was counted is shown.
+"""The combination of label values that an operation counts under, and from when its counts are shown.
 
 A combination has one value for each name in `metrics.counter_labels`. It is shown, with all its series, from the
-transaction in which an operation with it is tracked. At that moment it is closed: what is counted is stored but held
-back, so that the values it came with are seen before the first increase.
+transaction in which an operation with it is tracked. At first it is closed: counts are stored but held back, so that
+Prometheus has scraped the starting values before the first increase. Otherwise `increase()` would miss that increase.
 
     operation tracked        values scraped, or 2 min passed        idle for 24 h, last values scraped
     ─────────────────► closed ──────────────────────────────► open ─────────────────────────────────► not shown
                          ▲                                                                              │
                          └──────────────── tracked again: back with its number ─────────────────────────┘
 
-The base (all values empty) belongs to the account: it is shown and open from the start, and never leaves. Numbers are
-stored by name and value of each label, so a change of the setting loses none: `counters_of` adds them up anew.
+The base (all values empty) belongs to the account: it is shown and open from the start, always. Numbers are stored by
+name and value of each label, so a change of the setting loses nothing: `counters_of` adds them up under the new names.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from watcher.core.model import DAY, MINUTE, Instant, Micros, Tally, Value
 from watcher.core.totals import OWN_LABELS, Key, increments, starting_totals
 
 COMBINATIONS_AT_MOST = 200
-"""Shown for one account, the base included and `other` not."""
+"""The number of combinations shown for an account, with the base and without `other`."""
 
 OTHER = "other"
 LEAVES_AFTER: Micros = DAY
@@ -35,10 +35,10 @@ Combination: TypeAlias = tuple[str, ...]
 
 
 class CombinationState(Value, frozen=True, kw_only=True):
-    """What is stored of a combination.
+    """The stored state of a combination.
 
     `created_at`: when it was first tracked, and so counted from 0. `tracked_at`: when an operation with it was last
-    taken in or ended. `shown_at`: when it was last tracked while it was not shown; None while it is not.
+    registered or ended. `shown_at`: since when it is shown, or None while it is not.
     """
 
     created_at: Instant
@@ -51,8 +51,8 @@ class CombinationState(Value, frozen=True, kw_only=True):
 class Counters(Value, frozen=True, kw_only=True):
     """An account's counters as they are shown.
 
-    `totals`: of every shown combination. `rest`: what was counted under others, by series and their own labels, so that
-    sums over everything stay true. `version` rises with each change.
+    `totals`: of every shown combination. `rest`: the counts of all others, by series and own labels, so that sums over
+    everything stay true. `version` rises with each change.
     """
 
     names: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ def names_of(combination: Combination) -> tuple[str, ...]:
 
 
 def projected(combination: Combination, names: Iterable[str]) -> Combination:
-    """The combination under another setting: names that it lacks are empty, names that are gone are dropped."""
+    """The combination under another setting: missing names get the value "", names that are gone are dropped."""
     return combination_of(names, dict(part.split("=", 1) for part in combination))
 
 
@@ -88,7 +88,7 @@ def combination_in(key: Key) -> Combination:
 
 
 def other_than(combination: Combination) -> Combination:
-    """What counts instead of a combination for which there is no room."""
+    """The combination to count under instead, if there is no room for this one."""
     return tuple(f"{name}={OTHER}" for name in names_of(combination))
 
 
@@ -96,8 +96,8 @@ class CounterBook:
     """Decides what one transaction does to an account's counters.
 
     Both stores report to it what happens to operations, and then write `changed`, `counted` and `held`. `stored` gives
-    the stored state of a combination, `shown_count` the number of those shown besides `other`; called only when
-    needed.
+    the stored state of a combination, `shown_count` the number of those shown without `other`. Both are called only
+    when needed.
     """
 
     def __init__(
@@ -123,11 +123,13 @@ class CounterBook:
         self.shows_more = False
 
     def track(self, labels: Mapping[str, str], at: Instant) -> None:
-        """An operation is taken in with these labels, or gets them."""
+        """An operation is registered with these labels, or gets them."""
         self._show(self._place(labels), at)
 
     def leave(self, labels: Mapping[str, str], at: Instant) -> None:
         """An operation loses these labels, or ends uncounted: its combination was tracked until now."""
+        # The 24 hours until an idle combination leaves begin now. It is not stored whether the operation was under its
+        # own combination or under `other`, so the one that is shown is taken.
         combination = combination_of(self._names, labels)
         for candidate in (combination, other_than(combination)):
             if self._is_shown(candidate):
@@ -144,6 +146,7 @@ class CounterBook:
     def _place(self, labels: Mapping[str, str]) -> Combination:
         """The combination of the labels if it is shown or there is room for it, else `other`."""
         combination = combination_of(self._names, labels)
+        # The store is written after the book is complete, so its number lacks what this transaction shows.
         if self._is_shown(combination) or self._shown_count() + self._added < COMBINATIONS_AT_MOST:
             return combination
         return other_than(combination)
@@ -162,6 +165,7 @@ class CounterBook:
         if state.shown_at is not None and combination == self._base:
             return state  # it never leaves, so nothing needs to be written each time
         if state.shown_at is None:
+            # Also one that comes back is closed at first: Prometheus must see its old number before it rises.
             state = replace(state, shown_at=at, is_open=combination == self._base, revision=self._revision)
             self._added += combination != other_than(combination)
             self.shows_more = True
@@ -177,14 +181,17 @@ def adopted(
 ) -> Mapping[Combination, CombinationState]:
     """The states that change when these counter labels come into force.
 
-    Shown from then on are the base, the combinations of `unfinished` operations, and those that the old setting showed
-    or that were tracked lately, the newest first as far as there is room.
+    From then on the base is shown, the combinations of `unfinished` operations, and those that were shown under the old
+    setting or tracked within a day, the newest first as far as there is room.
     """
+    # Combinations of the old setting are not shown any more. Their numbers stay stored and count under the new names.
     changed = {
         combination: replace(state, shown_at=None, is_open=False)
         for combination, state in states.items()
         if state.shown_at is not None and names_of(combination) != tuple(names)
     }
+    # Several old combinations may become the same new one: it is as old as the oldest and tracked as lately as the
+    # newest.
     tracked: dict[Combination, Instant] = {}
     created: dict[Combination, Instant] = {}
     for combination, state in states.items():
@@ -197,6 +204,7 @@ def adopted(
     tracked.setdefault(base, now)
     own = {combination: state for combination, state in states.items() if combination not in changed}
     shown = {combination for combination, state in own.items() if state.shown_at is not None}
+    # The base first, so that it always has room.
     for combination in sorted(tracked, key=lambda key: (key != base, -tracked[key], key)):
         has_room = count_shown(shown) < COMBINATIONS_AT_MOST
         target = combination if combination in shown or has_room else other_than(combination)
@@ -212,16 +220,16 @@ def adopted(
 
 
 def count_shown(shown: Collection[Combination]) -> int:
-    """The number of combinations shown, `other` left out."""
+    """The number of combinations shown, without `other`."""
     return len(shown) - sum(combination == other_than(combination) for combination in shown if combination)
 
 
 def counters_of(
     names: Iterable[str], states: Mapping[Combination, CombinationState], stored: Iterable[tuple[Key, float]]
 ) -> Counters:
-    """The counters to show: every series of the shown combinations, with all that was stored for them.
+    """The counters to show: every series of the shown combinations, with all counts stored for them.
 
-    What was counted under another setting is added up under the names in force.
+    Counts from other settings are added up under the names in force.
     """
     names = tuple(names)
     shown = {combination: state for combination, state in states.items() if state.shown_at is not None}
@@ -232,6 +240,7 @@ def counters_of(
     targets: dict[Combination, Combination] = {}
     for key, value in stored:
         combination = combination_in(key)
+        # Each combination has a key for every series, so its projection is worth keeping.
         target = targets.get(combination)
         if target is None:
             target = targets[combination] = projected(combination, names)

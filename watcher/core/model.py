@@ -1,8 +1,8 @@
-"""The words of the product as frozen values: operations, their stats, and what can happen to them.
+"""The basic types as frozen values: operations, their stats, and their events.
 
-Instants (`…_at`) are integer microseconds since 1970 in UTC, and so are waits inside the core: they are compared far
-more often than shown, and 100,000 operations carry several each. `Moment` pairs the wall clock with a clock that never
-jumps. A stat or instant that was never received is `None`, never 0.
+Instants (`…_at`) are integer microseconds since 1970 in UTC. Waits inside the core are integer microseconds, too: both
+are compared far more often than shown, and each of 100,000 operations has several. `Moment` pairs the wall clock with a
+clock that never jumps. A stat or instant that was never received is `None`, never 0.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ RECORD_LIFE: Micros = 7 * DAY
 """Twilio: records of operations are available for 7 days after creation."""
 
 TOMBSTONE_LIFE: Micros = 8 * DAY
-"""After creation; a day longer than upstream shows the record, so that nothing finished is ever taken for new."""
+"""After creation. A day longer than upstream shows the record, so that a finished operation never counts as new."""
 
-# Twilio's pattern has no end anchor, so it is only ever used with `fullmatch`; what that lets through needs no escaping
-# in a path.
+# Twilio's pattern has no end anchor, so it is only used with `fullmatch`. Ids that match need no escaping in a path.
 _OPERATION_ID = re.compile(r"comms_operation_[0-7][a-hjkmnpqrstv-z0-9]{25,34}")
 _CROCKFORD = {letter: value for value, letter in enumerate("0123456789abcdefghjkmnpqrstvwxyz")}
 _TYPE_ID_LENGTH = 26
@@ -58,7 +57,7 @@ def is_operation_id(text: str) -> bool:
 
 
 def created_hint(operation_id: str, now: Instant) -> Instant | None:
-    """The creation instant that a TypeID carries, where the id looks like one; a hint only (inferred, not stated)."""
+    """The creation time in the id, if it looks like a TypeID. Only a hint: Twilio does not document it."""
     suffix = operation_id.rpartition("_")[2]
     if len(suffix) != _TYPE_ID_LENGTH:
         return None
@@ -68,6 +67,8 @@ def created_hint(operation_id: str, now: Instant) -> Instant | None:
         if value is None:
             return None
         number = number << 5 | value
+    # The suffix is a UUIDv7 of 128 bits in base 32: 48 bits of milliseconds, 4 of version, 12 random, 2 of variant, 62
+    # random. Other ids may be random, so the version, the variant and a plausible time must all fit.
     if (number >> 76) & 0xF != _UUID_VERSION or (number >> 62) & 0b11 != _UUID_VARIANT:
         return None
     instant = (number >> 80) * 1000
@@ -75,11 +76,11 @@ def created_hint(operation_id: str, now: Instant) -> Instant | None:
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Base of the frozen values. They never hold themselves, so the garbage collector need not walk through them."""
+    """Base of the frozen values. They form no reference cycles, so the garbage collector need not track them."""
 
 
 class Moment(msgspec.Struct, frozen=True, gc=False):
-    """One instant on both clocks: `at` by the wall, `tick` in microseconds of a clock that only moves forward."""
+    """One instant on both clocks: `at` by the wall clock, `tick` in microseconds of a clock that only moves forward."""
 
     at: Instant
     tick: Micros
@@ -90,13 +91,13 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
 
 
 class Word(enum.StrEnum):
-    """Base of the words of a closed set. Hashed as the text that they are: an enum's own hash is a call in Python."""
+    """Base of enums whose members are texts. They are hashed as texts, because an enum's own hash is a Python call."""
 
     __hash__ = str.__hash__
 
 
 class Status(Word):
-    """What is known of an operation: upstream's own words, and ours for what upstream does not say."""
+    """The status of an operation: upstream's own words, and ours for states that upstream does not have."""
 
     UNSEEN = "UNSEEN"
     SCHEDULED = "SCHEDULED"
@@ -129,7 +130,7 @@ OUTCOME_OF: Mapping[Status, Outcome] = {
 
 
 class Phase(Word):
-    """Where in its life an operation is for us: asked about, asked again after its end, or done with."""
+    """The phase of an operation here: polled until it ends, read again after its end, or not polled any more."""
 
     FOLLOWED = "followed"
     SETTLING = "settling"
@@ -145,7 +146,7 @@ class Source(Word):
 
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-"""A count as upstream may send it: what is negative or beyond what a gauge holds exactly is not taken for a number."""
+"""A count as upstream may send it. Negative numbers, and those that a gauge cannot hold exactly, are not accepted."""
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -161,7 +162,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     unaddressable: Count | None = None
 
     def merged_with(self, newer: Stats) -> Stats:
-        """The newer stats, with ours where the newer lack one."""
+        """The newer stats, with the known count where the newer lack one."""
+        # The two frequent cases first: nothing has changed, or all counts are there.
         if newer == self:
             return self
         if None not in msgspec.structs.astuple(newer):
@@ -184,14 +186,15 @@ STAT_NAMES: tuple[str, ...] = Stats.__struct_fields__
 
 
 class Evidence(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """What single answers said, and what counts only once another answer repeats it.
+    """What single answers have shown, and what counts only once another answer repeats it.
 
-    `set_aside`: the last answer was older than what is known. `created_is_new`: no second answer has repeated
-    `created_at`, first requested at `other_created_asked_at`. `other_created_at`: another creation, the same way.
-    While settling: `running_asked_at` is when the last running answer that contradicts the end was requested, and
-    `running_answers` is the number of those after the first, each at least a minute later. `other_end_asked_at`: the
-    same of the other terminal status. `absent_asked_at`: the request of the first 404. `is_moving`: the stats have
-    changed since the last settling read.
+    `set_aside`: the last answer was older than the known state. `created_is_new`: no second answer has repeated
+    `created_at`. `other_created_at`: a different creation time that waits for its repetition.
+    `other_created_asked_at`: the first request that showed the one of these two that waits. While settling,
+    `running_asked_at` is the request of the last running answer that contradicts the end, and `running_answers` the
+    number of those after the first, each at least a minute later. `other_end_asked_at`: the first request that showed
+    the other terminal status. `absent_asked_at`: the request of the first 404. `is_moving`: the stats have changed
+    since the last settling read.
     """
 
     set_aside: bool = False
@@ -209,14 +212,14 @@ _NO_EVIDENCE = Evidence()
 
 
 class Operation(Value, frozen=True, kw_only=True):
-    """All that is known of one followed operation.
+    """All that is known of one tracked operation.
 
-    Of the upstream clock: `created_at`, `updated_at`, `ended_at`. Of ours: `registered_at`, `progressed_at` (the last
-    look that changed something), `learned_at` (when its end was learned), `final_at`, `missing_since`,
-    `unsettled_since`, `scraped_at` (the first completed scrape that carried the final stats). `asked_tick` is when the
-    newest accepted answer was asked for; it is of this process and not stored, 0 means not yet. `evidence` is None
-    where nothing is in doubt. `settling_since` is when settling began anew, where the end was taken back meanwhile.
-    `prolonged` counts the settling reads beyond the configured ones.
+    By upstream's clock: `created_at`, `updated_at`, `ended_at`. By ours: `registered_at`, `progressed_at` (the last
+    poll that changed something), `learned_at` (when its end was learned), `final_at`, `missing_since`,
+    `unsettled_since`, `scraped_at` (the first completed scrape that carried the final stats). `asked_tick` is the
+    request of the newest accepted answer. It belongs to this process and is not stored: 0 means that there is no answer
+    yet. `evidence` is None where no answer waits for a repetition. `settling_since` is when settling began anew, if the
+    end was taken back in between. `prolonged` is the number of settling reads beyond the configured ones.
     """
 
     account: str
@@ -247,14 +250,14 @@ class Operation(Value, frozen=True, kw_only=True):
 
     @property
     def phase(self) -> Phase:
-        """Where in its life the operation is for us."""
+        """The phase that follows from the status and `final_at`."""
         if self.final_at is not None:
             return Phase.FINAL
         return Phase.FOLLOWED if self.status not in OUTCOME_OF else Phase.SETTLING
 
     @property
     def outcome(self) -> Outcome | None:
-        """How it ended, as soon as that is known."""
+        """How the operation ended, or None before its end is known."""
         return OUTCOME_OF.get(self.status)
 
     def with_(self, **changes: object) -> Operation:
@@ -263,27 +266,28 @@ class Operation(Value, frozen=True, kw_only=True):
 
     def with_evidence(self, **changes: object) -> Operation:
         """The operation with some of its evidence replaced."""
+        # No evidence is None and never an empty value: the short ways of the life cycle check for None.
         evidence = msgspec.structs.replace(self.evidence or _NO_EVIDENCE, **changes)
         return msgspec.structs.replace(self, evidence=None if evidence == _NO_EVIDENCE else evidence)
 
 
-# ── what happened to an operation: each is told as one log event, under the tag as its name ───────────────────────────
+# ── events of an operation: each is published as one log event, named by its tag ──────────────────────────────────────
 
 
 class Tracked(Value, frozen=True, tag="operation.tracked", tag_field="event"):
-    """The operation is followed from now on."""
+    """The operation is tracked from now on."""
 
     source: Source
 
 
 class Untracked(Value, frozen=True, tag="operation.untracked", tag_field="event"):
-    """The operation is followed no longer, because somebody said so."""
+    """The operation is not tracked any more, by request."""
 
     source: Source
 
 
 class Moved(Value, frozen=True, tag="operation.moved", tag_field="event"):
-    """The status changed; `from_status` is null the first time, and so is `delay_seconds`."""
+    """The status changed. `from_status` and `delay_seconds` are null the first time."""
 
     from_status: Status | None
     to_status: Status
@@ -294,7 +298,7 @@ class Moved(Value, frozen=True, tag="operation.moved", tag_field="event"):
 
 
 class Failing(Value, frozen=True, tag="operation.failing", tag_field="event"):
-    """Failed or unaddressable rose above 0 before the end; told once."""
+    """Failed or unaddressable rose above 0 before the end. Published once."""
 
     stats: Stats
 
@@ -315,7 +319,7 @@ class Corrected(Value, frozen=True, tag="operation.corrected", tag_field="event"
 
 
 class Odd(Value, frozen=True, tag="operation.odd", tag_field="event"):
-    """Upstream said something that does not fit; told once a kind and operation, counted each time."""
+    """An anomaly in an answer. Published once for each kind and operation, counted each time."""
 
     kind: str
     detail: str | None = None
@@ -325,7 +329,7 @@ OperationEvent: TypeAlias = Tracked | Untracked | Moved | Failing | Finished | C
 
 
 class Tally(Value, frozen=True, kw_only=True):
-    """What one operation adds to the counters at the moment its stats become final."""
+    """What one operation adds to the counters when its stats become final."""
 
     outcome: Outcome
     sent: int = 0

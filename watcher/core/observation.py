@@ -1,7 +1,6 @@
-"""What one question to upstream brought back, as a value.
+"""The result of one request to upstream, as a value.
 
-A failed request is an observation like any other, so that backing off and ordinary polling are planned by the same
-function.
+A failed request is an observation like any other, so that the same function plans back-off and ordinary polling.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from watcher.core.model import Instant, Micros, Moment, Stats, Value
 
 
 class FailureCause(enum.StrEnum):
-    """Why a question stayed without a usable answer."""
+    """Why a request has no usable answer."""
 
     THROTTLED = "throttled"
     UPSTREAM = "upstream"
@@ -27,7 +26,7 @@ class FailureCause(enum.StrEnum):
 
 
 class Record(Value, frozen=True, kw_only=True):
-    """One operation as upstream shows it; every field may be missing, and `odd` names what could not be read."""
+    """One operation as upstream shows it. Every field may be missing, and `odd` names what could not be read."""
 
     id: str | None = None
     word: str | None = None
@@ -38,7 +37,7 @@ class Record(Value, frozen=True, kw_only=True):
 
 
 class Reply(Value, frozen=True, kw_only=True):
-    """One HTTP answer, read whole. Header names are lower case."""
+    """One complete HTTP response. Header names are lower case."""
 
     code: int
     headers: Mapping[str, str]
@@ -48,7 +47,7 @@ class Reply(Value, frozen=True, kw_only=True):
 
 
 class Timing(Value, frozen=True, kw_only=True):
-    """When it was asked and answered by our clocks, and what upstream's clock said (`Date`)."""
+    """When the request was made and answered by our clocks, and the time of upstream's clock (`Date`)."""
 
     asked: Moment
     answered: Moment
@@ -56,12 +55,12 @@ class Timing(Value, frozen=True, kw_only=True):
 
     @property
     def upstream_now(self) -> Instant:
-        """The answer's instant by upstream's clock; ours where it did not say."""
+        """When the answer came by upstream's clock, or by ours if it has no `Date`."""
         return self.answered.at if self.date is None else self.date
 
 
 class Seen(Value, frozen=True, kw_only=True):
-    """Upstream showed the operation. `retry_after`: its hint when to look again, a floor."""
+    """Upstream showed the operation. `retry_after`: the shortest wait before the next poll that upstream allows."""
 
     timing: Timing
     record: Record
@@ -71,7 +70,7 @@ class Seen(Value, frozen=True, kw_only=True):
 class Missing(Value, frozen=True, kw_only=True):
     """The operation is not shown (404), or the list does not exist (404, 405, 410).
 
-    `is_upstreams`: the body is one of upstream's error bodies, so that no proxy on the way can have written it.
+    `is_upstreams`: the body is one of upstream's error bodies, so no proxy on the way has written it.
     """
 
     timing: Timing
@@ -80,7 +79,7 @@ class Missing(Value, frozen=True, kw_only=True):
 
 
 class Refused(Value, frozen=True, kw_only=True):
-    """The request itself is refused (400); `is_upstreams` as for `Missing`."""
+    """The request itself is refused (400). `is_upstreams` as for `Missing`."""
 
     timing: Timing
     why: str = ""
@@ -95,7 +94,7 @@ class Forbidden(Value, frozen=True, kw_only=True):
 
 
 class Unanswered(Value, frozen=True, kw_only=True):
-    """No usable answer; says nothing of the operation."""
+    """No usable answer. It says nothing of the operation."""
 
     timing: Timing
     cause: FailureCause
@@ -104,13 +103,13 @@ class Unanswered(Value, frozen=True, kw_only=True):
 
 
 Negative: TypeAlias = Missing | Refused | Forbidden
-"""An answer that may be about the operation, about the account, or not upstream's at all."""
+"""An answer that may be about the operation, about the account, or from another sender than upstream."""
 
 Observation: TypeAlias = Seen | Negative | Unanswered
 
 
 class Page(Value, frozen=True, kw_only=True):
-    """One page of the list: the rows that could be read, how many could not, and the token of the next page."""
+    """One page of a list: the readable rows, the number of unreadable ones, and the token of the next page."""
 
     timing: Timing
     records: tuple[Record, ...] = ()

@@ -1,4 +1,4 @@
-"""Rows of lists as they were read before: most of them come again, byte for byte, every few seconds."""
+"""Rows of lists that were parsed before: most of them come again, byte for byte, every few seconds."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 from watcher.core.observation import Record
 
 AT_MOST = 1 << 14
-"""Rows of a generation. Two are remembered: enough for ten thousand operations."""
+"""Rows of a generation. Two generations are kept, which is enough for ten thousand operations."""
 
 ROW_AT_MOST = 1024
-"""Bytes of a row that is remembered: twice as many as one has, so that no upstream decides what memory is taken."""
+"""The longest row kept, in bytes: twice the usual size, so that upstream does not decide how much memory is used."""
 
 
 class RecordCache:
-    """Remembers what `read` made of rows. What comes again stays; what does not is gone after two generations."""
+    """Keeps the records that `read` made of rows. Rows that do not come again are dropped after two generations."""
 
     def __init__(self, read: Callable[[bytes], Record | None], at_most: int = AT_MOST) -> None:
         self._read = read
@@ -23,16 +23,19 @@ class RecordCache:
         self._older: dict[bytes, Record] = {}
 
     def __len__(self) -> int:
-        """How many rows are remembered."""
+        """The number of rows kept."""
         return len(self._newer) + len(self._older)
 
     def record(self, row: bytes) -> Record | None:
-        """The record in a row, or None where there is none in it."""
+        """The record in a row, or None if the row cannot be read."""
+        # Whole rows are compared, not hashes of them: a record must never be taken for another one.
         record = self._newer.get(row)
         if record is None:
             record = self._older.pop(row, None) or self._read(row)
             if record is None or len(row) > ROW_AT_MOST:
                 return record
+            # No row is marked when it is used: rows in use move to the newer generation, and the older is dropped
+            # whole.
             if len(self._newer) >= self._at_most:
                 self._newer, self._older = {}, self._newer
             self._newer[row] = record

@@ -1,8 +1,7 @@
-"""What the operator can set, as frozen types that are true once they exist.
+"""The settings as frozen types, valid once they exist.
 
-Reading files and the environment is the business of `watcher.config`; here are only the names, the types and the
-defaults. A default stands here and nowhere else. Waits are `timedelta`; the core turns them into microseconds where it
-computes.
+`watcher.config` reads files and the environment. Here are only names, types and defaults, and defaults are defined only
+here. Waits are `timedelta`. The core turns them into microseconds where it computes.
 """
 
 from __future__ import annotations
@@ -16,15 +15,14 @@ PUBLIC_BASE_URL = "https://comms.twilio.com/v1"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all sections: frozen, by keyword."""
+    """Base of all sections: frozen, keyword-only."""
 
 
 class Account(Settings, frozen=True, kw_only=True):
-    """One upstream account: whose operations are followed, with which credentials, and our share of its limits.
+    """One upstream account: its operations to track, its credentials, and our share of its limits.
 
-    Exactly one pair is set: `account_id` with an auth token, or `api_key` with its secret.
-    A secret given by the environment stands in the `…_file`'s place as an already resolved `Secret` in the loader's
-    result.
+    Exactly one pair of credentials is set: `account_id` with an auth token, or `api_key` with its secret. A secret from
+    the environment is not in these fields: `watcher.config` returns it beside them.
     """
 
     name: str
@@ -43,7 +41,7 @@ class Account(Settings, frozen=True, kw_only=True):
 
 
 class Polling(Settings, frozen=True, kw_only=True):
-    """How closely operations are followed."""
+    """How often operations are polled, and how their stats settle."""
 
     freshness: timedelta = timedelta(seconds=5)
     request_timeout: timedelta = timedelta(seconds=10)
@@ -52,14 +50,14 @@ class Polling(Settings, frozen=True, kw_only=True):
 
 
 class Storage(Settings, frozen=True, kw_only=True):
-    """Where state lives, and how long the details of finished operations stay readable."""
+    """Where state is stored, and how long the details of finished operations stay readable."""
 
     url: str = "sqlite:///watcher.db"
     keep: timedelta = timedelta(hours=24)
 
 
 class Metrics(Settings, frozen=True, kw_only=True):
-    """How long and how many per-operation series are shown, and which user labels go with them."""
+    """How long series of single operations are shown, for how many operations, and with which user labels."""
 
     hold: timedelta = timedelta(minutes=10)
     hold_at_most: timedelta = timedelta(hours=24)
@@ -69,7 +67,7 @@ class Metrics(Settings, frozen=True, kw_only=True):
 
 
 class Web(Settings, frozen=True, kw_only=True):
-    """The listener that Prometheus reaches; it can change nothing."""
+    """The listener that Prometheus scrapes. It is read-only."""
 
     listen: str = ":10617"
     config_file: str | None = None
@@ -84,14 +82,14 @@ class Admin(Settings, frozen=True, kw_only=True):
 
 
 class LogSettings(Settings, frozen=True, kw_only=True):
-    """What is written to standard output besides events, and how."""
+    """The level and format of the log on standard output."""
 
     level: str = "info"
     format: str = "json"
 
 
 class Configuration(Settings, frozen=True, kw_only=True):
-    """The whole."""
+    """The whole configuration."""
 
     accounts: tuple[Account, ...] = ()
     polling: Polling = Polling()

@@ -1,6 +1,6 @@
-"""What the listeners and the collector see: immutable pictures that an account's loop publishes.
+"""Immutable views of an account that its loop publishes for the listeners and the collector.
 
-Whoever serves reads one reference and nothing else; nobody outside the loop ever touches its working state.
+A listener reads one reference and nothing else. No code outside the loop touches the loop's working state.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from watcher.core.totals import Key
 
 
 class NextPoll(Value, frozen=True, kw_only=True):
-    """When an operation is looked at next, how and why."""
+    """When an operation is polled next, how and why."""
 
     due_tick: Micros
     how: str
@@ -24,8 +24,9 @@ class AccountSnapshot(Value, frozen=True, kw_only=True):
     """One account at one moment.
 
     `started_at`: when its loop began. `shown`: the operations with series of their own, in the order in which they
-    came. `statuses`: how many are followed or settling, by status. `throttled`: how long upstream held us in all;
-    `lag`: time past the look that `freshness` promised; `skew`: upstream's clock less ours.
+    came. `statuses`: the number of tracked operations that are not final, by status. `throttled`: how long upstream has
+    held our requests in all. `lag`: how far the most overdue poll is past its promise. `skew`: upstream's clock less
+    ours.
     """
 
     account: str

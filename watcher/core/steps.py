@@ -1,4 +1,4 @@
-"""What an observation leads to: steps, and the pieces that the rules of the life cycle make them of."""
+"""Steps: an operation after an observation, with its events. The rules of the life cycle are built from these parts."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ _OF_A_WORD = frozenset({"unknown_status", "failure_status"})
 
 
 class Step(Value, frozen=True, kw_only=True):
-    """What came of an observation.
+    """The result of an observation.
 
-    `tally` is there exactly once in an operation's life, in the step that makes its stats final, unless it is not to be
-    counted: what was registered only after the time of its record may have been counted and forgotten long ago.
-    `anomalies` are kinds, counted each time. `delay`: upstream's change to our knowing, where that means anything.
-    `is_news`: more is known than that the operation was still as it was.
+    `tally` is set exactly once in an operation's life, in the step that makes its stats final. It is None there if the
+    operation was registered only after the life of its record: it may have been counted and forgotten before.
+    `anomalies` are kinds, counted each time. `delay`: from upstream's change to its detection, if that can be measured.
+    `is_news`: False if the observation showed the operation just as it was known.
     """
 
     operation: Operation
@@ -59,14 +59,14 @@ class Step(Value, frozen=True, kw_only=True):
 
 
 def duration_seconds(operation: Operation) -> float | None:
-    """Created to ended by upstream's clock, in seconds; None where either is unknown or they are out of order."""
+    """From creation to end by upstream's clock, in seconds. None if either is unknown or they are out of order."""
     if operation.created_at is None or operation.ended_at is None or operation.ended_at < operation.created_at:
         return None
     return (operation.ended_at - operation.created_at) / SECOND
 
 
 def merged(operation: Operation, seen: Seen, now: ClockReading) -> Operation:
-    """The operation with the record's facts; what the record lacks stays as it was."""
+    """The operation with the facts of the record. What the record lacks stays as it was."""
     record, asked_tick = seen.record, seen.timing.asked.tick
     status = status_of(operation, record.word)
     stats = operation.stats if record.stats is None else operation.stats.merged_with(record.stats)
@@ -79,18 +79,20 @@ def merged(operation: Operation, seen: Seen, now: ClockReading) -> Operation:
         stats=stats,
         updated_at=updated_at,
         progressed_at=operation.progressed_at if stayed else now.at,
+        # A newer record may answer an earlier request. The order by requests must not go back with it.
         asked_tick=max(operation.asked_tick, asked_tick),
         missing_since=None,
         missed=0,
     )
     if record.created_at != operation.created_at or operation.evidence is not None:
+        # Not compared with `after`, which has the new tick already.
         after = with_creation(after, seen, is_later=asked_tick > operation.asked_tick)
     evidence = after.evidence
     return after.with_evidence(set_aside=False) if evidence is not None and evidence.set_aside else after
 
 
 def _finer(known: Instant | None, given: Instant | None) -> Instant | None:
-    """The given instant, or the known one where that says the same more exactly."""
+    """The given timestamp, or the known one if it is the same time in a finer resolution."""
     if known is None or given is None:
         return known if given is None else given
     return known if given < known and is_same(given, known) else given
@@ -98,6 +100,7 @@ def _finer(known: Instant | None, given: Instant | None) -> Instant | None:
 
 def unchanged(operation: Operation, *kinds: str) -> Step:
     """An answer that changes nothing, except that the operation was shown."""
+    # Being shown ends every count of 404s, also for an answer that is ignored otherwise.
     operation = operation.with_(missing_since=None, missed=0)
     if operation.evidence is not None and operation.evidence.absent_asked_at is not None:
         operation = operation.with_evidence(absent_asked_at=None)
@@ -105,13 +108,14 @@ def unchanged(operation: Operation, *kinds: str) -> Step:
 
 
 def set_aside(operation: Operation, seen: Seen) -> Step:
-    """An answer that is older than what is known, the first one: the next one that still is will be taken."""
+    """The first answer that is older than the known state. The next answer that is still older will be accepted."""
+    # The tick is taken, so that the next one must be requested later: two rows of one page are one answer.
     after = operation.with_(asked_tick=seen.timing.asked.tick).with_evidence(set_aside=True)
     return unchanged(after, "stale_answer")
 
 
 def progressed(before: Operation, after: Operation, seen: Seen, now: ClockReading) -> Step:
-    """The events of a look that moved the operation on, with what was odd about it."""
+    """The step of a poll that gave a newer state: its events and anomalies."""
     events: list[OperationEvent] = []
     first = before.status is Status.UNSEEN
     delay = None if first else detection_delay(before, after, seen, now)
@@ -129,6 +133,7 @@ def progressed(before: Operation, after: Operation, seen: Seen, now: ClockReadin
     odd = oddities(before, after, seen, now)
     published = with_oddities(after, odd) if odd else Step(operation=after)
     operation = published.operation
+    # Only before the end: failures that come with the end are in `operation.finished`.
     if operation.stats.has_failures and not operation.failing_published and operation.phase is Phase.FOLLOWED:
         operation = operation.with_(failing_published=True)
         events.append(Failing(stats=operation.stats))
@@ -136,15 +141,15 @@ def progressed(before: Operation, after: Operation, seen: Seen, now: ClockReadin
         operation=operation,
         events=(*events, *published.events),
         anomalies=published.anomalies,
-        # What changed before this process first looked says nothing of how late we are.
+        # A change from before the first poll of this process says nothing of how late polls are.
         delay=delay if before.asked_tick else None,
     )
 
 
 def detection_delay(before: Operation, after: Operation, seen: Seen, now: ClockReading) -> Micros | None:
-    """From upstream's instant of a change to our knowing.
+    """From upstream's change (`updatedAt`) to its detection.
 
-    By upstream's clock where that is steady and ours is off by more than its whole seconds.
+    By upstream's clock if it is steady and ours differs by more than the whole seconds of a `Date` explain (2 s).
     """
     if after.updated_at is None or after.updated_at == before.updated_at:
         return None
@@ -155,27 +160,29 @@ def detection_delay(before: Operation, after: Operation, seen: Seen, now: ClockR
 
 
 def oddities(before: Operation, after: Operation, seen: Seen, now: ClockReading) -> tuple[str, ...]:
-    """What does not fit about an answer that was taken in."""
+    """The kinds of anomalies in an answer that was accepted."""
     record = seen.record
     odd = record.odd
     if after.status is Status.UNKNOWN and record.word is not None:
-        # A word for failure is a kind of its own: it must be heard also after a harmless unknown word.
+        # A word for failure is a kind of its own. Each kind is published once, so after a harmless unknown word a
+        # failure would not be published otherwise.
         odd = ("failure_status", *odd) if means_failure(record.word) else ("unknown_status", *odd)
     if record.created_at != before.created_at and record.created_at is not None:
         odd = (*odd, *oddities_of_creation(before, record.created_at, now))
+    # An end with an older `updatedAt` has a kind of its own, `end_older`.
     if before.phase is after.phase and _went_back(before, after):
         odd = (*odd, "updated_fell")
     return (*odd, "stats_fell") if has_fallen(before.stats, after.stats) else odd
 
 
 def _went_back(before: Operation, after: Operation) -> bool:
-    """Whether `updatedAt` did; that an end carries an older one is another matter."""
+    """Whether the accepted `updatedAt` is older than the known one."""
     known, given = before.updated_at, after.updated_at
     return known is not None and given is not None and is_before(given, known)
 
 
 def oddities_of_creation(before: Operation, created_at: Instant, now: ClockReading) -> tuple[str, ...]:
-    """What does not fit about a creation that is not the known one."""
+    """The kinds of anomalies of a `createdAt` that is not the known one."""
     if before.created_at is not None:
         return () if is_same(before.created_at, created_at) else ("created_changed",)
     hint = created_hint(before.id, now.latest_at)
@@ -196,7 +203,7 @@ def _is_less(new: int | None, old: int | None) -> bool:
 
 
 def with_oddities(operation: Operation, kinds: tuple[str, ...]) -> Step:
-    """Each kind is an anomaly every time, and an event the first time."""
+    """The step with these kinds: an anomaly every time, an event the first time."""
     new = tuple(kind for kind in dict.fromkeys(kinds) if kind not in operation.odd)
     if new:
         operation = operation.with_(odd=(*operation.odd, *new))
@@ -208,7 +215,7 @@ def with_oddities(operation: Operation, kinds: tuple[str, ...]) -> Step:
 
 
 def finish(operation: Operation, status: Status, now: ClockReading) -> Step:
-    """An outcome of our own: told and final at once."""
+    """An outcome that upstream does not send (`expired`, `not_found`, `rejected`): published, and final at once."""
     first = operation.status is Status.UNSEEN
     moved = Moved(
         from_status=None if first else operation.status,
@@ -218,14 +225,17 @@ def finish(operation: Operation, status: Status, now: ClockReading) -> Step:
         delay_seconds=None,
     )
     ended = operation.with_(status=status, word=None, learned_at=now.at, progressed_at=now.at)
+    # No duration: upstream has shown no end.
     finished = Finished(outcome=OUTCOME_OF[status], stats=ended.stats, duration_seconds=None)
     step = Step(operation=ended, events=(moved, finished))
     return followed_by(step, finalise(ended, now))
 
 
 def finalise(operation: Operation, now: ClockReading) -> Step:
-    """The stats are final: nothing is read after this, and now they count."""
-    # Both clocks must agree that it came too late: ours may have been wrong at the registration.
+    """The stats are final: nothing is read after this, and they are counted."""
+    # An operation that was registered after its record's 7 days may have been counted in an earlier life, whose
+    # tombstone may be gone after 8. Both clocks must agree on that, because ours may have been wrong at the
+    # registration.
     created_at = youngest_creation(operation, now)
     was_late = created_at is not None and operation.registered_at > created_at + RECORD_LIFE
     return Step(
@@ -248,7 +258,8 @@ def _tally(operation: Operation) -> Tally:
 
 
 def followed_by(first: Step, then: Step) -> Step:
-    """Two steps as one."""
+    """Two steps as one step."""
+    # A tally comes only from `finalise`, always the second step, and a delay only from a poll, always the first.
     return Step(
         operation=then.operation,
         events=first.events + then.events,

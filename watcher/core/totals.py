@@ -1,7 +1,7 @@
 """What a finished operation adds to the counters.
 
-Counters are kept as a flat map from a key – the series, then its label values – to a number, so that the store can add
-without understanding them. Every series that needs no user label is there at 0 from the start.
+Counters are a flat map from a key (the series, then its label values) to a number, so that the store can add them
+without knowing what they mean. Every series without user labels exists at 0 from the start.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ DURATION_MICROS = "duration_micros"
 restart would look like a counter reset."""
 
 OWN_LABELS: Mapping[str, int] = {OPERATIONS: 1, NOTIFICATIONS: 1, DURATION_BUCKET: 1}
-"""The number of labels of its own that a series has in the key; the others have none. The counter labels follow."""
+"""The number of labels of its own that a series has in the key, 0 for the others. The counter labels follow."""
 
 DURATION_BUCKETS: tuple[float, ...] = (5, 30, 60, 300, 900, 3600, 14400, 86400, 259200, 604800, float("inf"))
-"""Upper bounds in seconds; each bucket counts what lies between the bound before and its own."""
+"""Upper bounds in seconds. Each bucket counts the durations between the bound before it and its own."""
 
 NOTIFICATION_STATES: tuple[str, ...] = ("sent", "failed", "canceled")
 
 
 def duration_bucket(seconds: float) -> str:
-    """The name of the bucket that a duration falls into."""
+    """The name of the bucket that a duration belongs to."""
     return next(str(bound) for bound in DURATION_BUCKETS if seconds <= bound)
 
 
@@ -45,7 +45,7 @@ def starting_totals(combination: Key = ()) -> dict[Key, float]:
 
 
 def keys_of(combination: Key) -> list[Key]:
-    """Every key that `increments` may give for the combination."""
+    """Every key that `increments` may contain for the combination."""
     buckets = [(DURATION_BUCKET, str(bound), *combination) for bound in DURATION_BUCKETS]
     return [*starting_totals(combination), *buckets, (DURATION_MICROS, *combination)]
 
