@@ -239,8 +239,8 @@ class Attribution:
             self._list_tick = asked - LIST_EVERY
         if self._needs_proof:
             self.accept()
-        # Another request of the account was answered, so a 403 before it concerns its operation alone. Doubtful 400s
-        # and 404s still wait for a list.
+        # Another request of the account was answered, so a 403 before it concerns its operation alone. Of 400s and
+        # 404s, `_acquit` has believed those with upstream's error body. The others still wait for a list.
         self._believe((Forbidden,), asked)
 
     def _is_believed(self, operation: Operation, answer: Negative, now: ClockReading) -> bool:
@@ -359,7 +359,8 @@ class Attribution:
         self._gone.clear()
         self._witness, self._suspicious_since, self._witness_due = None, None, 0
         self._end(Cause.OPERATIONS_GONE)
-        # Answers that were set aside only because of the suspicion are believed now.
+        # The fetch also shows that the address is right, so 400s and 404s before it are believed if upstream wrote
+        # them.
         for operation_id, answer in list(self._doubtful.items()):
             is_earlier = asked is not None and answer.timing.answered.tick <= asked
             if is_earlier and not isinstance(answer, Forbidden) and answer.is_upstreams:

@@ -22,7 +22,7 @@ STEADY_READINGS = 3
 
 
 class ClockReading(Value, frozen=True, kw_only=True):
-    """The present by both clocks; `upstream_at` is None until an answer carried a `Date`.
+    """The present by both clocks. `upstream_at` is None until an answer has carried a `Date`.
 
     `latest_at` is the present by the clock that is ahead: an instant after it is in the future by both clocks.
     """

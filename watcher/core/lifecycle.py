@@ -290,7 +290,7 @@ def _settles(operation: Operation, seen: Seen, now: ClockReading, rules: Lifecyc
     # must not rest on a `createdAt` that only one answer has shown: read again until it is repeated or replaced.
     if is_last and is_doubtfully_old(settled):
         return _still_unsettled(replace(step, operation=settled), now)
-    # Stats that moved since the read before are not at rest: one more read, after twice the wait, up to an hour.
+    # Stats that changed since the read before may change again: one more read, after twice the wait, up to an hour.
     if is_last and is_moving and settling_wait(operation, rules.settle_after) < SETTLING_AT_MOST:
         return replace(step, operation=settled.with_(prolonged=operation.prolonged + 1))
     step = replace(step, operation=settled.with_(settled=operation.settled + 1))

@@ -38,7 +38,7 @@ from watcher.core.model import (
 from watcher.core.observation import Seen
 
 _OF_A_WORD = frozenset({"unknown_status", "failure_status"})
-"""Oddities whose detail is upstream's word."""
+"""Kinds of anomalies that have upstream's status word as their detail."""
 
 
 class Step(Value, frozen=True, kw_only=True):

@@ -37,7 +37,7 @@ def duration_bucket(seconds: float) -> str:
 
 
 def starting_totals(combination: Key = ()) -> dict[Key, float]:
-    """All series of a combination of counter labels at 0; by default those of an account without counter labels."""
+    """All series of a combination of counter labels at 0. Without one: those of an account without counter labels."""
     series: list[Key] = [(OPERATIONS, outcome.value) for outcome in Outcome]
     series += [(NOTIFICATIONS, state) for state in NOTIFICATION_STATES]
     series += [(RECIPIENTS,), (UNADDRESSABLE,)]
