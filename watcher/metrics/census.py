@@ -1,6 +1,7 @@
-"""The collector over snapshots: gauges are a census, not a diary. No code anywhere removes a series.
+"""The collector over snapshots. Gauges show the present, so no code removes a series: it is not collected any more.
 
-What it gives per operation is the reference: a scrape has the same text out of `text`, which keeps it.
+The families of operations and of the counters are a reference only. A scrape writes the same bytes from kept text
+(`text`, `counter_text`).
 
 A stat or instant that was never received has no series. Counters come from the totals as committed.
 """
@@ -33,6 +34,8 @@ INFO = (
     "1, with the labels that the app gave and metrics.labels allows; to be joined.",
 )
 
+# `text` pairs its templates and numbers with these families by position. So the order of COUNTS and INSTANTS, here and
+# in `CensusCollector.operations`, is also that of the scrape.
 COUNTS: Sequence[tuple[str, str, str]] = (
     ("twilio_push_operation_size", "Push notifications in the operation.", "stats.total"),
     ("twilio_push_operation_recipients", "Recipients that the operation targets.", "stats.recipients"),
@@ -64,13 +67,13 @@ INSTANTS: Sequence[tuple[str, str, str]] = (
         "ended_at",
     ),
 )
-"""Gauges with a series an operation: name, help, and which of the operation's values it shows."""
+"""Gauges with one series per operation: name, help, and the path of the value in the operation."""
 
 
 class CensusCollector:
-    """Families for prometheus-client out of snapshots. Reads nothing else, so it may run in any thread.
+    """Families for prometheus-client from snapshots. Reads nothing else, so it may run in any thread.
 
-    `created`: whether counters say since when they count (`_created`), as OpenMetrics wants it.
+    `created`: whether counters carry the time from which they count (`_created`), as in OpenMetrics.
     """
 
     def __init__(
@@ -87,7 +90,7 @@ class CensusCollector:
         self._created = created
 
     def collect(self) -> Iterator[Metric]:
-        """Every family, each once and contiguous."""
+        """Every family once, with all its samples together, as both formats require."""
         yield from self.operations()
         yield from self.finished()
         yield from self.accounts()
@@ -104,6 +107,7 @@ class CensusCollector:
                 ((*_key(operation), state), value)
                 for operation in shown
                 for state in STATES
+                # Compared with None, because 0 is a sample. A count that was never received is not 0.
                 if (value := getattr(operation.stats, state)) is not None
             ),
         )
@@ -132,6 +136,7 @@ class CensusCollector:
             *INFO,
             (*PER_OPERATION, *self._labels),
             (
+                # Every sample of a family needs all label names. Prometheus treats an empty value as an absent label.
                 ((*_key(operation), *(operation.labels.get(name, "") for name in self._labels)), 1)
                 for operation in shown
             ),
@@ -146,7 +151,7 @@ class CensusCollector:
     # ── accounts ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def accounts(self) -> Iterator[Metric]:
-        """What is known of each account now."""
+        """The present state of each account."""
         yield _gauge(
             "twilio_push_operations",
             "Operations that are followed or settling, by status.",
@@ -154,6 +159,7 @@ class CensusCollector:
             (
                 ((snapshot.account, status), count)
                 for snapshot in self._snapshots
+                # Until the store was read, a count of 0 would say that nothing is tracked.
                 if snapshot.is_loaded
                 for status, count in snapshot.statuses.items()
             ),
@@ -174,6 +180,7 @@ class CensusCollector:
             created = snapshot.started_at / SECOND if self._created else None
             throttled.add_metric((snapshot.account,), snapshot.throttled / SECOND, created)
         yield throttled
+        # One sum without a label, because `metrics.max_operations` limits all accounts together.
         suppressed = sum(snapshot.suppressed for snapshot in self._snapshots)
         yield _gauge(
             "operation_watcher_operations_suppressed",
@@ -183,6 +190,7 @@ class CensusCollector:
         )
 
 
+# None for a time that is not known gives no sample. A 0 would be read as 1970, and alerts on its age would fire.
 def _seconds(instant: Instant | None) -> float | None:
     return None if instant is None else instant / SECOND
 

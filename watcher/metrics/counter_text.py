@@ -1,9 +1,9 @@
-"""The series of finished operations as text.
+"""The counters of finished operations as text.
 
-Two hundred combinations have 7,000 lines, and few of them change between two scrapes. The lines of a combination are
-kept until its numbers change, and joined family by family. `finished` is the reference: the text here is byte for byte
-what prometheus-client writes for the same families. All of this runs in a thread beside the event loop, so it takes
-short steps and rests between them.
+Two hundred combinations of counter labels have 7,000 lines, and few of them change between two scrapes. The lines of a
+combination are kept until its numbers change, and joined family by family. `finished` is the reference: the text here
+is byte for byte what prometheus-client writes for the same families. This runs in a thread beside the event loop, in
+short steps with pauses between them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from watcher.metrics.text import Pace, escaped, sample_value
 _Lines: TypeAlias = tuple[bytes, ...]
 
 STEP = 10
-"""Combinations that are written between two checks of the time."""
+"""Combinations that are written between two checks of the clock."""
 
 
+# Compared by `counted`, so kept lines are reused only for the same numbers and the same `created` time. There are no
+# holes as in `text`: few of these numbers change between two scrapes.
 class _WrittenCounters(msgspec.Struct, frozen=True, gc=False):
     counted: Counted
     lines: _Lines
@@ -52,6 +54,7 @@ class CounterText:
             written = before.get(counted.labels)
             if written is None or written.counted != counted:
                 written = _WrittenCounters(counted, self._lines(counted))
+            # `labels` begin with the account, so equal combinations of two accounts have a text each.
             kept[counted.labels] = written
             if number % STEP == 0:
                 pace.step()
@@ -65,6 +68,7 @@ class CounterText:
 
     def _lines(self, counted: Counted) -> _Lines:
         """The lines of one combination: one text for each family."""
+        # Position n is the family with head n: `families_of` gives every family, also without samples, in one order.
         return tuple(map(_text, families_of([counted], self.names)))
 
 
@@ -74,5 +78,6 @@ def _text(family: Metric) -> bytes:
     ).encode()
 
 
+# Sorted, as prometheus-client does: otherwise a series would have its labels in another order than in the reference.
 def _labels(labels: dict[str, str]) -> str:
     return ",".join([f'{name}="{escaped(labels[name])}"' for name in sorted(labels)])

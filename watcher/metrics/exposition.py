@@ -1,7 +1,8 @@
-"""One scrape: the watcher's own registry and the census in the format and packing that the scraper accepts.
+"""One scrape: the watcher's own registry and the census, in the format and compression that the scraper accepts.
 
-Only what is shown is chosen on the event loop. The text is put together off it, from values that nothing changes any
-more: prometheus-client writes the watcher's own metrics and those of accounts, the text of operations is kept.
+The event loop only chooses the operations that are shown. A thread writes the text, from immutable values:
+prometheus-client writes the watcher's own metrics and those of accounts, and the text of operations and counters is
+kept from scrape to scrape.
 """
 
 from __future__ import annotations
@@ -23,17 +24,18 @@ from watcher.metrics.text import OperationText, Pace
 from watcher.threads import Threads
 
 GZIP_LEVEL = 1
-"""Half the time of higher levels for a tenth more bytes."""
+"""Takes half the time of higher levels, for a tenth more bytes."""
 
 RENDERERS = 2
-"""Scrapes that are written at the same time; one that packs its text leaves the interpreter to the other."""
+"""Scrapes that are written at the same time. While one is compressed, the interpreter lock is free for the other."""
 
+# zlib writes the header and trailer of gzip where 16 is added to the window bits. Its default is the zlib format.
 _GZIP = 16 + zlib.MAX_WBITS
 _Encode = Callable[[Collector], bytes]
 
 
 class Exposition:
-    """Renders scrapes. `snapshots` is called on the event loop, once a scrape."""
+    """Renders scrapes. `snapshots` is called on the event loop, once per scrape."""
 
     def __init__(
         self,
@@ -53,21 +55,25 @@ class Exposition:
         self, accept: str, accept_encoding: str
     ) -> tuple[bytes, Mapping[str, str], Sequence[AccountSnapshot]]:
         """The body, its headers, and the snapshots that it carries. Raises NoThreadError."""
+        # Everything that a reload can replace is read here, on the event loop. The thread works on these values only.
         snapshots = self._snapshots()
         if self._text.labels != self.labels:
             self._text = OperationText(self.labels)
+        # One text for both formats, because gauges are the same in both. Counters are not: OpenMetrics adds `_created`.
         text = self._text
         encode, content_type = choose_encoder(accepted_format(accept))
         created = content_type.startswith("application/openmetrics-text")
         counter_text = self._counter_text(created=created)
         census = CensusCollector(snapshots, labels=self.labels, created=created)
         pack = _gzipped if accepts_gzip(accept_encoding) else b"".join
+        # A cache must not answer a scraper with a body in a format or compression that another scraper asked for.
         headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
         if pack is _gzipped:
             headers["Content-Encoding"] = "gzip"
 
         def write() -> bytes:
             pace = Pace()
+            # Iterators up to `pack`: with gzip the whole text, 17 MB for 10,000 operations, is never in memory at once.
             shown = (operation for snapshot in snapshots for operation in snapshot.shown)
             operations = heads_of(encode, text.labels)
             finished = _heads(encode, finished_families((), counter_text.names))
@@ -85,16 +91,18 @@ class Exposition:
 
 
 def _whole(kept: Iterator[bytes], rest: Callable[[], bytes]) -> Iterator[bytes]:
-    """The rest comes last, because the encoder ends it as the format wants."""
+    """Kept text, then the rest: the encoder ends it as the format requires (`# EOF` in OpenMetrics)."""
     yield from kept
     yield rest()
 
 
 def heads_of(encode: _Encode, labels: Sequence[str]) -> Sequence[bytes]:
-    """What stands above the series of each family of operations."""
+    """The HELP and TYPE lines of each family of operations, in the order of the reference."""
     return _heads(encode, CensusCollector((), labels=labels).operations())
 
 
+# prometheus-client writes the heads, from families without samples. They differ by format: plain text names the family
+# of a counter with `_total`, OpenMetrics without. A head that kept its `# EOF` would end the exposition in the middle.
 def _heads(encode: _Encode, families: Iterable[Metric]) -> Sequence[bytes]:
     return [encode(_Only(family)).removesuffix(b"# EOF\n") for family in families]
 
@@ -108,9 +116,9 @@ class _Only(Collector):
 
 
 class _Families(Collector):
-    """What prometheus-client writes: the registry's families, and of the census those of accounts.
+    """The families that prometheus-client writes: those of the registry, and those of accounts from the census.
 
-    The plain text format has no `_created`: as families of their own they would nearly double what is scraped.
+    The plain text format gets no `_created`. They would be families of their own there, and nearly double the scrape.
     """
 
     def __init__(self, registry: CollectorRegistry, census: CensusCollector, *, created: bool) -> None:
@@ -121,13 +129,14 @@ class _Families(Collector):
     def collect(self) -> Iterator[Metric]:
         for family in self._own.collect():
             if not self._created:
+                # Changes only this scrape: `collect` of the registry makes its families anew at each call.
                 family.samples = [sample for sample in family.samples if sample.name != f"{family.name}_created"]
             yield family
         yield from self._census.accounts()
 
 
 def _gzipped(pieces: Iterable[bytes]) -> bytes:
-    """Packed piece by piece; other threads run meanwhile."""
+    """The pieces compressed one by one. zlib releases the interpreter lock, so other threads run meanwhile."""
     packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP)
     packed = [packer.compress(piece) for piece in pieces]
     return b"".join([*packed, packer.flush()])

@@ -1,6 +1,6 @@
-"""Families of what has finished, out of the counters of accounts: every series of every shown combination.
+"""Families of finished operations, from the counters of accounts: every series of every shown combination.
 
-`_created` is when a combination was first tracked, since its numbers count from there, over all restarts.
+`_created` is the time at which a combination was first tracked. Its numbers count from there, over all restarts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from watcher.core.totals import Key
 
 
 class Counted(Value, frozen=True, kw_only=True):
-    """One combination of an account: its label values behind the account, and its numbers by series and own labels."""
+    """One combination of an account: the account and its label values, and its numbers by series and own labels."""
 
     labels: tuple[str, ...]
     created: float | None
@@ -60,18 +60,19 @@ _FAMILIES: Sequence[_Family] = (
 def finished_families(
     snapshots: Sequence[AccountSnapshot], names: Sequence[str], *, created: bool = False
 ) -> Sequence[Metric]:
-    """What stays of operations for good, by account and counter label. `text` writes the same for the scrape."""
+    """The counters by account and counter labels. `counter_text` writes the same bytes for the scrape."""
     return families_of(list(counted_in(snapshots, names, created=created)), names)
 
 
 def counted_in(
     snapshots: Sequence[AccountSnapshot], names: Sequence[str], *, created: bool = False
 ) -> Iterator[Counted]:
-    """What is shown of each account, combination by combination.
+    """The shown combinations of each account, one by one.
 
-    An account is left out while its counters are not known: a counter that showed 0 before its true value would be an
-    increase. So it is while it still counts under other labels, just after a reload.
+    An account is left out while its counters are not known: a 0 before the true value would look like an increase. It
+    is also left out while it still counts under other labels, just after a reload.
     """
+    # Counters have their label names sorted, whatever the order in the setting.
     names = tuple(sorted(names))
     for snapshot in snapshots:
         if snapshot.is_loaded and snapshot.counters.names == names:
@@ -89,6 +90,8 @@ def _counter(shown: Sequence[Counted], names: Sequence[str], family_of: _Family)
     family = CounterMetricFamily(name, help_text, labels=(*names, own) if own else names)
     for counted in shown:
         for key in keys:
+            # A series that counted nothing is shown at 0: `increase()` of Prometheus needs a sample before the first 1.
+            # The rest of the key, if there is any, is the value of the series' own label.
             family.add_metric((*counted.labels, *key[1:]), counted.values.get(key, 0.0), counted.created)
     return family
 
@@ -97,6 +100,8 @@ def _combinations(snapshot: AccountSnapshot, *, created: bool) -> Iterator[Count
     values: dict[Combination, dict[Key, float]] = {combination: {} for combination in snapshot.counters.combinations}
     for key, value in snapshot.totals.items():
         combination = combination_in(key)
+        # The key of a total is (series, own labels …, combination …). `Counted.values` has it without the combination.
+        # Totals of a combination that is not shown are left out, or a series would appear with its numbers at once.
         if combination in values:
             values[combination][key[: len(key) - len(combination)]] = value
     for combination, state in sorted(snapshot.counters.combinations.items()):
@@ -114,11 +119,13 @@ def _durations(shown: Sequence[Counted], names: Sequence[str]) -> HistogramMetri
         labels=names,
     )
     for counted in shown:
+        # A stored bucket counts only its own range, so that an operation adds to one row. Prometheus cumulates buckets.
         count, cumulated = 0.0, []
         for bound in totals.DURATION_BUCKETS:
             count += counted.values.get((totals.DURATION_BUCKET, str(bound)), 0.0)
             cumulated.append((_bound(bound), count))
         family.add_metric(counted.labels, cumulated, counted.values.get((totals.DURATION_MICROS,), 0.0) / SECOND)
+        # By hand: other than for counters, `add_metric` of a histogram has no argument for it.
         if counted.created is not None:
             labels = dict(zip(names, counted.labels, strict=True))
             family.add_sample(f"{family.name}_created", labels, counted.created)

@@ -1,6 +1,6 @@
 """Metrics of the watcher itself, in a registry of their own.
 
-Every label value that can be known beforehand is there at 0 from the start, so that `rate()` sees the first event.
+Every label value that is known beforehand has a series at 0 from the start, so that `rate()` sees the first event.
 """
 
 from __future__ import annotations
@@ -50,15 +50,16 @@ KINDS = (
     "unknown_status",
     "updated_fell",
 )
-"""The anomalies that are known by name."""
+"""All kinds of anomalies, so that each has a series from the start."""
 
 
 class Instruments:
-    """The metrics that only grow or are set by whoever knows; the rest is collected from snapshots."""
+    """The metrics that parts of the watcher report to. The others are collected from snapshots."""
 
     def __init__(self) -> None:
-        # OpenMetrics carries `_created`; the exposition leaves it out of the plain text format.
+        # A switch of the whole process. OpenMetrics carries `_created`; the exposition leaves it out of plain text.
         enable_created_metrics()  # type: ignore[no-untyped-call]
+        # Not the global registry: a second daemon in one process (tests) would fail with duplicate time series.
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -90,7 +91,8 @@ class Instruments:
             buckets=DELAY_BUCKETS,
             registry=self.registry,
         )
-        # Kept, since nearly every answer brings changes: to look one up costs more than to observe.
+        # Series by account: nearly every answer brings changes, and `labels()` costs more than an observation. It would
+        # also create the series again for a change that is reported after its account was closed.
         self._delays_of: dict[str, Histogram] = {}
         self._anomalies = Counter(
             PREFIX + "anomalies",
@@ -127,11 +129,12 @@ class Instruments:
             "When a configuration last came into force, in seconds since 1970.",
             registry=self.registry,
         )
+        # A gauge begins at 0. Here that would report a failure before anything has failed.
         self._store_usable.set(1)
         self._reload_good.set(1)
 
     def open_account(self, account: str) -> None:
-        """Every series of the account at 0."""
+        """Create every series of the account at 0."""
         for endpoint in Endpoint:
             self._durations.labels(account, endpoint.value)
             for code in CODES:
@@ -141,50 +144,52 @@ class Instruments:
             self._anomalies.labels(account, kind)
 
     def close_accounts(self, accounts: Sequence[str]) -> None:
-        """Series of accounts that are no longer configured."""
+        """Remove the series of accounts that are not configured any more."""
         for account in accounts:
             self._delays_of.pop(account, None)
+            # Else they would be exported, unchanged, until the daemon ends.
             for metric in (self._requests, self._durations, self._delays, self._anomalies):
                 metric.remove_by_labels({"account": account})
 
     def attempted(self, account: str, attempt: Attempt) -> None:
-        """One attempt at upstream ended."""
+        """Count an attempt at upstream that has ended."""
         self._requests.labels(account, attempt.endpoint.value, attempt.code).inc()
+        # By ticks of a monotonic clock: a wall clock that is set back would give a negative duration.
         took = attempt.timing.answered.tick - attempt.timing.asked.tick
         self._durations.labels(account, attempt.endpoint.value).observe(took / SECOND)
 
     def anomaly(self, account: str, kind: str) -> None:
-        """Upstream said something that does not fit."""
+        """Count an anomaly in an answer of upstream."""
         self._anomalies.labels(account, kind).inc()
 
     def detected(self, account: str, delay: Micros) -> None:
-        """A change was learned so long after it happened. Nothing where the account is not open any more."""
+        """Observe the delay between a change and its detection. Ignored if the account is not open any more."""
         if (delays := self._delays_of.get(account)) is not None:
             delays.observe(delay / SECOND)
 
     def store_failed(self) -> None:
-        """A read or write of the store failed."""
+        """Count a failed read or write of the store."""
         self._store_errors.inc()
         self._store_usable.set(0)
 
     def store_works(self) -> None:
-        """The store could be written."""
+        """Report that the store could be written."""
         self._store_usable.set(1)
 
     def measured(self, *, events_pending: int, store_bytes: int) -> None:
-        """What the store said of itself."""
+        """Set the number of pending events and the size of the store."""
         self._events_pending.set(events_pending)
         self._store_bytes.set(store_bytes)
 
     def loop_lagged(self, seconds: float) -> None:
-        """How late the event loop was."""
+        """Set how late the event loop woke up."""
         self._loop_lag.set(seconds)
 
     def configured(self, at: Instant) -> None:
-        """A configuration came into force."""
+        """Report that a configuration is in force since `at`."""
         self._reload_good.set(1)
         self._reload_at.set(at / SECOND)
 
     def refused_configuration(self) -> None:
-        """A configuration was read and is bad."""
+        """Report that a configuration was read and refused."""
         self._reload_good.set(0)

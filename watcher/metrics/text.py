@@ -38,7 +38,7 @@ STEP = 25
 
 STEP_SECONDS = 0.001
 """How long the thread works before it releases the interpreter lock. Without that, a waiting thread gets it only after
-5 ms (`sys.getswitchinterval`), and the event loop would be delayed by that at each step."""
+5 ms (`sys.getswitchinterval`), and that would delay the event loop at each step."""
 
 REST_SECONDS = 0.000_05
 """Long enough for a waiting thread to get the interpreter lock."""
@@ -55,8 +55,8 @@ _counts_of = attrgetter(*STATES, *(path.removeprefix("stats.") for _, _, path in
 class _Written(msgspec.Struct, frozen=True, gc=False):
     """An operation and its lines: one text per family, empty if it has no sample there.
 
-    `filling`: the numbers for the holes, which are the counts and the instants that move. If one of them is missing, or
-    so large that it is written with an exponent, the lines have no holes at all.
+    `filling`: the numbers for the holes, which are the counts and `MOVING_INSTANTS`. If one of them is missing, or so
+    large that it is written with an exponent, the lines have no holes at all.
     """
 
     operation: Operation
@@ -66,6 +66,7 @@ class _Written(msgspec.Struct, frozen=True, gc=False):
     def says_the_same_of(self, operation: Operation) -> bool:
         """Whether the template is still right for the operation."""
         mine = self.operation
+        # The account too: an id that two accounts track has one place in `_kept`, and each would get the other's lines.
         return (
             operation.status is mine.status
             and operation.ended_at == mine.ended_at
@@ -99,8 +100,12 @@ class _TextBatch:
 
     def families(self) -> list[tuple[_Lines, _Filling]]:
         """For each family the lines of all operations, and the numbers for their holes in the same order."""
-        # Fillings are one row per operation; a family needs its column of all operations. The states of notifications
-        # are several lines of one family, so their columns are woven together operation by operation.
+        # A filling is a row with all numbers of one operation. A family needs the column of its number:
+        #     rows     (scheduled A, queued A, …, size A, …)   (scheduled B, queued B, …, size B, …)
+        #     size     (size A, size B)
+        #     states   (scheduled A, queued A, …, scheduled B, queued B, …)
+        # The states are several lines per operation in one family, so their columns are merged operation by operation.
+        # Without any filling the lines have no holes, and each family gets an empty tuple.
         columns = [*zip(*self.fillings, strict=True)] or [()] * (len(STATES) + len(COUNTS) + len(MOVING_INSTANTS))
         states = tuple(chain.from_iterable(zip(*columns[: len(STATES)], strict=True)))
         moving = dict(zip(MOVING_INSTANTS, columns[-len(MOVING_INSTANTS) :], strict=True))
@@ -151,6 +156,7 @@ class OperationText:
             yield head
             for family in families:
                 lines, fillings = family[number]
+                # Also where no line has a hole: labels have their `%` doubled in every template (`_line`).
                 yield b"".join(lines) % fillings
                 # Freed here, bit by bit. To free everything at the end would be one long step.
                 family[number] = ((), ())
@@ -190,6 +196,7 @@ class OperationText:
         if before.is_filled_the_same_by(operation):
             return _Written(operation, before.lines, before.filling)
         filling = _filling(operation)
+        # Only a template with holes can be filled again. One without holes has the old numbers written into it.
         return _Written(operation, before.lines, filling) if filling and before.filling else self._write_anew(operation)
 
     def _write_anew(self, operation: Operation) -> _Written:
@@ -197,6 +204,7 @@ class OperationText:
         return _Written(operation, self._lines(operation, holes=bool(filling)), filling)
 
     def _lines(self, operation: Operation, *, holes: bool) -> _Lines:
+        # In alphabetical order with `state` and `status` behind them, as prometheus-client sorts the labels of a line.
         who = f'account="{escaped(operation.account)}",operation_id="{escaped(operation.id)}"'
 
         def count(value: int | None) -> str | None:
@@ -271,6 +279,7 @@ def _number(value: int) -> str:
 
 
 def _seconds(instant: Instant) -> str:
+    # The text that prometheus-client makes of the float, for example 1.7e+09, but straight from the digits.
     if _TEN_DIGITS_FROM <= instant < _TEN_DIGITS_UNTIL:
         digits = str(instant)
         return f"{digits[0]}.{digits[1:]}".rstrip("0.") + "e+09"
