@@ -1,21 +1,21 @@
-"""Finding every operation of an account: what to read of its lists, and how far that has got.
+"""Finding every operation of an account: which list pages to read, and up to which creation time all was read.
 
-Lists are no snapshots, and clocks are hints, so no reading is believed to have shown everything:
+Lists are not snapshots, and clocks are only hints. So no single reading is believed to have shown everything:
 
     first     on an empty store: SCHEDULED, then PROCESSING, of what was created within `since`
     pair      the same again, 90 s and 15 min after a start, because a status index may lag
-    new       every round: all that was created since the cursor, with the 90 s before it where those fill few pages
-    recent    else those 90 s apart, a page a round
-    wide      every 3 min, a page a round: the 20 min before the cursor, for what becomes visible up to 15 min late
-    meanwhile once, a page a round, where the first took long: all of `since`, for what has ended during that
+    new       every round: everything created since the cursor, with the 90 s before it if those fill few pages
+    recent    otherwise those 90 s apart, one page a round
+    wide      every 3 min, one page a round: the 20 min before the cursor, for what becomes visible up to 15 min late
+    meanwhile once, one page a round, if the first reading took long: all of `since`, for what ended during that time
 
-The cursor is a creation instant by the best-known time: what was created before it was read and committed at least
-once. It moves when every page of `new` is committed: to the earlier of two clocks that agree. Else to the newest
-creation that two readings bear out, and no further than a steady upstream clock. One that turns out to be ahead of the
-time is not believed.
+The cursor is a creation time by the best-known clock: everything created before it was read and committed at least
+once. It moves when every page of `new` is committed. If the two clocks agree, it moves to the earlier one. Otherwise it
+moves to the newest creation that two readings confirm, and never beyond a steady upstream clock. A cursor that turns
+out to be ahead of the time is not believed.
 
-What had ended before the very first answer is neither followed nor counted, nor is it ever taken up later. Where the
-clocks disagree at a first start, two readings of `new` take up nothing that has ended: they only show the time.
+Operations that ended before the very first answer are neither tracked nor counted, then or later. If the clocks
+disagree at a first start, two readings of `new` (the survey) register nothing that has ended: they only show the time.
 """
 
 from __future__ import annotations
@@ -33,48 +33,57 @@ from watcher.core.observation import Forbidden, Missing, Negative, Page, Record,
 from watcher.core.readings import Purpose, Reading
 from watcher.core.requests import PAGE_SIZE, Discover
 
+# The creation times that the regular readings cover. Neighbours overlap by `PAD` or more, so no row is lost:
+#
+#     cursor - 20 min            cursor - 90 s            cursor             now
+#     ├────────── wide ────────────────┼──────── recent ────┼────── new ───────▶    a busy account
+#     ├────────── wide ────────────────┼───────────────── new ─────────────────▶    a quiet one
+#
+# A row right behind the cursor may become visible after the page that should have shown it, so `new` alone is not
+# enough. `recent` is read apart where it is long: read in every round, it would cost several pages each time.
 OVERLAP: Micros = 90 * SECOND
-"""Lists are eventually consistent: what was created so long ago may still turn up, and is read again every round."""
+"""Lists are eventually consistent: an operation may become visible this long after its creation. So this span before
+the cursor is read again every round."""
 
 LATE_AT_MOST: Micros = 15 * MINUTE
-"""An operation that becomes visible so long after its creation is found."""
+"""An operation that becomes visible at most this long after its creation is found."""
 
 WIDE_EVERY: Micros = 3 * MINUTE
 WIDE: Micros = LATE_AT_MOST + WIDE_EVERY + 2 * MINUTE
-"""How far a wide round reaches back: what became visible just after one is still in reach of the next."""
+"""How far a wide round reaches back. What becomes visible right after one round is still within reach of the next."""
 
 PAIR_AFTER: Sequence[Micros] = (OVERLAP, LATE_AT_MOST)
-"""When after a start the lists of what has not ended are read again."""
+"""How long after a start the lists SCHEDULED and PROCESSING are read again."""
 
 PAD: Micros = 2 * SECOND
 """Bounds are padded: `createdAt` has whole seconds, and whether bounds are inclusive is not stated."""
 
 SOON: Micros = 10 * SECOND
-"""An end this soon after the first answer may count as before it: its list may not have been read by then."""
+"""A first reading that takes no longer is not followed by `meanwhile`. An end during it may count as before it."""
 
 AGAIN_AT_MOST: Micros = MINUTE
-"""A round that failed is tried again at the latest after so long."""
+"""A round that failed is tried again after this time at most."""
 
 JOINED_PAGES = 2
-"""What is read again in a round fills at most so many pages; else it is read apart, a page a round."""
+"""The rows that every round reads again fill at most this number of pages. More are read apart, one page a round."""
 
 _CAPACITY_LEARNING = 0.3
 _NOT_ENDED = (Status.SCHEDULED, Status.PROCESSING)
-"""In this order: what begins between the two readings is on the second list."""
+"""In this order: an operation that begins between the two readings is on the second list."""
 _ENDED = frozenset({Status.COMPLETED.value, Status.CANCELED.value})
 
 
 class Scope(Value, frozen=True, kw_only=True):
-    """What of the settings decides: how often to read, and how far back on an empty store."""
+    """The settings of discovery: the interval of rounds, and how far back an empty store is filled."""
 
     every: Micros
     since: Micros
 
 
 class DiscoveryProgress(Value, frozen=True, kw_only=True):
-    """What the store remembers: the cursor, and when the very first answer came.
+    """What the store keeps: the cursor, and the time of the very first answer.
 
-    `began_at` is None where clocks did not agree on that; nothing is then taken for ended before.
+    `began_at` is None while that time is not known. Then no operation counts as ended before it.
     """
 
     cursor: Instant | None = None
@@ -82,25 +91,28 @@ class DiscoveryProgress(Value, frozen=True, kw_only=True):
 
 
 class Chosen(Value, frozen=True, kw_only=True):
-    """Which rows of a page to follow unless they are known, and which had ended before discovery began."""
+    """The rows of a page to track unless they are known, and those that had ended before discovery began."""
 
     wanted: Sequence[Record] = ()
     ended_before: Sequence[Record] = ()
 
 
 class Discovery:
-    """The rounds of one account. Pure: the present comes with every call."""
+    """The rounds of one account. Pure: the present moment is an argument of every call."""
 
     def __init__(self, scope: Scope, progress: DiscoveryProgress, now: Moment) -> None:
         self._scope = scope
         self._progress = progress
         self._due: Micros = now.tick
+        # The main reading (`first`, `new`) is read without a rest, and only it moves the cursor. Then a round reads one
+        # page of one reading beside it. So a long list of old rows never delays new operations.
         self._main: Reading | None = None
         self._beside: deque[Reading] = deque()
         self._under_way: Reading | None = None
         self._is_main_read = False
         self._is_start = True
         self._is_answered = False
+        # The survey: two readings of `new` after `first`, if the clocks disagreed then. They only find out the time.
         self._is_survey = False
         self._surveyed_tick: Micros | None = None
         self._shown_began_at: Instant = 0
@@ -111,26 +123,28 @@ class Discovery:
         self._wide_due: Micros = now.tick + WIDE_EVERY
         self._is_meanwhile_due = _began_lately(progress)
         self._meanwhile_from: Instant = progress.began_at or 0
+        # Rows of the last minutes by second of creation, and rows per full page: together they tell how many pages the
+        # 90 s before the cursor fill. Upstream may send shorter pages than requested, so their size is estimated.
         self._recent: Counter[int] = Counter()
         self._capacity = float(PAGE_SIZE)
         self._failures = 0
         self._beside_failed_tick: Micros | None = None
 
     def is_behind(self, now: Moment) -> bool:
-        """Whether what becomes visible late was not read for so long that some of it may be missed."""
+        """Whether late rows could not be read for longer than `LATE_AT_MOST`, so that some of them may be missed."""
         return self._beside_failed_tick is not None and now.tick - self._beside_failed_tick > LATE_AT_MOST
 
     @property
     def is_first(self) -> bool:
-        """Whether nothing was ever discovered here, so that what has ended is none of our business."""
+        """Whether nothing was ever discovered for the account. Then operations that have ended are not registered."""
         return self._progress.cursor is None
 
     def wake_tick(self) -> Micros | None:
-        """When the next page is to be asked for; None while one is under way."""
+        """When the next page is due; None while one is under way."""
         return self._due if self._under_way is None else None
 
     def choose(self, now: Moment, clocks: ClockReading) -> Discover | None:
-        """The next page, taken as asked; None when none is due."""
+        """The next page, counted as requested; None if none is due."""
         if self._under_way is not None or now.tick < self._due:
             return None
         if self._is_main_read and self._beside:
@@ -143,21 +157,24 @@ class Discovery:
         return self._under_way.lists[0]
 
     def sort(self, page: Page) -> Chosen:
-        """What to do with the rows of a page."""
+        """Sort the rows of a page into those to track, those that had ended before, and the rest."""
         wanted: list[Record] = []
         ended_before: list[Record] = []
         for record in page.records:
             if record.word not in _ENDED:
                 wanted.append(record)
+            # An end whose time cannot be judged yet is left to later readings. It gets no tombstone either: that cannot
+            # be taken back, and the operation would never be counted.
             elif not (self.is_first or self._is_survey or self._is_left_out(record)):
                 (ended_before if self._ended_before(record) else wanted).append(record)
         return Chosen(wanted=wanted, ended_before=ended_before)
 
     def committed(self, request: Discover, page: Page, now: Moment, clocks: ClockReading) -> DiscoveryProgress | None:
-        """A page was read and what it brought is committed; the progress to be stored when that has moved."""
+        """The rows of a page are committed. Returns the progress to be stored, None if that has not changed."""
         read, self._under_way = self._under_way, None
         assert read is not None  # noqa: S101 -- pages come only of readings
         if read.asked_tick is None:
+            # The request and not the answer: an operation created between the two may be missing from the answer.
             read.asked_tick = page.timing.asked.tick
             self._is_answered = True
             if self.is_first and self._began_tick is None:
@@ -168,6 +185,7 @@ class Discovery:
         read.take(page, clocks)
         token = page.next_token
         if token is not None:
+            # Learned only from pages with a successor: the last one may be short because the list ends.
             shown = len(page.records) + page.garbled
             self._capacity += (max(shown, 1) - self._capacity) * _CAPACITY_LEARNING
             if not read.goes_on(request, token):
@@ -184,11 +202,11 @@ class Discovery:
         assert read is not None  # noqa: S101 -- answers come only of readings
         match answer:
             case Unanswered() if read is not self._main:
-                # It must not hold up the next round.
+                # It must not delay the rounds, so it goes to the end of the queue, and this round is over.
                 self._beside.rotate(-1)
                 self._beside_failed(now)
             case Unanswered():
-                # The same page again: what was read before it still holds.
+                # The same page is requested again: the pages before it remain valid.
                 self._failures += 1
                 self._due = now.tick + _growing(self._scope.every, self._failures)
             case Missing() | Refused() | Forbidden():
@@ -197,7 +215,7 @@ class Discovery:
                 assert_never(answer)
 
     def adopt(self, scope: Scope) -> None:
-        """New settings; they hold from the next round on."""
+        """Use new settings from the next round on."""
         self._scope = scope
 
     # ── where to begin ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -206,7 +224,8 @@ class Discovery:
         cursor = self._progress.cursor
         if cursor is None:
             return self._not_ended(Purpose.FIRST, clocks)
-        # At a start it is not known what was being read again when the process before this one ended.
+        # The process before this one may have stopped within a `recent` or `wide` reading. That is not stored, so the
+        # first round reads all that they would.
         reach = WIDE if self._is_start else OVERLAP if self._is_joined(cursor) else PAD
         return Reading(Purpose.NEW, [Discover(status=None, start=cursor - reach)], known_times=self._known_times)
 
@@ -215,7 +234,8 @@ class Discovery:
         return Reading(purpose, [Discover(status=status, start=start) for status in _NOT_ENDED])
 
     def _earliest(self, clocks: ClockReading) -> Instant:
-        """From where to read what is not known; the machine's clock alone may be ahead, so a day further by that."""
+        """Where a reading of unknown operations begins; one day earlier if only the machine's clock is known."""
+        # That clock may be ahead, and then operations before the start would never be found.
         is_alone = self._is_answered and clocks.upstream_at is None
         return clocks.earliest_at - self._scope.since - (DAY if is_alone else 0)
 
@@ -225,18 +245,19 @@ class Discovery:
         return rows <= JOINED_PAGES * self._capacity
 
     def _is_misplaced(self, read: Reading, request: Discover, clocks: ClockReading) -> bool:
-        """Whether the first answer shows that a reading began too late, because a clock was ahead."""
+        """Whether the first answer shows that the reading began too late, because a clock was ahead."""
         if read.purpose is Purpose.FIRST:
             return self._earliest(clocks) < request.start - AGREE_WITHIN
         return read.purpose is Purpose.NEW and self._is_ahead(clocks)
 
     def _is_ahead(self, clocks: ClockReading) -> bool:
+        # Without a trusted clock, only a cursor that is ahead of both is surely wrong.
         cursor, trusted_at = self._progress.cursor, clocks.trusted_at
         present = clocks.latest_at if trusted_at is None else trusted_at
         return cursor is not None and cursor > present + AGREE_WITHIN
 
     def _start_again(self, now: Moment, clocks: ClockReading) -> None:
-        """From further back: a cursor that is ahead of the time does not say what was read, so as far as at first."""
+        """Begin again from further back. A cursor ahead of the time proves nothing, so as far back as at first."""
         if self._progress.cursor is not None:
             self._progress = msgspec.structs.replace(self._progress, cursor=self._earliest(clocks))
             self._is_start = True
@@ -247,7 +268,7 @@ class Discovery:
     # ── going on ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _turn(self, read: Reading, now: Moment) -> None:
-        """The next page of a list: of the main one at once, of those beside it in the next round."""
+        """Plan the next page: of the main reading at once, of one beside it in the next round."""
         self._failures = 0
         if read is self._main:
             self._due = now.tick
@@ -257,7 +278,7 @@ class Discovery:
             self._rest(now)
 
     def _rest(self, now: Moment) -> None:
-        """The round is over."""
+        """End the round."""
         self._is_main_read = False
         self._due = now.tick + self._scope.every
 
@@ -281,13 +302,14 @@ class Discovery:
         self._is_start = False
         self._due = now.tick
         if read.purpose is Purpose.FIRST:
-            # While clocks disagree, what is created tells the time: the next readings only look for that.
+            # While the clocks disagree, creations show the time. The next two readings only serve to find it.
             self._is_survey = not clocks.agrees
             self._progress = self._moved(read, request, now, clocks)
             if not self._is_survey:
                 self._begun(now)
         elif self._is_survey and self._surveyed_tick is None:
-            # One reading proves nothing. What the next one repeats had happened by now.
+            # The first half of the survey. One reading proves nothing. Times that the second one repeats lie before
+            # now.
             self._surveyed_tick = now.tick
         else:
             self._recount(read, request.start, None)
@@ -302,17 +324,18 @@ class Discovery:
             if not self._beside:
                 self._rest(now)
         self._known_times = read.times
-        # A process that ends before the survey is done leaves an empty store for the next.
+        # A process that ends during a survey leaves a store without progress, so that the next one begins anew.
         return None if self._is_survey else self._progress
 
     def _began_by(self, read: Reading) -> Instant:
-        """When the first answer came, or a little before: what both readings of the survey show preceded the first."""
+        """The time of the first answer, or a little before: what both readings show happened before the first one."""
+        # Too early is the safe side: an old end is then reported. Too late, and operations would never be counted.
         if not read.latest or self._surveyed_tick is None or self._began_tick is None:
             return 0
         return read.latest - (self._surveyed_tick - self._began_tick)
 
     def _begun(self, now: Moment) -> None:
-        """The first round is over; where it took long, its time is read once more."""
+        """The first round is over. If it took long, plan a reading of what ended during it (`meanwhile`)."""
         self._meanwhile_from = max(self._shown_began_at, self._progress.began_at or 0)
         took = now.tick - (now.tick if self._began_tick is None else self._began_tick)
         self._is_meanwhile_due = took > SOON and self._meanwhile_from > 0
@@ -320,21 +343,25 @@ class Discovery:
     def _moved(self, read: Reading, request: Discover, now: Moment, clocks: ClockReading) -> DiscoveryProgress:
         asked_ago = now.tick - (now.tick if read.asked_tick is None else read.asked_tick)
         before, trusted_at = self._progress.cursor, clocks.trusted_at
-        # Upstream looked after it was asked, so whatever was there by then was shown. `Date` has whole seconds.
+        # Upstream read its list after the request, so everything visible at that time was shown. A second less, because
+        # `Date` has whole seconds.
         cursor = None if trusted_at is None else trusted_at - asked_ago - SECOND
         if not clocks.agrees:
-            # A gateway's clock may be steady and wrong. Nothing is shown behind the newest, so this costs little.
+            # A gateway's clock may be steady and wrong, so the newest creation is the limit. No row is newer, so the
+            # next round re-reads little. `first` confirms no creations (`Reading.take`): the cursor begins at its
+            # start.
             newest = request.start if before is None else read.newest
             cursor = newest if cursor is None else min(cursor, newest)
         assert cursor is not None  # noqa: S101 -- clocks that agree are trusted
+        # Never backwards, whatever the clocks show: what lies before the cursor was read.
         return DiscoveryProgress(cursor=max(cursor, before or 0), began_at=self._beginning(now, clocks))
 
     def _beginning(self, now: Moment, clocks: ClockReading) -> Instant | None:
-        """When the first answer came, or a little before; None while that is not known.
+        """The time of the first answer, or a little before; None while that is not known.
 
-        By clocks that agree, then or some minutes later; else by the earlier of two. Where there is only one, by what
-        the survey showed: nothing of it happened after it was read. An operation that is wrongly taken for ended before
-        is never followed, so one clock alone does not decide that.
+        It is taken from clocks that agree, at that time or at most 15 min later. Otherwise from the earlier of two
+        clocks. If there is only one, from the survey: the times that it showed lie before its end. An operation that is
+        wrongly taken for ended before is never tracked, so one clock alone does not decide.
         """
         known, began_tick, present = self._progress.began_at, self._began_tick, clocks.trusted_at
         if began_tick is None or now.tick - began_tick > LATE_AT_MOST:
@@ -351,7 +378,8 @@ class Discovery:
         return known or self._shown_began_at or None
 
     def _recount(self, read: Reading, start: Instant, end: Instant | None) -> None:
-        """How many rows the last minutes have, by the second: of what was read just now, as it was read."""
+        """Update the number of rows by second of creation with those of a reading that is complete."""
+        # Only seconds that lie within the bounds as a whole. Of the others a part was not read.
         first = -(-start // SECOND)
         last = None if end is None else end // SECOND - 1
         kept = {
@@ -369,7 +397,7 @@ class Discovery:
         self._recent = Counter({second: number for second, number in recent.items() if second >= oldest})
 
     def _begin_beside(self, now: Moment, clocks: ClockReading) -> None:
-        """Begin what is due beside the rounds, each once at a time."""
+        """Begin the readings that are due beside the main one. Of each purpose only one is under way at a time."""
         cursor = self._progress.cursor
         assert cursor is not None  # noqa: S101 -- a main reading has just moved it
         under_way = {read.purpose for read in self._beside}
@@ -390,7 +418,7 @@ class Discovery:
             self._beside.append(Reading(Purpose.MEANWHILE, [window]))
 
     def _give_up(self, read: Reading, now: Moment) -> None:
-        """The list has no end, or the page was refused: from its beginning again, later."""
+        """The list has no end, or the page was refused: read the list from its beginning again, later."""
         if read is not self._main:
             self._beside.remove(read)
             if read.purpose is Purpose.WIDE:
@@ -408,19 +436,20 @@ class Discovery:
     # ── what had ended before ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _is_left_out(self, record: Record) -> bool:
-        """Whether an ended row of `meanwhile` is not shown to have ended after the first answer.
+        """Whether it is an ended row of `meanwhile` that may have ended before the first answer.
 
-        That reading shows everything that ended in hours. Where clocks disagreed, it must not track what ended before,
-        and it does not insert tombstones for it either, because that could not be taken back.
+        That reading shows the ends of many hours. If the clocks disagreed, it must not track operations that ended
+        before. It inserts no tombstones for them either, because those could not be taken back.
         """
         if self._under_way is None or self._under_way.purpose is not Purpose.MEANWHILE:
             return False
         return record.updated_at is None or record.updated_at < self._meanwhile_from
 
     def _ended_before(self, record: Record) -> bool:
-        """Whether an ended row is of the time before the first answer, by everything that it says of itself.
+        """Whether an ended row is from before the first answer, by all the times that it carries.
 
-        It is never taken up again, so a creation after that answer, also by the id alone, speaks for it.
+        Such an operation is never tracked later. So it is kept if any of its times lies after that answer, also the
+        time in its id alone.
         """
         began_at = self._progress.began_at
         if began_at is None:
@@ -430,7 +459,7 @@ class Discovery:
 
 
 def _began_lately(progress: DiscoveryProgress) -> bool:
-    """Whether a process before this one may not have got to read what ended during its first round."""
+    """Whether the process before this one may have ended before its `meanwhile` reading was done."""
     cursor, began_at = progress.cursor, progress.began_at
     return cursor is not None and began_at is not None and cursor - began_at < LATE_AT_MOST
 
@@ -439,15 +468,17 @@ def _earlier(known: Instant | None, other: Instant) -> Instant:
     return other if known is None else min(known, other)
 
 
+# The shift is bounded, because failures may go on for days, and each would double the integer.
 def _growing(first: Micros, times: int) -> Micros:
     return min(first << min(max(times - 1, 0), 20), max(AGAIN_AT_MOST, first))
 
 
 def comes_first(discovery_tick: Micros | None, poll_tick: Micros | None, *, was_first: bool) -> bool:
-    """Whether discovery's next page comes before the next poll: what is due longer does.
+    """Whether discovery's next page comes before the next poll: the one that has been due longer comes first.
 
-    A poll due at tick 0 waits for no time (a further page of a sweep): then they take turns.
+    A poll due at tick 0 is due at once (a further page of a sweep): then they take turns.
     """
+    # Without turns, a long sweep would stop discovery: its pages are due at tick 0, which is earlier than any tick.
     if discovery_tick is None or poll_tick is None:
         return discovery_tick is not None
     return not was_first if poll_tick == 0 else discovery_tick < poll_tick

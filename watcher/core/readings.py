@@ -1,4 +1,4 @@
-"""One reading of a list for discovery, page after page: where it stands, and what its rows tell of the time."""
+"""One reading of a list for discovery, page by page: its progress, and the times that its rows confirm."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from watcher.core.requests import Discover
 
 PAGES_AT_MOST = 10_000
 EMPTY_PAGES_AT_MOST = 200
-"""A list may show empty pages, but not for ever."""
+"""A list may have empty pages, but not without end."""
 
 
 class Purpose(enum.Enum):
@@ -31,10 +31,11 @@ class Purpose(enum.Enum):
 
 
 class Reading(msgspec.Struct):
-    """A reading under way: lists still to be read, the first of them from the page that is next.
+    """A reading under way. `lists` has the lists that are still to be read, the first with the token of its next page.
 
-    While the clocks disagree, `times` has the creations and changes that it showed, by id; `known_times` those of the
-    reading before it.
+    While the clocks disagree, `times` has the creation and update times that this reading showed, by id, and
+    `known_times` those of the reading before it. `created`: rows by second of creation. `hinted`: the newest creation
+    that the id of its row confirms. `unhinted` and `updated`: times that two readings in a row showed.
     """
 
     purpose: Purpose
@@ -51,7 +52,7 @@ class Reading(msgspec.Struct):
     updated: list[Instant] = msgspec.field(default_factory=list)
 
     def take(self, page: Page, now: ClockReading) -> None:
-        """Note what a page showed: rows by the second of their creation, and the newest of those borne out."""
+        """Note the rows of a page by second of creation, and the times that are confirmed."""
         self.pages += 1
         self.empty_pages = 0 if page.records else self.empty_pages + 1
         for record in page.records:
@@ -59,6 +60,8 @@ class Reading(msgspec.Struct):
             if created_at is None:
                 continue
             self.created[created_at // SECOND] += 1
+            # Needed only while the clocks disagree: else the times of all rows would be kept for nothing. A time after
+            # both clocks is wrong in any case.
             if self.purpose is Purpose.NEW and not now.agrees and created_at <= now.latest_at:
                 self._bear_out(record, created_at, now)
 
@@ -74,27 +77,29 @@ class Reading(msgspec.Struct):
             self.unhinted.append(created_at)
 
     def _is_repeated(self, operation_id: str, instant: Instant) -> bool:
-        """Whether the reading before showed the same: several rows of one reading may be wrong in the same way."""
+        """Whether the reading before showed the same time for the id."""
+        # Several rows of one reading may be wrong in the same way, if one machine of upstream wrote them.
         shown = operation_id, instant
         self.times.add(shown)
         return shown in self.known_times
 
     @property
     def newest(self) -> Instant:
-        """The newest creation that more than one reading bears out, 0 for none.
+        """The newest confirmed creation, 0 if there is none.
 
-        A row whose id says the same is enough. Others count once two readings in a row showed the same, and of those
-        there must be newer ones: two, and a tenth of them.
+        A row whose id carries the same time is enough. Other creations count once two readings in a row showed the
+        same, and only if further ones are at least as new: two, and a tenth of all.
         """
         return max(self.hinted, _borne_out(self.unhinted))
 
     @property
     def latest(self) -> Instant:
-        """The newest time of anything that more than one reading bears out, 0 for none."""
+        """The newest confirmed time of a creation or an update, 0 if there is none."""
         return max(self.newest, _borne_out(self.updated))
 
     def goes_on(self, request: Discover, token: str) -> bool:
-        """Turn to the page of the token; whether the list seems to have an end."""
+        """Make the page of the token the next one. False if the list seems to have no end."""
+        # A token that comes again would make the reading go in circles.
         if token in self.tokens or self.pages > PAGES_AT_MOST or self.empty_pages > EMPTY_PAGES_AT_MOST:
             return False
         self.tokens.add(token)
@@ -102,12 +107,12 @@ class Reading(msgspec.Struct):
         return True
 
     def ends_list(self) -> bool:
-        """A list was read to its end; whether it was the last."""
+        """Go on with the next list; True if this was the last."""
         del self.lists[0]
         self.tokens.clear()
         return not self.lists
 
 
 def _borne_out(instants: Sequence[Instant]) -> Instant:
-    """The newest with two, and a tenth of them, that are as new; 0 for none."""
+    """The newest instant with others that are at least as new: two, and a tenth of all. 0 if there is none."""
     return next(iter(sorted(instants, reverse=True)[max(len(instants) // 10, 2) :]), 0)
