@@ -308,8 +308,7 @@ class Discovery:
             if not self._is_survey:
                 self._begun(now)
         elif self._is_survey and self._surveyed_tick is None:
-            # The first half of the survey. One reading proves nothing. Times that the second one repeats lie before
-            # now.
+            # Half of the survey. One reading proves nothing. Times that the second one repeats lie before this moment.
             self._surveyed_tick = now.tick
         else:
             self._recount(read, request.start, None)
@@ -348,8 +347,7 @@ class Discovery:
         cursor = None if trusted_at is None else trusted_at - asked_ago - SECOND
         if not clocks.agrees:
             # A gateway's clock may be steady and wrong, so the newest creation is the limit. No row is newer, so the
-            # next round re-reads little. `first` confirms no creations (`Reading.take`): the cursor begins at its
-            # start.
+            # next round re-reads little. `first` confirms no creations, so the cursor begins at its start.
             newest = request.start if before is None else read.newest
             cursor = newest if cursor is None else min(cursor, newest)
         assert cursor is not None  # noqa: S101 -- clocks that agree are trusted

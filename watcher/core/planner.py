@@ -10,7 +10,7 @@ the operation has left that list and is polled again in another way. A newly reg
 unless another one was registered less than `freshness` ago. Then it waits for the next sweep, if there are more than a
 `FEW` operations.
 
-The planner returns one `Request` at a time and is told the result in this order: `answered`, then `learned` for each
+The planner returns one `Request` at a time and takes its result in this order: `answered`, then `learned` for each
 operation that was shown, then `swept`.
 """
 
@@ -66,6 +66,7 @@ class Planner:
     def __init__(self, promise: Promise, now: Moment) -> None:
         self._promise = promise
         self._polls: dict[str, Poll] = {}
+        # Apart from the polls: an id that is forgotten and tracked anew during its fetch must not be fetched twice.
         self._fetching: set[str] = set()
         self._queue = DueQueue()
         # Polls that wait until nothing else is due.
@@ -76,6 +77,8 @@ class Planner:
         self._chooser = WindowChooser(self._index, self._densities, self._exit_rates)
         self._sweeps = Sweeps(self._densities)
         self._failures = 0
+        # When a new operation was last polled at once. Others that come within `freshness` of it wait for the next
+        # sweep: a burst of thousands would otherwise be a fetch each.
         self._newcomer_tick: Micros | None = None
         self._newcomers: list[Poll] = []
         self._latency: Micros = 0
@@ -119,6 +122,8 @@ class Planner:
     def choose(self, now: Moment) -> Request | None:
         """The cheapest request that is due, counted as sent; None if nothing is due."""
         self._wall = now.at - now.tick
+        # First the next page of a sweep under way. Its members are in no queue until it is over, so a wait makes all
+        # late.
         if self._sweeps.has_pages:
             return self._sweeps.next_page()
         self._hurry(now)
@@ -179,6 +184,8 @@ class Planner:
                     self._queue.put(poll, poll.due)
                 return
         listed = _list_of(operation.status)
+        # `poll.status` is still that of the last answer: the operation has left its list, and the exit rates learn from
+        # it.
         if poll.status is not None and listed is None:
             self._note_departure(poll, now)
         if listed is None and operation.phase is Phase.FINAL:
@@ -193,6 +200,7 @@ class Planner:
     def _time(self, timing: Timing) -> None:
         """Estimate how long an answer takes: once per page, however many operations it shows."""
         self._timing = timing
+        # Averaged over about two answers, and bounded: one answer that hangs must not make all polls early.
         taken = timing.answered.tick - timing.asked.tick
         self._latency += (min(taken, self._promise.freshness) - self._latency) // 2
         self._margin = second_question(self._promise.freshness, self._latency)
@@ -256,6 +264,7 @@ class Planner:
         company = company_of(poll, operation, plan, now) if settles else 0
         poll.status, poll.settles = status, settles
         poll.keep(plan)
+        # Before its first answer, the time in its id places an operation in the lists, so that a sweep can show it.
         place = operation.created_at
         if place is None and poll.place is None:
             place = created_hint(operation.id, now.at)
@@ -264,6 +273,8 @@ class Planner:
         if not poll.asked and plan.why is FORBIDDEN:
             self._spare.put(poll, poll.due)
         elif not poll.asked:
+            # A settling read is queued later than it is due. In between a window counts it as due, and nearly all are
+            # shown by a sweep that comes anyway. With few operations there are few sweeps, so it does not wait.
             self._queue.put(poll, poll.due + (company if len(self._polls) > FEW else 0))
 
     def _probe_is_due(self, now: Moment) -> bool:
@@ -283,7 +294,9 @@ class Planner:
         return sweep
 
     def _expect(self, polls: Sequence[Poll], now: Moment) -> None:
-        """Tell the exit rates which polls are about to happen, with the time since the last one of each."""
+        """Report polls that are about to happen to the exit rates, with the time since the last poll of each."""
+        # One call for each doubling of the age, not for each member: every call fades the older observations of that
+        # age.
         passed: dict[int, list[int]] = {}
         youngest, oldest, sums = 1, 0, [0, 0, 0]  # neighbours mostly have one class
         for poll in polls:
@@ -310,6 +323,8 @@ class Planner:
         for poll in vanished:
             self._note_departure(poll, now)
             poll.why = "it has left the list that showed it"
+            # The unfiltered list shows every operation of its span. One that it does not show is on no list, so only a
+            # fetch by id is left. One that has left the list of its status may well be on the unfiltered list.
             poll.alone = progress.window.status is None
             poll.status = None
             self._release(poll, max(now.tick, poll.not_before))
@@ -330,6 +345,7 @@ class Planner:
 
     def _not_shown(self, progress: SweepProgress) -> list[Poll]:
         """Members that no answer has shown since the sweep began, the most overdue first."""
+        # An answer that shows a member sets its `asked` to 0. An id that was tracked anew meanwhile has another poll.
         missed = [poll for poll in progress.window.members if poll.asked == progress.number]
         return sorted((poll for poll in missed if self._polls.get(poll.id) is poll), key=lambda poll: poll.due)
 
@@ -340,7 +356,7 @@ class Planner:
 
 
 def _runs_on(poll: Poll, operation: Operation, seen: Seen) -> bool:
-    """Whether it is still processed, as in the last answer, and upstream did not ask to wait."""
+    """Whether it is still being processed, as in the last answer, and the answer has no `Retry-After`."""
     return (
         operation.status is Status.PROCESSING
         and poll.status is Status.PROCESSING

@@ -34,8 +34,8 @@ UNANSWERED_AT_MOST: Micros = 30 * SECOND
 
 FORBIDDEN_AT_FIRST: Micros = MINUTE
 FORBIDDEN_AT_MOST: Micros = HOUR
-"""An operation that may not be read is polled at intervals that grow fourfold, from the one to the other: hundreds of
-them must not cost others their promise, one odd 403 costs a minute, and a permission that is given is seen."""
+"""The wait between polls of an operation that may not be read, first and at most; it grows fourfold. Hundreds of such
+operations must not make other polls late. One wrong 403 costs a minute, and a permission that is granted is noticed."""
 
 RUNNING = "freshness after the last poll"
 
@@ -131,6 +131,7 @@ def next_plan(
     match observation:
         case Seen(retry_after=retry_after):
             if retry_after is not None and retry_after > freshness:
+                # The promise moves too: a wait that upstream asks for in a good answer is no lag.
                 floor = now.tick + retry_after
                 return Plan(floor, floor, "upstream asked to be left alone until then", floor)
             if operation.status is Status.SCHEDULED:
@@ -144,11 +145,13 @@ def next_plan(
             due = now.tick + doubled(freshness, poll.fruitless - 1, at_most=MISSING_AT_MOST)
             return Plan(due, due, "not shown yet, within the not-found grace", due)
         case Forbidden():
+            # Two doublings for each answer.
             due = now.tick + doubled(FORBIDDEN_AT_FIRST, 2 * poll.fruitless - 2, at_most=FORBIDDEN_AT_MOST)
             # The promise is far away, so that hundreds of these count as no lag and take no turn from others.
             return Plan(due, due + FORBIDDEN_AT_MOST, FORBIDDEN, due)
         case Unanswered() | Refused():
             due = now.tick + doubled(freshness, poll.fruitless - 1, at_most=UNANSWERED_AT_MOST)
+            # The promise stays where it was, so that the lag shows how long the operation was not polled.
             return Plan(due, poll.promised, "the last poll was not answered", due)
         case _:
             assert_never(observation)
@@ -164,8 +167,9 @@ def running_plan(poll: Poll, asked: Micros, freshness: Micros, latency: Micros) 
 def second_question(freshness: Micros, latency: Micros) -> Micros:
     """How much earlier than promised an operation on the list of its status is polled.
 
-    If it has left that list, a second request must tell how it ended, and both must fit into the promise.
+    If it has left that list, a second request must show how it ended, and both must fit into the promise.
     """
+    # Bounded: with answers that take as long as `freshness`, every poll would be due again at once.
     return min(2 * latency, freshness // 4)
 
 

@@ -1,7 +1,8 @@
-"""Sweeps under way: page after page of a window, through whatever upstream does with pages and tokens.
+"""Sweeps under way: a window is read page by page.
 
-Pages may be short or empty and tokens may go stale: then the list is begun once more. A page without an answer is asked
-for again with the same token, a few times. What repeats its tokens or is much longer than it is worth is given up.
+Pages may be short or empty. If a token is refused because it went stale, the list is begun once more. A page without an
+answer is requested again with the same token, a few times. A list that repeats its tokens, or is much longer than
+planned, is given up.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ TRIES_OF_A_PAGE = 3
 
 
 class SweepProgress(msgspec.Struct, eq=False):
-    """One sweep: its window, and how far it has come since it was begun or begun once more."""
+    """One sweep: its window, and its progress since it was begun or begun once more."""
 
     number: int
     window: Window
@@ -34,35 +35,38 @@ class SweepProgress(msgspec.Struct, eq=False):
 
     @property
     def is_too_long(self) -> bool:
-        """Whether there are more pages than it was planned for; one more is always looked at."""
+        """Whether more pages came than planned and half as many again. One page beyond the plan is always read."""
+        # A longer list is a wrong estimate or an ignored filter: the rest would cost more than the fetches that it
+        # saves.
         planned = self.window.pages
         return self.pages > planned + planned // 2
 
     def take(self, page: Page) -> None:
-        """Remember what the densities learn from, and that the page came."""
+        """Count the page, and keep the creations of its rows for the row densities."""
         self.pages += 1
         self.tries = 0
+        # Rows outside the window would be counted in buckets that it did not read.
         start, end = self.window.start, self.window.end
         self.created += [
             (record.word, at) for record in page.records if (at := record.created_at) is not None and start <= at <= end
         ]
 
     def restart(self) -> None:
-        """From the first page again."""
+        """Begin again from the first page."""
         self.restarts += 1
         self.pages = self.tries = 0
         self.tokens, self.created = set(), []
 
 
 class Done(NamedTuple):
-    """A sweep that is over; `whole`: it was read to its end."""
+    """A sweep that is over. `whole`: it was read to its end."""
 
     progress: SweepProgress
     whole: bool
 
 
 class Sweeps:
-    """All sweeps under way, and the pages that are to be asked for next."""
+    """All sweeps under way, and the pages to be requested next."""
 
     def __init__(self, densities: RowDensity) -> None:
         self._densities = densities
@@ -72,27 +76,29 @@ class Sweeps:
 
     @property
     def has_pages(self) -> bool:
-        """Whether a page waits to be asked for."""
+        """Whether a page waits to be requested."""
         return bool(self._pages)
 
     def next_page(self) -> Sweep:
-        """The page that waits longest, taken as asked."""
+        """The page that has waited longest, counted as requested."""
         return self._pages.popleft()
 
     def begin(self, window: Window, began: Micros) -> Sweep:
-        """Begin a sweep; its first page, taken as asked."""
+        """Begin a sweep. Returns its first page, counted as requested."""
         self._number += 1
         self._sweeps[self._number] = SweepProgress(self._number, window, began)
         return Sweep(number=self._number, status=window.status, start=window.start, end=window.end)
 
     def hear(self, request: Sweep, answer: ListAnswer) -> Done | None:
-        """What became of a page: the sweep that is over with it, or None as long as it goes on."""
+        """Apply the result of a page. Returns the sweep if that has ended it, else None."""
         progress = self._sweeps.get(request.number)
         if progress is None:
             return None
         match answer:
             case Page():
                 return self._turn_page(request, progress, answer)
+            # A refused token went stale. A list that is refused on its first page, or once more, has another reason for
+            # it.
             case Refused() if request.token is not None and not progress.restarts:
                 progress.restart()
                 self._go_on(request, None)
@@ -110,6 +116,7 @@ class Sweeps:
         token = page.next_token
         if token is None:
             return self._end(progress, whole=True)
+        # Only a page with a successor shows how many rows a full page has.
         self._densities.learn_page(request.status, len(page.records) + page.garbled)
         if token in progress.tokens or token == request.token or progress.is_too_long:
             return self._end(progress, whole=False)
@@ -123,7 +130,7 @@ class Sweeps:
     def _end(self, progress: SweepProgress, *, whole: bool) -> Done:
         del self._sweeps[progress.number]
         window = progress.window
-        # The list of everything tells of the others too.
+        # The unfiltered list has the rows of the other lists too.
         lists = (None, *SWEPT_STATUSES) if window.status is None else (window.status,)
         learn = self._densities.learn_whole if whole else self._densities.learn_some
         for status in lists:
