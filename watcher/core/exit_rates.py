@@ -13,11 +13,13 @@ _FADING = 0.98
 """Older observations lose 2 % of their weight with every further sweep of that age."""
 
 _CLASSES = 32
+# The rate of a class at first, with the weight of one operation observed for as long as it is old. Without it the
+# quotient would be 0 / 0. It fades like observations do, so a wrong assumption does not last.
 _ASSUMED_LEFT, _ASSUMED_EXPOSURE = 0.3, 1.0
 
 
 class ExitRates:
-    """The learned rates, by doublings of the age in seconds."""
+    """The estimated rates, one for each doubling of the age in seconds."""
 
     def __init__(self) -> None:
         self._left = [_ASSUMED_LEFT] * _CLASSES
@@ -37,6 +39,7 @@ class ExitRates:
 
     def left(self, age: Micros) -> None:
         """An operation of this age had left its list."""
+        # Its exposure was added by `expect` before the request.
         self._left[class_of(age)] += 1
 
 

@@ -50,6 +50,7 @@ class _Counts:
         self.guessed.discard(bucket)
 
     def guess(self, bucket: int, rows: float) -> None:
+        # A count that was read stays: a guess must not replace it.
         if bucket not in self.rows or bucket in self.guessed:
             self.put(bucket, rows)
             self.guessed.add(bucket)
@@ -59,6 +60,7 @@ class _Counts:
         # enough, it becomes so small that the bucket is read.
         for bucket in self.guessed:
             self.rows[bucket] /= 2
+        # The same with the page size: after some short pages, windows stay small, and no full page would be seen again.
         self.page += (ROWS_A_PAGE - self.page) * _FORGETTING
 
     def forget_before(self, bucket: int) -> None:
@@ -123,6 +125,7 @@ class RowDensity:
             if before is not None:
                 # The part of the bucket outside the bounds was not read and keeps its share.
                 counts.put(bucket, found[bucket] + before * max(1 - share, 0.0))
+            # A bucket that was never counted: the part that was read stands for the whole of it.
             elif share > 0:
                 counts.put(bucket, found[bucket] / share)
 
@@ -133,6 +136,7 @@ class RowDensity:
             return
         found = Counter([instant // BUCKET for instant in created])
         low, high = min(found), max(found)
+        # The rows cover only the part of the window that was read. The rest is guessed from their number per bucket.
         usual = len(created) / (high - low + 1)
         # A wrong creation must not make this a loop over years.
         lowest, highest = max(bucket_of(start), high - _GUESSED_AT_MOST), min(bucket_of(end), high + _GUESSED_AT_MOST)

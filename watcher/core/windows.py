@@ -45,7 +45,8 @@ RISK_OF_THE_UNSEEN = 0.3
 """How likely it is that the list of PROCESSING does not show an operation that was never seen."""
 
 PRICED_EVERY = 8
-"""The price of a poll is re-estimated on every eighth request for that age."""
+"""The price of a poll is re-estimated on every eighth request for that age. An estimate needs a
+second window, which a choice of the unfiltered list does not need otherwise."""
 
 _PRICE_LEARNING = 0.3
 
@@ -134,12 +135,14 @@ class WindowChooser:
         if poll.alone or place is None:
             return None
         age = now.at - place
+        # Estimated first, because the worth of the unfiltered window depends on the price.
         listed = self._listed(poll, place, now) if self._prices.is_old(age) else None
         everything = self._window(poll, place, None, now)
         # The unfiltered list must be worth its pages without the anchor, whose poll costs only this much elsewhere.
         own = 1.0 if poll.status is None else self._prices.of(age)
         if everything.worth - own >= everything.pages:
             return everything
+        # It is on no list of one status: it settles, or has just left its list. So only a fetch by id is left.
         if poll.status is None:
             return None
         listed = self._listed(poll, place, now) if listed is None else listed
@@ -151,6 +154,7 @@ class WindowChooser:
         """A window of the list of one status; the price of a poll is estimated from it."""
         status = Status.PROCESSING if poll.status is None else poll.status
         window = self._window(poll, place, status, now)
+        # All tracked operations that the window shows share its pages, also those that are not due and so no members.
         shown = self._index.between(window.start, window.end)
         self._prices.learn(now.at - place, window.pages / max(_on(status, shown), 1))
         return window
@@ -165,6 +169,7 @@ class WindowChooser:
         most = pages * page
         room = most - rows
         position = self._index.position(anchor, place)
+        # The anchor belongs to the older side, at its position. Its worth is thus part of the sums, once.
         older = self._side(range(position, -1, -1), place, status=status, room=(room, most), now=now)
         ahead = range(position + 1, len(self._index.polls))
         newer = self._side(ahead, place, status=status, room=(room, most), now=now)
