@@ -1,13 +1,13 @@
-"""How an account is doing, told on the edges only: one event when a trouble begins, one when it is over.
+"""The health of an account, with one event when an issue begins and one when it is over, and none in between.
 
     throttled      from the first 429 or 503 to a good answer after 30 s without one; the account counts as up
     unreachable    from the ninth failed attempt in a row to a good answer; while there are no lists where they are
                    requested (400, 404, 405, 410); while operations that were seen before are not shown any more
-    unauthorized   from a 401 that re-read credentials did not mend to a good answer to what was requested since; while
-                   lists are forbidden (403); while a new API key has not shown that it is of this account
+    unauthorized   from a 401 that re-read credentials did not resolve to a good answer to a later request; while
+                   lists are forbidden (403); while a new API key has not shown that it belongs to this account
 
-A single 429, 5xx, or a 400, 403 or 404 of one operation does not make an account down. What several answers together
-say of the account comes from `attribution`.
+A single 429 or 5xx, or a 400, 403 or 404 of one operation, does not make an account down. What several answers together
+show about the account comes from `attribution`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CALM_AFTER_THROTTLE: Micros = 30 * SECOND
 
 
 class HealthIssue(enum.StrEnum):
-    """What can be wrong with an account; the values are the last words of the events."""
+    """What can be wrong with an account. The values are the last words of the event names."""
 
     THROTTLED = "throttled"
     UNREACHABLE = "unreachable"
@@ -36,7 +36,7 @@ class HealthIssue(enum.StrEnum):
 
 
 class Cause(enum.Enum):
-    """Why there is a trouble. Attempts one by one tell of the first three, `attribution` of the others."""
+    """Why there is an issue. The first three come from single attempts, the others from `attribution`."""
 
     THROTTLING = enum.auto()
     FAILURES = enum.auto()
@@ -60,14 +60,14 @@ _OF_ATTEMPTS = frozenset({Cause.THROTTLING, Cause.FAILURES, Cause.CREDENTIALS})
 
 
 class Began(Value, frozen=True, kw_only=True):
-    """A trouble began; told as `account.throttled`, `account.unreachable` or `account.unauthorized`."""
+    """An issue began: the event `account.throttled`, `account.unreachable` or `account.unauthorized`."""
 
     issue: HealthIssue
     why: str
 
 
 class Recovered(Value, frozen=True, kw_only=True):
-    """A trouble is over; told as `account.recovered`."""
+    """An issue is over: the event `account.recovered`."""
 
     issue: HealthIssue
     lasted: Micros
@@ -77,7 +77,7 @@ AccountEvent: TypeAlias = Began | Recovered
 
 
 class AccountHealth(Value, frozen=True, kw_only=True):
-    """`since` has the causes that last, with the tick at which each began. `up` needs a first good answer."""
+    """`since` has the present causes, with the tick at which each began. `is_up` needs a first good answer."""
 
     since: tuple[tuple[Cause, Micros], ...] = ()
     failures: int = 0
@@ -86,16 +86,17 @@ class AccountHealth(Value, frozen=True, kw_only=True):
 
     @property
     def issues(self) -> frozenset[HealthIssue]:
-        """The troubles that last."""
+        """The present issues."""
         return frozenset(ISSUE_OF[cause] for cause, _ in self.since)
 
     def for_another_loop(self) -> AccountHealth:
-        """What a loop that takes over has to know: which troubles it must tell the end of."""
+        """What a loop that takes over after a reload needs: the issues whose end it has to report."""
+        # Not the last success: with its new settings the account has to show again that it is up.
         return AccountHealth(since=self.since, throttled_tick=self.throttled_tick)
 
     @property
     def is_up(self) -> bool:
-        """Whether upstream answered us and has not stopped."""
+        """Whether upstream has given a good answer, and the account is neither unreachable nor unauthorized."""
         return self.last_success_at is not None and not self.issues & {
             HealthIssue.UNREACHABLE,
             HealthIssue.UNAUTHORIZED,
@@ -110,7 +111,7 @@ class AccountHealth(Value, frozen=True, kw_only=True):
 def note(
     health: AccountHealth, result: AttemptResult, now: Moment, why: str = "", *, asked: Micros | None = None
 ) -> tuple[AccountHealth, tuple[AccountEvent, ...]]:
-    """The condition after one attempt ended with `result`, and what to tell of it; `asked` is when it began."""
+    """The health after one attempt ended with `result`, and the events of the change. `asked`: when it began."""
     match result:
         case AttemptResult.GOOD:
             return _after_success(health, now, now.tick if asked is None else asked)
@@ -132,7 +133,7 @@ def note(
 def with_causes(
     health: AccountHealth, causes: Mapping[Cause, str], now: Moment
 ) -> tuple[AccountHealth, tuple[AccountEvent, ...]]:
-    """The condition with what several answers together say of the account, and why, in the place of what they said."""
+    """The health with these causes from `attribution`, each with its reason, in place of its earlier ones."""
     over = {cause for cause, _ in health.since if cause not in _OF_ATTEMPTS and cause not in causes}
     events: tuple[AccountEvent, ...] = ()
     for cause, why in causes.items():
@@ -149,7 +150,7 @@ def _begun(
         return health, ()
     after = msgspec.structs.replace(health, since=(*health.since, (cause, now.tick)))
     issue = ISSUE_OF[cause]
-    # One line when a trouble begins, however many causes it comes to have.
+    # One event when an issue begins, however many causes it has later.
     return after, () if issue in health.issues else (Began(issue=issue, why=why),)
 
 
@@ -159,6 +160,7 @@ def _ended(health: AccountHealth, over: set[Cause], now: Moment) -> tuple[Accoun
     after = msgspec.structs.replace(
         health, since=tuple((cause, tick) for cause, tick in health.since if cause not in over)
     )
+    # An issue lasts from its first cause to the end of its last one. `since` is in the order in which causes began.
     began: dict[HealthIssue, Micros] = {}
     for cause, tick in health.since:
         began.setdefault(ISSUE_OF[cause], tick)
@@ -170,7 +172,7 @@ def _ended(health: AccountHealth, over: set[Cause], now: Moment) -> tuple[Accoun
 def _after_success(health: AccountHealth, now: Moment, asked: Micros) -> tuple[AccountHealth, tuple[AccountEvent, ...]]:
     lasts = {
         Cause.THROTTLING: now.tick - health.throttled_tick < CALM_AFTER_THROTTLE,
-        # What was asked before the refusal may be answered after it, and says nothing of the credentials now.
+        # A request from before the refusal may be answered after it. That says nothing about the credentials now.
         Cause.CREDENTIALS: any(asked < tick for cause, tick in health.since if cause is Cause.CREDENTIALS),
     }
     over = {cause for cause, _ in health.since if cause in _OF_ATTEMPTS and not lasts.get(cause)}

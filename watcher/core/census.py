@@ -1,9 +1,10 @@
 """Which operations have series of their own, and until when.
 
 A finished operation leaves `hold` after the first completed scrape that carried its final stats, and at most
-`hold_at_most` after those were learned. Above `max_operations` the most worth seeing stay: failing, then running, then
-finished and clean. Once shown, an operation stays at least a minute, and only one with failures displaces it, so that a
-dashboard does not flicker. Memory holds at most `max_operations` finished ones, also when nobody ever scrapes.
+`hold_at_most` after those were learned. Above `max_operations`, operations with failures stay first, then running ones,
+then finished ones without failures. Once shown, an operation stays for at least a minute, and only one with failures
+displaces it, so that a dashboard does not flicker. Memory holds at most `max_operations` finished operations, also
+without any scrape.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ SHOWN_AT_LEAST: Micros = MINUTE
 
 
 class Retention(Value, frozen=True, kw_only=True):
-    """What of the settings decides how long and how many operations are shown."""
+    """The settings that decide how long and how many operations are shown."""
 
     hold: Micros = 10 * MINUTE
     hold_at_most: Micros = DAY
@@ -25,15 +26,16 @@ class Retention(Value, frozen=True, kw_only=True):
 
 
 class Census(Value, frozen=True, kw_only=True):
-    """Who is shown, and since which tick each has been."""
+    """The operations that are shown, each with the tick since which it has been."""
 
     shown_since: Mapping[str, Micros] = {}
 
 
 def is_retired(operation: Operation, now: Instant, retention: Retention) -> bool:
-    """Whether a final operation's series have done their duty."""
+    """Whether the series of a final operation are not needed any more."""
     if operation.final_at is None:
         return False
+    # Counted from the scrape, so that a Prometheus that was down for an hour still gets the final stats.
     if operation.scraped_at is not None and now >= operation.scraped_at + retention.hold:
         return True
     return now >= operation.final_at + retention.hold_at_most
@@ -42,7 +44,7 @@ def is_retired(operation: Operation, now: Instant, retention: Retention) -> bool
 def choose_shown(
     census: Census, operations: Sequence[Operation], now: Moment, max_operations: int
 ) -> tuple[Census, Sequence[Operation]]:
-    """The next census and the operations it shows, in the order in which they were given."""
+    """The next census and the operations that it shows, in the order in which they were given."""
     if len(operations) > max_operations:
         chosen = {operation.id for operation in _worthiest(census, operations, now, max_operations)}
         operations = [operation for operation in operations if operation.id in chosen]
@@ -50,10 +52,12 @@ def choose_shown(
 
 
 def surplus_finals(operations: Iterable[Operation], max_operations: int) -> Sequence[str]:
-    """The ids of final operations beyond what memory holds, the least worth seeing first to go."""
+    """The ids of the final operations to drop because memory holds too many."""
     finals = [operation for operation in operations if operation.phase is Phase.FINAL]
     if len(finals) <= max_operations:
         return ()
+    # First to go: without failures, then scraped, then the oldest. Of one that was not scraped yet, Prometheus does not
+    # have the final stats.
     finals.sort(key=lambda operation: (operation.stats.has_failures, operation.scraped_at is None, operation.final_at))
     return [operation.id for operation in finals[: len(finals) - max_operations]]
 
@@ -61,9 +65,10 @@ def surplus_finals(operations: Iterable[Operation], max_operations: int) -> Sequ
 def _worthiest(
     census: Census, operations: Iterable[Operation], now: Moment, max_operations: int
 ) -> Iterator[Operation]:
-    """Grade by grade; within one, whoever is shown stays, then the newest come first."""
+    """Grade by grade. Within a grade, operations that are shown already come first, then the newest."""
     since = census.shown_since
     long_ago = now.tick - SHOWN_AT_LEAST
+    # `lately` is before `running`: shown for less than a minute, so that only `failing` ones can displace them.
     failing, lately, running, finished = grades = (_Grade(), _Grade(), _Grade(), _Grade())
     for operation in operations:
         stats, shown_at = operation.stats, since.get(operation.id)
@@ -77,7 +82,7 @@ def _worthiest(
     room = max_operations
     for grade in grades:
         for equals in (grade.shown, grade.coming):
-            # A whole group is not sorted: with room for all, or for none, order does not matter.
+            # Sorted only if a part of the group has room: with room for all or for none, the order does not matter.
             if len(equals) > room > 0:
                 equals.sort(key=_REGISTERED_AT, reverse=True)
             yield from equals[:room]
@@ -85,7 +90,7 @@ def _worthiest(
 
 
 class _Grade:
-    """Operations of equal worth: those that are shown already, and others."""
+    """Operations of equal priority: those that are shown already, and others."""
 
     __slots__ = ("coming", "shown")
 
@@ -98,7 +103,7 @@ _REGISTERED_AT = attrgetter("registered_at")
 
 
 def _carried_on(census: Census, shown: Sequence[Operation], now: Moment) -> Census:
-    """The census with who came and without who left; the same where that is nobody."""
+    """The census with new operations and without those that left. The same object if nothing changed."""
     since = census.shown_since
     coming = [operation.id for operation in shown if operation.id not in since]
     if len(since) + len(coming) == len(shown):  # nobody left

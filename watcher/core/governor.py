@@ -1,11 +1,11 @@
-"""The account's share of upstream: how many requests a second, how many at once, and when none at all.
+"""The account's share of upstream: requests per second, requests at the same time, and holds.
 
-Limits are of the account and shared with the programs that send, so whatever one answer teaches holds for all requests.
-Rate and concurrency grow slowly and halve on a 429 (additive increase, multiplicative decrease), at most once a hold:
-an answer whose request began before the last cut tells nothing new of the limit. `Retry-After` is a floor. Every
-attempt asks for a permit, retries included, and over any time there are at most as many as the rate allows, and two:
-one to begin with and one of slack.
-All times are ticks in microseconds of a clock that only moves forward; chance is an argument between 0 and 1.
+Upstream's limits belong to the account and are shared with the programs that send. So what one answer shows holds for
+all requests. Rate and concurrency grow slowly and halve on a 429 (additive increase, multiplicative decrease), at most
+once per hold: an answer to a request from before the last cut shows nothing new about the limit. `Retry-After` is a
+lower bound. Every attempt needs a permit, retries included. Over any time there are at most as many permits as the rate
+allows, and two more: the first one, and one of slack.
+All times are ticks in microseconds of a monotonic clock. `jitter` is an argument between 0 and 1.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from watcher.core.model import MINUTE, SECOND, Micros, Value
 
 
 class AttemptResult(enum.Enum):
-    """What one attempt says of the account."""
+    """What the result of one attempt says about the account."""
 
     GOOD = enum.auto()
     """Upstream answered with what was requested."""
     DOUBTFUL = enum.auto()
-    """400, 403, 404 and the like: about one operation, about the account, or not upstream's at all (`attribution`)."""
+    """400, 403, 404 and others: about one operation, about the account, or not from upstream at all (`attribution`)."""
     THROTTLED = enum.auto()
     TROUBLED = enum.auto()
     """5xx, time-outs, cut or garbled answers."""
     UNAUTHORIZED = enum.auto()
     ABANDONED = enum.auto()
-    """We let go before there was an answer."""
+    """Cancelled by us before there was an answer."""
 
 
 class Share(Value, frozen=True, kw_only=True):
-    """What the operator lets us use at most."""
+    """The limits that the operator sets."""
 
     per_second: float = 5.0
     concurrency: int = 4
@@ -53,11 +53,12 @@ less than 70 % of a fixed limit in use where limits are strict or `Retry-After` 
 tests)."""
 
 CONCURRENCY_EVERY: Micros = 10 * SECOND
-"""One more request at once after so long without a 429; at twice that, answers that take a second cost too much."""
+"""Concurrency grows by 1 in this time without a 429. With twice the time, answers that take a second cost too much."""
 
 FLOOR_PER_SECOND = 1.0
 LATE_AT_MOST: Micros = SECOND // 20
-"""A timer that fires so late costs no slot. Idleness and holds earn nothing: strict limits refuse two at once."""
+"""A timer that fires at most this late costs no slot. Idle time and holds give no credit beyond it, as strict limits
+refuse two requests at once."""
 
 UNAUTHORIZED_PROBE: Micros = 30 * SECOND
 TROUBLES_BEFORE_BACKOFF = 4
@@ -68,7 +69,7 @@ FOREVER: Micros = 1 << 62
 
 
 class Governor:
-    """The account's limiter; fed by answers. Not for use from several threads."""
+    """The limiter of an account, which learns from answers. Not for use from several threads."""
 
     def __init__(self, share: Share, tick: Micros) -> None:
         self._share = share
@@ -77,6 +78,7 @@ class Governor:
         self._grown_until = tick
         self._next_slot = tick
         self._under_way = 0
+        # A hold for each cause: that of credentials also ends with a good answer, the others only by time.
         self._held_until: dict[AttemptResult, Micros] = {}
         self._cut_at: Micros = -1
         self._throttles = 0
@@ -93,27 +95,27 @@ class Governor:
 
     @property
     def throttled(self) -> Micros:
-        """How long, in all, the account was held because upstream said so."""
+        """The total time for which upstream held the account by 429 and 503."""
         return self._throttled
 
     def per_second(self, tick: Micros) -> float:
-        """Requests a second allowed now."""
+        """The requests per second that are allowed now."""
         self._grow(tick)
         return self._per_second
 
     def concurrency(self, tick: Micros) -> int:
-        """Requests allowed at once now: one alone while upstream is in trouble or refuses us."""
+        """The requests at the same time that are allowed now: 1 while upstream fails or refuses the account."""
         self._grow(tick)
         if self._troubles >= TROUBLES_BEFORE_BACKOFF or AttemptResult.UNAUTHORIZED in self._held_until:
             return 1
         return int(self._concurrency)
 
     def held_until(self, tick: Micros) -> Micros:
-        """Until when nothing may begin; the present tick or earlier when nothing is held."""
+        """The tick until which no attempt may begin. Without a hold, the present tick or an earlier one."""
         return max(self._held_until.values(), default=tick)
 
     def wait(self, tick: Micros) -> Micros:
-        """How long until an attempt may begin: 0 for now, `FOREVER` until one under way has ended."""
+        """The time until an attempt may begin: 0 for now, `FOREVER` while it depends on the end of another attempt."""
         if self._under_way >= self.concurrency(tick):
             return FOREVER
         return max(self.held_until(tick) - tick, self._next_slot - tick, 0)
@@ -121,12 +123,14 @@ class Governor:
     # ── what happens ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def begin(self, tick: Micros) -> Permit:
-        """Count an attempt that begins now; only after `wait` said 0."""
+        """Count an attempt that begins now. Only allowed when `wait` returns 0."""
         self._under_way += 1
         if AttemptResult.UNAUTHORIZED in self._held_until:
-            # This is the probe; whatever becomes of it, the next one is not sooner.
+            # This attempt is the probe. The next one waits from its begin, also if this one never has a result.
             self._hold(AttemptResult.UNAUTHORIZED, tick + UNAUTHORIZED_PROBE)
         spacing = int(SECOND / self._per_second)
+        # From the slot and not from now, or every late timer would lower the rate. `LATE_AT_MOST` bounds this: after an
+        # idle hour, the slots that passed are not made up for by a burst.
         self._next_slot = max(self._next_slot, tick - min(LATE_AT_MOST, spacing)) + spacing
         return Permit(tick)
 
@@ -139,6 +143,7 @@ class Governor:
         match result:
             case AttemptResult.GOOD:
                 self._troubles = 0
+                # A good answer to a request from before the 429, or before the refusal, does not show that it is over.
                 if permit.began > self._cut_at:
                     self._throttles = 0
                 if permit.began > self._refused_at:
@@ -157,22 +162,23 @@ class Governor:
                 assert_never(result)
 
     def refuse(self, tick: Micros) -> None:
-        """Hold the account but for slow probes, until what is requested from now on is answered well."""
+        """Hold the account except for slow probes, until a request from now on gets a good answer."""
         self._refused_at = tick
         self._hold(AttemptResult.UNAUTHORIZED, tick + UNAUTHORIZED_PROBE)
 
     @property
     def is_refused(self) -> bool:
-        """Whether the account is held but for slow probes."""
+        """Whether the account is held except for slow probes."""
         return AttemptResult.UNAUTHORIZED in self._held_until
 
     def forgive(self) -> None:
-        """New credentials are at hand: the hold for the old ones is over."""
+        """End the hold for refused credentials, because there are new ones."""
         self._held_until.pop(AttemptResult.UNAUTHORIZED, None)
 
     def adopt(self, share: Share, tick: Micros) -> None:
-        """A new share from the operator; what was learned of upstream's limits stays."""
+        """Use a new share from the operator. What was learned about upstream's limits is kept."""
         self._grow(tick)
+        # A rate at the old share is not limited by upstream, so it rises with the share at once. A lower one was cut.
         was_full = self._per_second >= self._share.per_second
         self._per_second = share.per_second if was_full else min(self._per_second, share.per_second)
         was_full = self._concurrency >= self._share.concurrency
@@ -182,6 +188,7 @@ class Governor:
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _grow(self, tick: Micros) -> None:
+        # No growth during a hold for a 429: it would undo a part of the cut before the next request.
         begin = max(self._grown_until, self._held_until.get(AttemptResult.THROTTLED, 0))
         if tick > begin:
             gained = (tick - begin) / SECOND * GROWTH_PER_SECOND
@@ -190,6 +197,7 @@ class Governor:
         self._grown_until = max(self._grown_until, tick)
 
     def _cut(self, permit: Permit, tick: Micros) -> None:
+        # Requests under way at the last cut were sent at the rate before it, so their 429s must not cut it again.
         if permit.began <= self._cut_at:
             return
         self._cut_at = tick
@@ -201,8 +209,9 @@ class Governor:
         wait = doubled(THROTTLE_AT_LEAST, self._throttles - 1, at_most=THROTTLE_AT_MOST)
         if retry_after is not None:
             wait = max(retry_after, THROTTLE_AT_LEAST)
-        # A little late rather than all at once with everybody else who was told the same.
+        # Up to a tenth later: other clients that got the same wait would send at the same moment.
         until = tick + wait + int(wait * jitter / 10)
+        # Only the time that this answer adds, so that overlapping holds are not counted twice.
         begun = max(self._held_until.get(AttemptResult.THROTTLED, tick), tick)
         self._throttled += max(until - begun, 0)
         self._hold(AttemptResult.THROTTLED, until)

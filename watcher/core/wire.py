@@ -1,7 +1,7 @@
-"""Bytes and headers into observations: the whole of what we believe about upstream's answers.
+"""Decodes bytes and headers of upstream's answers into observations.
 
-Decoding is lenient, row by row and field by field: what can be read counts, what cannot is named in `odd`. The HTTP
-status decides, never a code in the body; `error_bodies` says whether upstream wrote the body of an error. Nothing here
+Decoding is lenient, row by row and field by field: what can be read counts, and what cannot is named in `odd`. The HTTP
+status decides, never a code in the body. `error_bodies` says whether upstream wrote the body of an error. Nothing here
 raises, whatever upstream sends. Source of the shapes: Twilio's reference for push-notification Operations.
 """
 
@@ -36,14 +36,14 @@ from watcher.core.printable import shortened
 from watcher.core.record_cache import RecordCache
 
 CODES: tuple[str, ...] = ("200", "400", "401", "403", "404", "429", "5xx", "timeout", "connect", "garbled", "other")
-"""The values of the label `code`, all of them."""
+"""All values of the label `code`."""
 
 RETRY_AFTER_AT_MOST: Micros = 15 * MINUTE
-"""A longer `Retry-After` is taken for this: upstream may ask for patience, not for silence."""
+"""A longer `Retry-After` counts as this, so that a wrong one does not stop an account for hours."""
 
 AHEAD_AT_MOST: Micros = HOUR
-"""An instant so far ahead of both clocks, upstream's and ours, is none. Taken for true, it would make every later
-answer look stale, and the end would never be learned."""
+"""An instant further ahead of both clocks, upstream's and ours, is dropped. If it were believed, every later
+answer would count as stale, and the end would never be known."""
 
 TOKEN_AT_MOST = 4096
 """Characters of a page token. A longer one, percent-encoded, may be longer than a URL can be."""
@@ -56,7 +56,7 @@ _TROUBLES: Mapping[int, FailureCause] = {
 _SERVER_ERRORS = range(500, 600)
 _NO_LIST = frozenset({405, 410})
 _WORDS = frozenset({Status.SCHEDULED, Status.PROCESSING, Status.COMPLETED, Status.CANCELED})
-"""Upstream's words, as they are nearly always written."""
+"""Upstream's status values, as they are nearly always written."""
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Instant = 253_402_300_800 * SECOND - 1  # the end of the year 9999: what can be shown as RFC 3339
@@ -64,8 +64,10 @@ _UNREADABLE = (msgspec.DecodeError, RecursionError, ValueError, OverflowError)
 
 
 class _OperationRow(msgspec.Struct, rename="camel", gc=False):
-    """An operation exactly as documented; whatever does not fit is read again, field by field."""
+    """An operation exactly as documented. A row that does not fit is decoded again, field by field."""
 
+    # The typed decoder fails as a whole: one bad count would cost the status of the row. So `_read_leniently` decodes
+    # such a row again. Nearly every row fits, so this costs little.
     id: str | None = None
     status: str | None = None
     stats: Stats | None = None
@@ -74,8 +76,9 @@ class _OperationRow(msgspec.Struct, rename="camel", gc=False):
 
 
 class _List(msgspec.Struct):
-    """The envelope of a page, with each row unread, so that one bad row spoils no other."""
+    """The envelope of a page, with undecoded rows, so that one bad row does not cost the others."""
 
+    # Raw bytes also serve as the key of `RecordCache`: most rows are the same as in the last sweep.
     operations: list[msgspec.Raw]
     pagination: Any = None
 
@@ -86,7 +89,7 @@ _anything = msgspec.json.Decoder()
 
 
 def read_fetch(reply: Reply, operation_id: str) -> Observation:
-    """What the answer to a fetch of one operation says; an answer of another operation is none."""
+    """The observation from the answer to a fetch. An answer about another operation counts as no answer."""
     timing = _timing(reply)
     if reply.code != 200:  # noqa: PLR2004 -- the one code that is good
         return _read_failure(reply, timing)
@@ -100,7 +103,7 @@ def read_fetch(reply: Reply, operation_id: str) -> Observation:
 
 
 def read_page(reply: Reply, known: RecordCache | None = None) -> ListAnswer:
-    """One page of the list: the good rows count, the bad are counted. `known` remembers them from page to page."""
+    """One page of a list: its good rows, and the number of bad ones. `known` keeps decoded rows from page to page."""
     timing = _timing(reply)
     if reply.code != 200:  # noqa: PLR2004 -- the one code that is good
         return _read_list_failure(reply, timing)
@@ -111,11 +114,13 @@ def read_page(reply: Reply, known: RecordCache | None = None) -> ListAnswer:
     pagination = {} if envelope.pagination is None else envelope.pagination
     token = pagination.get("next") if isinstance(pagination, dict) else False
     if token is not None and not (isinstance(token, str) and len(token) <= TOKEN_AT_MOST):
-        # Not the end: what is on the pages behind it would never be seen.
+        # This must not count as the end of the list: the pages behind it would never be read, and their operations
+        # would count as absent.
         return Unanswered(timing=timing, cause=FailureCause.GARBLED, why="the token of the next page cannot be used")
     record_of = read_record if known is None else known.record
     rows = [record_of(bytes(raw)) for raw in envelope.operations]
     latest = _latest(timing)
+    # Compared here and not when the row is decoded: a cached record is older than this page, and the limit moves.
     good = [
         row if (row.created_at or 0) <= latest and (row.updated_at or 0) <= latest else _without_future(row, latest)
         for row in rows
@@ -130,7 +135,7 @@ def read_page(reply: Reply, known: RecordCache | None = None) -> ListAnswer:
 
 
 def read_record(body: bytes) -> Record | None:
-    """One operation from JSON, or None where it is not even an object."""
+    """One operation from JSON, or None if it is not an object."""
     try:
         row = _rows.decode(body)
         created_at, updated_at = _instant(row.created_at), _instant(row.updated_at)
@@ -150,7 +155,7 @@ def read_record(body: bytes) -> Record | None:
 
 
 def read_retry_after(headers: Mapping[str, str], now: Instant) -> Micros | None:
-    """`Retry-After` in microseconds from `now`, clamped to 0 … 15 min; None where it cannot be read.
+    """`Retry-After` in microseconds from `now`, limited to 0 … 15 min; None if it is not valid.
 
     RFC 9110: seconds or an HTTP date.
     """
@@ -162,7 +167,7 @@ def read_retry_after(headers: Mapping[str, str], now: Instant) -> Micros | None:
 
 
 def read_date(text: str) -> Instant | None:
-    """An HTTP date as an instant, None where it is none."""
+    """An HTTP date as an instant, None if it is not valid."""
     try:
         date = parsedate_to_datetime(text)
         return _instant(date)
@@ -185,6 +190,7 @@ def code_label(observation: Page | Observation, code: int | None) -> str:
 
 def _timing(reply: Reply) -> Timing:
     date = read_date(reply.headers.get("date", ""))
+    # A `Date` ten years off, such as 1970, comes from a clock that was never set.
     if date is not None and abs(date - reply.answered.at) > 3650 * DAY:
         date = None
     return Timing(asked=reply.asked, answered=reply.answered, date=date)
@@ -212,7 +218,7 @@ def _read_failure(reply: Reply, timing: Timing) -> Negative | Unanswered:
 
 
 def _read_list_failure(reply: Reply, timing: Timing) -> Negative | Unanswered:
-    """Where a list should be, a method that is not allowed (405) and what is gone (410) mean that there is none."""
+    """For a list, 405 (method not allowed) and 410 (gone) mean that there is no list at this address."""
     if reply.code in _NO_LIST:
         return Missing(timing=timing, why=_why(reply, read_error(reply.body, reply.code)))
     return _read_failure(reply, timing)
@@ -222,6 +228,7 @@ def _why(reply: Reply, error: ErrorBody) -> str:
     why = f"HTTP {reply.code}"
     if error.number is not None:
         why += f", error {error.number}"
+    # With it, upstream can explain an answer. It comes from outside, so only printable ASCII may reach a log.
     if request_id := reply.headers.get("twilio-request-id") or reply.headers.get("x-twilio-request-id"):
         why += f", request {shortened(request_id)}"
     return why
@@ -273,7 +280,7 @@ def _text(row: Mapping[str, Any], name: str, odd: list[str]) -> str | None:
 
 
 def _word(status: str | None) -> str | None:
-    """Status values are compared case-insensitively; what is shown of a foreign one is short and printable."""
+    """The status, compared case-insensitively. An unknown one is cut short and made printable."""
     if status is None or status in _WORDS:
         return status
     word = status.strip()
@@ -293,6 +300,7 @@ def _stats(value: object, odd: list[str]) -> Stats | None:
     counts: dict[str, int] = {}
     for name in STAT_NAMES:
         count = value.get(name)
+        # 12.0 is a count, too. A boolean is an integer in Python, but not a count. Beyond 2**53 a float is not exact.
         if isinstance(count, float) and count.is_integer():
             count = int(count)
         if isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= 2**53:
@@ -314,9 +322,9 @@ def _lenient_instant(row: Mapping[str, Any], name: str, odd: list[str]) -> Insta
 
 
 def _says_nothing(record: Record) -> bool:
-    """Whether an object has nothing of an operation: an error in a 200, or something else altogether.
+    """Whether an object carries nothing of an operation: an error with status 200, or something else.
 
-    A word alone under `status` is no operation: the page of a proxy or of a health check has one, too.
+    A `status` alone is not an operation: the answer of a proxy or a health check has one, too.
     """
     return (
         record.stats is None
