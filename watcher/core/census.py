@@ -106,6 +106,6 @@ def _carried_on(census: Census, shown: Sequence[Operation], now: Moment) -> Cens
     """The census with new operations and without those that left. The same object if nothing changed."""
     since = census.shown_since
     coming = [operation.id for operation in shown if operation.id not in since]
-    if len(since) + len(coming) == len(shown):  # nobody left
+    if len(since) + len(coming) == len(shown):  # no operation left
         return Census(shown_since={**since, **dict.fromkeys(coming, now.tick)}) if coming else census
     return Census(shown_since={operation.id: since.get(operation.id, now.tick) for operation in shown})

@@ -123,7 +123,7 @@ class Discovery:
         self._wide_due: Micros = now.tick + WIDE_EVERY
         self._is_meanwhile_due = _began_lately(progress)
         self._meanwhile_from: Instant = progress.began_at or 0
-        # Rows of the last minutes by second of creation, and rows per full page: together they tell how many pages the
+        # Rows of the last minutes by second of creation, and rows per full page: together they show how many pages the
         # 90 s before the cursor fill. Upstream may send shorter pages than requested, so their size is estimated.
         self._recent: Counter[int] = Counter()
         self._capacity = float(PAGE_SIZE)

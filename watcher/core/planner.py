@@ -77,8 +77,8 @@ class Planner:
         self._chooser = WindowChooser(self._index, self._densities, self._exit_rates)
         self._sweeps = Sweeps(self._densities)
         self._failures = 0
-        # When a new operation was last polled at once. Others that come within `freshness` of it wait for the next
-        # sweep: a burst of thousands would otherwise be a fetch each.
+        # When a new operation was last polled. Others that come within `freshness` of it wait for the next sweep, or a
+        # burst of thousands would be a fetch each.
         self._newcomer_tick: Micros | None = None
         self._newcomers: list[Poll] = []
         self._latency: Micros = 0
@@ -122,8 +122,7 @@ class Planner:
     def choose(self, now: Moment) -> Request | None:
         """The cheapest request that is due, counted as sent; None if nothing is due."""
         self._wall = now.at - now.tick
-        # First the next page of a sweep under way. Its members are in no queue until it is over, so a wait makes all
-        # late.
+        # First the next page of a sweep under way. Until it is over its members are in no queue, and a wait delays all.
         if self._sweeps.has_pages:
             return self._sweeps.next_page()
         self._hurry(now)
@@ -184,8 +183,7 @@ class Planner:
                     self._queue.put(poll, poll.due)
                 return
         listed = _list_of(operation.status)
-        # `poll.status` is still that of the last answer: the operation has left its list, and the exit rates learn from
-        # it.
+        # `poll.status` is still that of the last answer: the operation has left its list, which the exit rates count.
         if poll.status is not None and listed is None:
             self._note_departure(poll, now)
         if listed is None and operation.phase is Phase.FINAL:
@@ -295,8 +293,7 @@ class Planner:
 
     def _expect(self, polls: Sequence[Poll], now: Moment) -> None:
         """Report polls that are about to happen to the exit rates, with the time since the last poll of each."""
-        # One call for each doubling of the age, not for each member: every call fades the older observations of that
-        # age.
+        # One call for each doubling of the age, not for each member: every call fades older observations of that age.
         passed: dict[int, list[int]] = {}
         youngest, oldest, sums = 1, 0, [0, 0, 0]  # neighbours mostly have one class
         for poll in polls:

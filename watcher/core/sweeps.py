@@ -36,8 +36,7 @@ class SweepProgress(msgspec.Struct, eq=False):
     @property
     def is_too_long(self) -> bool:
         """Whether more pages came than planned and half as many again. One page beyond the plan is always read."""
-        # A longer list is a wrong estimate or an ignored filter: the rest would cost more than the fetches that it
-        # saves.
+        # The estimate was wrong or the filter is ignored: the rest could cost more requests than it saves.
         planned = self.window.pages
         return self.pages > planned + planned // 2
 

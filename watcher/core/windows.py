@@ -174,7 +174,7 @@ class WindowChooser:
         ahead = range(position + 1, len(self._index.polls))
         newer = self._side(ahead, place, status=status, room=(room, most), now=now)
         left, right = _best_reach(older, newer, room, most)
-        # Half of the room that is left over stays free, for rows that nobody expects. The rest is shared by both sides.
+        # Half of the room that is left over stays free, for unexpected rows. The rest is shared by both sides.
         spare = min(room - older.rows_of(left) - newer.rows_of(right), most - left - right) / 4
         return Window(
             status=status,
