@@ -466,7 +466,6 @@ def _earlier(known: Instant | None, other: Instant) -> Instant:
     return other if known is None else min(known, other)
 
 
-# The shift is bounded, because failures may go on for days, and each would double the integer.
 def _growing(first: Micros, times: int) -> Micros:
     return min(first << min(max(times - 1, 0), 20), max(AGAIN_AT_MOST, first))
 
