@@ -244,9 +244,9 @@ def test_the_manual_tells_what_all_events_of_operations_carry():
     assert keys(beginning, head="key") == OF_EVERY_OPERATION
 
 
-@pytest.mark.parametrize("line", re.findall(r"^\{.*\}$", page("events.md"), re.MULTILINE))
-def test_an_example_of_an_event_is_a_line_of_the_log(line: str):
-    shown = msgspec.json.decode(line, type=dict[str, Any])
+@pytest.mark.parametrize("sample", re.findall(r"^```json\n(.*?)^```$", page("events.md"), re.MULTILINE | re.DOTALL))
+def test_a_sample_of_an_event_has_the_keys_of_a_line_of_the_log(sample: str):
+    shown = msgspec.json.decode(sample, type=dict[str, Any])
     first, name = ["timestamp", "level", "event"], shown["event"]
     if name not in OPERATION_EVENTS:
         assert list(shown)[:3] == first
