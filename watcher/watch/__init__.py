@@ -5,7 +5,7 @@ tracker           the tracked operations: applies each answer to them
 attributor        decides which answers are believed, and what they say about the account as a whole
 operation_table   the tracked operations by id, with counts that are kept as they change
 discovery_runner  runs discovery: reads pages, registers rows, moves the cursor
-counters          the counters as they are shown, kept in step with the store
+counters          the counters as they are shown, kept equal to the store's
 ledger            changes that are not written yet, and their way into the store
 keeper            the store's side: load, take in, register, write
 patience          a failing store: reports it, and decides when to try again

@@ -1,8 +1,8 @@
-"""The loop of one account: plan → ask → observe → commit → tell.
+"""The loop of one account: plan → request → observe → commit → publish.
 
-It alone owns what is followed; handlers write to the store and wake it. A turn never waits for the network or the
-store: questions and writes run beside it and report back, so a hung disk or upstream leaves the loop healthy. What it
-shows is built on demand and immutable.
+Only this loop changes the tracked operations. Handlers write to the store and wake the loop. A turn never waits for the
+network or the store: requests and writes run in tasks of their own and hand over their results, so the loop keeps
+turning while a disk or upstream hangs. Snapshots are built on demand and are immutable.
 """
 
 from __future__ import annotations
@@ -32,18 +32,19 @@ from watcher.watch.ports import AccountObserver, WatchSettings
 from watcher.watch.tracker import Tracker
 
 SLEEP_AT_MOST: Micros = 5 * SECOND
-"""The loop looks around at least so often, also when nothing is due."""
+"""The longest sleep between two turns of the loop, also when nothing is due."""
 
 OVERDUE_AFTER: Micros = MINUTE
+"""A loop without a turn for longer than this is reported as overdue."""
 
 GRACE_SECONDS = 1.0
-"""How long answers that are on their way are waited for when the loop stops."""
+"""How long a loop that stops waits for the answers to requests that were sent."""
 
 _Answer: TypeAlias = Observation | Page
 
 
 class AccountWatch:
-    """Follows the operations of one account until told to stop."""
+    """Tracks the operations of one account until it is stopped."""
 
     def __init__(
         self,
@@ -99,15 +100,15 @@ class AccountWatch:
         self._asking: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
 
-    # ── what others may call, from the same event loop ────────────────────────────────────────────────────────────────
+    # ── called from outside, on the same event loop ───────────────────────────────────────────────────────────────────
 
     def wake(self) -> None:
-        """Intake changed something."""
+        """Start a turn now: intake changed something, or the loop is to stop."""
         self._keeper.intake_changed()
         self._wake.set()
 
     def observer(self, attempt: Attempt) -> None:
-        """The client's report of an attempt; `connect` is given this method."""
+        """Take note of an HTTP attempt that ended; the client calls this."""
         self._listener.attempted(self.account, attempt)
         now = self._now()
         self._report(*note(self._health, attempt.result, now, attempt.why, asked=attempt.timing.asked.tick))
@@ -123,36 +124,37 @@ class AccountWatch:
             self._listener.health_changed(self.account, event)
 
     def adopt(self, following: WatchSettings) -> None:
-        """New settings; they hold from the next look on."""
+        """Use new settings, from the next poll on."""
         self._tracker.adopt(following)
         self._counters.adopt(following.counter_labels)
+        # Before the load is done, discovery has no stored progress; the load starts it with the settings of then.
         if self._keeper.is_loaded:
             self._finder.adopt(following.discovers, self._now())
         self._wake.set()
 
     def scraped(self, snapshot: AccountSnapshot) -> None:
-        """A scrape that carried this snapshot was completed just now."""
+        """Note that a scrape that carried this snapshot is complete."""
         self._tracker.scraped(snapshot)
         self._counters.scraped(snapshot.counters)
         if self._counters.is_due(self._now()):
             self._wake.set()
 
     def next_poll(self, operation_id: str) -> NextPoll | None:
-        """When, how and why an operation is looked at next."""
+        """When, how and why an operation is polled next."""
         return self._tracker.planner.next_poll(operation_id)
 
     def is_overdue(self) -> bool:
-        """Whether the loop has made no turn for longer than it should."""
+        """Whether the loop has made no turn for `OVERDUE_AFTER`."""
         return self._now().tick - self._progress_tick > OVERDUE_AFTER
 
     @property
     def health(self) -> AccountHealth:
-        """How the account is doing, for the loop that carries on after this one."""
+        """The health of the account, for the loop that replaces this one after a reload."""
         return self._health
 
     @property
     def unfinished(self) -> int:
-        """How many operations have not become final."""
+        """The number of operations that are not final."""
         return self._tracker.operations.unfinished
 
     def now(self) -> Moment:
@@ -160,11 +162,11 @@ class AccountWatch:
         return self._now()
 
     def candidates(self) -> Sequence[Operation]:
-        """Everything that could have series: followed, settling, and finished but not yet retired."""
+        """All operations that could have series: tracked, settling, and final but not yet retired."""
         return self._tracker.operations.candidates(self._now().at, self._tracker.following.retention)
 
     def snapshot(self, shown: Sequence[Operation], *, suppressed: int) -> AccountSnapshot:
-        """The account as it is now, with those of its candidates that are to be shown; so many are not."""
+        """The account as it is now. `shown` are the candidates that have series, `suppressed` the number of others."""
         now = self._now()
         tick = now.tick
         success_at = self._health.last_success_at
@@ -191,9 +193,10 @@ class AccountWatch:
     # ── the loop ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Follow until `stop` is set and `wake` is called; then write what is left. Raises only our own faults."""
+        """Run until `stop` is set and `wake` was called, then write what is left. Raises only for faults of ours."""
         async with asyncio.TaskGroup() as tasks:
             while not stop.is_set():
+                # Cleared first: what happens during this turn starts another turn, and is not missed.
                 self._wake.clear()
                 self._progress_tick = self._now().tick
                 await self._take_answers()
@@ -205,6 +208,8 @@ class AccountWatch:
 
     async def _ask(self, tasks: asyncio.TaskGroup) -> None:
         governor = self._gate.governor
+        # Requests are chosen from what is tracked, so they wait until all of it is loaded. While the store fails, the
+        # answers wait in memory: above a limit, nothing more is requested.
         while self._keeper.is_loaded and not self._ledger.is_full:
             now = self._now()
             if governor.wait(now.tick):
@@ -217,7 +222,7 @@ class AccountWatch:
             task = tasks.create_task(self._perform(request), name=f"ask {self.account}")
             self._asking.add(task)
             task.add_done_callback(self._asked)
-            # What to ask next is the longest thought of a turn: not two of them in one go.
+            # Choosing a request is the longest computation of a turn, so other tasks run between two of them.
             await asyncio.sleep(0)
 
     def _choose(self, now: Moment) -> Request | None:
@@ -227,7 +232,7 @@ class AccountWatch:
         return self._choose_in_turn(now) if self._attributor.uses_lists else self._tracker.planner.choose(now)
 
     def _choose_in_turn(self, now: Moment) -> Request | None:
-        """Polls and discovery take turns by due time, so that neither stops the other."""
+        """The next request of polls or discovery, by due time, so that neither stops the other."""
         finder, planner = self._finder, self._tracker.planner
         if comes_first(finder.wake_tick(), planner.wake_tick(), was_first=self._discovered_last):
             request = finder.choose(now) or planner.choose(now)
@@ -251,7 +256,7 @@ class AccountWatch:
         self._answers.append((request, answer))
 
     def _asked(self, task: asyncio.Task[None]) -> None:
-        """The question is over: its answer can be taken, and another one asked."""
+        """Wake the loop: a request ended, so its answer can be taken and another request sent."""
         self._asking.discard(task)
         self._wake.set()
 
@@ -269,7 +274,8 @@ class AccountWatch:
                 case Sweep(), Page():
                     self._attributor.listed(answer)
                     await tracker.learn_page(answer)
-                    # A list whose filter was ignored is not the one that was requested: what it lacks may be there.
+                    # Where the filter was ignored, this is another list than the requested one. The operations that it
+                    # lacks may still be on the requested one, so the planner must not take them for absent.
                     is_it = self._is_filtered(request, answer)
                     tracker.planner.swept(request, answer if is_it else Missing(timing=answer.timing), now)
                 case Sweep(), Missing() | Refused() | Forbidden() | Unanswered():
@@ -286,7 +292,7 @@ class AccountWatch:
                 case Probe(), Page() | Missing() | Refused() | Forbidden() | Unanswered():
                     self._attributor.listed(answer)
                 case _:
-                    pass  # there are no answers of another kind to these
+                    pass  # the client returns no other kind of answer to these requests
         if answers:
             causes = self._attributor.settle(self._health)
             self._report(*with_causes(self._health, causes, self._now()))
@@ -304,27 +310,29 @@ class AccountWatch:
         if wake is not None and len(self._asking) < self._gate.governor.concurrency(now):
             wait = min(wait, max(wake - now, self._gate.governor.wait(now)))
         opens = self._counters.wake_tick() - now
-        wait = min(wait, opens if opens > 0 else SECOND)  # overdue: the store is at it, or fails
+        wait = min(wait, opens if opens > 0 else SECOND)  # where overdue, the store is busy with it, or fails
         if self._patience.is_tried:
             wait = min(wait, self._patience.wait())
         try:
+            # At least 1 ms: with a due time in the past the loop would turn without a pause.
             async with asyncio.timeout(max(wait, 1000) / SECOND):
                 await self._wake.wait()
         except TimeoutError:
             return
 
     def _next_wake(self) -> Micros | None:
-        """When the next question falls due, of the planner or of discovery."""
+        """When the next request falls due: of the planner, of discovery, or to resolve a doubtful answer."""
         discovery = self._finder.wake_tick() if self._attributor.uses_lists else None
         wakes = (self._tracker.planner.wake_tick(), discovery, self._attributor.wake_tick())
         return min((wake for wake in wakes if wake is not None), default=None)
 
     async def _finish(self) -> None:
-        """Take what is on its way, then write everything."""
+        """Take the answers that come within `GRACE_SECONDS`, then write everything."""
         if self._asking:
             await asyncio.wait(self._asking, timeout=GRACE_SECONDS)
         for task in self._asking:
             task.cancel()
+        # The store task ends first: only one task at a time reads and writes for the account.
         await self._keeper.rest()
         await self._take_answers()
         await self._keeper.finish()

@@ -1,4 +1,4 @@
-"""Carries out what the attribution of answers says: to life cycles, to the account's health and to its governor."""
+"""Applies the results of `core.attribution` to the operations, the health of the account and its governor."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from watcher.watch.tracker import Tracker
 
 
 class Attributor:
-    """The answers of one account on their way to its operations. `address` is where its lists are requested.
+    """Passes the answers of one account to its operations, once they are believed.
 
-    `api_key` is the id of the key, where no account id says whose it is.
+    `address` is the URL of its lists, for messages. `api_key` is the id of the key where the configuration has no
+    account id.
     """
 
     def __init__(
@@ -38,10 +39,11 @@ class Attributor:
         self._stored_key: str | None = None
 
     def begin(self, stored_key: str | None) -> None:
-        """The account's operations are loaded, and so is the API key that was adopted last.
+        """Start, once the account's operations and the API key that was adopted last are loaded.
 
-        A key alone does not say whose it is. One that is new must show a tracked operation; the first one only where
-        operations were seen before, with whatever key that was.
+        A key without an account id may be a key of another account, where every operation of this account answers 404.
+        So a new key must show a tracked operation before its negative answers are believed. The first key must only
+        where operations were seen before, with any key.
         """
         self._stored_key = stored_key
         if self._key is None or self._key == stored_key:
@@ -55,31 +57,32 @@ class Attributor:
 
     @property
     def key_to_adopt(self) -> str | None:
-        """The key that is to be stored as one of the account, if there is a new one."""
+        """The new key that is to be stored as a key of the account. None where there is none or it is not proven."""
         return None if self._attribution.needs_proof or self._key == self._stored_key else self._key
 
     def adopted(self, key: str) -> None:
-        """The key was stored."""
+        """Note that the key was stored."""
         self._stored_key = key
 
     @property
     def uses_lists(self) -> bool:
-        """Whether lists are of use; else operations are fetched by their ids, and nothing can be discovered."""
+        """Whether lists are answered; otherwise operations are fetched by id, and nothing can be discovered."""
         return self._attribution.uses_lists
 
     def choose(self, now: Moment) -> Probe | Fetch | None:
-        """The request that resolves a doubt, taken as made; None when none is due."""
+        """The due request that resolves doubtful answers, counted as sent; None when none is due."""
+        # Without a tracked operation nothing could prove the key, and lists would never be read.
         if self._attribution.needs_proof and not self.tracker.operations.unfinished:
             self._attribution.accept()
             self.tracker.planner.uses_lists = True
         return self._attribution.choose(now, self.tracker.operations)
 
     def wake_tick(self) -> Micros | None:
-        """When the next such request falls due; None when none is planned."""
+        """When the next request of `choose` falls due; None when none is planned."""
         return self._attribution.wake_tick()
 
     def fetched(self, operation_id: str, answer: Observation) -> None:
-        """What a fetch brought: learned now, later, or never."""
+        """Apply the answer to a fetch now, or set it aside where it is not believed yet."""
         operation = self.tracker.operations.get(operation_id)
         if operation is None or operation.final_at is not None:
             return
@@ -90,11 +93,11 @@ class Attributor:
             self.tracker.learn(operation_id, answer)
 
     def listed(self, answer: ListAnswer, *, is_first_page: bool = True) -> None:
-        """A page of a list came back or was refused."""
+        """Note the answer to a request for a page of a list."""
         self._attribution.listed(answer, is_first_page=is_first_page)
 
     def settle(self, health: AccountHealth) -> Mapping[Cause, str]:
-        """Carry out what the answers taken so far have resolved; what is wrong with the account as a whole."""
+        """Apply what the answers so far have resolved. Returns the causes of the account's problems, each with why."""
         attribution = self._attribution
         believed, forgotten = attribution.resolved()
         for operation_id, answer in believed:
@@ -110,7 +113,7 @@ class Attributor:
 
     def _hold(self, health: AccountHealth) -> None:
         if self._attribution.is_held:
-            # A good answer to a check ends the governor's hold, though not yet the trouble.
+            # A good answer to a check ends the governor's hold, although the problem may last: the hold is set again.
             self._gate.refuse()
         elif self._was_held and all(cause is not Cause.CREDENTIALS for cause, _ in health.since):
             self._gate.forgive()

@@ -1,7 +1,8 @@
-"""The counters of an account as they are shown, kept in step with the store.
+"""The counters of an account as they are shown, kept equal to the store's.
 
-What was counted comes with each commit. Everything else (a combination that is shown anew, opens, or leaves) is decided
-in the store, and then all counters are read again. After a failed write too: it may have taken effect.
+Each commit returns what it counted. Everything else (a combination that is newly shown, opens, or is retired) changes
+in the store, and then all counters are read again. They are also read again after a failed write, which may have taken
+effect.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ SLICE = 1000
 
 
 class CounterSync:
-    """What is shown (`shown`), and what the store must be told about it. Only `sync` waits for the store."""
+    """The counters that are shown (`shown`), and the writes that keep the store's equal. Only `sync` waits for it."""
 
     def __init__(self, account: str, store: Store, names: Sequence[str], now: Callable[[], Moment]) -> None:
         self._account = account
@@ -44,33 +45,33 @@ class CounterSync:
         self._is_adopted = False
         self._is_stale = True
         self._changed: dict[Combination, int] = {}
-        """The version in which the shown values of a combination last changed."""
+        """The version of `shown` in which the values of a combination last changed."""
         self._scraped_version = -1
         """The newest version that a completed scrape carried."""
         self._opens_at: dict[Combination, Micros] = {}
-        """For each closed combination, the tick at which it opens without a scrape."""
+        """For each closed combination (shown, with its counts held back), the tick at which it opens unscraped."""
         self._retire_tick: Micros = now().tick + RETIRE_EVERY
 
     # ── what happens ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def adopt(self, names: Sequence[str]) -> None:
-        """The counter labels of a new configuration, in order."""
+        """Use the counter labels of a new configuration, in order."""
         if tuple(names) != self._names:
             self._names = tuple(names)
             self._is_adopted = False
 
     def invalidate(self) -> None:
-        """The store may know more than what is shown."""
+        """Read all counters again at the next `sync`: the store may have counted more than is shown."""
         self._is_stale = True
 
     def committed(self, committed: Committed) -> None:
-        """Show what a commit counted."""
+        """Add what a commit counted to what is shown."""
         self._is_stale |= committed.shows_more
         if committed.counted:
             self._replace(replace(self.shown, totals=added_up(self.shown.totals, committed.counted)), committed.counted)
 
     def scraped(self, carried: Counters) -> None:
-        """A completed scrape carried these counters, unless they were those of a setting that was just replaced."""
+        """Note that a completed scrape carried these counters; without effect where the counter labels have changed."""
         if carried.names == self._names:
             self._scraped_version = max(self._scraped_version, carried.version)
 
@@ -85,11 +86,11 @@ class CounterSync:
         return min(self._opens_at.values(), default=self._retire_tick)
 
     async def sync(self, labels_in_use: Callable[[], Sequence[Mapping[str, str]]]) -> None:
-        """Do what is due. Raises StoreUnusable; what was not done stays due."""
+        """Do what is due in the store. Raises StoreUnusable; what was not done stays due."""
         if not self._is_adopted:
             names = self._names
             await self._store.adopt_counter_labels(self._account, names, self._now().at)
-            self._is_adopted = names == self._names  # unless they changed once more meanwhile
+            self._is_adopted = names == self._names  # another reload may have changed them during the await
             self._is_stale = True
         if opening := self._opening(self._now()):
             self._is_stale = True
@@ -97,6 +98,7 @@ class CounterSync:
         if self._now().tick >= self._retire_tick:
             await self._retire(labels_in_use)
         if self._is_stale:
+            # Cleared before the read: an `invalidate` during the read must cause another one.
             self._is_stale = False
             try:
                 counters = await self._store.counters(self._account)
@@ -106,7 +108,7 @@ class CounterSync:
             self._adopt_stored(counters)
 
     def _opening(self, now: Moment) -> list[Combination]:
-        """The closed combinations whose values were scraped, or waited for a scrape long enough."""
+        """The closed combinations whose values were scraped, or that waited `OPENS_AFTER` for a scrape."""
         return [
             combination
             for combination, tick in self._opens_at.items()
@@ -114,7 +116,7 @@ class CounterSync:
         ]
 
     async def _retire(self, labels_in_use: Callable[[], Sequence[Mapping[str, str]]]) -> None:
-        """Let go of combinations that were idle for a day and whose last values were scraped."""
+        """Retire combinations that were idle for `LEAVES_AFTER` and whose last values were scraped."""
         now = self._now()
         names, before = self.shown.names, now.at - LEAVES_AFTER
         base = base_of(names)
@@ -146,7 +148,7 @@ class CounterSync:
         self._opens_at = {
             combination: self._opens_at[combination]
             if combination in self._opens_at and before.combinations[combination].shown_at == state.shown_at
-            # What is left of the wait after a restart; clocks may have been set meanwhile, so at most the whole of it.
+            # After a restart, the rest of the wait. The clock may have been set back, so never more than all of it.
             else now.tick + min(max((state.shown_at or now.at) + OPENS_AFTER - now.at, 0), OPENS_AFTER)
             for combination, state in closed.items()
         }

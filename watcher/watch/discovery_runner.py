@@ -1,6 +1,6 @@
-"""Discovery at work for one account: a page is read, what nobody follows yet is registered, and the cursor moves.
+"""Runs discovery for one account: reads a page, registers its operations that are not tracked yet, moves the cursor.
 
-One page at a time: the next is asked for when the store has taken everything that the last one showed.
+One page at a time: the next is requested when the store has committed everything that the last one showed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from watcher.store import Entry, Store
 
 
 class _Found(Value, frozen=True, kw_only=True):
-    """A page whose new rows are not yet committed."""
+    """A page whose new operations are not committed yet."""
 
     request: Discover
     page: Page
@@ -25,11 +25,11 @@ class _Found(Value, frozen=True, kw_only=True):
 
 
 LEFT_OUT_AT_MOST = 100_000
-"""Ids of operations that had ended before, kept in memory so that each is written once."""
+"""Ids of operations that had ended before discovery began, kept in memory so that their tombstones are written once."""
 
 
 class DiscoveryRunner:
-    """Finds operations, or rests while no scope is given. `odd` hears of rows that cannot be followed."""
+    """Finds operations; does nothing while no scope is given. `odd` is called for each row without a valid id."""
 
     def __init__(self, account: str, store: Store, *, clock: UpstreamClock, odd: Callable[[], None]) -> None:
         self._account = account
@@ -44,12 +44,12 @@ class DiscoveryRunner:
         """When the lists were last read to their end and all of it was committed."""
 
     def begin(self, scope: Scope | None, progress: DiscoveryProgress, now: Moment) -> None:
-        """Go on from what the store remembers."""
+        """Continue from the stored progress."""
         self._progress = progress
         self.adopt(scope, now)
 
     def adopt(self, scope: Scope | None, now: Moment) -> None:
-        """Begin, go on or stop, as the settings say."""
+        """Start, continue or stop, as the settings say."""
         if scope is None:
             self._discovery = None
         elif self._discovery is None:
@@ -57,10 +57,10 @@ class DiscoveryRunner:
         else:
             self._discovery.adopt(scope)
 
-    # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def choose(self, now: Moment) -> Discover | None:
-        """The page to ask for, taken as asked; None when none is due."""
+        """The due page to request, counted as sent; None when none is due."""
         if self._discovery is None or self._found is not None:
             return None
         return self._discovery.choose(now, self._clock.read(now))
@@ -69,14 +69,14 @@ class DiscoveryRunner:
         """When the next page falls due; None when none is planned."""
         return self._discovery.wake_tick() if self._discovery is not None and self._found is None else None
 
-    # ── hearing ───────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── answers ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def find(self, request: Discover, page: Page, known: Container[str]) -> None:
-        """Keep the rows that nobody follows yet until they are committed."""
+        """Keep the rows of operations that are not tracked yet until they are committed."""
         if self._discovery is None:
             return
         chosen = self._discovery.sort(page)
-        # A filter that was ignored shows what was there long before: that is none of our business.
+        # Where upstream ignored the filter, the page shows older operations, which discovery was not asked to find.
         oldest = None if honours(request, page) else request.start - MINUTE
         records = list(self._new(chosen.wanted, known, oldest))
         ended_before = list(self._new(chosen.ended_before, known, oldest))
@@ -94,7 +94,7 @@ class DiscoveryRunner:
                 self._odd()
 
     def failed(self, answer: Negative | Unanswered, now: Moment) -> None:
-        """A page could not be read."""
+        """Note that a page could not be read."""
         if self._discovery is not None:
             self._discovery.failed(answer, now)
 
@@ -106,9 +106,9 @@ class DiscoveryRunner:
         return self._found is not None
 
     async def register(self, now: Moment) -> None:
-        """Take what the page showed into the store; known, finished and untracked ids stay as they are.
+        """Register what the page showed in the store; known, finished and untracked ids stay as they are.
 
-        What had ended before discovery began gets a tombstone. Raises StoreUnusable.
+        Operations that had ended before discovery began get a tombstone. Raises StoreUnusable.
         """
         ended_before = () if self._found is None else self._found.ended_before
         if ended_before:
@@ -126,13 +126,13 @@ class DiscoveryRunner:
             await self._store.register(entries, now.at)
 
     def rows(self) -> Iterator[tuple[Record, Page]]:
-        """What was registered, with the page that showed it."""
+        """The registered rows, each with the page that showed it."""
         if self._found is not None:
             for record in self._found.records:
                 yield record, self._found.page
 
     async def commit(self, now: Callable[[], Moment]) -> None:
-        """The rows are committed: the next page may be asked for, and the cursor may move. Raises StoreUnusable."""
+        """Move the cursor and allow the next page, once the rows are committed. Raises StoreUnusable."""
         found, self._found = self._found, None
         if found is None or self._discovery is None:
             return

@@ -1,4 +1,4 @@
-"""What an account's loop holds in memory, with the counts that every scrape asks for kept as it changes."""
+"""The operations that an account's loop holds in memory, with the counts that every scrape needs kept up to date."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from watcher.core.model import Instant, Operation, Status
 
 
 class OperationTable:
-    """Operations by id, in the order in which they came; a newer state takes the place of the older."""
+    """Operations by id, in the order in which they were added. A newer state replaces the older one."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, Operation] = {}
@@ -30,7 +30,7 @@ class OperationTable:
         return self._by_id.get(operation_id)
 
     def put(self, operation: Operation) -> None:
-        """Hold the operation, or its newer state."""
+        """Add the operation, or replace its state."""
         before = self._by_id.get(operation.id)
         self._by_id[operation.id] = operation
         if before is not None:
@@ -43,40 +43,40 @@ class OperationTable:
             self._finals.add(operation.id)
 
     def drop(self, operation_id: str) -> None:
-        """Hold it no longer, if it is held."""
+        """Remove the operation, if it is held."""
         before = self._by_id.pop(operation_id, None)
         if before is not None:
             self._uncount(before)
 
     @property
     def finals(self) -> Sequence[Operation]:
-        """Those whose stats are final."""
+        """The operations whose stats are final."""
         return [self._by_id[operation_id] for operation_id in self._finals]
 
     @property
     def final_count(self) -> int:
-        """How many are final."""
+        """The number of final operations."""
         return len(self._finals)
 
     @property
     def unfinished(self) -> int:
-        """How many are not final."""
+        """The number of operations that are not final."""
         return len(self._by_id) - len(self._finals)
 
     @property
     def statuses(self) -> Mapping[str, int]:
-        """How many are not final, by status; every status is there."""
+        """The number of operations that are not final by status, with 0 for a status without any."""
         return {str(status): count for status, count in self._unfinished.items()}
 
     def candidates(self, now: Instant, retention: Retention) -> Sequence[Operation]:
-        """Everything that could have series: all but those whose series have done their duty."""
+        """All operations that could have series: every one whose series are not retired."""
         retired = {operation.id for operation in self.finals if is_retired(operation, now, retention)}
         if not retired:
             return list(self._by_id.values())
         return [operation for operation in self._by_id.values() if operation.id not in retired]
 
     def leaving(self, now: Instant, retention: Retention) -> set[str]:
-        """The finished that are shown no longer, or that are more than memory should hold."""
+        """The ids of final operations that are not shown any more, or that exceed the number held in memory."""
         finals = self.finals
         leaving = {operation.id for operation in finals if is_retired(operation, now, retention)}
         if len(finals) > retention.max_operations:

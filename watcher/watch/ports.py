@@ -1,4 +1,4 @@
-"""What an account's loop goes by, and who hears of it."""
+"""The settings of an account's loop, and the protocol of its observer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from watcher.core.polls import Promise
 
 
 class WatchSettings(Value, frozen=True, kw_only=True):
-    """What of the settings an account's loop goes by."""
+    """The settings that an account's loop uses."""
 
     rules: LifecycleRules
     promise: Promise
@@ -23,26 +23,26 @@ class WatchSettings(Value, frozen=True, kw_only=True):
     counter_labels: tuple[str, ...] = ()
     discovers: Scope | None = None
     api_key: str | None = None
-    """The id of the key in use, where no account id says whose it is."""
+    """The id of the key in use, where the configuration has no account id."""
 
 
 class AccountObserver(Protocol):
-    """Hears what happens to accounts; must return at once and never raise."""
+    """Receives what happens to accounts. Its methods must return at once and never raise."""
 
     def attempted(self, account: str, attempt: Attempt) -> None:
-        """One attempt at upstream ended."""
+        """An HTTP attempt at upstream ended."""
 
     def health_changed(self, account: str, event: AccountEvent) -> None:
-        """A trouble of the account began or ended."""
+        """A problem of the account began or ended."""
 
     def anomaly(self, account: str, kind: str) -> None:
-        """Upstream said something that does not fit."""
+        """Upstream's answer contradicts what is known or documented; `kind` is the anomaly's name in the manual."""
 
     def detected(self, account: str, delay: Micros) -> None:
-        """A change was learned so long after it happened."""
+        """A change was detected `delay` after it happened."""
 
     def committed(self) -> None:
-        """Events may wait to be told."""
+        """A commit may have added events that wait to be published."""
 
     def store_trouble(self, cause: StoreUnusable | None) -> None:
-        """Writing failed, or works."""
+        """The store failed (the error), or works (None)."""

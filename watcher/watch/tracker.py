@@ -1,6 +1,6 @@
-"""What an account's loop follows, and what each answer teaches of it: observe → hold, enter, plan.
+"""The tracked operations of an account. Each answer is applied to them: new state, changes to write, next poll.
 
-The life cycle decides what an answer means; here its word is carried out. Nothing waits for the network or the store.
+`core.lifecycle` decides what an answer changes; this module carries it out. Nothing waits for the network or the store.
 """
 
 from __future__ import annotations
@@ -30,15 +30,18 @@ from watcher.watch.operation_table import OperationTable
 from watcher.watch.ports import AccountObserver, WatchSettings
 
 SLICE = 100
-"""Rows of a page, or operations from the store, that are handled in one go."""
+"""Rows of a page, or operations from the store, that are handled before the event loop turns."""
 
 LET_GO_EVERY: Micros = MINUTE
 SURPLUS_EVERY: Micros = SECOND
-"""How often the finished are looked through, and when there are too many. What is shown does not wait for it."""
+"""How often final operations that may leave memory are searched for, usually and above `metrics.max_operations`.
+
+What is shown does not depend on it.
+"""
 
 
 class Tracker:
-    """The operations of one account, when to look at each, and what is learned of them, into the ledger."""
+    """The operations of one account and the plan of their polls. Changes go into the ledger to be written."""
 
     def __init__(
         self,
@@ -62,14 +65,14 @@ class Tracker:
         self._let_go_tick: Micros = started.tick
 
     def adopt(self, following: WatchSettings) -> None:
-        """New settings; they hold from the next look on."""
+        """Use new settings, from the next poll on."""
         self.following = following
         self.planner.adopt(following.promise)
 
     # ── coming and going ──────────────────────────────────────────────────────────────────────────────────────────────
 
     async def follow(self, operations: Sequence[Operation]) -> None:
-        """Hold and follow them, in slices between which the event loop turns. They came at one moment."""
+        """Track the operations, in slices between which the event loop turns. All count as added at the same moment."""
         now = self._now()
         for start in range(0, len(operations), SLICE):
             if start:
@@ -80,7 +83,7 @@ class Tracker:
     def _follow(self, operation: Operation, now: Moment) -> None:
         known = self.operations.get(operation.id)
         if known is not None and known.registered_at == operation.registered_at:
-            # Labels are intake's; everything else is ours and newer than what is stored.
+            # Only intake changes labels. Everything else changes here first, and is newer than what is stored.
             self.operations.put(known.with_(labels=operation.labels))
             return
         self.operations.put(operation)
@@ -92,14 +95,14 @@ class Tracker:
         return [operation.labels for operation in self.operations if operation.final_at is None]
 
     def untrack(self, operation_ids: Sequence[str]) -> None:
-        """Follow them no longer, and tell nothing more of them."""
+        """Stop tracking the operations and drop their changes that are not written yet."""
         for operation_id in operation_ids:
             self.operations.drop(operation_id)
             self.planner.forget(operation_id)
             self._ledger.drop(operation_id)
 
     def scraped(self, snapshot: AccountSnapshot) -> None:
-        """A scrape that carried this snapshot was completed just now."""
+        """Note the time of the first completed scrape of each final operation that this snapshot carried."""
         now = self._now()
         for shown in snapshot.shown:
             operation = self.operations.get(shown.id) if shown.final_at is not None else None
@@ -109,7 +112,7 @@ class Tracker:
                 self._ledger.enter_stats(operation)
 
     def let_go(self) -> None:
-        """Forget finished operations that are shown no longer, or that are more than memory should hold."""
+        """Remove final operations from memory that are not shown any more, or that exceed the number held there."""
         moment = self._now()
         retention = self.following.retention
         every = SURPLUS_EVERY if self.operations.final_count > retention.max_operations else LET_GO_EVERY
@@ -118,24 +121,25 @@ class Tracker:
         self._let_go_tick = moment.tick
         leaving = self.operations.leaving(moment.at, retention)
         for operation_id in leaving:
+            # With a change that waits for the store, it stays until that is written.
             if not self._ledger.has(operation_id):
                 self.operations.drop(operation_id)
 
     # ── learning ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def learn(self, operation_id: str, observation: Observation) -> None:
-        """What an answer says of one operation; nothing where it is not followed any more."""
+        """Apply an answer to its operation; nothing where that is final or not tracked any more."""
         before = self.operations.get(operation_id)
         if before is not None and before.final_at is None:
             now = self._now()
             self._observe(before, observation, now, self._clock.read(now))
 
     def reading(self) -> ClockReading:
-        """What both clocks say now."""
+        """The present reading of both clocks, the machine's and upstream's."""
         return self._clock.read(self._now())
 
     def conclude(self, operation_id: str, observation: Observation) -> None:
-        """What a doubtful answer says of its operation now that it is believed; a 403 has planned its next poll."""
+        """Apply an answer that was doubtful and is believed now. After a 403, the next poll is planned already."""
         before = self.operations.get(operation_id)
         if before is None or before.final_at is not None:
             return
@@ -146,7 +150,7 @@ class Tracker:
             self._observe(before, observation, now, reading)
 
     def put_off(self, operation_id: str, answer: Negative, *, is_held: bool) -> None:
-        """An answer that is not believed, or not yet: it says nothing of its operation but when to poll it next."""
+        """Plan the next poll after an answer that is not believed, or not yet; the operation does not change."""
         operation = self.operations.get(operation_id)
         if operation is None:
             return
@@ -156,16 +160,16 @@ class Tracker:
             self.learn(operation_id, Unanswered(timing=answer.timing, cause=FailureCause.DOUBTFUL, why=answer.why))
 
     def plan_again(self, operation_id: str) -> None:
-        """The account was in trouble, not the operation: it is polled as soon as it may be."""
+        """Plan a new poll of an operation whose doubtful answer was forgotten: the account had the problem."""
         operation, now = self.operations.get(operation_id), self._now()
         if operation is not None and operation.final_at is None:
             timing = Timing(asked=now, answered=now)
             self.planner.learned(operation, Unanswered(timing=timing, cause=FailureCause.DOUBTFUL), now)
 
     async def learn_page(self, page: Page) -> None:
-        """Each row of a page, in slices between which the event loop turns.
+        """Apply each row of a page to its operation, in slices between which the event loop turns.
 
-        Sweeps show others too, and many that have ended long ago.
+        Rows of operations that are final or not tracked are left out.
         """
         for _ in range(page.garbled):
             self._listener.anomaly(self._account, "row_garbled")
@@ -180,7 +184,7 @@ class Tracker:
                     self._observe(before, Seen(timing=page.timing, record=record), now, reading)
 
     def learn_first(self, record: Record, page: Page) -> None:
-        """What the page that found an operation showed of it, unless more is known by now."""
+        """Apply the row by which an operation was discovered, unless another answer was applied since."""
         operation = self.operations.get(record.id or "")
         if operation is not None and operation.asked_tick == 0 and operation.final_at is None:
             now = self._now()
