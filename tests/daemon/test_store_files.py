@@ -17,7 +17,7 @@ async def test_a_database_that_is_deleted_while_nothing_is_written_is_said_and_n
                 await one.until_value(0, "operation_watcher_store_usable")
                 (unusable,) = await one.told("store.unusable")
                 assert unusable["reason"].endswith(
-                    "the file is gone; put it back, or restart the watcher to begin anew"
+                    "the file is gone; put it back, or restart the watcher to start with an empty store"
                 )
                 assert (await one.track(0)).status_code == 503
                 assert (await one.get("/-/healthy")).status_code == 200

@@ -53,7 +53,9 @@ async def left_by_a_kill(path: Path, folder: Path) -> SqliteStore:
 async def test_a_deleted_file_is_noticed_by_the_next_write_and_by_measuring_it(store: SqliteStore, path: Path) -> None:
     await track(store)
     path.unlink()
-    with pytest.raises(StoreUnusable, match="the file is gone; put it back, or restart the watcher to begin anew"):
+    with pytest.raises(
+        StoreUnusable, match="the file is gone; put it back, or restart the watcher to start with an empty store"
+    ):
         await track(store, OTHER)
     with pytest.raises(StoreUnusable, match="the file is gone"):
         await store.touch()

@@ -1,7 +1,7 @@
-"""A store that forgets when the process ends: for tests, `wait`, and whatever needs no durability.
+"""A store in memory, gone when the process ends: for tests, `wait`, and everything that needs no durability.
 
-Plain dictionaries, no thread and no clock, so it works under virtual time. A method has no `await` inside and so takes
-effect whole. Rows, tombstones and events follow the same rules as in `sqlite`.
+Plain dictionaries, no thread and no clock, so it works under virtual time. No method contains an `await`, so each takes
+effect as a whole. Rows, tombstones and events follow the same rules as in `sqlite`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _Key: TypeAlias = tuple[str, str]
 
 
 class _StoredRow(Value, frozen=True, kw_only=True):
-    """A taken-in operation; `hint` is what was said of its creation before upstream did."""
+    """A registered operation. `hint`: its creation according to its id or a list, before an answer showed it."""
 
     operation: Operation
     hint: Instant | None
@@ -89,7 +89,7 @@ class _StoredRow(Value, frozen=True, kw_only=True):
 
 
 class _Account(Value, frozen=True, kw_only=True):
-    """`shown` and `held`: what was counted, by whether it may be shown already."""
+    """An account. `shown` and `held` are what was counted: shown already, or held back until its combination opens."""
 
     identity: str | None = None
     revision: int = 0
@@ -148,6 +148,7 @@ class MemoryStore:
         self._configured |= {(entry.account, entry.id) for entry in entries if entry.account in configured}
         revisions = {entry.account: self._account(entry.account).revision + 1 for entry in entries}
         books = {account: self._book(account, revision) for account, revision in revisions.items()}
+        # Entry by entry: the same id may occur twice, and the second one must find the first one registered.
         registrations = tuple(
             self._register(entry, now, revisions[entry.account], books[entry.account]) for entry in entries
         )
@@ -163,7 +164,7 @@ class MemoryStore:
             return False
         revision = self._account(account).revision + 1
         self._change_account(account, revision=revision)
-        if row.operation.final_at is None:
+        if row.operation.final_at is None:  # otherwise its combination was noted when it was counted
             book = self._book(account)
             book.leave(row.operation.labels, now)
             self._write_book(account, book)
@@ -177,6 +178,7 @@ class MemoryStore:
         for operation_id, created_at in created.items():
             key = account, operation_id
             if key not in self._rows and key not in self._tombstones:
+                # With an unknown creation, the newest possible one: the tombstone must not leave early.
                 self._tombstones[key] = IdHistory(created_at=now if created_at is None else created_at, done_at=now)
                 self._dead.set(key, now)
 
@@ -259,14 +261,16 @@ class MemoryStore:
 
     async def pending_events(self, after: int, limit: int) -> Sequence[StoredEvent]:
         """See `Store`."""
+        # Positions have no gaps, and pending events are never pruned.
         start = max(after, self._published_up_to)
         return tuple(self._events[position] for position in range(start + 1, min(start + limit, self._position) + 1))
 
     async def mark_published(self, up_to: int, now: Instant) -> None:
         """See `Store`."""
-        up_to = min(up_to, self._position)
+        up_to = min(up_to, self._position)  # events that do not exist yet must not count as published
         published_up_to, published_at = self._published[-1]
         if up_to > published_up_to:
+            # The times never fall as positions rise: `prune` deletes everything up to the last mark that is old enough.
             self._published.append((up_to, max(now, published_at)))
 
     async def last_position(self) -> int:
@@ -321,6 +325,7 @@ class MemoryStore:
             self._forget(position)
         left = len(details) + len(events)
         if left < limit:
+            # All of these events are gone. Their last mark stays: it says up to where events are published.
             self._published = [
                 (0, 0),
                 *((up_to, published_at) for up_to, published_at in self._published[1:] if up_to >= published),
@@ -466,7 +471,10 @@ class MemoryStore:
         return replace(row, seq=stored.seq, position=stored.position)
 
     def _stays(self, key: _Key, now: Instant) -> bool:
-        """Whether a tombstone must stay; with events beside it, it alone knows their last `seq`."""
+        """Whether a tombstone must stay. While events are kept it does: only it knows their last `seq`.
+
+        Without it, the id would be registered as unknown, and its events would start with `seq` 1 a second time.
+        """
         return key in self._histories or key in self._configured or not self._tombstones[key].is_over(now)
 
     def _forget(self, position: int) -> None:
@@ -479,14 +487,14 @@ class MemoryStore:
 
 
 class _Calendar:
-    """Keys by an instant, the earliest first."""
+    """Keys ordered by an instant, the earliest first."""
 
     def __init__(self) -> None:
         self._instants: dict[_Key, Instant] = {}
         self._heap: list[tuple[Instant, _Key]] = []
 
     def set(self, key: _Key, instant: Instant | None) -> None:
-        """Note the key's instant; without one it is forgotten."""
+        """Set the key's instant; None removes the key."""
         if instant is None:
             self.discard(key)
         elif self._instants.get(key) != instant:
@@ -494,17 +502,17 @@ class _Calendar:
             heapq.heappush(self._heap, (instant, key))
 
     def discard(self, key: _Key) -> None:
-        """Forget the key."""
+        """Remove the key. Its entry in the heap is skipped later."""
         self._instants.pop(key, None)
 
     def take(self, before: Instant, limit: int, *, stays: Callable[[_Key], bool]) -> Sequence[_Key]:
-        """Take out the keys with an instant before this one, at most `limit`, without those that must stay."""
+        """Remove and return the keys with an instant before `before`, at most `limit`, without those that must stay."""
         taken: list[_Key] = []
         staying: list[tuple[Instant, _Key]] = []
         while self._heap and self._heap[0][0] < before and len(taken) < limit:
             instant, key = heapq.heappop(self._heap)
             if self._instants.get(key) != instant:
-                continue  # changed or forgotten since it was noted
+                continue  # the key was changed or removed since this entry was pushed
             if stays(key):
                 staying.append((instant, key))
             else:

@@ -1,7 +1,7 @@
 """The daemon's store: one SQLite file, one process, one thread.
 
 store       the `Store`: every method is one piece of work for the thread
-database    the connection: opened, examined, mended, its errors translated
+database    the connection: opens, checks and reopens it, and translates its errors
 lock        one process per file
 identity    which files were opened
 migrations  `schema/NNNN_….sql`, each one version

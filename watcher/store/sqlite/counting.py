@@ -1,6 +1,6 @@
-"""Counters and the combinations of counter labels they are kept by: rows in, rows out; `CounterBook` decides.
+"""Counters and combinations of counter labels: reads and writes the rows that `CounterBook` decides on.
 
-A counter's `value` is shown, `held` is not yet: it was counted while its combination was closed.
+A counter's `value` is shown. Its `held` is not shown yet: it was counted while its combination was closed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def counters(connection: sqlite3.Connection, account: str) -> Counters:
 
 
 def open_book(connection: sqlite3.Connection, account: str, *, revision: int = 0) -> CounterBook:
-    """The book for one transaction."""
+    """The `CounterBook` for one transaction."""
 
     def stored(combination: Combination) -> CombinationState | None:
         key = key_text(combination)
@@ -58,7 +58,7 @@ def write_book(connection: sqlite3.Connection, account: str, book: CounterBook) 
 
 
 def adopt_counter_labels(connection: sqlite3.Connection, account: str, names: Sequence[str], now: Instant) -> None:
-    """Count under other labels from now on."""
+    """Count under these labels from now on."""
     if _names(connection, account) == tuple(names):
         return
     states = _states(connection.execute(STATE + "WHERE account = ?", (account,)))
@@ -67,6 +67,7 @@ def adopt_counter_labels(connection: sqlite3.Connection, account: str, names: Se
     )
     unfinished = [labels_of(text) for text in {text for (text,) in rows}]
     _write_states(connection, account, adopted(names, states, unfinished, now))
+    # The combinations of the new labels are first shown with everything counted so far, so nothing stays held back.
     connection.execute("UPDATE counters SET value = value + held, held = 0 WHERE account = ? AND held > 0", (account,))
     connection.execute(
         """
@@ -78,7 +79,7 @@ def adopt_counter_labels(connection: sqlite3.Connection, account: str, names: Se
 
 
 def open_combinations(connection: sqlite3.Connection, account: str, combinations: Collection[Combination]) -> None:
-    """What was held is shown."""
+    """Open the combinations: what was held back for them is shown."""
     connection.executemany(
         "UPDATE combinations SET is_open = 1 WHERE account = ? AND key = ?",
         [(account, key_text(combination)) for combination in combinations],
@@ -92,7 +93,8 @@ def open_combinations(connection: sqlite3.Connection, account: str, combinations
 def retire_combinations(
     connection: sqlite3.Connection, account: str, combinations: Collection[Combination], *, tracked_before: Instant
 ) -> None:
-    """What is shown no longer; the numbers stay."""
+    """Stop showing the combinations; their counts stay."""
+    # Checked once more: since the loop chose them, an operation with such a combination may have been registered.
     connection.executemany(
         """
         UPDATE combinations SET shown_at = NULL, is_open = 0
@@ -103,7 +105,7 @@ def retire_combinations(
 
 
 def shows_more(connection: sqlite3.Connection, account: str, since: int) -> bool:
-    """Whether a combination is shown since a revision."""
+    """Whether a further combination is shown since the revision."""
     found = connection.execute(
         "SELECT 1 FROM combinations WHERE account = ? AND shown_at IS NOT NULL AND revision > ? LIMIT 1",
         (account, since),

@@ -1,10 +1,10 @@
-"""The connection to the file: opened with care, mended after trouble, its errors translated once, here.
+"""The connection to the file: opens and checks it, reopens it after failures, and translates its errors.
 
-Opening refuses (StoreRefused) what is not ours to touch, and looks before it writes. Once open, whatever goes wrong is
-StoreUnusable: the transaction was rolled back, and the next call tries again, with a new connection where the old one
-may be stale. Before each write it is made sure that the files are still those that were opened: what is written to a
-file without a name is gone with the process, and beside another process nothing is exact. Everything here belongs to
-the store's thread.
+Opening raises StoreRefused for a file that is not ours, and checks it before anything is written. Once open, every
+failure is StoreUnusable: the transaction was rolled back, and the next call tries again, with a new connection where
+the old one may be stale. Before each write it is checked that the files are still those that were opened. What is
+written to a deleted file is lost when the process ends, and with a second process that writes, no counter is exact.
+Everything here runs in the store's thread.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Answer = TypeVar("Answer")
 
 _MAGIC = b"SQLite format 3\0"
 _CHECKED_UP_TO_BYTES = 64 << 20
-"""Larger files are not read whole at the start; damage in them shows when it is met."""
+"""Larger files are not checked as a whole at the start. Damage in them is found when a statement reads it."""
 
 _OLDEST_LIBRARY = (3, 37, 0)  # STRICT tables
 
@@ -42,9 +42,9 @@ PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 PRAGMA journal_size_limit = 8388608;
 PRAGMA trusted_schema = OFF;
-"""  # auto_vacuum comes first: it counts only while the file is empty, and WAL writes the first page
+"""  # auto_vacuum comes first: it takes effect only while the file is empty, and WAL writes the first page
 
-_DAMAGED = "stop the watcher, then put back a copy or move the file away to begin anew"
+_DAMAGED = "stop the watcher, then put back a copy or move the file away to start with an empty store"
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full",
     sqlite3.SQLITE_READONLY: "it is read-only",
@@ -55,7 +55,7 @@ _REASONS = {
     sqlite3.SQLITE_CANTOPEN: "the file cannot be opened",
 }
 _PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-"""Conditions in which the connection itself is sound."""
+"""Conditions that pass by themselves and do not affect the connection, so it is kept."""
 
 
 class Database:
@@ -74,9 +74,9 @@ class Database:
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
-        """Lock, look, then open for writing, and bring the schema up to date.
+        """Lock the file, check it, then open it for writing and bring the schema up to date.
 
-        Raises StoreRefused or StoreUnusable; nothing is held then.
+        Raises StoreRefused or StoreUnusable; the lock and the file are released then.
         """
         check_library(sqlite3.sqlite_version_info)
         try:
@@ -87,11 +87,11 @@ class Database:
             raise
 
     def read(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
-        """The answer of the work. No other connection writes, so several statements see one state."""
+        """The result of the work. No other connection writes, so several statements see the same state."""
         return self._attempt(work)
 
     def write(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
-        """The answer of the work, which is done in one transaction and durable, or not at all."""
+        """The result of the work, which is done in one transaction and durable, or not at all."""
         self._keep_files()
 
         def whole(connection: sqlite3.Connection) -> Answer:
@@ -103,11 +103,11 @@ class Database:
         return self._attempt(whole)
 
     def touch(self) -> None:
-        """Write the first page as it is: an empty transaction would write nothing, and work on a full disk."""
+        """Write the first page unchanged. An empty transaction would write nothing and succeed on a full disk."""
         self.write(lambda connection: connection.execute(f"PRAGMA user_version = {len(self._steps)}"))
 
     def size_bytes(self) -> int:
-        """What the file and its log take on the disk. Raises StoreUnusable where the file is not in its place."""
+        """The size of the file and its log. Raises StoreUnusable where the file is not in its place."""
         self._require_database()
         sizes = []
         for path in (self.path, self._log):
@@ -116,7 +116,7 @@ class Database:
         return sum(sizes)
 
     def close(self) -> None:
-        """Write out and let go; idempotent."""
+        """Close the connection and release the lock. Calling it again does nothing."""
         self._disconnect()
         if self._lock is not None:
             self._lock.release()
@@ -147,7 +147,8 @@ class Database:
 
     def _reconnect(self) -> sqlite3.Connection:
         try:
-            # A new file in place of a vanished one would begin anew without a word: counters at 0, ends told again.
+            # Where the file has vanished, connecting would create an empty one without any message: counters would
+            # start at 0, and ends would be published again.
             self._require_database()
             self._connection = self._connect()
         except StoreRefused as refusal:
@@ -156,8 +157,8 @@ class Database:
 
     def _disconnect(self) -> None:
         if self._connection is not None:
-            # What is committed is in the log already; the next to open it finds it there. SQLite leaves a log of that
-            # name alone where the database was moved: it may be another one's.
+            # Commits are in the log already, where the next process that opens the database finds them. Where the
+            # database was moved, SQLite leaves the log of the old name alone: it may belong to another database.
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
@@ -165,7 +166,7 @@ class Database:
     # ── the files that were opened ────────────────────────────────────────────────────────────────────────────────────
 
     def _keep_files(self) -> None:
-        """Make sure that what is written now is found by the next process. Raises StoreUnusable."""
+        """Make sure that the next process finds what is written now. Raises StoreUnusable."""
         self._require_database()
         self._keep_lock()
         opened, connection = self._opened, self._connection
@@ -173,12 +174,13 @@ class Database:
             return
         if self._is_in_place(self._log, opened.log) and self._is_in_place(self._shared, opened.shared):
             return
-        # The log lives on without a name, or others share another index of it: bring it into the database, begin anew.
+        # The log was deleted but is still open, or other processes use another index file of it. So what it contains is
+        # written into the database, and a new connection opens the files that are there now.
         self._attempt(_write_back)
         self._disconnect()
 
     def _require_database(self) -> None:
-        """Raise StoreUnusable unless the name means the file that was opened."""
+        """Raise StoreUnusable unless the path still leads to the file that was opened."""
         if self._lost is not None:
             raise StoreUnusable(self._lost)
         opened = self._opened
@@ -190,7 +192,7 @@ class Database:
             raise self._unusable(error) from error
         if found is None:
             self._opened = msgspec.structs.replace(opened, was_away=True)
-            raise self._misplaced("the file is gone; put it back, or restart the watcher to begin anew")
+            raise self._misplaced("the file is gone; put it back, or restart the watcher to start with an empty store")
         if found != opened.database:
             self._opened = msgspec.structs.replace(opened, was_away=True)
             raise self._misplaced(
@@ -200,14 +202,14 @@ class Database:
             self._take_back(opened)
 
     def _take_back(self, opened: _Opened) -> None:
-        """Go on with the file that is back in its place, unless another process wrote to it meanwhile."""
+        """Continue with the file that is back in its place, unless another process wrote to it meanwhile."""
         self._require_own_writes(opened, "while it was away")
         self._opened = msgspec.structs.replace(opened, was_away=False)
 
     def _keep_lock(self) -> None:
-        """Lock anew where the lock file was removed.
+        """Take the lock again where the lock file was removed.
 
-        Raises StoreUnusable, for good where another process was quicker.
+        Raises StoreUnusable; until a restart where another process has taken it meanwhile.
         """
         try:
             if self._lock is None or self._lock.is_in_place:
@@ -224,7 +226,7 @@ class Database:
             self._require_own_writes(self._opened, "while its lock file was missing")
 
     def _require_own_writes(self, opened: _Opened, meanwhile: str) -> None:
-        """Raise StoreUnusable for good where another connection has committed: what is in memory is out of date."""
+        """Raise StoreUnusable, until a restart, where another connection has committed: our memory is out of date."""
         if self._connection is None or self._attempt(_data_version) == opened.data_version:
             return
         self._lost = str(self._misplaced(f"another program wrote to it {meanwhile}; restart the watcher"))
@@ -266,9 +268,9 @@ class Database:
         return connection
 
     def _examine(self) -> None:
-        """Look without writing; raises StoreRefused for what is not ours, or damaged."""
+        """Check the file without writing. Raises StoreRefused for a file that is not ours, or damaged."""
         if not self.path.exists() or self.path.stat().st_size == 0:
-            return  # SQLite drops a log without a database
+            return  # nothing to check: SQLite deletes a log that has no database
         with self.path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise StoreRefused(f"{self.path} is not an SQLite database, or damaged; {_DAMAGED}")
@@ -283,7 +285,7 @@ class Database:
             raise
 
     def _open_read_only(self) -> sqlite3.Connection:
-        # Without a log the file is all there is, and reading it as immutable leaves no traces beside it.
+        # Without a log the file is complete, and opened as immutable it is read without creating files beside it.
         mode = "mode=ro" if self._log.exists() and self._log.stat().st_size else "mode=ro&immutable=1"
         return sqlite3.connect(f"file:{quote(str(self.path))}?{mode}", timeout=self._patience_seconds, uri=True)
 
@@ -309,7 +311,7 @@ class Database:
 
 
 class _Opened(Value, frozen=True, kw_only=True):
-    """The files as they were opened; `was_away`: the database was not in its place when it was looked for last."""
+    """The files as they were opened. `was_away`: the database was not in its place at the last check."""
 
     database: FileIdentity
     log: FileIdentity | None
@@ -319,7 +321,7 @@ class _Opened(Value, frozen=True, kw_only=True):
 
 
 def _write_back(connection: sqlite3.Connection) -> None:
-    """Bring the log into the database, through the file that is open whatever its name."""
+    """Write the content of the log into the database. It works on the open files, also where they have no name."""
     ((is_busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     if is_busy:
         error = sqlite3.OperationalError("its log was removed and cannot be written back")
@@ -359,5 +361,5 @@ def _kind(error: sqlite3.Error) -> int:
 
 
 def _is_trouble(error: sqlite3.Error) -> bool:
-    """Whether it is the file's or the disk's doing; a broken constraint or wrong use is ours, and stays loud."""
+    """Whether the file or the disk caused it. Broken constraints and wrong use are faults of ours and are raised."""
     return type(error) in {sqlite3.OperationalError, sqlite3.DatabaseError}

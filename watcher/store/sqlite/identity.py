@@ -1,6 +1,6 @@
-"""Which files were opened: a name may come to mean another file, or none, while the daemon runs.
+"""Which files were opened. While the daemon runs, a path may come to lead to another file, or to no file.
 
-A device and an inode number say which. The number is not given away again while somebody holds the file.
+A file is identified by its device and inode numbers. An inode number is not reused while the file is open.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FileIdentity: TypeAlias = tuple[int, int]
 
 
 def identity_of(path: Path) -> FileIdentity | None:
-    """The file that has this name now; None where there is none. Raises OSError where that cannot be seen."""
+    """The file at this path now; None where there is no file. Raises OSError where that cannot be found out."""
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -24,8 +24,8 @@ def identity_of(path: Path) -> FileIdentity | None:
 
 
 def hold(path: Path) -> int:
-    """A descriptor that keeps the file's inode number taken; it can neither read nor write.
+    """A descriptor that keeps the file's inode number from being reused. It can neither read nor write.
 
-    Closing one that can would drop SQLite's locks on the file, which POSIX ties to the process.
+    Closing a descriptor that can would drop SQLite's locks on the file, because POSIX locks belong to the process.
     """
     return os.open(path, os.O_PATH | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""What comes in and what is sent away: accounts, registration, withdrawal, and what changed since a revision."""
+"""Accounts, registration and untracking of operations, and what changed since a revision."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def bind(connection: sqlite3.Connection, accounts: Mapping[str, str]) -> None:
 
 
 def revision_of(connection: sqlite3.Connection, account: str) -> int:
-    """How often intake changed the account."""
+    """The number of times that intake changed the account."""
     row = connection.execute("SELECT revision FROM accounts WHERE name = ?", (account,)).fetchone()
     return row[0] if row else 0
 
@@ -74,7 +74,7 @@ def register(
     configured: Sequence[str],
     event_ids: EventIds,
 ) -> Sequence[Registration]:
-    """Take the entries in, in order, and remember those of the configured accounts as named."""
+    """Register the entries in order, and store which ids the configuration names for the `configured` accounts."""
     for account in configured:
         _remember_configured(connection, account, {entry.id for entry in entries if entry.account == account})
     by_account: dict[str, list[Entry]] = {}
@@ -92,6 +92,7 @@ def register(
     for entry in entries:
         batch = batches[entry.account]
         registrations.append(batch.take(entry, position + 1))
+        # Only a new operation has an event. Positions have no gaps, as `outbox.count_pending` subtracts them.
         position += registrations[-1].result is RegistrationResult.NEW
     for account, batch in batches.items():
         batch.write(connection, account, event_ids)
@@ -99,7 +100,7 @@ def register(
 
 
 def _remember_configured(connection: sqlite3.Connection, account: str, ids: set[str]) -> None:
-    """What the configuration names of the account from now on; nothing is written where that has not changed."""
+    """Store the ids that the configuration names for the account. Writes nothing where they have not changed."""
     known = {name for (name,) in connection.execute("SELECT id FROM configured WHERE account = ?", (account,))}
     connection.executemany(
         "DELETE FROM configured WHERE account = ? AND id = ?", [(account, name) for name in sorted(known - ids)]
@@ -123,7 +124,7 @@ def untrack(
     if row_state is None or row_state.untracked_at is not None:
         return False
     revision = _next_revision(connection, account)
-    if row_state.final_at is None:
+    if row_state.final_at is None:  # otherwise its combination was noted when it was counted
         book = counting.open_book(connection, account)
         book.leave(labels_of(row_state.labels), now)
         counting.write_book(connection, account, book)
@@ -144,8 +145,9 @@ def untrack(
 def insert_tombstones(
     connection: sqlite3.Connection, account: str, created: Mapping[str, Instant | None], now: Instant
 ) -> None:
-    """Tombstones without an outcome for the ids that neither have a row nor one already."""
+    """Insert tombstones without an outcome for the ids that have neither a row nor a tombstone."""
     known = row_states(connection, account, created).keys() | tombstones(connection, account, created).keys()
+    # With an unknown creation, the newest possible one: the tombstone must not leave early.
     fresh = {
         operation_id: IdHistory(created_at=now if created_at is None else created_at, done_at=now)
         for operation_id, created_at in created.items()
@@ -156,7 +158,7 @@ def insert_tombstones(
 
 
 class _NewRow(Value, frozen=True, kw_only=True):
-    """An operation taken in just now; `hint`: what is known of its creation."""
+    """An operation that is registered in this batch. `hint`: its creation as known so far."""
 
     entry: Entry
     labels: str
@@ -166,7 +168,7 @@ class _NewRow(Value, frozen=True, kw_only=True):
 
 
 class RegistrationBatch:
-    """Takes one account's entries in order, then writes all of it at once."""
+    """Takes one account's entries in order, then writes all of them at once."""
 
     def __init__(
         self, now: Instant, rows: Mapping[str, RowState], tombstones: Mapping[str, IdHistory], book: CounterBook
@@ -181,7 +183,7 @@ class RegistrationBatch:
         self._relabelled: set[str] = set()
 
     def take(self, entry: Entry, position: int) -> Registration:
-        """What becomes of the entry; `position` is for its event, if it is new."""
+        """The result of the entry. `position` is the position of its event, if it is new."""
         trace = self._histories.get(entry.id)
         result = result_for(entry, trace)
         if result is RegistrationResult.NEW:
@@ -192,7 +194,7 @@ class RegistrationBatch:
         return Registration(account=entry.account, id=entry.id, result=result, outcome=outcome)
 
     def write(self, connection: sqlite3.Connection, account: str, event_ids: EventIds) -> None:
-        """Write what is new and what changed; nothing where neither is."""
+        """Write new and relabelled operations. Writes nothing where there are none."""
         if not self._fresh and not self._relabelled:
             return
         revision = _next_revision(connection, account)
@@ -200,7 +202,7 @@ class RegistrationBatch:
             "DELETE FROM tombstones WHERE account = ? AND id = ?",
             [(account, operation_id) for operation_id in self._fresh if operation_id in self._tombstones],
         )
-        # REPLACE drops the row of an operation's earlier life.
+        # REPLACE deletes the row of an earlier registration of the same id.
         connection.executemany(
             """
             INSERT OR REPLACE INTO operations
@@ -265,5 +267,5 @@ def _next_revision(connection: sqlite3.Connection, account: str) -> int:
         ON CONFLICT DO UPDATE SET revision = revision + 1 RETURNING revision
         """,
         (account,),
-    ).fetchall()  # to its end, or it cannot be committed
+    ).fetchall()  # read to its end, because COMMIT fails while a statement is unfinished
     return int(revision)

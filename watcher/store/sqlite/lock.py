@@ -1,8 +1,8 @@
 """One process per store: an exclusive lock on a file beside it.
 
-The kernel lets go when the process ends, however it ends. The lock file itself stays: removing it would let two
-processes hold locks on two files of the same name. Where somebody removed it all the same, `is_in_place` is false.
-SQLite's own locks are on the database and are not touched.
+The kernel releases the lock when the process ends, however it ends. The lock file itself stays: if it were removed, two
+processes could hold locks on two files of the same name. Where it was removed all the same, `is_in_place` is false.
+SQLite's own locks are on the database and are not affected.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Lock:
-    """The hold on a store's lock file, with our process id in it for those who come second."""
+    """The lock on a store's lock file, with our process id in it, for the error message of a second process."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
@@ -30,14 +30,14 @@ class Lock:
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the file that is held still has its name; another process would lock another one. Raises OSError."""
+        """Whether the locked file still has its name; else another process could lock a new file. Raises OSError."""
         return identity_of(self._path) == self._identity
 
     @classmethod
     def take(cls, database: Path) -> Lock:
-        """Hold the database's lock.
+        """Take the database's lock.
 
-        Raises StoreRefused when another process does, StoreUnusable when there is no way to lock.
+        Raises StoreRefused when another process holds it, StoreUnusable when the file cannot be locked.
         """
         while True:
             lock = cls._take(database)
@@ -71,7 +71,7 @@ class Lock:
         return lock
 
     def release(self) -> None:
-        """Let go, once."""
+        """Release the lock; to be called once."""
         os.close(self._descriptor)
 
 

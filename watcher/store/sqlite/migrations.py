@@ -18,7 +18,7 @@ APPLICATION_ID = 0x6F707761
 
 
 def released() -> Sequence[str]:
-    """The SQL of every step in order, the first makes version 1."""
+    """The SQL of every step in order. The first step makes version 1."""
     steps = sorted(
         (step for step in files(__package__).joinpath("schema").iterdir() if step.name.endswith(".sql")),
         key=lambda step: step.name,

@@ -1,4 +1,4 @@
-"""What the account's loop begins with, and what it writes back: states, events and counters in one transaction."""
+"""What the account's loop loads, and what it writes back: states, events and counters in one transaction."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 
 def load(connection: sqlite3.Connection, account: str, final_since: Instant) -> LoadedAccount:
-    """The account's operations that are not untracked and not long final, as they were created."""
+    """The account's operations that are tracked, or final since `final_since`, in order of their creation."""
     rows = connection.execute(
         OPERATION + "WHERE account = ? AND untracked_at IS NULL AND (final_at IS NULL OR final_at >= ?)",
         (account, final_since),
     )
-    # In this order the planner puts each of them at the end of those that it has.
+    # In this order the planner only ever appends to its list by creation.
     operations = tuple(sorted(map(operation_of, rows), key=_created))
     found = connection.execute(
         "SELECT revision, cursor, discovery_began_at, api_key FROM accounts WHERE name = ?", (account,)
@@ -50,7 +50,7 @@ def load(connection: sqlite3.Connection, account: str, final_since: Instant) -> 
 
 
 def adopt_key(connection: sqlite3.Connection, account: str, api_key: str) -> None:
-    """Remember the key as one of the account."""
+    """Store the API key as a key of the account."""
     connection.execute(
         "INSERT INTO accounts (name, api_key) VALUES (?, ?) ON CONFLICT DO UPDATE SET api_key = excluded.api_key",
         (account, api_key),
@@ -58,7 +58,7 @@ def adopt_key(connection: sqlite3.Connection, account: str, api_key: str) -> Non
 
 
 def note_discovery_began(connection: sqlite3.Connection, account: str, began_at: Instant) -> None:
-    """Store when discovery's very first answer came."""
+    """Store when discovery got its very first answer."""
     connection.execute(
         """
         INSERT INTO accounts (name, discovery_began_at) VALUES (?, ?)
@@ -80,7 +80,7 @@ def commit(
     cursor: Instant | None,
     event_ids: EventIds,
 ) -> Committed:
-    """Write what of the changes still applies."""
+    """Write the changes that still apply."""
     if cursor is not None:
         connection.execute(
             "INSERT INTO accounts (name, cursor) VALUES (?, ?) ON CONFLICT DO UPDATE SET cursor = excluded.cursor",
@@ -97,7 +97,7 @@ def commit(
 
 
 class _WriteBatch:
-    """Judges changes one after the other against the rows, then writes all of it at once."""
+    """Checks changes in order against the rows, then writes everything at once."""
 
     def __init__(self, account: str, rows: dict[str, RowState], position: int, book: CounterBook) -> None:
         self._account = account
@@ -110,7 +110,7 @@ class _WriteBatch:
         self._book = book
 
     def take(self, change: Change) -> bool:
-        """Whether the change applies; if so it is written with the batch."""
+        """Whether the change applies. If it does, `write` writes it."""
         operation = change.operation
         row = self._rows.get(operation.id)
         if row is None:
@@ -147,6 +147,7 @@ class _WriteBatch:
         for occurred_at, event in change.events:
             row = self._add_event(row, operation.id, occurred_at, event)
         row = replace(row, status=operation.status, created_at=operation.created_at, final_at=operation.final_at)
+        # A later change of the same operation in this batch is checked against this state, so it counts only once.
         self._rows[operation.id] = row
         self._states[operation.id] = operation
         settle_counters(self._book, labels_of(row.labels), change)

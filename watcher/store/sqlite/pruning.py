@@ -1,4 +1,4 @@
-"""What leaves: rows and events whose time is over, in small batches, and the pages that they took."""
+"""Deletes rows and events whose time is over, in small batches, and gives their pages back to the file system."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 _NOTHING_SHOWN = Shown(final_after=2**63 - 1, scraped_after=2**63 - 1)
 
 _SPARE = 0.25
-"""The share of free pages that is left for what comes next; more goes back to the file system."""
+"""The share of the file that stays free for new rows. More free pages than that go back to the file system."""
 _SPARE_PAGES = 256
 _GIVEN_BACK_AT_ONCE = 1024
 
 
 def prune(connection: sqlite3.Connection, now: Instant, *, keep_since: Instant, limit: int, shown: Shown | None) -> int:
-    """Drop one batch; how many rows."""
+    """Delete one batch. Returns the number of rows."""
     details = _details(connection, keep_since, limit, shown or _NOTHING_SHOWN)
     events = _events(connection, keep_since, limit - details)
     return details + events + _tombstones(connection, now, limit - details - events)
 
 
 def give_back(connection: sqlite3.Connection) -> None:
-    """Shrink the file by a bounded number of pages where it has many to spare; a transaction of its own."""
+    """Shrink the file by a bounded number of pages where many are free, in a transaction of its own."""
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     excess = int(free - max(_SPARE_PAGES, _SPARE * pages))
@@ -39,7 +39,8 @@ def give_back(connection: sqlite3.Connection) -> None:
 
 
 def _details(connection: sqlite3.Connection, keep_since: Instant, limit: int, shown: Shown) -> int:
-    # With `storage.keep` no shorter than `metrics.hold_at_most` the times of what is shown hold nothing back.
+    # Rows of operations that are still shown stay. Where `storage.keep` is at least `metrics.hold_at_most`, these times
+    # keep no further row.
     return connection.execute(
         """
         DELETE FROM operations WHERE key IN (
@@ -70,15 +71,16 @@ def _events(connection: sqlite3.Connection, keep_since: Instant, limit: int) -> 
         (found[0], limit),
     ).rowcount
     if count < limit:
-        # All of them have left; the newest mark stays, as it says what is told.
+        # All events up to this mark are deleted. The newest mark stays: it says up to where events are published.
         connection.execute("DELETE FROM told WHERE up_to < ?", found)
     return count
 
 
 def _tombstones(connection: sqlite3.Connection, now: Instant, limit: int) -> int:
-    """Those that `Trace.is_over` says are over, unless the configuration names their ids.
+    """Delete tombstones that are over by the rule of `IdHistory.is_over`, unless the configuration names their ids.
 
-    One with events beside it stays, however old, because it alone knows their last `seq`.
+    While events of an operation are kept, its tombstone stays, because only it knows their last `seq`. Without it, the
+    id would be registered as unknown, and its events would start with `seq` 1 a second time.
     """
     return connection.execute(
         """

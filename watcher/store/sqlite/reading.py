@@ -1,4 +1,4 @@
-"""What others ask: one operation, its history, a page of many."""
+"""Reads for the API and the commands: an operation, its history, a page of operations."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def find(connection: sqlite3.Connection, operation_id: str, account: str | None) -> Sequence[Found]:
     """The operation in one or all accounts."""
+    # By the names of the accounts, because the index is on (account, id): by id alone, every row would be read.
     where = "WHERE account IN (SELECT name FROM accounts WHERE name = coalesce(?, name)) AND id = ? ORDER BY account"
     rows = connection.execute(OPERATION + where, (account, operation_id))
     return tuple(Found(operation=operation_of(row), untracked_at=row[-1]) for row in rows)
@@ -30,7 +31,7 @@ def page(
     after: tuple[str, str] | None,
     limit: int,
 ) -> Sequence[Operation]:
-    """Operations in order of their keys. No status means any."""
+    """Operations in order of their keys. Without `statuses`, those of every status."""
     where = """
         WHERE (account, id) > (:account_after, :id_after) AND account = coalesce(:account, account)
             AND untracked_at IS NULL

@@ -1,7 +1,7 @@
 """Values to columns and back.
 
-An operation is spread over columns where statements ask for them; the rest is one JSON text, so that a field more needs
-no migration: what a row lacks has its default.
+Fields of an operation that statements select by have columns. All others are in one JSON text, so that a new field
+needs no migration: where a row lacks it, it has its default.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ NewEventRow: TypeAlias = tuple[int, str, str, int, int, str, str]
 
 
 _STORED_AS = {"failing_published": "failing_told"}
-"""Fields that files have under another name."""
+"""Fields that have another name in stored files."""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, rename=_STORED_AS):
@@ -73,7 +73,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
 
 class RowState(Value, frozen=True, kw_only=True):
-    """What must be known of a row before anything is written to it; `labels` as JSON."""
+    """What must be known of a row before it is changed; `labels` as JSON."""
 
     registered_at: Instant
     created_at: Instant | None
@@ -87,7 +87,7 @@ class RowState(Value, frozen=True, kw_only=True):
 
     @property
     def trace(self) -> IdHistory:
-        """What it amounts to for intake and tombstones."""
+        """The row as registration and tombstones need it."""
         outcome = OUTCOME_OF.get(Status(self.status)) if self.final_at is not None else None
         return IdHistory(
             followed=self.final_at is None and self.untracked_at is None,
@@ -100,7 +100,7 @@ class RowState(Value, frozen=True, kw_only=True):
 
 _ROW_STATE = RowState.__struct_fields__  # in the order in which `row_states` selects them
 
-_SOURCES = {str(source): source for source in Source}  # calling the type takes three times as long
+_SOURCES = {str(source): source for source in Source}  # `Source(text)` takes three times as long
 _STATUSES = {str(status): status for status in Status}
 
 _encoder = msgspec.json.Encoder()
@@ -211,7 +211,7 @@ def key_of(text: str) -> tuple[str, ...]:
 
 
 def row_states(connection: sqlite3.Connection, account: str, ids: Iterable[str]) -> dict[str, RowState]:
-    """The rows of these ids that there are."""
+    """The stored rows of these ids."""
     found = connection.execute(
         """
         SELECT id, registered_at, created_at, hint, status, final_at, untracked_at, seq, position, labels
@@ -223,7 +223,7 @@ def row_states(connection: sqlite3.Connection, account: str, ids: Iterable[str])
 
 
 def tombstones(connection: sqlite3.Connection, account: str, ids: Iterable[str]) -> dict[str, IdHistory]:
-    """The tombstones of these ids that there are."""
+    """The stored tombstones of these ids."""
     found = connection.execute(
         """
         SELECT id, outcome, created_at, done_at, seq
@@ -240,7 +240,7 @@ def tombstones(connection: sqlite3.Connection, account: str, ids: Iterable[str])
 
 
 def insert_tombstones_of(connection: sqlite3.Connection, account: str, traces: Mapping[str, IdHistory]) -> None:
-    """Leave tombstones."""
+    """Insert or replace the tombstones of these ids."""
     connection.executemany(
         "INSERT OR REPLACE INTO tombstones (account, id, outcome, created_at, done_at, seq) VALUES (?, ?, ?, ?, ?, ?)",
         [

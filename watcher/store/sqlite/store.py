@@ -1,7 +1,7 @@
 """The `Store` over one SQLite file: every method is one piece of work for the store's own thread.
 
-A piece of work that was begun is finished, also when its caller is cancelled; so a cancelled caller does not know
-whether it was done.
+Work that was submitted is finished, also when its caller is cancelled. So a cancelled caller does not know whether it
+was done.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 PATIENCE = timedelta(seconds=5)
-"""How long another program may keep the file locked, e.g. for a backup, before that is trouble."""
+"""How long another program may keep the file locked, e.g. for a backup, before a call fails."""
 
 
 class SqliteStore:
@@ -63,7 +63,7 @@ class SqliteStore:
         steps: Sequence[str] | None = None,
         event_ids: EventIds = new_event_id,
     ) -> SqliteStore:
-        """The store in the file, made or brought up to date where needed.
+        """The store in the file, which is created or brought up to date where needed.
 
         `steps` are the schema's migrations, `event_ids` makes an id for each event.
 
@@ -73,7 +73,7 @@ class SqliteStore:
         try:
             await store._do(store._database.open)
         except BaseException:
-            store._begin_closing()  # not awaited: whoever cancelled us waits for no disk
+            store._begin_closing()  # not awaited: a cancellation must not wait for the disk
             raise
         return store
 
@@ -214,7 +214,7 @@ class SqliteStore:
         if self._closed is None:
             try:
                 self._closed = self._thread.submit(self._database.close)
-            except NoThreadError:  # so there is nothing that could be open
+            except NoThreadError:  # without a thread, nothing was ever opened
                 self._closed = Future()
                 self._closed.set_result(None)
             self._thread.close()
@@ -222,5 +222,5 @@ class SqliteStore:
 
 
 async def _finished(work: Future[Answer]) -> Answer:
-    # Without the shield a cancelled caller would take back work that the thread has not begun yet.
+    # Without the shield, cancelling the caller would also cancel work that the thread has not begun yet.
     return await asyncio.shield(asyncio.wrap_future(work))
