@@ -144,8 +144,8 @@ async def test_the_creation_time_in_the_id_is_stored(app: IntakeRig):
         ({"id": 5}, "expected `str`, got `int` - at `$.id`"),
         ({}, "object missing required field `id`"),
         (5, "expected `object`, got `int`"),
-        ({"id": AN_ID, "acount": "main"}, 'unknown key "acount"; there are id, account and labels'),
-        ({"id": AN_ID, **dict.fromkeys("abcdefg", 1)}, 'unknown keys "a", "b", "c", "d", "e", …; there are'),
+        ({"id": AN_ID, "acount": "main"}, 'unknown key "acount"; known keys are id, account and labels'),
+        ({"id": AN_ID, **dict.fromkeys("abcdefg", 1)}, 'unknown keys "a", "b", "c", "d", "e", …; known keys are'),
         ({"id": AN_ID, "account": "other"}, 'unknown account "other"; there is "main"'),
         ({"id": AN_ID, "labels": {"a": 1}}, "expected `str`, got `int` - at `$.labels[...]`"),
         ({"id": AN_ID, "labels": {"status": ""}}, 'the label "status" is used by the watcher itself'),
@@ -153,11 +153,11 @@ async def test_the_creation_time_in_the_id_is_stored(app: IntakeRig):
             {"id": AN_ID, "labels": {"__name": ""}},
             'labels that begin with __ are used by Prometheus itself, got "__name"',
         ),
-        ({"id": AN_ID, "labels": {"1a": ""}}, '"1a" is no label name'),
-        ({"id": AN_ID, "labels": {"a\n": ""}}, '"a\\n" is no label name'),
-        ({"id": AN_ID, "labels": {"a" * 129: ""}}, "is no label name"),
+        ({"id": AN_ID, "labels": {"1a": ""}}, '"1a" is not a label name'),
+        ({"id": AN_ID, "labels": {"a\n": ""}}, '"a\\n" is not a label name'),
+        ({"id": AN_ID, "labels": {"a" * 129: ""}}, "is not a label name"),
         ({"id": AN_ID, "labels": {"a": "x" * 129}}, 'the value of "a" has 129 characters; at most 128'),
-        ({"id": AN_ID, "labels": {"a": "\0"}}, 'the value of "a" holds a character that no text can carry'),
+        ({"id": AN_ID, "labels": {"a": "\0"}}, 'the value of "a" contains a character that cannot be stored'),
         ({"id": AN_ID, "labels": {f"a{n}": "" for n in range(11)}}, "11 labels; at most 10"),
     ],
 )
@@ -181,15 +181,15 @@ async def test_every_bad_entry_is_named_with_all_its_reasons(app: IntakeRig):
 async def test_a_lone_surrogate_is_refused_where_the_text_did_not_come_as_json(app: IntakeRig):
     with pytest.raises(EntriesRefusedError) as caught:
         await app.intake.register([TrackRequest(id=AN_ID, labels={"a": "\ud800"})], Source.API)
-    assert "no text can carry" in caught.value.complaints[0].why
+    assert "cannot be stored" in caught.value.complaints[0].why
 
 
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (b"", "JSON that breaks off, by byte 0 at the latest"),
-        (b"[", "JSON that breaks off, by byte 1 at the latest"),
-        (b'["\\ud800"]', "JSON that breaks off"),
+        (b"", "incomplete JSON, at byte 0 or before"),
+        (b"[", "incomplete JSON, at byte 1 or before"),
+        (b'["\\ud800"]', "incomplete JSON"),
         (b"[tru]", "malformed JSON: invalid character (byte 2)"),
         (b"[NaN]", "malformed JSON: invalid character (byte 1)"),
         (b'["\xff"]', "not UTF-8 at byte 2"),
@@ -242,7 +242,7 @@ async def test_an_operation_of_another_account_is_a_conflict():
     await app.take({"id": AN_ID, "account": "a"})
     refusal = await app.refusal({"id": ANOTHER_ID, "account": "b"}, {"id": AN_ID, "account": "b"})
     assert refusal.is_conflict
-    assert [(error.index, error.why) for error in refusal.complaints] == [(1, 'followed under the account "a"')]
+    assert [(error.index, error.why) for error in refusal.complaints] == [(1, 'tracked under the account "a"')]
     assert await app.store.find(ANOTHER_ID) == ()
 
 
@@ -273,7 +273,7 @@ async def test_labels_that_are_too_many_together_are_a_conflict(app: IntakeRig):
     await app.take({"id": AN_ID, "labels": {f"a{n}": "" for n in range(8)}})
     refusal = await app.refusal({"id": AN_ID, "labels": {f"b{n}": "" for n in range(3)}})
     assert refusal.is_conflict
-    assert refusal.complaints[0].why == "11 labels together with those that it has; at most 10"
+    assert refusal.complaints[0].why == "11 labels together with the stored ones; at most 10"
 
 
 async def test_the_configuration_names_operations_of_its_accounts(app: IntakeRig):
@@ -343,7 +343,7 @@ async def test_an_operation_under_several_accounts_must_be_named_with_one():
 async def test_an_invalid_or_untracked_id_cannot_be_located(app: IntakeRig):
     with pytest.raises(NotAnIdError, match=r'"\.\./x" is not an operation id'):
         await app.intake.locate("../x")
-    with pytest.raises(NotFollowedError, match=f"{AN_ID} is not followed under main"):
+    with pytest.raises(NotFollowedError, match=f"{AN_ID} is not tracked under main"):
         await app.intake.locate(AN_ID, "main")
 
 

@@ -1,7 +1,7 @@
-"""`watcher` and `python -m watcher`: reads the command line, runs one command, and turns its end into an exit code.
+"""`watcher` and `python -m watcher`: reads the command line, runs one command, and returns its exit code.
 
-Nothing heavy is imported here: `watcher healthcheck` runs every few seconds in every container, and needs the standard
-library alone.
+Nothing slow is imported here: `watcher healthcheck` runs every few seconds in every container, and needs nothing but
+the standard library.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from watcher.cli.exits import Exit, FailedError
 from watcher.cli.output import give_up_output, warn
 from watcher.cli.parser import parse
 
-# What a shell says of a program that these signals ended.
+# The exit codes that a shell shows for programs ended by SIGINT and SIGPIPE.
 INTERRUPTED = 130
 READER_WENT_AWAY = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command of the arguments, else those of the process; the exit code."""
+    """Run the command in `argv`, or in the arguments of the process. Returns the exit code."""
     if argv is None:
         signals.handle_from_now_on(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A locale that cannot say everything is no reason to say nothing.
+            # Where the locale cannot encode a character, it is escaped instead of ending the command.
             stream.reconfigure(errors="backslashreplace")
     try:
         return _run(argv)
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     try:
         command, arguments = parse(argv)
-    except SystemExit as exc:  # argparse has said it all: --help and --version are 0, a mistake is 2
+    except SystemExit as exc:  # argparse has printed everything: 0 for --help and --version, 2 for a mistake
         sys.stdout.flush()
         return int(exc.code or 0)
     try:
@@ -58,18 +58,18 @@ def _run(argv: Sequence[str] | None) -> int:
         return exc.code
     except BrokenPipeError:
         raise
-    except Exception as exc:  # noqa: BLE001 -- the last resort; told below
+    except Exception as exc:  # noqa: BLE001 -- the last resort; `_reported` prints it
         return _reported(exc, arguments.command)
 
 
 def _reported(exc: Exception, command: str) -> Exit:
-    """Say what an operator must change; anything else is a fault of ours, and told with all that helps to find it."""
+    """Print what an operator must change. Anything else is a fault of ours, and is printed with its traceback."""
     from watcher.config import ConfigurationError
     from watcher.core.errors import OperatorError
 
     match exc:
         case ConfigurationError():
-            warn(*str(exc).splitlines())  # each line names its own place
+            warn(*str(exc).splitlines())  # each line begins with its place in the configuration
         case OperatorError():
             warn(*f"watcher {command}: {exc}".splitlines())
         case _:

@@ -1,6 +1,6 @@
-"""The clock of the process: wall time as it was at the start plus a clock that never jumps.
+"""The clock of the process: the wall time at the start, plus a clock that never jumps.
 
-A wall clock that is set moves nothing that is due. A difference above 30 s is adopted by `reanchor`, and told.
+Setting the wall clock moves no due time. `reanchor` adopts a difference above 30 s and returns it, to be logged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ JUMP: Micros = 30 * SECOND
 
 
 class Clock:
-    """`now()` gives the present moment; both sources can be handed in, in seconds."""
+    """`now()` returns the present moment. Both sources of time return seconds."""
 
     def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
         self._wall = wall
@@ -27,7 +27,7 @@ class Clock:
         return Moment(self._anchor + tick, tick)
 
     def reanchor(self) -> Micros:
-        """Adopt the wall clock where it jumped by more than 30 s; by how much it did, 0 otherwise."""
+        """Adopt the wall clock where it jumped by more than 30 s. Returns the jump, 0 where it was not adopted."""
         tick = self._tick()
         jump = self._wall_now() - (self._anchor + tick)
         if abs(jump) <= JUMP:

@@ -1,6 +1,6 @@
-"""A time limit for the whole of a blocking exchange: name resolution, connecting, and an answer that comes in drops.
+"""A time limit for a whole blocking exchange: name resolution, connecting, and reading an answer that arrives slowly.
 
-Sockets only have limits for each step, and name resolution has none.
+Sockets only have limits for each step, and name resolution has no limit.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 
 def within(seconds: float, work: Callable[[], object]) -> object:
-    """What the work returns or raises. Raises TimeoutError when it takes longer; then it is left to itself.
+    """What the work returns or raises. Raises TimeoutError when it takes longer; the work itself is not stopped.
 
-    Its thread is a daemon: the end of the process does not wait for it.
+    Its thread is a daemon thread: the end of the process does not wait for it.
     """
     ended: list[tuple[object, BaseException | None]] = []
 
@@ -25,7 +25,7 @@ def within(seconds: float, work: Callable[[], object]) -> object:
     thread = threading.Thread(target=do, name="exchange", daemon=True)
     try:
         thread.start()
-    except RuntimeError:  # no more threads: without its limit is better than not at all
+    except RuntimeError:  # no thread can be started: the work is still worth doing without a time limit
         return work()
     thread.join(seconds)
     if not ended:

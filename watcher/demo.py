@@ -1,8 +1,8 @@
-"""Everything at once with no account.
+"""The demo: simulated API, daemon and a sending app in one process, without an account.
 
-A simulated API on loopback, the daemon on a temporary store, and an app that sends. The app does what a real one would:
-it sends, gets an operation id with the 202, and registers the id with the daemon. Nothing here is a short cut: the
-daemon is the one that `watcher run` runs, over real sockets.
+The API listens on loopback, and the daemon has a temporary store. The app does what a real one would: it sends, gets an
+operation id with the 202, and registers the id with the daemon. The daemon is the one that `watcher run` runs, over
+real sockets.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ SETTINGS = {
 async def demo(
     *, operations: int = 40, duration: timedelta | None = None, settings: Mapping[str, str] = MappingProxyType({})
 ) -> int:
-    """Show `operations` in flight until interrupted, or for `duration`; the daemon's exit code.
+    """Run with about `operations` in flight until interrupted, or for `duration`. Returns the daemon's exit code.
 
-    `settings` are variables of the environment that win over the demo's own.
+    `settings` are environment variables that replace the demo's own.
     """
     environ: dict[str, str] = {}
     daemon = Daemon(lambda: load(None, environ))
-    # Signals first: until then one ends the process on the spot, which would leave the folder behind.
+    # Signal handlers first: without them a signal ends the process at once, and the folder is not deleted.
     with daemon.listening_to_signals(), tempfile.TemporaryDirectory(prefix="watcher-demo-") as folder:
         async with serving(_quiet_api()) as api:
             environ |= _settings(api, Path(folder), operations) | dict(settings)
@@ -74,7 +74,7 @@ async def demo(
 
 
 def _quiet_api() -> Scenario:
-    """The lively built-in scenario without operations of its own: here only the app sends."""
+    """The built-in scenario of the demo without operations of its own: here only the app sends."""
     lively = built_in("demo")
     return msgspec.structs.replace(lively, population=msgspec.structs.replace(lively.population, in_flight=0))
 
@@ -86,7 +86,7 @@ def _settings(api: Running, folder: Path, operations: int) -> dict[str, str]:
         "TWILIO_AUTH_TOKEN": account.auth_token,
         "WATCHER_ACCOUNTS__0__NAME": "demo",
         "WATCHER_ACCOUNTS__0__BASE_URL": api.base_url,
-        # As many as the promise of a second needs, and a little for what settles.
+        # Enough for a freshness of one second, and some more for settling operations.
         "WATCHER_ACCOUNTS__0__MAX_REQUESTS_PER_SECOND": str(2 * operations + 5),
         "WATCHER_STORAGE__URL": f"sqlite:///{folder}/watcher.db",
     }
@@ -94,7 +94,7 @@ def _settings(api: Running, folder: Path, operations: int) -> dict[str, str]:
 
 def _say(api: Running, daemon: Daemon) -> None:
     web, admin = daemon.addresses["web"][0], daemon.addresses["admin"][0]
-    print(  # noqa: T201 -- what the newcomer reads first
+    print(  # noqa: T201 -- the first output for a new user
         f"""
   status page      {web}/
   metrics          {web}/metrics
@@ -108,14 +108,14 @@ def _say(api: Running, daemon: Daemon) -> None:
 
 
 async def _app(api: Running, admin: str, operations: int) -> None:
-    """Send and register, first a burst, then one for each that ends on average."""
+    """Send and register: first `operations` at once, then at the average rate at which they end."""
     rng = random.Random()  # noqa: S311 -- for variety, not for secrets
     account = built_in("demo").accounts[0]
     auth = httpx.BasicAuth(account.account_id, account.auth_token)
     mean_seconds = (LONGEST_SECONDS - SHORTEST_SECONDS) / math.log(LONGEST_SECONDS / SHORTEST_SECONDS)
     async with httpx.AsyncClient(auth=auth, trust_env=False) as upstream, httpx.AsyncClient(trust_env=False) as watcher:
         for number, script in enumerate(_scripts(rng)):
-            with contextlib.suppress(httpx.TransportError):  # one or the other is about to end, or very busy
+            with contextlib.suppress(httpx.TransportError):  # the API or the daemon is ending, or very busy
                 sent = await upstream.post(f"{api.base_url}/PushNotifications", json=script)
                 if sent.status_code == httpx.codes.ACCEPTED:
                     labels = {"campaign": rng.choice(CAMPAIGNS)}
@@ -126,9 +126,9 @@ async def _app(api: Running, admin: str, operations: int) -> None:
 
 
 def _scripts(rng: random.Random) -> Iterator[dict[str, object]]:
-    """What becomes of each send.
+    """The course of each simulated operation.
 
-    Most end well, some fail in part, some reach devices that are gone, a few are called off.
+    Most complete, some have failures, some have recipients without a device, a few are canceled.
     """
     while True:
         lifetime = SHORTEST_SECONDS * (LONGEST_SECONDS / SHORTEST_SECONDS) ** rng.random()

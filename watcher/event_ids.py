@@ -13,7 +13,7 @@ from typing import TypeAlias
 from watcher.core.model import Instant
 
 EventIds: TypeAlias = Callable[[Instant], str]
-"""A new id for an event that occurred at this time; never the same twice."""
+"""Makes a new id for an event that occurred at this time, different from every other id."""
 
 _VERSION_7 = 0x7 << 76
 _VARIANT = 0b10 << 62
@@ -28,7 +28,7 @@ def new_event_id(occurred_at: Instant) -> str:
 
 
 def uuid7(at: Instant, random_bits: int) -> str:
-    """The UUIDv7 of a time and at least 76 random bits, two of which give way to the variant.
+    """The UUIDv7 of a time and at least 76 random bits, two of which are replaced by the variant.
 
     A time before 1970 counts as 1970.
     """

@@ -1,8 +1,8 @@
-"""Where operations come from: what people hand in is checked, made durable, and only then answered.
+"""Registers operations from the admin API and the configuration: entries are checked and stored, then answered.
 
-Nothing of a batch is kept when any entry of it is bad. Nobody here touches an account's loop: operations go into the
-store, and the loop that owns the account is woken to take them from there. Long batches are checked in pieces, so that
-the event loop turns meanwhile.
+If any entry of a batch is bad, nothing of the batch is kept. This module never changes an account's loop: it writes to
+the store and wakes the loop, which reads the operations from there. Long batches are checked in pieces, so that the
+event loop turns in between.
 """
 
 import asyncio
@@ -30,11 +30,12 @@ LABEL_VALUE_PATTERN = "^[^\\u0000]*$"
 
 _ID_WANTED = "not an operation id: comms_operation_, one of 0-7, then 25 to 34 of a-z (without i, l, o, u) and 0-9"
 _LABEL_NAME = re.compile(r"[a-z_][a-z0-9_]*")
-# NUL ends texts in too many places; lone surrogates cannot be written as UTF-8.
+# Many programs take NUL for the end of a text, and lone surrogates cannot be encoded as UTF-8.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _MOST_NAMED = 5
-_AT_ONCE = 100  # checked, or looked up, before the event loop has its turn
-# Operations that ended so were perhaps only asked for under the wrong account; another one may claim them.
+_AT_ONCE = 100  # entries that are checked, or read from the store, before the event loop turns
+# With these outcomes the operation may only have been registered under the wrong account, so that another account may
+# still register it.
 _NEVER_SEEN = frozenset({Outcome.NOT_FOUND, Outcome.REJECTED})
 
 _LABEL_VALUE = {"maxLength": MAX_LABEL_LENGTH, "pattern": LABEL_VALUE_PATTERN}
@@ -44,12 +45,12 @@ R = TypeVar("R")
 
 
 class TrackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One operation to be followed, as handed in; the account may be left out where there is only one."""
+    """An entry of a request: an operation to be tracked. The account may be omitted where only one is configured."""
 
     id: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": ID_PATTERN})]
     account: str | None = None
     labels: Annotated[
-        # Said of the values themselves: beside the names, msgspec would write their bare type over it.
+        # The schema of the values is given here: msgspec would overwrite one that is given with that of the names.
         dict[str, Annotated[str, msgspec.Meta(extra_json_schema=_LABEL_VALUE)]],
         msgspec.Meta(
             extra_json_schema={
@@ -65,7 +66,7 @@ class TrackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class EntryError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is wrong with one thing that was handed in. The id is shortened and printable, so not always as given."""
+    """What is wrong with an entry or a parameter. The id is shortened and made printable, so it may differ."""
 
     why: str
     index: int | None = None
@@ -74,11 +75,11 @@ class EntryError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class MalformedError(WatcherError):
-    """What was handed in is no list of entries at all; the message says where it breaks off."""
+    """The body is not a list of entries; the message says where it is malformed."""
 
 
 class EntriesRefusedError(WatcherError):
-    """Some entries are bad, so none was kept. `is_conflict`: good in themselves, but not beside what is followed."""
+    """Some entries are bad, so none was kept. `is_conflict`: valid, but in conflict with what is tracked already."""
 
     def __init__(self, complaints: Sequence[EntryError], *, of: int, is_conflict: bool = False) -> None:
         super().__init__(f"{len(complaints)} of {of} {'entry' if of == 1 else 'entries'} refused, nothing was kept")
@@ -87,22 +88,22 @@ class EntriesRefusedError(WatcherError):
 
 
 class NotAnIdError(WatcherError):
-    """What should be an operation id is none."""
+    """Not a valid operation id."""
 
 
 class NotFollowedError(WatcherError):
-    """No account follows such an operation, or shows it still."""
+    """The operation is not tracked under any account, and not shown any more."""
 
 
 class SeveralAccountsError(WatcherError):
-    """The operation is followed under several accounts, and none was named."""
+    """The operation is tracked under several accounts, and the request names no account."""
 
 
 class Intake:
-    """Takes operations in and lets them go, for the accounts that are configured at the moment.
+    """Registers and untracks operations, for the accounts that are configured at the moment.
 
-    `store_trouble` hears of every write that failed, and with None of every one that did not: where registrations are
-    all that is written, nobody else would notice.
+    `store_trouble` is called with the error after each registration that could not be written, and with None after each
+    that was. Where nothing else is written, a failing store would not be noticed otherwise.
     """
 
     def __init__(
@@ -119,11 +120,11 @@ class Intake:
         self._accounts = accounts
         self._wake = wake
         self._now = now
-        # Between looking whether another account follows an id and writing it down, nobody else may write.
+        # Between the check that no other account tracks an id and its registration, no other request may register it.
         self._turn = asyncio.Lock()
 
     async def take(self, body: bytes) -> Sequence[Registration]:
-        """What became of each entry of a JSON object or list.
+        """Register a JSON object or list of entries; the result of each.
 
         Raises MalformedError, EntriesRefusedError, StoreUnusable.
         """
@@ -133,17 +134,17 @@ class Intake:
         )
 
     async def register(self, entries: Sequence[TrackRequest], source: Source) -> Sequence[Registration]:
-        """What became of each entry. Raises MalformedError, EntriesRefusedError, StoreUnusable."""
+        """Register entries; the result of each. Raises MalformedError, EntriesRefusedError, StoreUnusable."""
         return await self._register(entries, source, self._accounts())
 
     async def from_configuration(self, accounts: Iterable[Account]) -> Sequence[Registration]:
-        """Register what the configuration names; nothing happens to what is known, finished or was untracked."""
+        """Register the ids in the configuration. Known, finished and untracked ids stay as they are."""
         accounts = tuple(accounts)
         entries = [TrackRequest(id=id_, account=account.name) for account in accounts for id_ in account.operations]
         return await self._register(entries, Source.CONFIG, [account.name for account in accounts])
 
     async def locate(self, operation_id: str, account: str | None = None) -> Operation:
-        """The operation as stored, followed or lately finished.
+        """The operation as stored: tracked, or finished and still shown.
 
         Raises NotAnIdError, NotFollowedError, SeveralAccountsError, StoreUnusable.
         """
@@ -156,42 +157,42 @@ class Intake:
             if found.untracked_at is None and found.operation.account in known
         ]
         if not held:
-            raise NotFollowedError(f"{operation_id} is not followed" + (f" under {account}" if account else ""))
+            raise NotFollowedError(f"{operation_id} is not tracked" + (f" under {account}" if account else ""))
         if len(held) > 1:
             names = ", ".join(operation.account for operation in held)
-            raise SeveralAccountsError(f"{operation_id} is followed under several accounts, name one: {names}")
+            raise SeveralAccountsError(f"{operation_id} is tracked under several accounts, name one: {names}")
         return held[0]
 
     async def untrack(self, operation_id: str, account: str | None = None) -> Operation:
-        """Stop following; the operation as it was. Raises what `locate` raises."""
+        """Stop tracking the operation. Returns it as it was. Raises what `locate` raises."""
         async with self._turn:
             operation = await self.locate(operation_id, account)
             was_followed = await self._store.untrack(operation.account, operation.id, self._now(), Source.API)
-        if not was_followed:
-            raise NotFollowedError(f"{operation_id} is not followed")
+        if not was_followed:  # its row was pruned since it was located
+            raise NotFollowedError(f"{operation_id} is not tracked")
         self._wake(operation.account)
         return operation
 
     async def _register(
         self, request: Iterable[TrackRequest | EntryError], source: Source, accounts: Sequence[str]
     ) -> Sequence[Registration]:
-        checked = await in_pieces(request, lambda index, one: checked_entry(index, one, accounts))
-        complaints = [one for one in checked if isinstance(one, EntryError)]
+        checked = await in_pieces(request, lambda index, entry: checked_entry(index, entry, accounts))
+        complaints = [entry for entry in checked if isinstance(entry, EntryError)]
         if complaints:
             raise EntriesRefusedError(complaints, of=len(checked))
         now = self._now()
         entries = await in_pieces(
-            (one for one in checked if isinstance(one, TrackRequest)),
-            lambda _, one: Entry(
-                account=one.account or "",
-                id=one.id,
+            (entry for entry in checked if isinstance(entry, TrackRequest)),
+            lambda _, entry: Entry(
+                account=entry.account or "",
+                id=entry.id,
                 source=source,
-                labels=one.labels,
-                created_at=created_hint(one.id, now),
+                labels=entry.labels,
+                created_at=created_hint(entry.id, now),
             ),
         )
         async with self._turn:
-            # The configuration speaks for its accounts; what the API once said must not keep the daemon from starting.
+            # Not for the configuration: an earlier registration by the API must not keep the daemon from starting.
             if source is not Source.CONFIG:
                 await self._refuse_conflicts(entries, accounts)
             try:
@@ -202,15 +203,15 @@ class Intake:
                 self._store_trouble(exc)
                 raise
             self._store_trouble(None)
-        for account in {
-            one.account for one in registrations if one.result in {RegistrationResult.NEW, RegistrationResult.KNOWN}
-        }:
+        # Known operations may have new labels, so their loops read them again, too.
+        changed = {RegistrationResult.NEW, RegistrationResult.KNOWN}
+        for account in {registration.account for registration in registrations if registration.result in changed}:
             self._wake(account)
         return registrations
 
     async def _refuse_conflicts(self, entries: Sequence[Entry], accounts: Sequence[str]) -> None:
         if len(accounts) == 1 and not any(entry.labels for entry in entries):
-            return  # the common case: nothing stored could stand in the way
+            return  # the common case: without a second account and without labels, no conflict is possible
         ledger = _Ledger(await self._held(entries, accounts))
         complaints = await in_pieces(entries, ledger.enter)
         conflicts = [entry_error for entry_error in complaints if entry_error is not None]
@@ -222,12 +223,12 @@ class Intake:
         held: list[Operation] = []
         while batch := [*islice(ids, _AT_ONCE)]:
             for found in await asyncio.gather(*(self._store.find(id_) for id_ in batch)):
-                held += (one.operation for one in found if one.untracked_at is None)
+                held += (row.operation for row in found if row.untracked_at is None)
         return (operation for operation in held if operation.account in accounts)
 
 
 class _Ledger:
-    """Which account follows an id and which label names it has, as stored and as the batch goes on to say."""
+    """Which account tracks an id and which label names it has: as stored, and with the batch's earlier entries."""
 
     def __init__(self, held: Iterable[Operation]) -> None:
         self._names: dict[str, dict[str, set[str]]] = {}
@@ -236,21 +237,21 @@ class _Ledger:
                 self._names.setdefault(operation.id, {})[operation.account] = set(operation.labels)
 
     def enter(self, index: int, entry: Entry) -> EntryError | None:
-        """Enter one more; what stands in its way, if anything."""
+        """Add an entry. Returns the conflict that it has, or None."""
         accounts = self._names.setdefault(entry.id, {})
         others = sorted(accounts.keys() - {entry.account})
         if others:
-            return EntryError(index=index, id=quoted(entry.id), why=f"followed under the account {quoted(others[0])}")
+            return EntryError(index=index, id=quoted(entry.id), why=f"tracked under the account {quoted(others[0])}")
         names = accounts.setdefault(entry.account, set())
         names |= entry.labels.keys()
         if len(names) > MAX_LABELS:
-            why = f"{len(names)} labels together with those that it has; at most {MAX_LABELS}"
+            why = f"{len(names)} labels together with the stored ones; at most {MAX_LABELS}"
             return EntryError(index=index, id=quoted(entry.id), why=why)
         return None
 
 
 def raw_entries(body: bytes) -> Sequence[msgspec.Raw]:
-    """The entries of a JSON list, or the one that the body is, each not yet decoded. Raises MalformedError."""
+    """The entries of a JSON list, not decoded yet. Any other JSON value is one entry. Raises MalformedError."""
     try:
         is_list = body.decode().lstrip(" \t\r\n").startswith("[")
         if not is_list:
@@ -268,7 +269,7 @@ def raw_entries(body: bytes) -> Sequence[msgspec.Raw]:
 
 
 def read_entry(index: int, raw: msgspec.Raw) -> TrackRequest | EntryError:
-    """The entry, or why it is none."""
+    """The decoded entry, or what is wrong with it."""
     try:
         return msgspec.json.decode(raw, type=TrackRequest)
     except msgspec.MsgspecError as exc:
@@ -277,7 +278,7 @@ def read_entry(index: int, raw: msgspec.Raw) -> TrackRequest | EntryError:
     unknown = sorted(fields.keys() - set(TrackRequest.__struct_fields__))
     if unknown:
         names = ", ".join(map(quoted, unknown[:_MOST_NAMED])) + (", …" if len(unknown) > _MOST_NAMED else "")
-        why = f"unknown {'key' if len(unknown) == 1 else 'keys'} {names}; there are id, account and labels"
+        why = f"unknown {'key' if len(unknown) == 1 else 'keys'} {names}; known keys are id, account and labels"
     return EntryError(index=index, id=_id_in(fields), why=why[:1].lower() + why[1:])
 
 
@@ -292,7 +293,7 @@ def checked_entry(index: int, request: TrackRequest | EntryError, accounts: Sequ
 
 
 async def in_pieces(items: Iterable[T], work: Callable[[int, T], R]) -> list[R]:
-    """The results of the work on each item and its index; the event loop turns in between."""
+    """The results of `work` on each index and item. The event loop turns after every `_AT_ONCE` items."""
     results: list[R] = []
     for index, item in enumerate(items):
         results.append(work(index, item))
@@ -307,15 +308,15 @@ def quoted(text: str) -> str:
 
 
 def _where(exc: msgspec.DecodeError, body: bytes) -> str:
-    if "truncated" in str(exc):
-        return f"JSON that breaks off, by byte {len(body)} at the latest"
+    if "truncated" in str(exc):  # msgspec does not say where
+        return f"incomplete JSON, at byte {len(body)} or before"
     return str(exc).replace("JSON is malformed: ", "malformed JSON: ")
 
 
 def _fields(raw: msgspec.Raw) -> Mapping[str, msgspec.Raw]:
     try:
         return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-    except (msgspec.MsgspecError, RecursionError):  # the list could just be read, but this is a few frames further down
+    except (msgspec.MsgspecError, RecursionError):  # a deep value that the list read just within the limit of recursion
         return {}
 
 
@@ -349,8 +350,8 @@ def _label_faults(name: str, value: str) -> Iterator[str]:
     elif name.startswith("__"):
         yield f"labels that begin with __ are used by Prometheus itself, got {quoted(name)}"
     elif len(name) > MAX_LABEL_LENGTH or not _LABEL_NAME.fullmatch(name):
-        yield f"{quoted(name)} is no label name: a-z, 0-9 and _, no digit first, at most {MAX_LABEL_LENGTH}"
+        yield f"{quoted(name)} is not a label name: a-z, 0-9 and _, no digit first, at most {MAX_LABEL_LENGTH}"
     if len(value) > MAX_LABEL_LENGTH:
         yield f"the value of {quoted(name)} has {len(value)} characters; at most {MAX_LABEL_LENGTH}"
     elif _UNSTORABLE.search(value):
-        yield f"the value of {quoted(name)} holds a character that no text can carry"
+        yield f"the value of {quoted(name)} contains a character that cannot be stored"

@@ -1,7 +1,7 @@
 """The event loop of all commands. Names are resolved in threads of its own; it has no default executor.
 
-The standard loop resolves names in its default executor, whose threads the end of the process waits for. Here a name
-server that does not answer delays only the requests that need it, and nothing at the end.
+The standard loop resolves names in its default executor, and the process waits for these threads at its end. Here a
+name server that does not answer delays only the requests that need it, and never the end of the process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 from watcher.threads import Threads
 
 RESOLVERS = 4
-"""Names that can be looked up at the same time. Requests for the same name share one lookup."""
+"""Host names that can be resolved at the same time. Requests for the same name share one lookup."""
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """The standard loop, but for where blocking work is done."""
+    """The standard loop with threads of its own for name resolution, and without a default executor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Loop(asyncio.SelectorEventLoop):
         proto: int = 0,
         flags: int = 0,
     ) -> list[tuple[Any, ...]]:
-        """As `socket.getaddrinfo`, shared by all that ask for the same."""
+        """As `socket.getaddrinfo`. Calls with the same arguments at the same time share one lookup."""
         key = (host, port, family, type, proto, flags)
         return await self._resolvers.share(key, partial(socket.getaddrinfo, *key))
 
@@ -53,13 +53,13 @@ class Loop(asyncio.SelectorEventLoop):
         return await self._resolvers.run(partial(socket.getnameinfo, sockaddr, flags))
 
     def run_in_executor(self, executor: Executor | None, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
-        """For an executor of the caller's own. Work without one would share threads with everything."""
+        """Run work in the caller's executor. Raises RuntimeError without one: its threads would be shared by all."""
         if executor is None:
             _refuse(func)
         return super().run_in_executor(executor, func, *args)
 
     def close(self) -> None:
-        """End; a lookup that blocks is not waited for."""
+        """Close the loop without waiting for lookups that block."""
         self._resolvers.close()
         super().close()
 

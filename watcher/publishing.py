@@ -1,8 +1,8 @@
-"""Commit, then tell: the one task that brings committed events to standard output.
+"""Commit, then publish: the one task that writes committed events to standard output.
 
-Events are read from the store in the order of their commit, told, and marked as told. What was not marked when the
-process ended is told again by the next one, under the same id and as `replayed`. A blocked or broken standard output
-leaves events untold and stops nothing.
+Events are read from the store in the order of their commit, written, and marked as published. What was not marked when
+the process ended is published again by the next one, under the same id and as `replayed`. While standard output is
+blocked or broken, events stay pending, and nothing else stops.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ RETRY_AT_MOST: Micros = 15 * SECOND
 
 
 class EventPublisher:
-    """Tells events in order.
+    """Publishes events in order.
 
-    `write` returns when standard output took the lines whole, and raises OSError when it cannot.
+    `write` returns when standard output has taken all lines as a whole, and raises OSError when it cannot.
     """
 
     def __init__(
@@ -45,22 +45,23 @@ class EventPublisher:
         self._earlier = 0
 
     def wake(self) -> None:
-        """Events may have been committed."""
+        """Publish now: events may have been committed."""
         self._wake.set()
 
     def stop(self) -> None:
-        """Tell what is there and end."""
+        """Publish what is committed, then end `run`."""
         self._stopping = True
         self._wake.set()
 
     async def prepare(self) -> None:
-        """Learn which events an earlier process committed; before anything new is. Raises StoreUnusable."""
+        """Note which events earlier processes committed. Call it before the first commit. Raises StoreUnusable."""
         self._earlier = await self._store.last_position()
 
     async def run(self) -> None:
-        """Tell until stopped; then what is left is told and marked, unless standard output or the store fails."""
+        """Publish until stopped, then publish and mark the rest, unless standard output or the store fails."""
         failures = 0
         while True:
+            # Read before publishing: a stop during it causes one more round, for what was committed before the stop.
             stopping = self._stopping
             self._wake.clear()
             try:
@@ -79,11 +80,12 @@ class EventPublisher:
             await self._mark()
 
     async def _publish_some(self) -> bool:
-        """Tell the next batch; whether there may be more."""
+        """Publish the next batch. Returns whether there may be more."""
         events = await self._store.pending_events(self._published, BATCH)
         if not events:
             return False
         await self._write([self._line(event) for event in events])
+        # Also where marking fails: this process writes no line twice, and the mark is written later.
         self._published = events[-1].position
         await self._mark()
         return len(events) == BATCH

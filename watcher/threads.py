@@ -1,11 +1,11 @@
-"""Threads for work that may block: bounded, named, started at start-up, and never waited for at the end.
+"""Threads for work that may block: bounded, named, started at start-up, and not waited for at the end of the process.
 
-asyncio's default executor is one pool for everything: a name server that does not answer fills it, and then scrapes
-wait for name resolution, and so does the end of the process. Here each kind of work has threads of its own, so that one
-kind blocks only itself. All of them are in docs/decisions/0009-threads.md.
+asyncio's default executor is one pool for everything. A name server that does not answer fills it, and then scrapes and
+the end of the process wait for name resolution. Here each kind of work has threads of its own, so that it can block
+only itself. docs/decisions/0009-threads.md lists all of them.
 
-A thread that cannot be started (the limit of processes, memory) fails the work that needs it, with an OSError that says
-so. The next work tries again.
+Where a thread cannot be started (limit of processes or memory), the work that needs it fails with an OSError that says
+so. The next work tries to start it again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T")
 _Job: TypeAlias = tuple["Future[Any]", Callable[[], Any]]
 
 MOST_WAITING = 1000
-"""Work that waits for a thread of one pool. Beyond it the thread is the problem, and more work only needs memory."""
+"""Work that may wait for the threads of one pool. With more, they are blocked, and more work would only use memory."""
 
 
 class NoThreadError(OSError):
@@ -35,7 +35,7 @@ class NoThreadError(OSError):
 
 
 class Threads:
-    """A pool: `size` threads called `name`. They end when the pool is closed or no longer referred to."""
+    """A pool of `size` threads called `name`. They end when the pool is closed, or when no reference to it is left."""
 
     def __init__(self, name: str, size: int = 1, *, most_waiting: int = MOST_WAITING) -> None:
         self.name = name
@@ -50,7 +50,7 @@ class Threads:
             self._start()
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Begin work in the order of the calls. Raises NoThreadError."""
+        """Queue work; it begins in the order of the calls. Raises NoThreadError."""
         self._start()
         if self._jobs.qsize() >= self._most_waiting:
             raise NoThreadError(self.name, f"more than {self._most_waiting} tasks wait")
@@ -59,13 +59,13 @@ class Threads:
         return future
 
     async def run(self, work: Callable[[], T]) -> T:
-        """The result of the work; work that has not begun is taken back with its caller. Raises NoThreadError."""
+        """The result of the work. Cancelling the caller cancels work that has not begun. Raises NoThreadError."""
         return await asyncio.wrap_future(self.submit(work))
 
     async def share(self, key: Hashable, work: Callable[[], T]) -> T:
-        """The result of the work; of work under the same key that has not ended, if there is such.
+        """The result of the work, or of earlier work under the same key that has not ended.
 
-        So work that blocks takes one thread, however often it is asked for. Raises NoThreadError.
+        So work that blocks occupies a single thread, however many callers request it. Raises NoThreadError.
         """
         future = self._by_key.get(key)
         if future is None:
@@ -78,15 +78,15 @@ class Threads:
         return key in self._by_key
 
     def close(self) -> None:
-        """Take no more work; what was given before is done. Waits for nothing."""
+        """End the threads after the work that is queued already. Returns at once."""
         self._finish()
 
     def _start(self) -> None:
-        """Start what is missing. Raises NoThreadError where there is no thread at all."""
+        """Start the missing threads. Raises NoThreadError where not even one is running."""
         while len(self._started) < self.size:
             number = len(self._started) + 1
             name = self.name if self.size == 1 else f"{self.name} {number}"
-            # A daemon thread: the end of the process does not wait for what blocks.
+            # A daemon thread: the end of the process does not wait for work that blocks.
             thread = threading.Thread(target=_work, args=(self._jobs,), name=name, daemon=True)
             try:
                 thread.start()
@@ -98,12 +98,12 @@ class Threads:
 
 
 async def _result(future: Future[T]) -> T:
-    """The future's result, without giving it up when the caller is cancelled: others may wait for it too."""
+    """The future's result. Cancelling the caller does not cancel the future, which other callers may wait for."""
     loop = asyncio.get_running_loop()
     done = asyncio.Event()
 
     def wake(_: Future[T]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is gone, and with it the caller
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and the caller with it
             loop.call_soon_threadsafe(done.set)
 
     future.add_done_callback(wake)
@@ -114,7 +114,7 @@ async def _result(future: Future[T]) -> T:
 def _work(jobs: queue.SimpleQueue[_Job | None]) -> None:
     while (job := jobs.get()) is not None:
         _do(*job)
-        del job  # nothing is kept while waiting for more
+        del job  # otherwise its result would stay in memory until the next job
 
 
 def _do(future: Future[Any], work: Callable[[], Any]) -> None:

@@ -140,7 +140,7 @@ def test_what_was_taken_before_a_refusal_is_told(watcher: Command, parts: AppPar
     ended = watcher("track", an_id(1), an_id(2), an_id(3), "--account", "main")
     assert ended.code == Exit.USAGE
     assert ended.out == f"{an_id(1)} new\n"
-    assert 'followed under the account "other"' in ended.err
+    assert 'tracked under the account "other"' in ended.err
 
 
 def test_what_the_daemon_refuses_is_named_one_by_one(watcher: Command):
@@ -313,7 +313,7 @@ def test_show_draws_on_a_terminal(parts: AppParts):
 def test_show_takes_one_id_that_is_followed(watcher: Command, monkeypatch: pytest.MonkeyPatch):
     unknown = watcher("show", an_id(1))
     assert unknown.code == Exit.ENDED_BADLY
-    assert f"{an_id(1)} is not followed (404 from " in unknown.err
+    assert f"{an_id(1)} is not tracked (404 from " in unknown.err
     feed(monkeypatch, f"{an_id(1)} {an_id(2)}".encode())
     assert watcher("show", "-").code == Exit.USAGE
 

@@ -97,7 +97,7 @@ async def test_an_operation_of_another_account_is_409():
         posted = await admin.post(OPERATIONS, json={"id": AN_ID, "account": "b"})
     assert posted.status_code == 409
     assert problem_of(posted)["errors"] == [
-        {"index": 0, "id": f'"{AN_ID}"', "why": 'followed under the account "a"'},
+        {"index": 0, "id": f'"{AN_ID}"', "why": 'tracked under the account "a"'},
     ]
 
 
@@ -318,7 +318,7 @@ async def test_an_operation_that_is_not_polled_again_has_no_next_poll(parts: App
 async def test_an_unknown_operation_is_404(admin: httpx.AsyncClient):
     for method in ("GET", "HEAD", "DELETE"):
         assert (await admin.request(method, f"{OPERATIONS}/{AN_ID}")).status_code == 404
-    assert problem_of(await admin.get(f"{OPERATIONS}/{AN_ID}"))["detail"] == f"{AN_ID} is not followed"
+    assert problem_of(await admin.get(f"{OPERATIONS}/{AN_ID}"))["detail"] == f"{AN_ID} is not tracked"
 
 
 @pytest.mark.parametrize("bad", [f"{AN_ID}%2F..%2Fx", f"{AN_ID}/../x", "x", f"{AN_ID}%0A", "%00", "%FF", "x" * 500])
