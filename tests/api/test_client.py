@@ -214,10 +214,10 @@ def test_a_packed_answer_is_unpacked():
 @pytest.mark.parametrize(
     ("headers", "pieces", "why"),
     [
-        (GZIPPED, [gzip.compress(SHOWN)[:-9]], "the packed body ends too early"),
-        (GZIPPED, [SHOWN], "the body is not what its encoding says"),
-        (GZIPPED, [gzip.compress(SHOWN), b"more"], "the packed body goes on after its end"),
-        ({"Content-Encoding": "br"}, [b"\x0b"], "the body is packed as 'br', which was not asked for"),
+        (GZIPPED, [gzip.compress(SHOWN)[:-9]], "the compressed body ends too early"),
+        (GZIPPED, [SHOWN], "the body cannot be decompressed as its encoding says"),
+        (GZIPPED, [gzip.compress(SHOWN), b"more"], "the compressed body continues after its end"),
+        ({"Content-Encoding": "br"}, [b"\x0b"], "the body is compressed as 'br', which was not requested"),
     ],
 )
 def test_a_body_that_cannot_be_unpacked_is_garbled(headers: dict[str, str], pieces: list[bytes], why: str):

@@ -1,11 +1,11 @@
-"""The upstream over HTTP. Every failure leaves as an observation; nothing is raised across this door but cancellation.
+"""The HTTP client of the upstream API. Every failure is returned as an observation; only cancellation is raised.
 
-client       one account's questions: fetch and list, ridden out by tenacity, each attempt under a permit
-connections  the account's connections; a pool that lost some is replaced
+client       requests of one account: fetch and list, with retries within seconds, each attempt with a permit
+connections  the connections of one account; a pool that lost some is replaced
 gate         waits for the governor's permits
-credentials  HTTP Basic from a secret that may change under us
-head         an answer's head, and what comes before it, within bounds
-body         answers read whole, within bounds
+credentials  HTTP Basic with a secret that may change while the daemon runs
+head         reads the head of an answer, and everything before it, within bounds
+body         reads the body of an answer, within bounds
 """
 
 from watcher.api.client import Client

@@ -1,7 +1,7 @@
-"""Answers read whole, within bounds.
+"""Reads the body of an answer, within bounds.
 
-Neither an endless body nor one that unpacks to gigabytes costs more than `AT_MOST`, and one that comes byte by byte is
-left after `PIECES_AT_MOST`.
+An endless body, or one that decompresses to gigabytes, is never held beyond `AT_MOST` bytes. A body that arrives byte
+by byte is given up after `PIECES_AT_MOST` pieces.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import zlib
 import httpx
 
 AT_MOST = 8 * 1024 * 1024
-"""Bytes of an unpacked body; a full page of 1,000 operations has about 0.4 MiB."""
+"""Bytes of a decompressed body; a full page of 1,000 operations has about 0.4 MiB."""
 
 PIECES_AT_MOST = 4000
 """Chunks or segments of a body, each of which costs tens of microseconds; a full page may come 100 bytes at a time."""
@@ -21,19 +21,19 @@ _PIECES_AT_ONCE = 100
 _GZIP = 16 + zlib.MAX_WBITS
 
 
-class Unreadable(Exception):  # noqa: N818 -- caught at this package's door, never seen outside
-    """The body is too large, or packed in a way we did not ask for."""
+class Unreadable(Exception):  # noqa: N818 -- caught within this package, never raised to callers
+    """The answer is too large, comes in too many pieces, or is compressed in a way that was not requested."""
 
 
 async def read_body(response: httpx.Response) -> bytes:
-    """The unpacked body. Raises Unreadable, and whatever httpx raises for a connection that breaks."""
+    """The decompressed body. Raises Unreadable, and what httpx raises for a connection that breaks."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding in ("", "identity"):
         unpack = None
     elif encoding in ("gzip", "x-gzip"):
         unpack = zlib.decompressobj(_GZIP)
     else:
-        message = f"the body is packed as {encoding[:20]!r}, which was not asked for"
+        message = f"the body is compressed as {encoding[:20]!r}, which was not requested"
         raise Unreadable(message)
     body = bytearray()
     pieces = 0
@@ -43,17 +43,17 @@ async def read_body(response: httpx.Response) -> bytes:
             message = f"the body comes in more than {PIECES_AT_MOST} pieces"
             raise Unreadable(message)
         if pieces % _PIECES_AT_ONCE == 0:
-            await asyncio.sleep(0)  # pieces that have all come are read without a pause otherwise
+            await asyncio.sleep(0)  # pieces that have arrived already are otherwise read without the loop turning
         if unpack is not None and unpack.eof and chunk:
-            # What follows the end would be kept for us by zlib, however long it goes on.
-            message = "the packed body goes on after its end"
+            # zlib would keep everything that follows the end in memory.
+            message = "the compressed body continues after its end"
             raise Unreadable(message)
         body += chunk if unpack is None else _unpacked(unpack, chunk, AT_MOST + 1 - len(body))
         if len(body) > AT_MOST:
             message = f"the body is larger than {AT_MOST} bytes"
             raise Unreadable(message)
     if unpack is not None and body and not unpack.eof:
-        message = "the packed body ends too early"
+        message = "the compressed body ends too early"
         raise Unreadable(message)
     return bytes(body)
 
@@ -62,5 +62,5 @@ def _unpacked(unpack: zlib._Decompress, chunk: bytes, at_most: int) -> bytes:
     try:
         return unpack.decompress(chunk, at_most)
     except zlib.error as exc:
-        message = "the body is not what its encoding says"
+        message = "the body cannot be decompressed as its encoding says"
         raise Unreadable(message) from exc

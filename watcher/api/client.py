@@ -1,9 +1,9 @@
-"""One account's questions to upstream.
+"""The requests of one account to upstream.
 
-Two scales of waiting, never nested: tenacity rides out seconds inside one question, at most three attempts; minutes and
-hours belong to the planner. A hold longer than `PATIENCE` ends the question as `Unanswered` and stays with the
-governor. Redirects are never followed, so credentials never leave for another host. Every attempt is reported to
-`on_attempt`, for metrics and for the condition of the account.
+There are two scales of waiting, never nested. tenacity retries within seconds, at most three attempts for a request.
+Minutes and hours belong to the planner. A hold longer than `PATIENCE` ends the request as `Unanswered`, and the
+governor keeps the hold. Redirects are never followed, so credentials are never sent to another host. Every attempt is
+reported to `on_attempt`, for metrics and for the health of the account.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ _RESULTS: Mapping[FailureCause, AttemptResult] = {
 _Answer: TypeAlias = Page | Observation
 
 
-class _NoAnswer(Exception):  # noqa: N818 -- drives tenacity, never leaves this module
+class _NoAnswer(Exception):  # noqa: N818 -- makes tenacity retry, never leaves this module
     def __init__(self, observation: Unanswered | Forbidden) -> None:
         super().__init__()
         self.observation = observation
 
 
 class Client:
-    """Asks for operations of one account.
+    """Requests operations and list pages of one account.
 
-    `http` is shared and belongs to the caller; `base_url` has no slash at its end. `reread` reads the secret of the
-    credentials again. It raises nothing, and blocks nothing: the secret's file may lie on a mount that hangs.
+    `http` belongs to the caller, who closes it; `base_url` has no slash at its end. `reread` reads the secret of the
+    credentials again. It must not raise or block the event loop: the secret's file may be on a mount that hangs.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Client:
         self._rows = RecordCache(wire.read_record)
 
     async def fetch(self, operation_id: str) -> Observation:
-        """What upstream shows of one operation."""
+        """Upstream's answer for one operation, as an observation."""
         url = self._operations.copy_with(path=f"{self._operations.path}/{quote(operation_id, safe='')}")
         answer = await self._ask(Endpoint.FETCH, url, lambda reply: wire.read_fetch(reply, operation_id))
         assert not isinstance(answer, Page)  # noqa: S101 -- read_fetch reads no pages
@@ -96,11 +96,11 @@ class Client:
 
     @property
     def address(self) -> str:
-        """Where the lists are requested, as a URL without a query."""
+        """The URL of the lists, without a query."""
         return str(self._operations)
 
     async def page(self, query: Mapping[str, str]) -> ListAnswer:
-        """One page of the list; `query` in upstream's words: pageToken, pageSize, startDate, endDate, status."""
+        """One page of the list. `query` has upstream's parameters: pageToken, pageSize, startDate, endDate, status."""
         url = self._operations.copy_with(params=dict(query))
         answer = await self._ask(Endpoint.LIST, url, lambda reply: wire.read_page(reply, self._rows))
         assert not isinstance(answer, Seen)  # noqa: S101 -- read_page reads no single operations
@@ -123,7 +123,7 @@ class Client:
         return state.attempt_number >= ATTEMPTS or self._gate.hold() > PATIENCE
 
     async def _attempt(self, endpoint: Endpoint, url: httpx.URL, read: Callable[[Reply], _Answer]) -> _Answer:
-        """One attempt under a permit; raises _NoAnswer where another one may help."""
+        """One attempt with a permit; raises _NoAnswer where another attempt may help."""
         permit = await self._gate.enter()
         result, retry_after = AttemptResult.ABANDONED, None
         used = self._credentials.header
@@ -136,7 +136,7 @@ class Client:
                 await self._reread()
             stale = self._credentials.header != used
             if stale:
-                # The secret was replaced under us: nothing is wrong with the account.
+                # The secret was replaced since the request was built: nothing is wrong with the account.
                 result = AttemptResult.ABANDONED
         finally:
             self._gate.leave(permit, result, retry_after)
@@ -153,7 +153,7 @@ class Client:
     async def _send(
         self, url: httpx.URL, authorization: str, asked: Moment, read: Callable[[Reply], _Answer]
     ) -> tuple[int | None, _Answer]:
-        """The HTTP code, if one came, and what the answer says."""
+        """The HTTP status code, if one was received, and the answer as an observation."""
         reading = _Reading()
         progress = RequestProgress()
         cause = FailureCause.OTHER
@@ -167,7 +167,7 @@ class Client:
         except httpx.NetworkError as exc:
             cause, why = FailureCause.CONNECT, _reason(exc, progress.stage)
         except httpx.RemoteProtocolError as exc:
-            # A kept connection that upstream closed just now: nothing was answered, so nothing was garbled.
+            # Upstream closed an idle connection just as it was used again: there is no answer that could be garbled.
             is_closed = progress.is_reused and reading.code is None and _DISCONNECTED in str(exc)
             cause, why = FailureCause.CONNECT if is_closed else FailureCause.GARBLED, _reason(exc)
         except (httpx.ProtocolError, httpx.DecodingError, Unreadable) as exc:
@@ -175,7 +175,7 @@ class Client:
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
             why = _reason(exc)
         code, answered = reading.code, self._now()
-        # A refusal whose body breaks off is a refusal all the same: the status and its headers had come.
+        # A refusal whose body is cut off still counts as a refusal: its status and headers were received.
         if code is None or (why and code == httpx.codes.OK):
             return code, Unanswered(timing=Timing(asked=asked, answered=answered), cause=cause, why=why)
         reply = Reply(code=code, headers=reading.headers, body=reading.body, asked=asked, answered=answered)
@@ -183,7 +183,7 @@ class Client:
 
 
 class _Reading:
-    """What has come of an answer, as far as it has come."""
+    """The parts of an answer that were received so far."""
 
     def __init__(self) -> None:
         self.code: int | None = None
@@ -214,7 +214,7 @@ def _request(url: httpx.URL, authorization: str, progress: RequestProgress) -> h
 
 
 def _judge(answer: _Answer) -> tuple[AttemptResult, str]:
-    """What one attempt says of the account. A 400, 403 or 404 says nothing yet: `attribution` asks whose it is."""
+    """What one attempt shows about the account. A 400, 403 or 404 shows nothing yet: `attribution` decides on it."""
     match answer:
         case Page() | Seen():
             return AttemptResult.GOOD, ""
@@ -225,7 +225,7 @@ def _judge(answer: _Answer) -> tuple[AttemptResult, str]:
 
 
 def _reason(exc: Exception, stage: str = "") -> str:
-    """The library's words for what went wrong, short; they name hosts and system errors, never a header or a body."""
+    """The library's message, shortened. It contains hosts and system errors, never a header or a body."""
     if isinstance(exc, Unreadable):
         return str(exc)
     words = ": ".join(word for word in (type(exc).__name__, str(exc)[:200]) if word)

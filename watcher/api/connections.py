@@ -1,13 +1,12 @@
-"""The connections of one account, which cannot be lost.
+"""The connections of one account; places in the pool that httpcore loses are recovered.
 
-httpcore keeps the place of a connection that failed in an unusual way: a tunnel whose TLS failed, or a request that was
-cancelled in the turn of the event loop after its connection was made. Such a place never becomes free. There are as
-many places as permits, so each lost place would lower the account's concurrency until a restart, and the last one would
-end its requests.
+httpcore never frees the place of a connection that failed in an unusual way: a tunnel whose TLS failed, or a request
+that was cancelled in the turn of the event loop after its connection was made. The pool has one place for each permit,
+so each lost place would lower the account's concurrency until a restart, and the last one would end its requests.
 
-The rule here does not depend on how a place is lost: **a request under a permit always finds a free place.** When it
-has to wait for one, a place is lost, and the pool is replaced by a new one. Requests under way on the old pool end
-there; the old pool is closed after the last of them.
+The rule here does not depend on how a place is lost: **a request with a permit always finds a free place.** When it has
+to wait for one, a place is lost, and the pool is replaced by a new one. Requests in progress on the old pool end there,
+and the old pool is closed after the last of them.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import httpx
 _Trace: TypeAlias = Callable[[str, Mapping[str, Any]], Coroutine[Any, Any, None]]
 
 PLACE_WITHIN_SECONDS = 1.0
-"""How long a request waits for a place; that of a request that just ended is free a few turns of the loop later."""
+"""How long a request waits for a place. The place of a request that has ended is free a few turns of the loop later."""
 
 _STAGES: Mapping[str, str] = {
     "connect_tcp": "while connecting",
@@ -35,13 +34,13 @@ _STAGES: Mapping[str, str] = {
 
 
 class RequestProgress:
-    """How far one request has come; in its extension `progress`."""
+    """How far a request has come; kept in its extension `progress`."""
 
     def __init__(self) -> None:
         self.is_followed = False
         self.event = ""
         self.is_reused = False
-        """Whether its connection served others before."""
+        """Whether its connection was used by an earlier request."""
 
     @property
     def has_place(self) -> bool:
@@ -50,7 +49,7 @@ class RequestProgress:
 
     @property
     def stage(self) -> str:
-        """What was under way last, as the end of a sentence; empty where nothing follows the request."""
+        """The last step that began, as the end of a sentence; empty where the request's progress is not recorded."""
         if not self.is_followed:
             return ""
         name = self.event.rpartition(".")[0].rpartition(".")[2]
@@ -58,7 +57,7 @@ class RequestProgress:
 
 
 class Connections(httpx.AsyncBaseTransport):
-    """A transport over a pool that `build` makes, now and whenever a place was lost."""
+    """A transport over a pool. `build` makes the pool, now and each time a place was lost."""
 
     def __init__(self, build: Callable[[], httpx.AsyncBaseTransport]) -> None:
         self._build = build
@@ -66,7 +65,7 @@ class Connections(httpx.AsyncBaseTransport):
         self._has_lost = False
         self._closing: set[asyncio.Task[None]] = set()
         self.rebuilt = 0
-        """How often the pool was replaced."""
+        """The number of times that the pool was replaced."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,7 +79,7 @@ class Connections(httpx.AsyncBaseTransport):
         await self.aclose()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send it; a request that found no place is sent again over a new pool."""
+        """Send the request. Where it found no place, it is sent again over a new pool."""
         if self._has_lost:
             self._replace(self._pool)
         pool = self._pool
@@ -100,7 +99,8 @@ class Connections(httpx.AsyncBaseTransport):
         try:
             response = await pool.transport.handle_async_request(request)
         except BaseException as exc:
-            # Also when the caller's time is shorter than ours. Replaced by the next request: there may be none.
+            # Also when the caller gave up before `PLACE_WITHIN_SECONDS`. The next request replaces the pool, as there
+            # may never be one.
             if not progress.has_place and pool is self._pool and not isinstance(exc, httpx.PoolTimeout):
                 self._has_lost = True
             self._leave(pool)
@@ -111,7 +111,7 @@ class Connections(httpx.AsyncBaseTransport):
 
     def _replace(self, pool: _Pool) -> None:
         if pool is not self._pool:
-            return  # another request noticed it first
+            return  # another request has replaced it already
         self._pool = _Pool(self._build())
         self._has_lost = False
         self.rebuilt += 1
@@ -124,14 +124,14 @@ class Connections(httpx.AsyncBaseTransport):
     def _close_if_over(self, pool: _Pool) -> None:
         if pool is self._pool or pool.busy:
             return
-        # In a task: no request waits for it, and none that is cancelled leaves it half done.
+        # In a task: no request waits for it, and the cancellation of a request cannot interrupt it.
         closing = asyncio.get_running_loop().create_task(pool.transport.aclose(), name="close lost connections")
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
 
 class _Pool:
-    """A pool and the number of its requests under way."""
+    """A pool and the number of its requests in progress."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self.transport = transport
@@ -139,7 +139,7 @@ class _Pool:
 
 
 class _Counted(httpx.AsyncByteStream):
-    """A body whose request is under way until it is closed."""
+    """A body that counts its request as in progress until the body is closed."""
 
     def __init__(self, stream: httpx.AsyncByteStream, over: Callable[[], None]) -> None:
         self._stream = stream
@@ -160,11 +160,11 @@ class _Counted(httpx.AsyncByteStream):
 
 
 async def _untraced(_name: str, _info: Mapping[str, Any]) -> None:
-    """What httpcore awaits where nothing else wants to know."""
+    """The trace function for requests that have none of their own."""
 
 
 def _follow(request: httpx.Request) -> RequestProgress:
-    """Note how far the request comes, and let it wait for a place for a short time only."""
+    """Record how far the request comes, and limit its wait for a place to `PLACE_WITHIN_SECONDS`."""
     progress = request.extensions.get("progress")
     if not isinstance(progress, RequestProgress):
         progress = RequestProgress()

@@ -1,7 +1,7 @@
-"""HTTP Basic credentials whose secret is read again when upstream refuses it, and when its file changes.
+"""HTTP Basic credentials. The secret is read again when upstream refuses it, and when its file changes.
 
-Twilio: API keys are replaced, not rotated, and auth tokens are promoted; both mean that the right secret may appear
-under the same path at any time.
+Twilio: API keys are replaced, not rotated, and auth tokens are promoted. Either way, the valid secret may appear under
+the same path at any time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from watcher.core.errors import OperatorError
 
 
 class BasicCredentials:
-    """A user name and a secret behind `read`, which raises OperatorError where there is none to be had."""
+    """A user name and a secret. `read` returns the secret, and raises OperatorError where it cannot be read."""
 
     def __init__(self, user: str, read: Callable[[], str]) -> None:
         self.user = user
@@ -21,7 +21,7 @@ class BasicCredentials:
         self._header = self._encode(read())
 
     def __repr__(self) -> str:
-        """Names the user, never the secret."""
+        """Contains the user name, never the secret."""
         return f"Credentials({self.user!r})"
 
     @property
@@ -30,7 +30,7 @@ class BasicCredentials:
         return self._header
 
     def refresh(self) -> bool:
-        """Read the secret again; whether it changed. One that cannot be read leaves the old one in force."""
+        """Read the secret again. Returns whether it changed. Where it cannot be read, the old one stays in force."""
         try:
             header = self._encode(self._read())
         except OperatorError:

@@ -1,4 +1,4 @@
-"""The governor's permits, waited for. Every attempt at upstream goes through here, retries included."""
+"""Waits for the governor's permits. Every HTTP attempt at upstream needs one, retries included."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from watcher.core.model import SECOND, Micros, Moment
 
 
 class Gate:
-    """Lets attempts of one account begin when its governor allows it."""
+    """Lets the attempts of one account begin when its governor allows it."""
 
     def __init__(
         self, governor: Governor, now: Callable[[], Moment], jitter: Callable[[], float] = random.random
@@ -22,7 +22,7 @@ class Gate:
         self._ended = asyncio.Event()
 
     async def enter(self) -> Permit:
-        """A permit for an attempt that begins at once."""
+        """Wait until an attempt is allowed. Returns the permit for it; the attempt must begin at once."""
         while wait := self.governor.wait(self._now().tick):
             self._ended.clear()
             try:
@@ -33,21 +33,21 @@ class Gate:
         return self.governor.begin(self._now().tick)
 
     def leave(self, permit: Permit, result: AttemptResult, retry_after: Micros | None = None) -> None:
-        """The attempt is over; whoever waits looks again."""
+        """Return the permit after the attempt, and let waiting callers check again."""
         self.governor.end(permit, result, self._now().tick, retry_after=retry_after, jitter=self._jitter())
         self._ended.set()
 
     def forgive(self) -> None:
-        """New credentials are at hand."""
+        """End the hold that refused credentials caused: there are new ones."""
         self.governor.forgive()
         self._ended.set()
 
     def refuse(self) -> None:
-        """Hold the account but for slow probes, unless it is held so already."""
+        """Hold the account, slow probes excepted, unless it is held this way already."""
         if not self.governor.is_refused:
             self.governor.refuse(self._now().tick)
 
     def hold(self) -> Micros:
-        """How long nothing may begin from now on; 0 when nothing is held."""
+        """The time until an attempt may begin; 0 when the account is not held."""
         tick = self._now().tick
         return max(self.governor.held_until(tick) - tick, 0)

@@ -1,12 +1,12 @@
-"""The head of an answer, read within bounds.
+"""Reads the head of an answer within bounds.
 
-Before its answer upstream may send as many interim ones (1xx) as it likes (RFC 9110, section 15.2). The parser under
-httpx bounds the size of one head, not their number, and reads each of them in Python: a flood of them would cost a
-core. So what is read before the answer's own head has come is counted, and read in small pieces, between which the
-event loop goes on.
+Before the answer, upstream may send any number of interim answers (1xx; RFC 9110, section 15.2). The parser under httpx
+bounds the size of a head, but not the number of heads, and parses each of them in Python: a flood of them would keep a
+CPU core busy. So the bytes that come before the end of the answer's own head are counted, and read in small pieces,
+between which the event loop turns.
 
-httpx has no setting for that. What it does offer is the `trace` extension of a request, which is shown every
-connection that is made (docs/decisions/0008-bounded-heads.md).
+httpx has no setting for that. But the `trace` extension of a request is called for every new connection
+(docs/decisions/0008-bounded-heads.md).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ AT_MOST = 32 * 1024
 """Bytes of heads before an answer's body; common servers send less than 2 KiB, and proxies refuse above 8 to 64."""
 
 AT_ONCE = 4 * 1024
-"""Bytes given to the parser in one step: some 160 of the shortest heads, a few milliseconds."""
+"""Bytes that the parser gets in one step: about 160 of the shortest heads, a few milliseconds."""
 
 
 @dataclass
@@ -40,9 +40,9 @@ _ROOM: ContextVar[_Room | None] = ContextVar("room for a head", default=None)
 
 @contextmanager
 def bounded_head() -> Iterator[None]:
-    """For as long as an answer's head is waited for: reading more than `AT_MOST` bytes raises Unreadable.
+    """While the context lasts, reading more than `AT_MOST` bytes raises Unreadable.
 
-    It holds for connections that `trace` was shown, in the task that reads.
+    It applies to connections for which `trace` was called, in the task that reads.
     """
     token = _ROOM.set(_Room())
     try:
@@ -52,7 +52,7 @@ def bounded_head() -> Iterator[None]:
 
 
 async def trace(name: str, info: Mapping[str, Any]) -> None:
-    """The `trace` extension of a request: every connection that is made reads within bounds from then on."""
+    """The `trace` extension of a request: makes every new connection read within bounds."""
     if name.endswith((".connect_tcp.complete", ".start_tls.complete")):
         _bound(info["return_value"])
 
@@ -68,7 +68,7 @@ def _bound(stream: httpcore.AsyncNetworkStream) -> None:
             message = f"more than {AT_MOST} bytes came before the answer"
             raise Unreadable(message)
         if room.left < AT_MOST:
-            await asyncio.sleep(0)  # TLS gives what it has unpacked already without a pause
+            await asyncio.sleep(0)  # bytes that TLS has decrypted already are read without the loop turning
         data = await read_on(min(max_bytes, AT_ONCE, room.left), timeout)
         room.left -= len(data)
         return data

@@ -1,6 +1,6 @@
-"""Events as log lines. Names are dotted and in the past tense; the keys of one thing are the same everywhere.
+"""Events as log lines. Names are dotted and in the past tense; a thing has the same key in every event.
 
-Events ignore `log.level`; everything else the watcher says about itself goes by it.
+Events are written at every `log.level`. It applies only to the other lines, which the watcher writes about itself.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ _encoder = msgspec.json.Encoder(enc_hook=str)
 
 
 class _Sink:
-    """What structlog hands its rendered lines to."""
+    """Receives the rendered lines of structlog."""
 
     def __init__(self, writer: LineWriter) -> None:
         self._writer = writer
 
     def msg(self, line: str | bytes) -> None:
-        """Take one line without its end."""
+        """Write a line, given without its line break."""
         self._writer.drop_in((line if isinstance(line, bytes) else line.encode()) + b"\n")
 
     debug = info = warning = error = critical = exception = msg
 
 
 class EventLog:
-    """Turns what happened into lines and hands them on."""
+    """Renders events as lines and writes them."""
 
     def __init__(self, writer: LineWriter, *, level: str = "info", form: str = "json") -> None:
         self._writer = writer
         self.adopt(level=level, form=form)
 
     def adopt(self, *, level: str, form: str) -> None:
-        """The operator's `log.level` and `log.format`, from now on."""
+        """Use the operator's `log.level` and `log.format` from now on."""
         self._render = _renderer(form)
         self.about_itself: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
             _Sink(self._writer),
@@ -69,11 +69,11 @@ class EventLog:
         )
 
     def event(self, name: str, /, level: str = "info", **fields: object) -> None:
-        """An event that is not of an operation; told whatever the level is."""
+        """Write an event that does not belong to an operation, at every `log.level`."""
         self._writer.drop_in(self.line(name, level, fields))
 
     def account_event(self, account: str, event: AccountEvent) -> None:
-        """The edge of an account's trouble."""
+        """Write that a problem of an account began or ended."""
         match event:
             case Began(issue=issue, why=why):
                 self.event(f"account.{issue}", "warning", account=account, reason=why)
@@ -84,7 +84,7 @@ class EventLog:
                 assert_never(event)
 
     def line(self, name: str, level: str, fields: Mapping[str, object]) -> bytes:
-        """One whole line, its end included."""
+        """The rendered line, with its line break."""
         timestamp = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         return self._render({"timestamp": timestamp, "level": level, "event": name, **fields}) + b"\n"
 
@@ -94,7 +94,7 @@ class EventLog:
 
 
 def _renderer(form: str) -> Callable[[dict[str, object]], bytes]:
-    """Fields to one line without its end."""
+    """The function that renders fields as a line without its line break."""
     if form == "json":
         return _encoder.encode
     console = structlog.dev.ConsoleRenderer(
@@ -109,16 +109,16 @@ def _renderer(form: str) -> Callable[[dict[str, object]], bytes]:
 
 
 def _for_people(fields: Mapping[str, object]) -> dict[str, object]:
-    """The fields that a person reads.
+    """The fields for the console format.
 
-    Flat, the telling ones first, and without what only programs need or what says nothing.
+    Flat, the most important ones first, without empty values and without fields that only programs need.
     """
     flat: dict[str, object] = {}
     for key, value in fields.items():
         if not isinstance(value, Mapping):
             flat[key] = value
         elif key == "labels":
-            # A label of the app's may be called `event`; it must not pass for one.
+            # A label of the app may be called `event`, and must not replace the event's own key.
             flat |= {name: text for name, text in value.items() if name not in fields}
         else:
             prefix = "" if key == "stats" else f"{key}."
@@ -144,11 +144,11 @@ _FOR_PROGRAMS = frozenset({"event_id", "seq", "occurred_at", "updated_at"})
 
 
 _ODD_WARNINGS = frozenset({"failure_status", "forbidden"})
-"""Oddities that a person may have to do something about."""
+"""Anomalies of an operation that may need action by a person."""
 
 
 def level_of(event: OperationEvent) -> str:
-    """`warning` for what people may want to be woken by, `info` for the rest."""
+    """`warning` for events that may deserve an alert, `info` for the rest."""
     match event:
         case Failing():
             return "warning"

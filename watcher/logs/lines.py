@@ -1,7 +1,7 @@
 """The thread that writes lines to a file descriptor.
 
-A blocked or broken standard output must never block following or scraping, and a line is told only when it was taken
-whole. The thread is a daemon thread: a process that ends does not wait for a reader that does not read.
+A blocked or broken standard output must never block polling or scraping, and an event counts as published only when its
+whole line was written. The thread is a daemon thread: a process that ends does not wait for a reader that has stopped.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import threading
 from collections.abc import Callable, Sequence
 
 QUEUED_AT_MOST = 1000
-"""Lines of the watcher itself that wait; beyond these the oldest news is not worth blocking for."""
+"""Lines that may wait for standard output. With more, further lines of the watcher about itself are dropped."""
 
 
 _Done = Callable[[OSError | None], None]
 
 
 class LineWriter:
-    """Writes whole lines, in order: events by `write`, which says whether they were taken, the rest by `drop_in`."""
+    """Writes whole lines in order: by `write`, which reports the result, or by `drop_in`, which may drop them."""
 
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor
@@ -33,7 +33,7 @@ class LineWriter:
         self.dropped = 0
 
     async def write(self, lines: Sequence[bytes]) -> None:
-        """Returns when standard output took every line whole. Raises OSError when it is closed or broken."""
+        """Returns when all lines are written to standard output. Raises OSError when it is closed or broken."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
 
@@ -46,14 +46,14 @@ class LineWriter:
                 future.set_exception(error)
 
         def done(error: OSError | None) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is gone, and with it whoever asked
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and the caller with it
                 loop.call_soon_threadsafe(settle, error)
 
         self._put(b"".join(lines), done)
         await future
 
     def drop_in(self, line: bytes) -> None:
-        """Write when there is room, forget when there is none; never waits."""
+        """Write the line later, or drop it where `QUEUED_AT_MOST` lines wait. Never waits."""
         if self._queue.qsize() >= QUEUED_AT_MOST:
             self.dropped += 1
             return
@@ -63,7 +63,7 @@ class LineWriter:
             self.dropped += 1
 
     def drain(self, seconds: float) -> bool:
-        """Wait for what was put in before now, at most so long; whether it is written. Blocks, so only for the end."""
+        """Wait at most `seconds` for all earlier lines. Returns whether they are written. Blocks: only for the end."""
         if self._thread is None:
             return True
         done = threading.Event()
@@ -91,12 +91,12 @@ class LineWriter:
                 done(None)
 
     def _write_whole(self, data: bytes) -> None:
-        # After half a line, what is told again must begin on a line of its own: else nobody could read it.
+        # After half a line, the next one must begin on a new line, or neither could be parsed.
         view = memoryview(b"\n" + data if self._is_torn and data else data)
         while view:
             try:
                 taken = os.write(self._descriptor, view)
-            except BlockingIOError:  # whoever shares the pipe with us may have said so
+            except BlockingIOError:  # another process that shares the pipe may have made it non-blocking
                 select.select((), (self._descriptor,), ())
                 continue
             self._is_torn = bytes(view[taken - 1 : taken]) != b"\n"
@@ -104,4 +104,4 @@ class LineWriter:
 
 
 def _forget(_: OSError | None) -> None:
-    """Nobody asked."""
+    """The result of a line that may be dropped is not needed."""
