@@ -1,4 +1,4 @@
-"""The running loops, one an account: started, stopped and looked at by name."""
+"""The running loops, one per account: starts, stops and reads them by the account's name."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from watcher.daemon.accounts import AccountRuntime
 from watcher.threads import Threads
 
 STOP_SECONDS = 2.0
-"""How long a loop may take for its last answers and writes."""
+"""How long a loop that stops may take for its last answers and writes."""
 
 REFRESH_SECONDS = 10.0
-"""How long reading the secrets may take before that is told."""
+"""How long reading the secrets may take before a warning is logged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class _Running:
 
 
 class AccountLoops:
-    """The account loops, in the order of the configuration. A loop that dies takes the task group down."""
+    """The account loops, in the order of the configuration. A loop that raises ends the whole task group."""
 
     def __init__(self, max_operations: Callable[[], int], threads: Threads | None = None) -> None:
         self._threads = threads or Threads("secrets")
@@ -41,24 +41,24 @@ class AccountLoops:
 
     @property
     def names(self) -> Sequence[str]:
-        """The accounts whose operations are followed."""
+        """The names of the accounts that have a running loop."""
         return tuple(self._running)
 
     @property
     def unfinished(self) -> int:
-        """How many operations have not become final."""
+        """The number of operations that are not final."""
         return sum(watched.watch.unfinished for watched in self)
 
     def start(self, watched: AccountRuntime, tasks: asyncio.TaskGroup) -> None:
-        """Let the loop run until it is stopped by name."""
+        """Run the loop until `stop` is called with its name."""
         stop = asyncio.Event()
         task = tasks.create_task(watched.watch.run(stop), name=f"watch {watched.settings.name}")
         self._running[watched.settings.name] = _Running(watched=watched, task=task, stop=stop)
 
     async def stop(self, names: Collection[str]) -> Mapping[str, AccountHealth]:
-        """End these loops with their last writes done, all at once and within `STOP_SECONDS`.
+        """Stop these loops at the same time; each has `STOP_SECONDS` for its last answers and writes.
 
-        Of each account, what a loop that takes over has to know.
+        Returns the health of each account, for the loop that may replace it.
         """
         ending = [self._running.pop(name) for name in names]
         for running in ending:
@@ -72,21 +72,22 @@ class AccountLoops:
         return {running.watched.settings.name: running.watched.watch.health.for_another_loop() for running in ending}
 
     def wake(self, account: str) -> None:
-        """Tell a loop that intake changed something."""
+        """Wake the loop of an account for which intake changed something."""
         if (running := self._running.get(account)) is not None:
             running.watched.watch.wake()
 
     async def refresh_secrets(self) -> None:
-        """Read the secrets again; a file may have changed. In threads, since a file may lie on a slow disk.
+        """Read the secrets again, as their files may have changed. In threads, since a file may be on a slow disk.
 
         Raises TimeoutError where a file takes too long, NoThreadError.
         """
-        credentials = [watched.credentials for watched in self]
         async with asyncio.timeout(REFRESH_SECONDS):
-            await asyncio.gather(*(self._threads.share(one, one.refresh) for one in credentials))
+            await asyncio.gather(
+                *(self._threads.share(watched.credentials, watched.credentials.refresh) for watched in self)
+            )
 
     def snapshots(self) -> Sequence[AccountSnapshot]:
-        """All accounts as they are now; above `max_operations` in all, the most worth seeing are shown."""
+        """All accounts as they are now. Of more than `max_operations` operations, the census chooses those shown."""
         candidates_by_account = {name: running.watched.watch.candidates() for name, running in self._running.items()}
         if not candidates_by_account:
             return []
@@ -106,19 +107,19 @@ class AccountLoops:
         ]
 
     def scraped(self, carried: object) -> None:
-        """A scrape that carried these snapshots was completed."""
-        assert isinstance(carried, Sequence)  # noqa: S101 -- what `snapshots` gave comes back
+        """Note that a scrape that carried these snapshots is complete."""
+        assert isinstance(carried, Sequence)  # noqa: S101 -- always a result of `snapshots`
         for snapshot in carried:
             if (running := self._running.get(snapshot.account)) is not None:
                 running.watched.watch.scraped(snapshot)
 
     def next_poll(self, account: str, operation_id: str) -> NextPoll | None:
-        """When, how and why an operation is looked at next."""
+        """When, how and why an operation is polled next."""
         running = self._running.get(account)
         return None if running is None else running.watched.watch.next_poll(operation_id)
 
     def overdue(self) -> Sequence[str]:
-        """The accounts whose loops make no progress."""
+        """The names of the accounts whose loops make no progress."""
         return [watched.settings.name for watched in self if watched.watch.is_overdue()]
 
 

@@ -30,12 +30,12 @@ from watcher.threads import NoThreadError, Threads
 from watcher.watch import AccountObserver, AccountWatch, WatchSettings
 
 SECRET_SECONDS = 5.0
-"""How long a request that was refused waits for the secret to be read again."""
+"""How long a refused request waits for its secret to be read again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamAccess:
-    """What a client needs that can fail to be built: made for all accounts before anything is swapped."""
+    """The parts of a client whose creation can fail. A reload creates those of all accounts before it swaps any."""
 
     account: Account
     credentials: BasicCredentials
@@ -43,7 +43,7 @@ class UpstreamAccess:
     secrets: Threads
 
     async def reread_secret(self) -> None:
-        """Read the secret again, in a thread, since its file may lie on a mount that hangs; then the old one counts."""
+        """Read the secret again, in a thread, as its file may be on a mount that hangs. Then the old one stays."""
         with contextlib.suppress(TimeoutError, NoThreadError):
             async with asyncio.timeout(SECRET_SECONDS):
                 await self.secrets.share(self.credentials, self.credentials.refresh)
@@ -60,15 +60,15 @@ class AccountRuntime:
 
 
 def identities(accounts: Iterable[Account]) -> dict[str, str]:
-    """Whose operations the names of accounts stand for, as far as that is known; the store holds on to it.
+    """The account id for each account name, where the configuration has one; the store keeps it.
 
-    An API key alone does not say whose it is, and keys are replaced.
+    An API key is no identity: it does not say which account it belongs to, and keys are replaced.
     """
     return {account.name: account.account_id for account in accounts if account.account_id is not None}
 
 
 def following(configuration: Configuration, account: Account) -> WatchSettings:
-    """What of the settings the account's loop goes by."""
+    """The settings that the account's loop uses."""
     polling, metrics = configuration.polling, configuration.metrics
     settle_after = tuple(micros(wait) for wait in polling.settle_after)
     return WatchSettings(
@@ -90,7 +90,7 @@ def following(configuration: Configuration, account: Account) -> WatchSettings:
 def open_upstream(
     account: Account, secret: SecretSource, secrets: Threads, transport: httpx.AsyncBaseTransport | None = None
 ) -> UpstreamAccess:
-    """Credentials and connections of an account; `secrets` is where its secret is read again.
+    """Credentials and connections of an account. Its secret is read again in the threads `secrets`.
 
     Reads files, so it may block. Raises OperatorError where a secret or certificate cannot be read.
     """
@@ -98,10 +98,10 @@ def open_upstream(
     transport = transport or _connections(account)
     http = httpx.AsyncClient(
         transport=transport,
-        timeout=None,  # noqa: S113 -- each attempt has one of its own, for the whole of it
+        timeout=None,  # noqa: S113 -- the client limits the time of each whole attempt
         trust_env=False,
         follow_redirects=False,
-        # Nothing that upstream sets comes back with the next request, or stays in memory.
+        # Cookies from upstream are neither sent with the next request nor kept in memory.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
     )
     return UpstreamAccess(account=account, credentials=credentials, http=http, secrets=secrets)
@@ -132,7 +132,7 @@ def build_watch(
     listener: AccountObserver,
     health: AccountHealth | None = None,
 ) -> AccountRuntime:
-    """The account's loop, not yet running. `health` is how the loop before it left the account."""
+    """The account's loop, not yet running. `health` is the health that the loop before it reported last."""
     account = upstream.account
     share = Share(per_second=account.max_requests_per_second, concurrency=account.max_concurrency)
     gate = Gate(Governor(share, now().tick), now)
@@ -182,7 +182,7 @@ def _trust(account: Account) -> ssl.SSLContext | bool:
 
 
 def _log_keys(context: ssl.SSLContext, file: str) -> None:
-    """As `ssl.create_default_context` does, which blames the wrong file. Raises OperatorError."""
+    """Log TLS keys as `ssl.create_default_context` does, whose error names the wrong file. Raises OperatorError."""
     try:
         context.keylog_filename = file
     except OSError as exc:

@@ -1,9 +1,9 @@
-"""From start to exit code: signals, standing by, and the one running station.
+"""From start to exit code: signals, standby, and the runtime.
 
     exit codes    0 stopped cleanly · 2 the operator must change something · 70 a root task died
 
-On the first signal everything ends cleanly; a second one ends the process at once. A daemon told to stay stands by
-where it cannot start: its web listener answers, the metrics and one event say what is wrong, and it tries again.
+On the first signal everything ends cleanly; a second one ends the process at once. With `--stay`, a daemon that cannot
+start goes on standby: its listeners answer, the metrics and one event say what is wrong, and it tries again.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from watcher.server import Addresses
 GOOD, OPERATOR, DIED = 0, 2, 70
 DRAIN_SECONDS = 0.3
 START_ENDS_SECONDS = 1.0
-"""How long a stop waits for a start that is under way."""
+"""How long a stop waits for a start that is in progress."""
 
 RETRY_SECONDS = 5.0
-"""How often a daemon told to stay looks whether what kept it from starting was mended."""
+"""The time between two attempts to start with `--stay`."""
 
 
 async def run(load: Callable[[], LoadedConfiguration], *, stay: bool = False, linger: timedelta | None = None) -> int:
-    """Run the daemon until a signal ends it; the exit code. `load` reads the configuration, now and at each reload."""
+    """Run the daemon until a signal ends it. Returns the exit code. `load` reads the configuration, also on reload."""
     daemon = Daemon(load, stay=stay, linger=linger)
     with daemon.listening_to_signals():
         return await daemon.run()
@@ -82,7 +82,7 @@ class Daemon:
         self._known = Configuration()
         self._background: set[asyncio.Task[object]] = set()
         self.ready = asyncio.Event()
-        """Set once configuration and listeners stand."""
+        """Set once the configuration is read and the listeners are open, also on standby."""
 
     @property
     def addresses(self) -> Mapping[str, Sequence[str]]:
@@ -90,7 +90,7 @@ class Daemon:
         return {} if self._runtime is None else self._runtime.addresses
 
     def stop(self) -> None:
-        """End cleanly, after lingering where that was asked for; the second call forgoes the lingering."""
+        """End cleanly, after `linger` where it is set. A second call ends without waiting for the rest of it."""
         if self._linger is None or self._stop_asked.is_set():
             self._stop.set()
         else:
@@ -99,9 +99,9 @@ class Daemon:
 
     @contextlib.contextmanager
     def listening_to_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT stop, SIGHUP reloads; a signal after the stop has begun ends the process at once."""
+        """SIGTERM and SIGINT stop, SIGHUP reloads. A stop signal after the stop has begun ends the process at once."""
         loop = asyncio.get_running_loop()
-        # Counted here and not in the loop: a loop that is blocked must not keep the process from ending.
+        # Counted in the signal handler, not in the event loop: a blocked loop must not keep the process from ending.
         left = 1 if self._linger is None else 2
 
         def on_stop() -> bool:
@@ -116,15 +116,15 @@ class Daemon:
             yield
 
     async def run(self) -> int:
-        """Until stopped; the exit code."""
+        """Run until stopped. Returns the exit code."""
         complaints = LoopExceptionHandler(self._base.log, lambda: self._base.clock.now().tick)
         try:
             with complaints.handled():
                 await self._run()
         except (OperatorError, StoreUnusable) as exc:
-            print(f"watcher: {exc}", file=sys.stderr)  # noqa: T201 -- for whoever started us
+            print(f"watcher: {exc}", file=sys.stderr)  # noqa: T201 -- for the operator, without a log line
             return OPERATOR
-        except Exception as exc:  # noqa: BLE001 -- whatever killed a root task ends the daemon, loudly
+        except Exception as exc:  # noqa: BLE001 -- every exception of a root task is logged and ends the daemon
             self._base.log.about_itself.critical("daemon.died", exc_info=exc)
             return DIED
         finally:
@@ -143,13 +143,13 @@ class Daemon:
             self._runtime = None
 
     async def _unless_stopped(self, start: Coroutine[Any, Any, Runtime | None]) -> Runtime | None:
-        """The station; None when stopped meanwhile, whatever the start waits for."""
+        """The result of the start; None when stopped meanwhile, also where the start hangs."""
         starting = asyncio.create_task(start, name="start")
         stopped = asyncio.create_task(self._stop.wait(), name="stopped")
         try:
             await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
-                # One that stands by ends by itself; a file or a disk that hangs is left.
+                # On standby the start ends by itself. One that waits for a file or a disk that hangs is cancelled.
                 await asyncio.wait([starting], timeout=START_ENDS_SECONDS)
                 starting.cancel()
                 await asyncio.wait([starting], timeout=START_ENDS_SECONDS)
@@ -159,7 +159,7 @@ class Daemon:
             stopped.cancel()
 
     async def _start(self) -> Runtime | None:
-        """The station; with `--stay` after as many tries as it takes, None when stopped meanwhile."""
+        """The runtime, once it could be opened. With `--stay` it tries until it can; None when stopped meanwhile."""
         try:
             return await self._open()
         except (OperatorError, StoreUnusable) as exc:
@@ -183,7 +183,8 @@ class Daemon:
         return None
 
     async def _open(self) -> Runtime:
-        # Who asks from now on may mean what is not read any more, and is heard when this try is over.
+        # Cleared before the read: a reload requested from now on may be about a change that this read misses, and is
+        # done when this attempt is over.
         self._reload_asked.clear()
         try:
             loaded = await self._base.read()
@@ -196,7 +197,7 @@ class Daemon:
         return await Runtime.open(self._base, loaded)
 
     async def _stopped_within(self, seconds: float) -> bool:
-        """Wait until it is time to try again, or somebody asks for that; whether it is to stop."""
+        """Wait `seconds`, or until a reload or a stop is requested. Returns whether a stop is."""
         waits = [asyncio.ensure_future(event.wait()) for event in (self._stop, self._reload_asked)]
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
@@ -204,9 +205,9 @@ class Daemon:
         return self._stop.is_set()
 
     def _report_failure(self, trouble: WatcherError) -> None:
-        """One event for one trouble, however often it is met.
+        """Log the failure, unless it is the same as the last one.
 
-        A store that was unusable stays so until it was opened: a bad configuration says nothing about it.
+        An unusable store counts as unusable until it was opened: a bad configuration in between shows nothing about it.
         """
         if isinstance(trouble, StoreUnusable | StoreRefused):
             self._base.instruments.store_failed()

@@ -1,7 +1,4 @@
-"""The small regular duties.
-
-Pruning, measuring the store and the event loop, watching the clock, reading secrets again.
-"""
+"""Small periodic jobs: pruning, measuring the store and the event loop, watching the clock, reading secrets again."""
 
 from __future__ import annotations
 
@@ -24,14 +21,14 @@ PRUNE_EVERY = 60
 """Turns between two prunings."""
 
 LAG_OVER = 20
-"""Turns whose worst lag is shown."""
+"""The number of last turns whose highest lag is shown."""
 
 PRUNE_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepTimes:
-    """What of the settings decides when finished operations leave the store: not before they are shown no longer."""
+    """The settings that decide when finished operations leave the store. While they are shown, they stay."""
 
     keep: timedelta
     hold: timedelta
@@ -39,7 +36,7 @@ class KeepTimes:
 
 
 class Housekeeping:
-    """Runs beside the loops; nothing waits for it. `jumped` hears by how much the wall clock jumped."""
+    """Runs beside the loops, and nothing waits for it. `jumped` is called with each jump of the wall clock."""
 
     def __init__(
         self,
@@ -65,7 +62,7 @@ class Housekeeping:
         self._store_failed = False
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         lags = [0.0] * LAG_OVER
         turn = 0
         async with asyncio.TaskGroup() as tasks:
@@ -83,7 +80,7 @@ class Housekeeping:
                 turn += 1
 
     def doubt_store(self) -> None:
-        """Somebody who may not write again soon could not: say it when writing works."""
+        """Test writing from now on until it works: a write failed, and its caller may not write again soon."""
         self._store_failed = True
 
     async def _check_store(self, *, prune: bool) -> None:
@@ -93,11 +90,11 @@ class Housekeeping:
                 events_pending=await self._store.count_pending(), store_bytes=await self._store.size_bytes()
             )
             now = self._clock.now().at
-            while prune and await self._prune(now):  # noqa: ASYNC110 -- nobody sets an event
-                # A little air between batches, so that the loops' writes are never far behind.
+            while prune and await self._prune(now):  # noqa: ASYNC110 -- there is no event to wait for
+                # A pause between batches, so that the writes of the loops never wait long.
                 await asyncio.sleep(0.01)
             if self._store_failed and prune:
-                # On a full disk reading works, and so does pruning where nothing leaves.
+                # On a full disk, reading works, and pruning works where there is nothing to delete.
                 await self._store.touch()
                 self._store_failed = False
                 self._store_trouble(None)

@@ -1,7 +1,7 @@
-"""What a running daemon shows to the outside: its two listeners, and what they answer from.
+"""The two HTTP listeners of a running daemon, and the values that their handlers read.
 
-The web configuration file and the admin token are read again while it runs; where either cannot be, the last one that
-could stays in force.
+The web configuration file and the admin token are read again while it runs. Where one of them cannot be read, the last
+value stays in force.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from watcher.store import Store
 from watcher.threads import NoThreadError
 
 TOKEN_SECONDS = 1.0
-"""How long a request waits for its token to be read; then it is compared with the one that was read last."""
+"""How long a request waits for the token to be read again. After that, the token that was read last is compared."""
 
 
 class HttpListeners:
-    """The listeners `web` and `admin`. `loaded` gives the configuration that is in force.
+    """The listeners `web` and `admin`. `loaded` returns the configuration that is in force.
 
-    `rejected` hears what is wrong with the web configuration file, `reloaded` its path when it was read again.
+    `rejected` is called with what is wrong with the web configuration file, `reloaded` with its path after it was read
+    again.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class HttpListeners:
 
     @property
     def addresses(self) -> Mapping[str, Sequence[str]]:
-        """Where `web` and `admin` listen, as URLs."""
+        """The URLs at which `web` and `admin` listen."""
         return {name: listener.addresses for name, listener in self._listeners.items()}
 
     def bind(
@@ -59,7 +60,7 @@ class HttpListeners:
         exposition: Exposition,
         reload: Callable[[], Awaitable[Sequence[str]]],
     ) -> None:
-        """Take both addresses. Raises OperatorError where one cannot be had, or the admin's token cannot be read."""
+        """Bind both addresses. Raises OperatorError where one cannot be bound, or the admin token cannot be read."""
         loaded = self._loaded()
         if loaded.admin_token is not None:
             self._token = loaded.admin_token.read()
@@ -92,24 +93,24 @@ class HttpListeners:
         addresses.keep(web.listen, admin.listen)
 
     def unbind(self) -> None:
-        """Let go of the addresses, never having served."""
+        """Release the addresses of listeners that never served."""
         for listener in self._listeners.values():
             listener.close()
 
     def adopt(self, loaded: LoadedConfiguration) -> None:
-        """Another web configuration file, or the same read again."""
+        """Use another web configuration file, or the new content of the same one."""
         self._web.adopt(loaded.configuration.web.config_file, loaded.web)
 
     def serve(self, tasks: asyncio.TaskGroup) -> Sequence[asyncio.Task[None]]:
-        """A task for each listener, until `stop`."""
+        """Start a task for each listener, which ends after `stop`."""
         return [tasks.create_task(listener.serve(), name=name) for name, listener in self._listeners.items()]
 
     def watch_web_file(self, tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
-        """The task that reads the web configuration file when it changed, until canceled."""
+        """Start the task that reads the web configuration file when it changed, until it is cancelled."""
         return tasks.create_task(self._web_file.run(), name="web file")
 
     def stop(self) -> None:
-        """Take no more requests; those that are being answered end."""
+        """Accept no more requests; those in progress are answered."""
         for listener in self._listeners.values():
             listener.stop()
 
@@ -119,7 +120,7 @@ class HttpListeners:
     async def _refresh_token(self) -> None:
         """Read the token again, in a thread, as its file may be on a mount that hangs.
 
-        An empty or vanished file is no reason to let everybody in: the old value stays in force.
+        Where the file is empty or has vanished, the old value stays in force, so that no request is let in without one.
         """
         source = self._loaded().admin_token
         if source is None:

@@ -1,6 +1,7 @@
-"""What the event loop itself complains of, in our log.
+"""Logs the exceptions that reach the event loop itself.
 
-asyncio says the same thing a thousand times a second where file descriptors run out; here each is told once a minute.
+Where file descriptors run out, asyncio reports the same error a thousand times a second. Here it is logged once a
+minute.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ AGAIN_AFTER: Micros = MINUTE
 
 
 class LoopExceptionHandler:
-    """Takes what an event loop would print on standard error. `tick` is a clock that never jumps."""
+    """Logs what an event loop would print on standard error. `tick` is a clock that never jumps."""
 
     def __init__(self, log: EventLog, tick: Callable[[], Micros]) -> None:
         self._log = log
@@ -26,7 +27,7 @@ class LoopExceptionHandler:
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[None]:
-        """The running loop complains to us meanwhile."""
+        """While the context lasts, the running loop reports its exceptions to `take`."""
         loop = asyncio.get_running_loop()
         before = loop.get_exception_handler()
         loop.set_exception_handler(self.take)
@@ -36,16 +37,15 @@ class LoopExceptionHandler:
             loop.set_exception_handler(before)
 
     def take(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """One complaint: the system's doing in a sentence, a fault of ours with its traceback."""
+        """Log a report: an error of the system as a sentence, a fault of ours with its traceback."""
         message, exc = str(context["message"]), context.get("exception")
         kind = f"{message}: {exc}" if isinstance(exc, OSError) else message
         now = self._tick()
         if now < self._reported.get(kind, now - AGAIN_AFTER) + AGAIN_AFTER:
             return
-        # Messages may hold addresses of objects: what is past its time is forgotten.
-        self._reported = {one: reported for one, reported in self._reported.items() if now < reported + AGAIN_AFTER} | {
-            kind: now
-        }
+        # Messages may contain addresses of objects, so there is no end of them: those past their time are dropped.
+        recent = {known: reported for known, reported in self._reported.items() if now < reported + AGAIN_AFTER}
+        self._reported = recent | {kind: now}
         if isinstance(exc, OSError):
             self._log.about_itself.warning("loop.troubled", reason=kind)
         else:

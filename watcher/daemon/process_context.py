@@ -1,4 +1,4 @@
-"""What outlives every configuration of a daemon."""
+"""What lives as long as the process, across all configurations of a daemon."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from watcher.server import Addresses
 from watcher.threads import NoThreadError, Threads
 
 READERS = 2
-"""Files that can be read at the same time, so that one on a mount that hangs leaves room for the rest."""
+"""Files that can be read at the same time, so that a file on a mount that hangs does not block the others."""
 
 
 READ_SECONDS = 10.0
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessContext:
-    """Clock, log and counters, the addresses that were taken, and the threads. `load` reads the configuration anew."""
+    """Clock, log, counters, bound addresses and threads. `load` reads the configuration, again at each call."""
 
     load: Callable[[], LoadedConfiguration]
     clock: Clock
@@ -49,14 +49,16 @@ class ProcessContext:
         return await self.in_files("the configuration was", self.load)
 
     async def in_files(self, what: str, work: Callable[[], T]) -> T:
-        """What the work returns, done in a thread: a file may be large, a pipe, or on a mount that hangs.
+        """The result of the work, done in a thread: a file may be large, a pipe, or on a mount that hangs.
 
-        `what` begins the sentence that says so. Raises OperatorError after `READ_SECONDS`, and what the work raises.
+        `what` is the beginning of the error message. Raises OperatorError after `READ_SECONDS`, and what the work
+        raises.
         """
         try:
             async with asyncio.timeout(READ_SECONDS):
                 if self.files.is_busy(what):
-                    # What an earlier attempt gave up on may have been read before the last change.
+                    # Work of an earlier attempt that timed out is still running. It may have read the files before
+                    # their last change, so its result is not used.
                     with contextlib.suppress(Exception):
                         await self.files.share(what, work)
                 return await self.files.share(what, work)
@@ -64,5 +66,6 @@ class ProcessContext:
             message = f"{what} not read within {READ_SECONDS:g} s: a pipe, or a mount that hangs?"
             raise OperatorError(message) from exc
         except NoThreadError:
-            # It says where to listen, so without it nobody could be told why. Here it may block the event loop.
+            # The configuration says where to listen: without it, no listener could report the lack of threads. So the
+            # work is done here, although it may block the event loop.
             return work()

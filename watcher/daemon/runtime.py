@@ -1,11 +1,9 @@
-"""A daemon that runs.
+"""The running daemon: store, loops, publisher and listeners of one configuration, and the switch to the next one.
 
-Store, loops, teller and listeners for one configuration at a time, and how the next one takes over:
+    root tasks    publish · web · admin · web file · housekeeping · watch <account> (one each) · end
 
-    root tasks    tell · web · admin · web file · housekeeping · watch <account> (one each) · end
-
-Nothing is swapped on a reload before everything new stands. At the end the loops finish with their last writes done,
-what they committed is told, then the listeners close.
+A reload swaps nothing before everything new is built. At the end, the loops stop with their last writes done, what they
+committed is published, and the listeners close.
 """
 
 from __future__ import annotations
@@ -37,17 +35,17 @@ from watcher.store.opening import open_store
 from watcher.threads import NoThreadError
 
 LAST_WORDS_SECONDS = 1.3
-"""How long the last events and answers may take; with the loops' 2 s and what follows, a stop takes less than 5 s."""
+"""How long the last events and answers may take. With the loops' 2 s and the rest, a stop takes less than 5 s."""
 
 CLOSE_SECONDS = 0.5
 RELOAD_SECONDS = 0.8
-"""How long a stop waits for a reload that has begun to swap."""
+"""How long a stop waits for a reload that has begun to swap configurations."""
 
 STOPPING = "the watcher is stopping"
 
 
 class Runtime:
-    """Everything of one running daemon. Made by `open`; `run` returns when `stop` was set and all is done."""
+    """A running daemon. `open` creates it; `run` returns when `stop` was set and everything has ended."""
 
     def __init__(self, base: ProcessContext, loaded: LoadedConfiguration, store: Store) -> None:
         self._base = base
@@ -89,7 +87,7 @@ class Runtime:
 
     @classmethod
     async def open(cls, base: ProcessContext, loaded: LoadedConfiguration) -> Runtime:
-        """Everything that can fail, in the order of blame: secrets, store, addresses.
+        """Do everything that can fail, in the order in which errors are to be reported: secrets, store, addresses.
 
         Raises OperatorError, StoreUnusable.
         """
@@ -118,15 +116,15 @@ class Runtime:
 
     @property
     def addresses(self) -> Mapping[str, Sequence[str]]:
-        """Where `web` and `admin` listen, as URLs."""
+        """The URLs at which `web` and `admin` listen."""
         return self._listeners.addresses
 
     # ── the run ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
-        """Until `stop` is set and everything has ended.
+        """Run until `stop` is set and everything has ended.
 
-        A root task that dies ends all and comes out as an ExceptionGroup.
+        A root task that raises ends all others. Its exception is raised in an ExceptionGroup.
         """
         self._watchdog.start()
         try:
@@ -137,7 +135,7 @@ class Runtime:
     async def _run_tasks(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            publishing = tasks.create_task(self._publisher.run(), name="tell")
+            publishing = tasks.create_task(self._publisher.run(), name="publish")
             serving = self._listeners.serve(tasks)
             duties = [
                 tasks.create_task(self._housekeeping.run(), name="housekeeping"),
@@ -196,7 +194,7 @@ class Runtime:
         self._base.log.event("daemon.stopped", unfinished=unfinished)
 
     async def _end_reload(self) -> None:
-        """A reload that reads is given up; one that swaps is waited for, and starts no more loops."""
+        """Cancel a reload that still reads. Wait for one that swaps configurations; it starts no more loops."""
         if self._reading is not None:
             self._reading.cancel()
         await _within(RELOAD_SECONDS, self._reloading.acquire())
@@ -223,7 +221,7 @@ class Runtime:
     # ── reload ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def reload(self) -> Sequence[str]:
-        """Read the configuration again; the reasons against it, none when it is in force."""
+        """Read the configuration again. Returns why it was rejected; empty when it is in force."""
         async with self._reloading:
             if self._is_stopping:
                 return [STOPPING]
@@ -249,7 +247,10 @@ class Runtime:
             return reasons
 
     async def _read(self) -> tuple[LoadedConfiguration, Mapping[str, UpstreamAccess]]:
-        """The configuration as it is now, and what its new and changed accounts need. Raises OperatorError."""
+        """The configuration as it is now, and the credentials and connections of new and changed accounts.
+
+        Raises OperatorError.
+        """
         try:
             loaded = await self._base.read()
             _refuse_fixed(self._configuration, loaded.configuration)
@@ -257,18 +258,18 @@ class Runtime:
         except OperatorError:
             raise
         except Exception as exc:
-            # A fault of ours; the old one is in force, whatever was done to the new one.
+            # A fault of ours. The old configuration stays in force.
             self._base.log.about_itself.error("reload.failed", exc_info=exc)
             message = f"a fault of the watcher ({type(exc).__name__}): the event reload.failed says more"
             raise OperatorError(message) from exc
 
     async def _adopt(self, loaded: LoadedConfiguration, upstreams: Mapping[str, UpstreamAccess]) -> Sequence[str]:
-        """Write what can fail, then swap. Raises OperatorError, StoreUnusable; until the swap nothing has changed."""
+        """Do the writes, which can fail, then swap. Raises OperatorError, StoreUnusable; then nothing has changed."""
         old, new = self._loaded, loaded
         going = [account.name for account in old.configuration.accounts if not _same_account(old, new, account.name)]
         try:
             await self._store.bind(identities(new.configuration.accounts))
-            # The last thing that can fail; the loops that begin below find what it wrote.
+            # The last step that can fail. The loops that are started below load what it wrote.
             with contextlib.suppress(EntriesRefusedError):
                 await self._intake.from_configuration(new.configuration.accounts)
             self._refuse_when_stopping()
@@ -286,10 +287,10 @@ class Runtime:
         for watched in self._loops:
             watched.watch.adopt(following(new.configuration, watched.settings))
         for name, upstream in upstreams.items():
-            if self._is_stopping:  # a loop that started now would not be stopped any more
+            if self._is_stopping:  # a loop that is started now would never be stopped
                 await upstream.http.aclose()
                 continue
-            # A trouble that was told is told to be over, also by the loop that takes over.
+            # With the health so far, the new loop reports the end of a problem that the old one reported.
             self._start(upstream, health_by_account.get(name))
         return new.configuration.account_names
 
@@ -297,7 +298,7 @@ class Runtime:
         if self._is_stopping:
             raise OperatorError(STOPPING)
 
-    # ── what it hears ─────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── callbacks ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def _configuration(self) -> Configuration:
@@ -320,7 +321,7 @@ class Runtime:
         self._base.log.event("config.rejected", "error", reasons=[*reasons])
 
     def _on_good_web_file(self, path: str) -> None:
-        # A configuration that was refused before is so still.
+        # The web file does not make a configuration valid that was rejected before.
         if not self._is_refused:
             self._base.instruments.configured(self._base.clock.now().at)
         self._base.log.about_itself.info("web.reloaded", file=path)
@@ -329,7 +330,10 @@ class Runtime:
 async def _open_upstreams(
     base: ProcessContext, loaded: LoadedConfiguration, accounts: Sequence[Account]
 ) -> Mapping[str, UpstreamAccess]:
-    """By account; a secret or a certificate may lie on a mount that hangs. Raises OperatorError."""
+    """Credentials and connections by account, read in a thread: a file may be on a mount that hangs.
+
+    Raises OperatorError.
+    """
 
     def open_all() -> Mapping[str, UpstreamAccess]:
         return {
@@ -341,12 +345,12 @@ async def _open_upstreams(
 
 
 def _changed(old: LoadedConfiguration, new: LoadedConfiguration) -> Sequence[Account]:
-    """Accounts that are new, or whose loop cannot go on as it is."""
+    """Accounts that are new, or whose loop cannot continue with the new settings."""
     return [account for account in new.configuration.accounts if not _same_account(old, new, account.name)]
 
 
 def _same_account(old: LoadedConfiguration, new: LoadedConfiguration, name: str) -> bool:
-    """Whether an account's loop can go on as it is. What `operations` names is intake's business, not the loop's."""
+    """Whether an account's loop can continue. The ids in `operations` do not matter: intake registers them."""
     before, after = (
         next((account for account in loaded.configuration.accounts if account.name == name), None)
         for loaded in (old, new)
@@ -362,7 +366,7 @@ def _same_account(old: LoadedConfiguration, new: LoadedConfiguration, name: str)
 
 
 def _refuse_fixed(old: Configuration, new: Configuration) -> None:
-    """Listen addresses and storage cannot change while running."""
+    """Raise OperatorError where listen addresses or storage differ: they cannot change while running."""
     fixed = {
         "web.listen": (old.web.listen, new.web.listen),
         "admin.listen": (old.admin.listen, new.admin.listen),

@@ -1,9 +1,9 @@
-"""Standing by: the listeners of a daemon that cannot start and was told to stay.
+"""Standby: the listeners of a daemon with `--stay` that cannot start.
 
-Beside an app, a watcher that ends would take the pod's health with it. So the listeners stand, healthy and ready answer
-200, with nothing followed, while the metrics and one event say what is wrong. What is handed in is refused as a passing
-trouble, so that nobody takes it for kept. What the web configuration file asks for holds here too; where that file
-cannot be read, nobody is let in but to healthy and ready.
+In the pod of an app, a watcher that ends would make the whole pod unhealthy. So the listeners are open, healthy and
+ready answer 200, and nothing is tracked, while the metrics and one event say what is wrong. Registrations are refused
+as a temporary failure, so that no client takes them for stored. The web configuration file is honoured here, too. Where
+it cannot be read, everything but healthy and ready is refused.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from watcher.store.memory import MemoryStore
 
 
 class Standby:
-    """Why the daemon stands by, as it was met last; `again` is set by who asks for a reload."""
+    """The reason for the standby, as of the last attempt to start. A request to reload sets `again`."""
 
     def __init__(self, trouble: WatcherError, *, again: asyncio.Event) -> None:
         self.trouble = trouble
         self.again = again
 
     async def reload(self) -> Sequence[str]:
-        """Try again soon; for the time being, the reasons."""
+        """Try to start again soon. Returns the present reasons."""
         self.again.set()
         return [str(self.trouble)]
 
 
 @contextlib.asynccontextmanager
 async def standing_by(base: ProcessContext, configuration: Configuration, standby: Standby) -> AsyncIterator[None]:
-    """Listen for as long as the context lasts."""
+    """Listen while the context lasts."""
     store = MemoryStore()
 
     app = AppContext(
@@ -59,13 +59,13 @@ async def standing_by(base: ProcessContext, configuration: Configuration, standb
         version=__version__,
     )
     admin = configuration.admin
-    # The token is not known here, so where one is wanted nobody is let in.
+    # The token is not known here. So if one is configured, every request is rejected.
     rules = AccessRules(
         is_unix=admin.listen.startswith("unix:"), token=lambda: None if admin.token_file is None else ""
     )
     config = _web_config(configuration.web.config_file)
     listeners: list[Listener] = []
-    # An address that cannot be had must not end who was told to stay; it is tried again with everything else.
+    # An address that cannot be bound must not end a daemon with `--stay`. The next attempt to start tries it again.
     with contextlib.suppress(OperatorError):
         web = web_app(app, config)
         listen = configuration.web.listen
@@ -87,14 +87,14 @@ def _web_config(path: str | None) -> WebConfig:
 
 
 class _ClosedIntake(Intake):
-    """Takes nothing, and says why."""
+    """Refuses every registration and untracking, with the reason of the standby."""
 
     def __init__(self, store: MemoryStore, standby: Standby) -> None:
         super().__init__(store, lambda: (), lambda _: None, lambda: 0)
         self._standby = standby
 
-    async def take(self, body: bytes) -> Sequence[Registration]:  # noqa: ARG002 -- nothing is taken
+    async def take(self, body: bytes) -> Sequence[Registration]:  # noqa: ARG002 -- nothing is registered
         raise StoreUnusable(f"the watcher stands by: {self._standby.trouble}")
 
-    async def locate(self, operation_id: str, account: str | None = None) -> Operation:  # noqa: ARG002 -- nor found
+    async def locate(self, operation_id: str, account: str | None = None) -> Operation:  # noqa: ARG002 -- nothing is found
         raise StoreUnusable(f"the watcher stands by: {self._standby.trouble}")

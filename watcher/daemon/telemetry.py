@@ -1,4 +1,4 @@
-"""Who hears what happens: the metrics count it, the log tells the edges, the teller is woken."""
+"""The observer of the account loops: counts in the metrics, logs when problems begin and end, wakes the publisher."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from watcher.publishing import EventPublisher
 
 
 class Telemetry:
-    """The one listener of all accounts."""
+    """The only observer of all accounts."""
 
     def __init__(self, instruments: Instruments, log: EventLog, publisher: EventPublisher) -> None:
         self._instruments = instruments
@@ -21,7 +21,7 @@ class Telemetry:
         self._store_is_usable = True
 
     def attempted(self, account: str, attempt: Attempt) -> None:
-        """One attempt at upstream ended."""
+        """An HTTP attempt at upstream ended."""
         self._instruments.attempted(account, attempt)
         took = attempt.timing.answered.tick - attempt.timing.asked.tick
         self._log.about_itself.debug(
@@ -34,23 +34,23 @@ class Telemetry:
         )
 
     def health_changed(self, account: str, event: AccountEvent) -> None:
-        """A trouble of the account began or ended."""
+        """A problem of the account began or ended."""
         self._log.account_event(account, event)
 
     def anomaly(self, account: str, kind: str) -> None:
-        """Upstream said something that does not fit."""
+        """Upstream's answer contradicts what is known or documented; `kind` is the anomaly's name in the manual."""
         self._instruments.anomaly(account, kind)
 
     def detected(self, account: str, delay: Micros) -> None:
-        """A change was learned so long after it happened."""
+        """A change was detected `delay` after it happened."""
         self._instruments.detected(account, delay)
 
     def committed(self) -> None:
-        """Events may wait to be told."""
+        """A commit may have added events that wait to be published."""
         self._publisher.wake()
 
     def store_trouble(self, issue: StoreUnusable | None) -> None:
-        """Writing failed, or works; told on the edge."""
+        """The store failed (the error), or works (None). Logged only when that changes."""
         if issue is None:
             self._instruments.store_works()
             if not self._store_is_usable:

@@ -1,7 +1,8 @@
 """A thread that watches the event loop.
 
-One that is blocked for long is shown on standard error, and in the end the process ends with 70. Frozen, the daemon
-could neither follow nor say so; a container that ends is started again, and what was committed is told then.
+Where the loop is blocked for 10 s, its stack is printed on standard error; after 60 s the process ends with 70. With a
+blocked loop, the daemon can neither poll nor report anything. A container that ends is started again, and then
+publishes what was committed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ FROZEN = 70
 
 
 class Watchdog:
-    """Wants to hear `beat` from the event loop. `end` and `clock` can be handed in."""
+    """Expects regular calls of `beat` from the event loop."""
 
     def __init__(
         self,
@@ -36,40 +37,40 @@ class Watchdog:
         self._is_dumped = False
         self._stopping = threading.Event()
         self._is_wanted = False
-        """Whether a thread should watch that could not be started yet."""
+        """Whether the thread is yet to be started: `start` was called, and it could not be started so far."""
 
     def start(self) -> None:
-        """Watch from a thread of its own until `stop`."""
+        """Start the watching thread, which ends after `stop`."""
         self._is_wanted = True
         self._start()
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """End the watching thread."""
         self._is_wanted = False
         self._stopping.set()
 
     def beat(self) -> None:
-        """The event loop turns."""
+        """Note that the event loop turns."""
         self._beat_at = self._clock()
         self._is_dumped = False
         if self._is_wanted:
             self._start()
 
     def check(self) -> None:
-        """Dump once when the loop has been silent for 10 s, end the process after 60 s."""
+        """Print the stacks once after 10 s without a beat; end the process after 60 s."""
         silent = self._clock() - self._beat_at
         if silent >= END_AFTER_SECONDS:
             self._end(FROZEN)
         elif silent >= DUMP_AFTER_SECONDS and not self._is_dumped:
             self._is_dumped = True
-            # In a thread of its own: a standard error that nobody reads must not keep the process from ending.
+            # In a thread of its own: a blocked standard error must not keep the process from ending.
             dumping = threading.Thread(target=self._show, args=(silent,), name="watchdog's dump", daemon=True)
-            with contextlib.suppress(RuntimeError):  # no thread: the end must come all the same
+            with contextlib.suppress(RuntimeError):  # without a thread, the process must still end later
                 dumping.start()
                 dumping.join(CHECK_EVERY_SECONDS)
 
     def _start(self) -> None:
-        with contextlib.suppress(RuntimeError):  # no thread: the next beat tries again
+        with contextlib.suppress(RuntimeError):  # no thread can be started: the next beat tries again
             threading.Thread(target=self._run, name="watchdog", daemon=True).start()
             self._is_wanted = False
 
@@ -82,7 +83,7 @@ class Watchdog:
         while not self._stopping.wait(CHECK_EVERY_SECONDS):
             now = self._clock()
             if now - last > DUMP_AFTER_SECONDS:
-                # The whole process stood still (a suspended machine, SIGSTOP): that is not the loop's fault.
+                # This thread was not running either (a suspended machine, SIGSTOP), so the loop was not blocked.
                 self._beat_at = now
             last = now
             self.check()
