@@ -50,7 +50,7 @@ class TrackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     id: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": ID_PATTERN})]
     account: str | None = None
     labels: Annotated[
-        # The schema of the values is given here: msgspec would overwrite one that is given with that of the names.
+        # The schema of the values is given here. Given below, beside that of the names, msgspec would overwrite it.
         dict[str, Annotated[str, msgspec.Meta(extra_json_schema=_LABEL_VALUE)]],
         msgspec.Meta(
             extra_json_schema={

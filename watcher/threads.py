@@ -24,7 +24,7 @@ T = TypeVar("T")
 _Job: TypeAlias = tuple["Future[Any]", Callable[[], Any]]
 
 MOST_WAITING = 1000
-"""Work that may wait for the threads of one pool. With more, they are blocked, and more work would only use memory."""
+"""Work that may wait for the threads of one pool. Where more waits, they are blocked, and it would only use memory."""
 
 
 class NoThreadError(OSError):

@@ -38,7 +38,7 @@ class Gate:
         self._ended.set()
 
     def forgive(self) -> None:
-        """End the hold that refused credentials caused: there are new ones."""
+        """End the hold of `refuse`: there are new credentials, or the account is answered again."""
         self.governor.forgive()
         self._ended.set()
 

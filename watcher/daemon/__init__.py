@@ -1,7 +1,7 @@
 """The daemon: builds everything from the configuration, runs the root tasks, and shuts down in order.
 
 daemon           from start to exit code: signals, standby, and the one runtime
-standby          the listeners of a daemon that cannot start and was told to stay
+standby          the listeners of a daemon with `--stay` that cannot start
 runtime          the running daemon: its root tasks, and the switch to the next configuration
 http_listeners   the two listeners and the values that their handlers read
 account_loops    the running loops, one per account

@@ -94,7 +94,7 @@ class _ClosedIntake(Intake):
         self._standby = standby
 
     async def take(self, body: bytes) -> Sequence[Registration]:  # noqa: ARG002 -- nothing is registered
-        raise StoreUnusable(f"the watcher stands by: {self._standby.trouble}")
+        raise StoreUnusable(f"the watcher is on standby: {self._standby.trouble}")
 
     async def locate(self, operation_id: str, account: str | None = None) -> Operation:  # noqa: ARG002 -- nothing is found
-        raise StoreUnusable(f"the watcher stands by: {self._standby.trouble}")
+        raise StoreUnusable(f"the watcher is on standby: {self._standby.trouble}")

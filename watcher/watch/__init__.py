@@ -1,6 +1,6 @@
 """One loop per account: plan, request, observe, commit, publish.
 
-account           the loop; the only owner of everything below
+account           the loop; owns everything below
 tracker           the tracked operations: applies each answer to them
 attributor        decides which answers are believed, and what they say about the account as a whole
 operation_table   the tracked operations by id, with counts that are kept as they change

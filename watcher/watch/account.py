@@ -226,6 +226,7 @@ class AccountWatch:
             await asyncio.sleep(0)
 
     def _choose(self, now: Moment) -> Request | None:
+        # Checks come first: until one is answered, nothing is concluded from doubtful answers.
         check = self._attributor.choose(now)
         if check is not None:
             return check

@@ -55,7 +55,7 @@ _REASONS = {
     sqlite3.SQLITE_CANTOPEN: "the file cannot be opened",
 }
 _PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-"""Conditions that pass by themselves and do not affect the connection, so it is kept."""
+"""Conditions that do not affect the connection, so it is kept for the next call."""
 
 
 class Database:

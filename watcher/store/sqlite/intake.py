@@ -226,6 +226,7 @@ class RegistrationBatch:
         hint = youngest(entry.created_at, trace.created_at)
         labels = labels_text(entry.labels)
         self._labels[entry.id] = labels
+        # A second entry of this id in the batch finds it tracked, and only adds its labels.
         self._histories[entry.id] = IdHistory(followed=True)
         self._fresh[entry.id] = _NewRow(entry=entry, labels=labels, seq=trace.seq + 1, position=position, hint=hint)
         self._book.track(entry.labels, self._now)
@@ -256,6 +257,7 @@ class RegistrationBatch:
         )
 
     def _event(self, account: str, operation_id: str, fresh: _NewRow) -> NewEventRow:
+        # With the labels of its own entry. Those that later entries of the batch add are only in the row.
         event = event_text(Tracked(source=fresh.entry.source))
         return fresh.position, account, operation_id, fresh.seq, self._now, fresh.labels, event
 
