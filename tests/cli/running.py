@@ -93,17 +93,17 @@ def process(*argv: str, env: Mapping[str, str] | None = None) -> "subprocess.Pop
 
 
 def on_a_terminal(*argv: str, columns: int = 100) -> tuple[int, str]:
-    """The exit code, and everything that a terminal was told."""
+    """The exit code, and everything that was written to a terminal."""
     ours, theirs = pty.openpty()
     env = environment(TERM="xterm-256color", COLUMNS=str(columns), LINES="40")
     command: Sequence[str] = [sys.executable, "-m", "watcher", *argv]
     with subprocess.Popen(command, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as running:
         os.close(theirs)
-        told = b""
+        written = b""
         try:
             while piece := os.read(ours, 65536):
-                told += piece
-        except OSError:  # how Linux says that nobody is left at the other end
+                written += piece
+        except OSError:  # how Linux reports that the other end was closed
             pass
     os.close(ours)
-    return running.returncode, told.decode()
+    return running.returncode, written.decode()

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent.parent
         ("web: {config_file: ~}\n", {"config_file": ""}),
     ],
 )
-def test_what_is_usual_is_read(text: str, found: dict[str, str]):
+def test_common_forms_are_read_by_the_scanner(text: str, found: dict[str, str]):
     assert scan(text) == found
 
 
@@ -54,7 +54,7 @@ def test_what_is_usual_is_read(text: str, found: dict[str, str]):
         "log: {}\u0085web: {listen: ':1'}",
     ],
 )
-def test_what_is_unusual_is_left_to_a_parser(text: str):
+def test_unusual_forms_are_left_to_a_parser(text: str):
     with pytest.raises(UnsureError):
         scan(text)
 
@@ -111,7 +111,7 @@ def test_the_environment_wins_over_the_file(
 
 
 @pytest.mark.parametrize("odd", [r'log: {format: "\UFFFFFFFF"}', "polling: {freshness: 2020-13-45}", "log: !!int x"])
-def test_what_no_parser_can_read_stands_for_the_defaults(tmp_path: Path, odd: str):
+def test_a_file_that_no_parser_can_read_means_the_defaults(tmp_path: Path, odd: str):
     file = tmp_path / "config.yaml"
     file.write_text(f'web:\n  listen: &a ":1"\n{odd}\n')
     assert find_web(str(file), {}) == find_web(None, {})

@@ -41,16 +41,16 @@ def register(parts: AppParts, *numbers: int, account: str = "main", **labels: st
     do(parts.intake.register(entries, Source.API))
 
 
-def look(parts: AppParts, number: int, word: str, **stats: int) -> Operation:
-    """Let an operation be seen by the loop: twice, so that an end is confirmed and final."""
+def observe_twice(parts: AppParts, number: int, word: str, **stats: int) -> Operation:
+    """Store two equal observations of an operation, so that an end is confirmed and final."""
     (found,) = do(parts.store.find(an_id(number)))
     record = Record(id=an_id(number), word=word, stats=Stats(**stats), created_at=NOW.at, updated_at=NOW.at + SECOND)
     reading = ClockReading(machine_at=NOW.at, upstream_at=NOW.at)
     events: list[OperationEvent] = []
     operation: Operation = found.operation
     for seconds in (0, 5):
-        asked = NOW.later(seconds * SECOND)
-        seen = Seen(timing=Timing(asked=asked, answered=asked), record=record)
+        polled = NOW.later(seconds * SECOND)
+        seen = Seen(timing=Timing(asked=polled, answered=polled), record=record)
         step = observe(operation, seen, reading, LifecycleRules(settle_after=()))
         operation = step.operation
         events.extend(step.events)
@@ -66,9 +66,9 @@ def feed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
 # ── track ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_track_tells_what_became_of_each(watcher: Command, parts: AppParts):
+def test_track_prints_the_result_for_each_operation(watcher: Command, parts: AppParts):
     register(parts, 1, 2)
-    look(parts, 2, "COMPLETED", total=1, sent=1)
+    observe_twice(parts, 2, "COMPLETED", total=1, sent=1)
     ended = watcher("track", an_id(1), an_id(2), an_id(3), "--label", "team=blue", "--label", "run=a=b")
     assert (ended.code, ended.err) == (Exit.GOOD, "")
     assert ended.out.splitlines() == [
@@ -102,7 +102,7 @@ def test_nothing_readable_on_standard_input_is_2(
     assert why in ended.err
 
 
-def test_what_is_no_id_is_named_before_anything_is_asked(
+def test_malformed_ids_are_reported_before_any_request(
     watcher: Command, parts: AppParts, monkeypatch: pytest.MonkeyPatch
 ):
     feed(monkeypatch, (f"{an_id(2)}\n" + "\x1b[31m../x " * 12).encode())
@@ -117,14 +117,14 @@ def test_what_is_no_id_is_named_before_anything_is_asked(
     assert do(parts.store.find(an_id(1))) == ()
 
 
-def test_a_long_list_goes_in_batches_that_the_daemon_takes(watcher: Command, monkeypatch: pytest.MonkeyPatch):
+def test_a_long_list_is_sent_in_batches_that_the_daemon_accepts(watcher: Command, monkeypatch: pytest.MonkeyPatch):
     feed(monkeypatch, "\n".join(an_id(number) for number in range(10_001)).encode())
     ended = watcher("track", "-")
     assert ended.code == Exit.GOOD
     assert ended.out.splitlines()[-1] == "10,001 operations: 10,001 followed from now on"
 
 
-def test_batches_are_as_few_as_may_be_and_none_is_too_large():
+def test_ids_are_sent_in_the_fewest_batches_within_the_size_limit():
     large = [b"x" * (track.BATCH_BYTES // 3)] * 7
     assert [len(batch) for batch in track.batches(large)] == [3, 3, 1] or [
         len(batch) for batch in track.batches(large)
@@ -133,7 +133,9 @@ def test_batches_are_as_few_as_may_be_and_none_is_too_large():
     assert [len(batch) for batch in track.batches([b"x" * track.BATCH_BYTES * 2] * 2)] == [1, 1]
 
 
-def test_what_was_taken_before_a_refusal_is_told(watcher: Command, parts: AppParts, monkeypatch: pytest.MonkeyPatch):
+def test_batches_accepted_before_a_refusal_are_printed(
+    watcher: Command, parts: AppParts, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(track, "BATCH_BYTES", 1)  # one at a time
     parts.accounts.append("other")
     register(parts, 2, account="other")
@@ -143,7 +145,7 @@ def test_what_was_taken_before_a_refusal_is_told(watcher: Command, parts: AppPar
     assert 'tracked under the account "other"' in ended.err
 
 
-def test_what_the_daemon_refuses_is_named_one_by_one(watcher: Command):
+def test_each_entry_that_the_daemon_refuses_is_reported(watcher: Command):
     ended = watcher("track", *(an_id(number) for number in range(25)), "--label", "account=x")
     assert (ended.code, ended.out) == (Exit.USAGE, "")
     lines = ended.err.splitlines()
@@ -155,7 +157,7 @@ def test_what_the_daemon_refuses_is_named_one_by_one(watcher: Command):
 # ── untrack ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_untrack_goes_on_after_one_that_is_not_followed(watcher: Command, parts: AppParts):
+def test_untrack_continues_after_an_operation_that_is_not_tracked(watcher: Command, parts: AppParts):
     register(parts, 1, 3)
     ended = watcher("untrack", an_id(1), an_id(2), an_id(3))
     assert ended.code == Exit.ENDED_BADLY
@@ -164,7 +166,7 @@ def test_untrack_goes_on_after_one_that_is_not_followed(watcher: Command, parts:
     assert watcher("untrack", an_id(1)).code == Exit.ENDED_BADLY
 
 
-def test_untrack_asks_for_the_account_where_there_are_several(watcher: Command, parts: AppParts):
+def test_untrack_uses_the_account_option_where_there_are_several(watcher: Command, parts: AppParts):
     parts.accounts.append("other")
     do(parts.store.register([], NOW.at))
     register(parts, 1)
@@ -181,8 +183,8 @@ def test_untrack_asks_for_the_account_where_there_are_several(watcher: Command, 
 def test_list_is_a_table_in_which_nothing_is_cut_off(watcher: Command, parts: AppParts):
     register(parts, 1, 2)
     register(parts, 3, team="x" * 60, zone="\x1b[2J")
-    look(parts, 1, "PROCESSING", total=1000, sent=40, failed=5, unaddressable=2)
-    look(parts, 2, "PAUSED")
+    observe_twice(parts, 1, "PROCESSING", total=1000, sent=40, failed=5, unaddressable=2)
+    observe_twice(parts, 2, "PAUSED")
     ended = watcher("list")
     assert (ended.code, ended.err) == (Exit.GOOD, "")
     heading, first, second, third = ended.out.splitlines()
@@ -201,7 +203,7 @@ def test_list_filters_and_stops_at_its_limit(watcher: Command, parts: AppParts):
     parts.accounts.append("other")
     register(parts, 1, 2, 3)
     register(parts, 4, account="other")
-    look(parts, 2, "COMPLETED", total=1, sent=1)
+    observe_twice(parts, 2, "COMPLETED", total=1, sent=1)
     assert [line.split()[0] for line in watcher("list", "--status", "completed").out.splitlines()[1:]] == [an_id(2)]
     assert an_id(4) not in watcher("list", "--account", "main").out
     assert "ACCOUNT" in watcher("list").out
@@ -212,12 +214,12 @@ def test_list_filters_and_stops_at_its_limit(watcher: Command, parts: AppParts):
 
 def test_list_answers_programs_with_the_json_of_the_api(watcher: Command, parts: AppParts, admin: Listener):
     register(parts, *range(5), team="blue")
-    look(parts, 2, "PROCESSING", total=10, sent=4)
+    observe_twice(parts, 2, "PROCESSING", total=10, sent=4)
     answer = httpx.get(f"{admin.addresses[0]}/api/v1/operations", params={"limit": 3}, trust_env=False, verify=False)
     assert watcher("list", "--json", "--limit", "3").out == answer.text + "\n"
 
 
-def test_list_turns_pages(watcher: Command, parts: AppParts):
+def test_list_reads_all_pages(watcher: Command, parts: AppParts):
     register(parts, *range(1002))
     page = json.loads(watcher("list", "--json", "--limit", "1001").out)
     assert [one["id"] for one in page["operations"]] == [an_id(number) for number in range(1001)]
@@ -233,11 +235,11 @@ def test_a_bad_status_is_the_commands_fault(watcher: Command):
 
 def test_on_a_terminal_the_table_stays_within_it(parts: AppParts):
     register(parts, 1, 2, campaign="y" * 128)
-    look(parts, 1, "PROCESSING", total=1000, sent=40, failed=5)
-    code, told = on_a_terminal("list", columns=80)
+    observe_twice(parts, 1, "PROCESSING", total=1000, sent=40, failed=5)
+    code, written = on_a_terminal("list", columns=80)
     assert code == Exit.GOOD
-    assert "\x1b[31m" in told  # failures stand out
-    assert max(map(len, plain(told).splitlines())) <= 80
+    assert "\x1b[31m" in written  # failures stand out
+    assert max(map(len, plain(written).splitlines())) <= 80
 
 
 def test_an_id_is_never_cut_off_on_a_terminal():
@@ -251,9 +253,9 @@ def test_an_id_is_never_cut_off_on_a_terminal():
 # ── show ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_show_says_what_was_and_what_comes_next(watcher: Command, parts: AppParts):
+def test_show_prints_the_history_and_the_next_poll(watcher: Command, parts: AppParts):
     register(parts, 1, team="blue")
-    look(parts, 1, "PROCESSING", total=100, recipients=90, sent=40, failed=5, queued=55, unaddressable=2)
+    observe_twice(parts, 1, "PROCESSING", total=100, recipients=90, sent=40, failed=5, queued=55, unaddressable=2)
     parts.next_polls["main", an_id(1)] = NextPoll(due_tick=NOW.tick + 3 * SECOND, how="GET by id", why="freshness")
     ended = watcher("show", an_id(1))
     assert (ended.code, ended.err) == (Exit.GOOD, "")
@@ -283,7 +285,7 @@ def test_show_knows_every_stage(watcher: Command, parts: AppParts):
     assert "next look:  not planned yet" in watcher("show", an_id(1)).out
     parts.next_polls["main", an_id(1)] = NextPoll(due_tick=NOW.tick - 2 * SECOND, how="GET by id", why="first poll")
     assert "next look:  due since 2.0 s (" in watcher("show", an_id(1)).out
-    look(parts, 1, "COMPLETED", total=1, sent=1)
+    observe_twice(parts, 1, "COMPLETED", total=1, sent=1)
     parts.next_polls.clear()
     out = watcher("show", an_id(1)).out
     assert "next look:  none, its stats are final" in out
@@ -304,13 +306,13 @@ def test_show_prefers_what_was_seen_last(watcher: Command, parts: AppParts):
 
 def test_show_draws_on_a_terminal(parts: AppParts):
     register(parts, 1)
-    code, told = on_a_terminal("show", an_id(1), columns=70)
+    code, written = on_a_terminal("show", an_id(1), columns=70)
     assert code == Exit.GOOD
-    assert "operation.tracked" in told
-    assert max(map(len, plain(told).splitlines())) <= 70
+    assert "operation.tracked" in written
+    assert max(map(len, plain(written).splitlines())) <= 70
 
 
-def test_show_takes_one_id_that_is_followed(watcher: Command, monkeypatch: pytest.MonkeyPatch):
+def test_show_accepts_a_single_id_of_a_tracked_operation(watcher: Command, monkeypatch: pytest.MonkeyPatch):
     unknown = watcher("show", an_id(1))
     assert unknown.code == Exit.ENDED_BADLY
     assert f"{an_id(1)} is not tracked (404 from " in unknown.err
@@ -396,7 +398,7 @@ def test_a_port_that_the_system_chose_is_not_guessed(watcher: Command, monkeypat
 
 
 @pytest.mark.parametrize("listen", [":1", "0.0.0.0:1", "[::]:1", "[::1]:1", "localhost:1"])
-def test_nobody_there_is_4(watcher: Command, monkeypatch: pytest.MonkeyPatch, listen: str):
+def test_an_unreachable_daemon_is_4(watcher: Command, monkeypatch: pytest.MonkeyPatch, listen: str):
     monkeypatch.setenv("WATCHER_ADMIN__LISTEN", listen)
     ended = watcher("track", an_id(1))
     assert (ended.code, ended.out) == (Exit.UNREACHABLE, "")
@@ -404,7 +406,9 @@ def test_nobody_there_is_4(watcher: Command, monkeypatch: pytest.MonkeyPatch, li
     assert "is the daemon running there? --config or --url says where it is" in ended.err
 
 
-def test_the_token_opens_the_door(watcher: Command, parts: AppParts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_commands_send_the_token_of_the_configured_file(
+    watcher: Command, parts: AppParts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     file = tmp_path / "token"
     file.write_text("secret-5a7f\n")
     with in_background(lambda: listening(parts.admin(token=lambda: "secret-5a7f"))) as listener:
@@ -420,7 +424,7 @@ def test_the_token_opens_the_door(watcher: Command, parts: AppParts, monkeypatch
     assert empty.err == f"watcher list: {file} is empty; write the secret into it\n"
 
 
-def test_web_cannot_be_told_anything(watcher: Command, parts: AppParts):
+def test_the_web_listener_cannot_be_used_to_change_anything(watcher: Command, parts: AppParts):
     with in_background(lambda: listening(parts.web())) as listener:
         ended = watcher("track", an_id(1), "--url", listener.addresses[0])
         listed = watcher("list", "--url", listener.addresses[0])
@@ -436,7 +440,7 @@ async def elsewhere(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"<html>"})
 
 
-def test_something_else_that_answers_is_told_from_a_watcher(watcher: Command):
+def test_an_answer_of_another_program_is_recognized(watcher: Command):
     with in_background(lambda: listening(elsewhere)) as listener:
         url = listener.addresses[0]
         missing = watcher("show", an_id(1), "--url", url)
@@ -446,8 +450,8 @@ def test_something_else_that_answers_is_told_from_a_watcher(watcher: Command):
     assert unable.code == Exit.UNREACHABLE
 
 
-def plain(told: str) -> str:
+def plain(written: str) -> str:
     """What a terminal shows of it, without colours."""
-    return "".join(part.partition("m")[2] if index else part for index, part in enumerate(told.split("\x1b["))).replace(
-        "\r", ""
-    )
+    return "".join(
+        part.partition("m")[2] if index else part for index, part in enumerate(written.split("\x1b["))
+    ).replace("\r", "")

@@ -1,4 +1,4 @@
-"""run, check, demo and simulate: what the command line adds to what stands behind them."""
+"""run, check, demo and simulate: what the command line adds to the code that they call."""
 
 import signal
 import socket
@@ -17,7 +17,7 @@ def set_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_check_says_what_a_configuration_means(watcher: Command, monkeypatch: pytest.MonkeyPatch):
+def test_check_describes_a_configuration(watcher: Command, monkeypatch: pytest.MonkeyPatch):
     set_credentials(monkeypatch)
     ended = watcher("check")
     assert (ended.code, ended.err) == (Exit.GOOD, "")
@@ -26,7 +26,7 @@ def test_check_says_what_a_configuration_means(watcher: Command, monkeypatch: py
     assert CREDENTIALS["TWILIO_AUTH_TOKEN"] not in ended.out
 
 
-def test_check_says_what_is_doubtful(watcher: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_check_prints_warnings(watcher: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     set_credentials(monkeypatch)
     monkeypatch.setenv("WATCHER_STORAGE__URL", f"sqlite:///{tmp_path}/watcher.db")
     assert "doubtful" not in watcher("check").out
@@ -52,7 +52,7 @@ def test_run_without_credentials_is_2():
     assert "no credentials" in ended[1]
 
 
-def test_run_ends_cleanly_when_told_to(tmp_path: Path):
+def test_run_ends_cleanly_at_a_signal(tmp_path: Path):
     settings = {
         "WATCHER_STORAGE__URL": f"sqlite:///{tmp_path}/watcher.db",
         "WATCHER_WEB__LISTEN": "127.0.0.1:0",
@@ -82,7 +82,7 @@ def simulated(*argv: str) -> tuple["subprocess.Popen[str]", list[str]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_simulate_says_where_it_answers_and_ends_when_told_to(number: int):
+def test_simulate_prints_its_address_and_ends_at_a_signal(number: int):
     running, said = simulated("--scenario", "calm")
     base_url = said[0].rpartition(" ")[2]
     assert f"  export WATCHER_ACCOUNTS__0__BASE_URL={base_url}" in said
@@ -94,7 +94,7 @@ def test_simulate_says_where_it_answers_and_ends_when_told_to(number: int):
     assert (running.returncode, out, err) == (Exit.GOOD, "", "")
 
 
-def test_simulate_shows_no_credentials_of_somebody_elses_making(tmp_path: Path):
+def test_simulate_shows_no_credentials_from_a_scenario_of_the_user(tmp_path: Path):
     file = tmp_path / "scenario.yaml"
     file.write_text("accounts: [{account_id: AC11111111111111111111111111111111, auth_token: mine}]\n")
     running, said = simulated("--scenario", str(file))
@@ -115,9 +115,9 @@ def test_simulate_refuses_a_bad_scenario(watcher: Command, tmp_path: Path):
     assert missing.err.endswith("give a YAML file, or one that comes along: calm, demo, nasty\n")
 
 
-def test_simulate_says_so_when_it_cannot_listen():
+def test_simulate_reports_that_it_cannot_listen():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         running = process("simulate", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
-        told = running.communicate(timeout=30)
+        written = running.communicate(timeout=30)
     assert running.returncode == Exit.USAGE
-    assert told == ("", "watcher simulate: cannot listen there: address already in use; choose another --listen\n")
+    assert written == ("", "watcher simulate: cannot listen there: address already in use; choose another --listen\n")

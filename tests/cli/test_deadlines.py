@@ -41,7 +41,7 @@ def trickling() -> Iterator[int]:
         thread.join()
 
 
-def test_what_takes_longer_is_left_and_what_ends_gives_its_result():
+def test_work_beyond_the_deadline_is_abandoned_and_work_within_it_gives_its_result():
     assert within(5, lambda: 17) == 17
     with pytest.raises(ZeroDivisionError):
         within(5, lambda: 1 // 0)
@@ -81,7 +81,7 @@ def test_a_configuration_that_is_a_pipe_ends_a_command(
         other_end.write(b"{}")
 
 
-def test_an_output_that_takes_nothing_is_said_in_a_line():
+def test_a_blocked_output_is_reported_in_one_line():
     with Path("/dev/full").open("wb") as full:
         ended = subprocess.run(
             [sys.executable, "-m", "watcher", "check"],

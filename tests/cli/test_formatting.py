@@ -12,7 +12,7 @@ NOW = datetime(2027, 1, 15, 8, tzinfo=UTC)
     ("seconds", "words"),
     [(0, "0 s"), (119.4, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h"), (172_800, "2 d")],
 )
-def test_a_wait_is_a_glance(seconds: float, words: str):
+def test_a_wait_is_shown_in_one_unit(seconds: float, words: str):
     assert wait_words(seconds) == words
 
 
@@ -21,7 +21,7 @@ def test_a_clock_that_is_behind_makes_nothing_negative():
     assert ago_words(None, NOW) == ""
 
 
-def test_what_was_never_received_is_not_said():
+def test_a_stat_that_was_never_received_is_not_shown():
     assert stats_words(Stats()) == "no stats yet"
     assert sent_words(Stats(total=5)) == ""
     assert stats_words(Stats(sent=0, failed=0, unaddressable=2, canceled=1)) == "0 sent, 1 canceled, 2 unaddressable"

@@ -24,8 +24,8 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 def answering(answer: bytes) -> Handler:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            asked = await reader.readuntil(b"\r\n\r\n")
-            assert asked.startswith(b"GET /-/healthy HTTP/1.1\r\n")
+            request = await reader.readuntil(b"\r\n\r\n")
+            assert request.startswith(b"GET /-/healthy HTTP/1.1\r\n")
             writer.write(answer)
             await writer.drain()
         except (asyncio.IncompleteReadError, OSError):
@@ -67,7 +67,7 @@ def test_a_healthy_daemon_is_0(watcher: Command, parts: AppParts, monkeypatch: p
         assert (ended.code, ended.out, ended.err) == (Exit.GOOD, "healthy\n", "")
 
 
-def test_a_unix_socket_can_be_asked(watcher: Command, parts: AppParts, tmp_path: Path):
+def test_the_health_check_works_over_a_unix_socket(watcher: Command, parts: AppParts, tmp_path: Path):
     url = f"unix:{tmp_path}/admin.sock"
     with in_background(lambda: listening(parts.admin(is_unix=True), url)):
         assert watcher("healthcheck", "--url", url).code == Exit.GOOD
@@ -118,7 +118,7 @@ def test_a_client_certificate_cannot_be_shown(watcher: Command):
 
 
 @pytest.mark.parametrize("listen", [":1", "0.0.0.0:1", "[::]:1", "[::1]:1", "127.0.0.1:1"])
-def test_nobody_there_is_1_in_one_line(watcher: Command, monkeypatch: pytest.MonkeyPatch, listen: str):
+def test_an_unreachable_daemon_is_1_in_one_line(watcher: Command, monkeypatch: pytest.MonkeyPatch, listen: str):
     monkeypatch.setenv("WATCHER_WEB__LISTEN", listen)
     ended = watcher("healthcheck")
     assert (ended.code, ended.out) == (Exit.ENDED_BADLY, "")
@@ -127,7 +127,7 @@ def test_nobody_there_is_1_in_one_line(watcher: Command, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70])
-def test_what_is_no_name_of_a_host_is_1(watcher: Command, monkeypatch: pytest.MonkeyPatch, host: str):
+def test_an_invalid_host_name_is_1(watcher: Command, monkeypatch: pytest.MonkeyPatch, host: str):
     monkeypatch.setenv("WATCHER_WEB__LISTEN", f"{host}:1")
     for arguments in ((), ("--url", f"http://{host}:1")):
         ended = watcher("healthcheck", *arguments)
@@ -136,7 +136,7 @@ def test_what_is_no_name_of_a_host_is_1(watcher: Command, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/2 200\r\n"])
-def test_what_speaks_no_http_is_1(watcher: Command, answer: bytes):
+def test_a_server_that_does_not_speak_http_is_1(watcher: Command, answer: bytes):
     with in_background(partial(serving, answering(answer))) as port:
         ended = watcher("healthcheck", "--url", f"http://127.0.0.1:{port}")
     assert (ended.code, ended.err) == (
@@ -146,7 +146,7 @@ def test_what_speaks_no_http_is_1(watcher: Command, answer: bytes):
 
 
 def test_a_frozen_daemon_is_not_waited_for():
-    with socket.create_server(("127.0.0.1", 0)) as frozen:  # the system accepts, nobody answers
+    with socket.create_server(("127.0.0.1", 0)) as frozen:  # the system accepts, but no process answers
         port = frozen.getsockname()[1]
         with pytest.raises(UnhealthyError, match=f"no answer from 127.0.0.1:{port} within 0.1 s"):
             ask(Target([("127.0.0.1", port)], tls=(False, True)), timeout_seconds=0.1)
@@ -160,7 +160,7 @@ def test_a_port_that_the_system_chose_is_not_guessed(watcher: Command, monkeypat
 
 
 @pytest.mark.parametrize("url", ["x", "http://", "http://x:0", "http://x:70000", "unix:x", "ftp://x", "http://a b"])
-def test_a_bad_url_is_told(watcher: Command, url: str):
+def test_a_bad_url_is_reported(watcher: Command, url: str):
     ended = watcher("healthcheck", "--url", url)
     assert ended.code == Exit.USAGE
     assert "--url: expected http://host:port, https://host:port or unix:/path" in ended.err

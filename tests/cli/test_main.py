@@ -48,12 +48,12 @@ def test_a_bad_command_line_is_2_and_says_why(watcher: Command, argv: tuple[str,
     assert "error: " in ended.err
 
 
-def test_what_an_option_wants_is_said(watcher: Command):
+def test_an_error_of_an_option_says_what_is_expected(watcher: Command):
     assert "such as 500ms, 30s, 15m, 24h or 7d" in watcher("wait", "x", "--timeout", "10").err
     assert 'expected a whole number from 1, got "many"' in watcher("list", "--limit", "many").err
 
 
-def test_what_nobody_foresaw_is_70_with_all_that_helps(watcher: Command, monkeypatch: pytest.MonkeyPatch):
+def test_an_unexpected_exception_is_70_with_its_traceback(watcher: Command, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(check, "load_in_time", lambda *_: 1 / 0)
     ended = watcher("check")
     assert ended.code == 70
@@ -108,7 +108,7 @@ def test_a_reader_that_goes_away_ends_it_without_a_word():
     assert (running.returncode, err) == (READER_WENT_AWAY, b"")
 
 
-def test_a_locale_that_cannot_say_everything_is_no_error():
+def test_a_locale_without_all_characters_is_no_error():
     ended = subprocess.run(
         [sys.executable, "-m", "watcher", "show", "“hm”"],
         env=environment(PYTHONIOENCODING="ascii"),

@@ -9,7 +9,7 @@ from watcher.core.model import SECOND, Operation, Stats, Status
 
 
 def lines_of(*shown: tuple[int, Operation]) -> list[str]:
-    """The lines written for one operation, shown at so many seconds."""
+    """The lines written for one operation that is shown at these seconds."""
     written: list[str] = []
     tick = 0
     with Lines(lambda: tick * SECOND, written.append) as lines:
@@ -23,7 +23,7 @@ def seen(status: Status, **stats: int) -> Operation:
     return an_operation(id=an_id(1), status=status, stats=Stats(**stats), asked_tick=1)
 
 
-def test_a_status_is_told_at_once_and_stats_now_and_then():
+def test_a_new_status_is_printed_at_once_and_stats_at_intervals():
     assert lines_of(
         (0, an_operation(id=an_id(1))),
         (1, seen(Status.PROCESSING, total=9, sent=1)),
@@ -38,7 +38,7 @@ def test_a_status_is_told_at_once_and_stats_now_and_then():
     ]
 
 
-def test_what_was_seen_at_the_first_look_is_told():
+def test_what_the_first_poll_returned_is_printed():
     assert lines_of((0, seen(Status.PROCESSING))) == ["    0 s  ID  PROCESSING  no stats yet"]
 
 
@@ -52,14 +52,14 @@ def bars_of(*shown: Sequence[Operation], width: int = 90) -> str:
 
 
 def test_every_operation_has_a_bar():
-    told = bars_of([an_operation(id=an_id(1))], [seen(Status.COMPLETED, total=9, sent=8, failed=1)])
-    last = told.split("\x1b[2K")[-1]
+    output = bars_of([an_operation(id=an_id(1))], [seen(Status.COMPLETED, total=9, sent=8, failed=1)])
+    last = output.split("\x1b[2K")[-1]
     assert last.startswith("…0000000001 ━━━")
     assert "COMPLETED 8 of 9 sent, 1 failed" in last
 
 
 def test_many_operations_share_one_bar():
     operations = [an_operation(id=an_id(number), stats=Stats(total=10, sent=number)) for number in range(10)]
-    told = bars_of([*operations, seen(Status.COMPLETED, total=10, sent=10)])
-    assert "11 operations" in told
-    assert "1 ended 55 of 110 sent" in told
+    output = bars_of([*operations, seen(Status.COMPLETED, total=10, sent=10)])
+    assert "11 operations" in output
+    assert "1 ended 55 of 110 sent" in output

@@ -63,28 +63,28 @@ def test_every_reason_is_said():
     )
 
 
-def test_what_nobody_has_stays_absent_from_the_sum():
+def test_a_stat_that_no_operation_has_is_absent_from_the_sum():
     assert total([COMPLETED, FAILING, RUNNING]) == Stats(sent=18, failed=3, unaddressable=4)
 
 
-def after(*verdicts: tuple[AttemptResult, int]) -> Reachability:
-    """The contact after attempts that were asked at so many seconds."""
-    contact = Reachability()
-    for verdict, seconds in verdicts:
+def after(*results: tuple[AttemptResult, int]) -> Reachability:
+    """The reachability after attempts that were requested at these seconds."""
+    reached = Reachability()
+    for result, seconds in results:
         asked = Moment(0, seconds * SECOND)
         timing = Timing(asked=asked, answered=asked)
-        attempt = Attempt(endpoint=Endpoint.FETCH, code="other", result=verdict, timing=timing, why="refused")
-        contact = contact.after(attempt)
-    return contact
+        attempt = Attempt(endpoint=Endpoint.FETCH, code="other", result=result, timing=timing, why="refused")
+        reached = reached.after(attempt)
+    return reached
 
 
 GOOD, TROUBLED, UNAUTHORIZED = AttemptResult.GOOD, AttemptResult.TROUBLED, AttemptResult.UNAUTHORIZED
 
 
 def test_an_api_that_never_answered_is_given_up_after_ten_seconds():
-    contact = after((TROUBLED, 5), (TROUBLED, 6))
-    assert contact.lost(14 * SECOND) is None
-    assert contact.lost(15 * SECOND) is Stop.UNREACHABLE
+    reached = after((TROUBLED, 5), (TROUBLED, 6))
+    assert reached.lost(14 * SECOND) is None
+    assert reached.lost(15 * SECOND) is Stop.UNREACHABLE
 
 
 def test_one_failed_attempt_proves_nothing():
@@ -92,9 +92,9 @@ def test_one_failed_attempt_proves_nothing():
 
 
 def test_an_api_that_answered_before_has_a_minute_to_come_back():
-    contact = after((GOOD, 0), (TROUBLED, 5), (TROUBLED, 6))
-    assert contact.lost(64 * SECOND) is None
-    assert contact.lost(65 * SECOND) is Stop.UNREACHABLE
+    reached = after((GOOD, 0), (TROUBLED, 5), (TROUBLED, 6))
+    assert reached.lost(64 * SECOND) is None
+    assert reached.lost(65 * SECOND) is Stop.UNREACHABLE
     assert after((TROUBLED, 5), (TROUBLED, 6), (AttemptResult.THROTTLED, 7)).lost(100 * SECOND) is None
 
 
@@ -117,13 +117,13 @@ def test_a_timeout_before_any_answer_means_that_nothing_was_reached():
 @pytest.mark.parametrize(
     ("issue", "stop"), [(HealthIssue.UNREACHABLE, Stop.UNREACHABLE), (HealthIssue.UNAUTHORIZED, Stop.UNAUTHORIZED)]
 )
-def test_a_trouble_of_the_account_is_waited_for_as_long_as_failures_are_and_over_with_a_good_answer(
+def test_an_issue_of_the_account_counts_like_failed_attempts_and_ends_with_a_good_answer(
     issue: HealthIssue, stop: Stop
 ):
-    contact = Reachability().after_event(Began(issue=issue, why="HTTP 404"), 0)
-    assert (contact.lost(9 * SECOND), contact.lost(10 * SECOND), contact.why) == (None, stop, "HTTP 404")
+    reached = Reachability().after_event(Began(issue=issue, why="HTTP 404"), 0)
+    assert (reached.lost(9 * SECOND), reached.lost(10 * SECOND), reached.why) == (None, stop, "HTTP 404")
     timing = Timing(asked=Moment(0, 0), answered=Moment(0, 0))
     good = Attempt(endpoint=Endpoint.FETCH, code="200", result=AttemptResult.GOOD, timing=timing)
-    assert contact.after(good).lost(99 * SECOND) is None
-    assert contact.after_event(Recovered(issue=issue, lasted=1), 1) == contact
+    assert reached.after(good).lost(99 * SECOND) is None
+    assert reached.after_event(Recovered(issue=issue, lasted=1), 1) == reached
     assert Reachability().after_event(Began(issue=HealthIssue.THROTTLED, why="HTTP 429"), 0) == Reachability()

@@ -56,7 +56,7 @@ def simulated(scenario: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield running.base_url
 
 
-def test_all_is_followed_to_its_end(watcher: Command, monkeypatch: pytest.MonkeyPatch):
+def test_all_operations_are_tracked_to_their_end(watcher: Command, monkeypatch: pytest.MonkeyPatch):
     with simulated(FIVE, monkeypatch):
         bad = watcher("wait", *IDS)
         allowed = watcher("wait", *IDS, "--max-failed", "3")
@@ -89,32 +89,32 @@ def test_canceled_is_1(watcher: Command, monkeypatch: pytest.MonkeyPatch):
     assert ended.err == "watcher wait: 1 operation ended as canceled\n"
 
 
-def test_nothing_listening_is_4(watcher: Command):
+def test_a_closed_port_is_4(watcher: Command):
     ended = watcher("wait", an_id(1), "--timeout", "200ms")
     assert ended.code == Exit.UNREACHABLE
     assert "the API could not be reached" in ended.err
 
 
-def test_nothing_listening_is_found_out_without_a_timeout():
-    # A clock that runs faster brings the end of patience nearer, and changes nothing else.
+def test_a_closed_port_is_detected_without_a_timeout():
+    # A clock that runs 20 times as fast reaches the time-out of unreachable APIs sooner, and changes nothing else.
     clock = Clock(steady=lambda: time.monotonic() * 20)
     loaded = load(None, {**CREDENTIALS, "WATCHER_ACCOUNTS__0__BASE_URL": NOWHERE})
-    following = WaitLoop(loaded, loaded.configuration.accounts[0], [an_id(1)], clock)
+    wait_loop = WaitLoop(loaded, loaded.configuration.accounts[0], [an_id(1)], clock)
     shown: list[Operation] = []
-    stop = aside(run_following, following, shown)
+    stop = aside(run_loop, wait_loop, shown)
     assert stop is Stop.UNREACHABLE
-    assert "ConnectError" in following.why
+    assert "ConnectError" in wait_loop.why
     assert {one.id for one in shown} == {an_id(1)}
 
 
-def run_following(following: WaitLoop, shown: list[Operation]) -> Stop:
+def run_loop(wait_loop: WaitLoop, shown: list[Operation]) -> Stop:
     import asyncio
 
-    return asyncio.run(following.until_ended(timedelta(seconds=30), shown.extend))
+    return asyncio.run(wait_loop.until_ended(timedelta(seconds=30), shown.extend))
 
 
 @pytest.mark.parametrize("status", [400, 404])
-def test_a_proxys_page_is_no_outcome_and_4(watcher: Command, monkeypatch: pytest.MonkeyPatch, status: int):
+def test_a_proxys_page_ends_no_operation_and_is_4(watcher: Command, monkeypatch: pytest.MonkeyPatch, status: int):
     page = f"{ENDLESS}\nfaults: [{{kind: status, status: {status}, shape: html}}]"
     with simulated(page, monkeypatch):
         ended = watcher("wait", an_id(1), "--timeout", "1500ms")
@@ -122,16 +122,16 @@ def test_a_proxys_page_is_no_outcome_and_4(watcher: Command, monkeypatch: pytest
     assert "1 not ended" in ended.out
 
 
-def test_a_proxys_page_is_found_out_without_a_timeout(monkeypatch: pytest.MonkeyPatch):
+def test_a_proxys_page_is_detected_without_a_timeout(monkeypatch: pytest.MonkeyPatch):
     clock = Clock(steady=lambda: time.monotonic() * 20)
     page = f"{ENDLESS}\nfaults: [{{kind: status, status: 404, shape: html}}]"
     with simulated(page, monkeypatch) as base_url:
         loaded = load(None, {**CREDENTIALS, "WATCHER_ACCOUNTS__0__BASE_URL": base_url})
-        following = WaitLoop(loaded, loaded.configuration.accounts[0], [an_id(1)], clock)
-        stop = aside(run_following, following, [])
+        wait_loop = WaitLoop(loaded, loaded.configuration.accounts[0], [an_id(1)], clock)
+        stop = aside(run_loop, wait_loop, [])
     assert stop is Stop.UNREACHABLE
-    assert "HTTP 404" in following.why
-    assert base_url in following.why
+    assert "HTTP 404" in wait_loop.why
+    assert base_url in wait_loop.why
 
 
 def test_refused_credentials_are_2(watcher: Command, monkeypatch: pytest.MonkeyPatch):
@@ -181,11 +181,11 @@ def test_the_account_is_named_where_there_are_several(
 
 def test_a_terminal_shows_progress(monkeypatch: pytest.MonkeyPatch):
     with simulated(CANCELED, monkeypatch):
-        code, told = on_a_terminal("wait", an_id(1))
+        code, written = on_a_terminal("wait", an_id(1))
     assert code == Exit.ENDED_BADLY
-    assert "━━━" in told
-    assert "CANCELED" in told
-    assert "\x1b[?25h" in told  # the cursor is back
+    assert "━━━" in written
+    assert "CANCELED" in written
+    assert "\x1b[?25h" in written  # the cursor is back
 
 
 def test_interrupting_is_130_without_a_traceback(monkeypatch: pytest.MonkeyPatch):
@@ -194,5 +194,5 @@ def test_interrupting_is_130_without_a_traceback(monkeypatch: pytest.MonkeyPatch
         assert running.stdout is not None
         assert an_id(1) in next(iter(running.stdout))
         running.send_signal(signal.SIGINT)
-        told = running.communicate(timeout=30)
-    assert (running.returncode, told) == (INTERRUPTED, ("", ""))
+        written = running.communicate(timeout=30)
+    assert (running.returncode, written) == (INTERRUPTED, ("", ""))

@@ -59,11 +59,11 @@ class Place:
         self._reading, self.writing = os.pipe()
         os.set_blocking(self._reading, False)
         self._writers: list[LineWriter] = []
-        self._told = b""
+        self._unparsed = b""
         self._events: list[dict[str, Any]] = []
         self._is_closed = False
         self.is_read = True
-        """Whether anybody reads the other end."""
+        """Whether the other end of the pipe is read."""
 
     def writer(self) -> LineWriter:
         """A daemon's standard output."""
@@ -81,17 +81,17 @@ class Place:
         return account(api.base_url, self.folder, max_requests_per_second=50) | changes
 
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
-        """What was told so far."""
+        """The events that were published so far."""
         if not self._is_closed and self.is_read:
             with contextlib.suppress(BlockingIOError):
                 while piece := os.read(self._reading, 65_536):
-                    self._told += piece
-        *lines, self._told = self._told.split(b"\n")
+                    self._unparsed += piece
+        *lines, self._unparsed = self._unparsed.split(b"\n")
         self._events += [json.loads(line) for line in lines]
         return [event for event in self._events if name in (None, event["event"])]
 
     def close(self) -> None:
-        """Let the pipe go; what was told can still be looked at."""
+        """Close the pipe. Events that were read before stay available."""
         self.events()
         self._is_closed = True
         os.close(self._reading)
@@ -127,8 +127,8 @@ class Running:
                 await asyncio.sleep(0.01)
             return value
 
-    async def told(self, name: str, number: int = 1) -> list[dict[str, Any]]:
-        """Wait until so many events of this name were told."""
+    async def published(self, name: str, number: int = 1) -> list[dict[str, Any]]:
+        """Wait until `number` events of this name were published."""
         await self.until(lambda: len(self.place.events(name)) >= number)
         return self.place.events(name)
 

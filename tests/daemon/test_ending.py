@@ -1,4 +1,4 @@
-"""How the daemon ends: cleanly with nothing untold, loudly when a part of it dies, at once where it may not start."""
+"""How the daemon ends: cleanly without pending events, with an error when a part dies, at once if it may not start."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from watcher.config import load
 from watcher.daemon import run
 
 
-async def test_a_stop_leaves_nothing_untold(tmp_path: Path):
+async def test_a_stop_leaves_no_event_pending(tmp_path: Path):
     async with simulated() as api:
         with placed(tmp_path) as place:
             place.configure(settings(place.account(api)))
@@ -40,7 +40,7 @@ async def test_a_stop_leaves_nothing_untold(tmp_path: Path):
     assert [event["unfinished"] for event in place.events()[-2:]] == [100, 100]
 
 
-async def test_an_output_that_nobody_reads_stops_neither_following_nor_the_end_and_is_told_later(tmp_path: Path):
+async def test_a_blocked_output_stops_neither_polling_nor_the_end_and_its_events_are_published_later(tmp_path: Path):
     async with simulated("created: 0s") as api:
         with placed(tmp_path) as place:
             place.configure(settings(place.account(api)))
@@ -54,13 +54,13 @@ async def test_an_output_that_nobody_reads_stops_neither_following_nor_the_end_a
                 assert asyncio.get_running_loop().time() - before < 5
         with placed(tmp_path) as place:
             async with started(place) as again:
-                await again.told("operation.moved")
+                await again.published("operation.moved")
                 assert await again.stop() == 0
     assert {event["operation_id"] for event in place.events("operation.tracked")} == {an_id(n) for n in range(500)}
     assert all(event["replayed"] for event in place.events("operation.tracked"))
 
 
-async def test_lingering_goes_on_until_it_is_told_to_stop_once_more(tmp_path: Path):
+async def test_lingering_ends_at_a_second_stop(tmp_path: Path):
     async with simulated() as api:
         with placed(tmp_path) as place:
             place.configure(settings(place.account(api)))
@@ -87,7 +87,7 @@ class Dying(httpx.AsyncBaseTransport):
         raise RuntimeError(message)
 
 
-async def test_a_root_task_that_dies_takes_the_daemon_down_loudly(tmp_path: Path):
+async def test_a_root_task_that_dies_ends_the_daemon_with_an_error(tmp_path: Path):
     with placed(tmp_path) as place:
         place.configure(settings(account("http://127.0.0.1:1/v1", tmp_path)))
         async with started(place, transport=Dying()) as one:
@@ -120,7 +120,7 @@ async def test_a_store_that_another_daemon_holds_is_refused(tmp_path: Path, caps
         ({"storage": {"url": "sqlite:////nowhere/watcher.db"}}, "/nowhere: the directory does not exist"),
     ],
 )
-async def test_what_keeps_it_from_starting_is_said_and_is_the_operators(
+async def test_a_cause_that_prevents_the_start_is_reported_as_an_error_of_the_operator(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, object], word: str
 ):
     with placed(tmp_path) as place:
@@ -137,7 +137,7 @@ async def test_what_keeps_it_from_starting_is_said_and_is_the_operators(
     assert place.events() == []
 
 
-async def test_an_address_that_is_taken_is_said_by_its_setting(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+async def test_an_address_in_use_is_reported_with_its_setting(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with placed(tmp_path) as place:
         place.configure(settings(account("http://127.0.0.1:1/v1", tmp_path)))
         async with started(place) as one:
@@ -150,34 +150,34 @@ async def test_an_address_that_is_taken_is_said_by_its_setting(tmp_path: Path, c
     assert f"admin.listen: cannot listen on 127.0.0.1:{port}: address already in use" in capsys.readouterr().err
 
 
-async def test_a_clock_that_is_set_is_told(tmp_path: Path):
+async def test_a_clock_that_was_set_is_published(tmp_path: Path):
     jump = [0.0]
     with placed(tmp_path) as place:
         place.configure(settings(account("http://127.0.0.1:1/v1", tmp_path)))
         async with started(place, clock=Clock(wall=lambda: 1_790_000_000 + jump[0])) as one:
             jump[0] = 3600
-            (event,) = await one.told("daemon.clock_jumped")
+            (event,) = await one.published("daemon.clock_jumped")
             assert (event["level"], event["seconds"]) == ("warning", pytest.approx(3600, abs=30))
             assert (await one.get("/-/healthy")).status_code == httpx.codes.OK
 
 
-async def test_a_fault_in_answering_is_told_and_ends_nothing(tmp_path: Path):
+async def test_an_exception_in_a_request_is_published_and_ends_nothing(tmp_path: Path):
     async with simulated() as api:
         with placed(tmp_path) as place:
             place.configure(settings(place.account(api)))
             async with started(place) as one:
-                # An error of the store that is no trouble of the disk is a fault of ours.
+                # An error of the store that the disk did not cause is a programming error.
                 with contextlib.closing(sqlite3.connect(tmp_path / "watcher.db", isolation_level=None)) as store:
                     store.execute(
                         "CREATE TRIGGER broken BEFORE INSERT ON operations BEGIN SELECT RAISE(ABORT, 'broken'); END"
                     )
                 assert (await one.track(0)).status_code == httpx.codes.INTERNAL_SERVER_ERROR
-                (event,) = await one.told("request.failed")
+                (event,) = await one.published("request.failed")
                 assert (event["level"], "IntegrityError: broken" in event["exception"]) == ("error", True)
                 assert (await one.get("/-/ready")).status_code == httpx.codes.OK
 
 
-async def test_the_first_signal_stops_it_and_what_was_told_went_to_standard_output(
+async def test_the_first_signal_stops_the_daemon_and_its_events_were_written_to_standard_output(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
     with placed(tmp_path) as place:
@@ -193,7 +193,7 @@ async def test_the_first_signal_stops_it_and_what_was_told_went_to_standard_outp
     assert '"daemon.stopped"' in out + capfd.readouterr().out
 
 
-def test_a_second_signal_ends_it_at_once(tmp_path: Path):
+def test_a_second_signal_ends_the_daemon_at_once(tmp_path: Path):
     with placed(tmp_path) as place:
         place.configure(settings(account("http://127.0.0.1:1/v1", tmp_path)))
         command = [sys.executable, "-m", "watcher", "run", "--config", str(place.file)]

@@ -13,7 +13,7 @@ FINISHED = "twilio_push_operations_finished_total"
 STATUS = "twilio_push_operation_status"
 
 
-async def test_what_is_registered_is_followed_told_shown_and_counted_also_after_a_restart(tmp_path: Path):
+async def test_a_registered_operation_is_tracked_published_shown_and_counted_also_after_a_restart(tmp_path: Path):
     life = "created: 0s, processing: 300ms, completed: 1200ms, stats: {recipients: 10, failed: 2}"
     async with simulated(life) as api:
         with placed(tmp_path) as place:
@@ -25,7 +25,7 @@ async def test_what_is_registered_is_followed_told_shown_and_counted_also_after_
                 assert web_only.status_code == httpx.codes.METHOD_NOT_ALLOWED
                 answer = await one.track(0, labels={"campaign": "spring"})
                 assert answer.status_code == httpx.codes.CREATED
-                (finished,) = await one.told("operation.finished")
+                (finished,) = await one.published("operation.finished")
                 await one.until_value(1, FINISHED, account="main", outcome="completed")
                 samples = await one.samples()
                 shown = (await one.get(f"/api/v1/operations/{an_id(0)}")).json()
@@ -33,7 +33,7 @@ async def test_what_is_registered_is_followed_told_shown_and_counted_also_after_
                 assert await one.stop() == 0
             events = place.events()
             async with started(place) as two:
-                await two.told("daemon.started", 2)
+                await two.published("daemon.started", 2)
                 await two.until_value(1, FINISHED, account="main", outcome="completed")
                 assert await two.value("twilio_push_notifications_finished_total", account="main", state="failed") == 2
                 assert await two.value(STATUS, account="main", operation_id=an_id(0), status="COMPLETED") == 1
@@ -56,7 +56,7 @@ async def test_what_is_registered_is_followed_told_shown_and_counted_also_after_
     assert [event["seq"] for event in of_operations] == list(range(1, len(of_operations) + 1))
 
 
-async def test_what_is_followed_says_when_how_and_why_it_is_looked_at_next(tmp_path: Path):
+async def test_a_tracked_operation_shows_when_how_and_why_it_is_polled_next(tmp_path: Path):
     async with simulated("created: 0s") as api:
         with placed(tmp_path) as place:
             place.configure(settings(place.account(api, operations=[an_id(0)]), polling={"freshness": "5s"}))
@@ -86,7 +86,7 @@ async def test_series_leave_after_a_scrape_that_carried_the_final_stats(tmp_path
                 assert await one.value(FINISHED, account="main", outcome="completed") == 1
 
 
-async def test_two_accounts_are_followed_side_by_side_each_with_its_own_credentials(tmp_path: Path):
+async def test_two_accounts_are_polled_side_by_side_each_with_its_own_credentials(tmp_path: Path):
     more = (
         "accounts:\n"
         "  - {account_id: AC00000000000000000000000000000000}\n"
@@ -121,7 +121,7 @@ async def test_a_refused_token_is_one_event_and_no_line_ever_holds_it(tmp_path: 
             (tmp_path / "auth_token").write_text(secret)
             place.configure(settings(place.account(api, operations=[an_id(0)]), log={"level": "debug"}))
             async with started(place) as one:
-                (event,) = await one.told("account.unauthorized")
+                (event,) = await one.published("account.unauthorized")
                 await one.until_value(1, "operation_watcher_account_unauthorized", account="main")
                 pages = [(await one.get(path)).text for path in ("/", "/metrics", "/api/v1/operations")]
             assert event["reason"].startswith("HTTP 401, error 20003")
@@ -131,12 +131,12 @@ async def test_a_refused_token_is_one_event_and_no_line_ever_holds_it(tmp_path: 
                     assert word not in text
 
 
-async def test_answers_that_cannot_be_read_are_counted_and_each_attempt_is_told_to_who_wants_to_know(tmp_path: Path):
+async def test_unreadable_answers_are_counted_and_each_attempt_is_logged_at_level_debug(tmp_path: Path):
     async with simulated("created: 0s", more="faults: [{kind: garbage, times: 3}]\n") as api:
         with placed(tmp_path) as place:
             place.configure(settings(place.account(api, operations=[an_id(0)]), log={"level": "debug"}))
             async with started(place) as one:
-                attempts = await one.told("api.attempted", 4)
+                attempts = await one.published("api.attempted", 4)
                 assert await one.value("operation_watcher_anomalies_total", account="main", kind="garbled") == 1
     assert [(attempt["level"], attempt["code"]) for attempt in attempts[:4]] == [("debug", "garbled")] * 3 + [
         ("debug", "200")

@@ -13,7 +13,7 @@ from watcher.clock import Clock
 DAY_SECONDS = 86_400
 
 
-async def test_an_id_that_the_configuration_names_for_weeks_is_told_and_counted_once(tmp_path: Path):
+async def test_an_id_that_the_configuration_names_for_weeks_is_published_and_counted_once(tmp_path: Path):
     life = "created: 0s, processing: 100ms, completed: 300ms, stats: {recipients: 10}"
     async with simulated(life) as api:
         with placed(tmp_path) as place:
@@ -29,7 +29,7 @@ async def test_an_id_that_the_configuration_names_for_weeks_is_told_and_counted_
                         while (await one.get(f"/api/v1/operations/{an_id(0)}")).status_code == 200:  # noqa: ASYNC110
                             await asyncio.sleep(0.05)
                     assert (await one.post("/-/reload")).status_code == 200
-                    await asyncio.sleep(1)  # the loop would take in what the reload registered
+                    await asyncio.sleep(1)  # the loop would load what the reload registered
                     assert (await one.get(f"/api/v1/operations/{an_id(0)}")).status_code == 404
                     assert await one.value(FINISHED, account="main", outcome="completed") == 1
             ids = [event["event_id"] for event in place.events() if event.get("operation_id") == an_id(0)]

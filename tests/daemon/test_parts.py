@@ -1,4 +1,4 @@
-"""The small parts of the daemon, each alone: ears, housekeeping, fleet, watchdog, and what an account is built of."""
+"""The small parts of the daemon, each alone: telemetry, housekeeping, account loops, watchdog, parts of an account."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ class Remembering(LineWriter):
     def drop_in(self, line: bytes) -> None:
         self.lines.append(line)
 
-    def told(self, word: str) -> int:
+    def count(self, word: str) -> int:
         return sum(f'"event":"{word}"'.encode() in line for line in self.lines)
 
 
-async def test_who_hears_counts_it_and_tells_only_the_edges():
+async def test_telemetry_counts_everything_and_publishes_only_changes():
     writer, instruments = Remembering(), Instruments()
     instruments.open_account("main")
     log = EventLog(writer, level="debug")
     store = MemoryStore()
     publisher = EventPublisher(store, log, writer.write, lambda: 0)
-    ears = Telemetry(instruments, log, publisher)
+    telemetry = Telemetry(instruments, log, publisher)
     attempt = Attempt(
         endpoint=Endpoint.LIST,
         code="429",
@@ -73,19 +73,19 @@ async def test_who_hears_counts_it_and_tells_only_the_edges():
         timing=a_timing(latency=0.5),
         why="HTTP 429",
     )
-    ears.attempted("main", attempt)
-    ears.health_changed("main", Began(issue=HealthIssue.THROTTLED, why="HTTP 429"))
-    ears.anomaly("main", "stale_answer")
-    ears.detected("main", 2 * SECOND)
-    ears.store_trouble(None)
+    telemetry.attempted("main", attempt)
+    telemetry.health_changed("main", Began(issue=HealthIssue.THROTTLED, why="HTTP 429"))
+    telemetry.anomaly("main", "stale_answer")
+    telemetry.detected("main", 2 * SECOND)
+    telemetry.store_trouble(None)
     for _ in range(3):
-        ears.store_trouble(StoreUnusable("the disk is full"))
+        telemetry.store_trouble(StoreUnusable("the disk is full"))
     usable = value(instruments, "operation_watcher_store_usable")
     for _ in range(3):
-        ears.store_trouble(None)
-    ears.committed()
-    assert [writer.told(word) for word in ("api.attempted", "account.throttled")] == [1, 1]
-    assert [writer.told(word) for word in ("store.unusable", "store.recovered")] == [1, 1]
+        telemetry.store_trouble(None)
+    telemetry.committed()
+    assert [writer.count(word) for word in ("api.attempted", "account.throttled")] == [1, 1]
+    assert [writer.count(word) for word in ("store.unusable", "store.recovered")] == [1, 1]
     assert b'"reason":"the disk is full"' in next(line for line in writer.lines if b"store.unusable" in line)
     assert (usable, value(instruments, "operation_watcher_store_usable")) == (0, 1)
     assert value(instruments, "operation_watcher_store_errors_total") == 3
@@ -96,17 +96,17 @@ async def test_who_hears_counts_it_and_tells_only_the_edges():
     assert value(instruments, "operation_watcher_detection_delay_seconds_sum", account="main") == 2
 
 
-async def test_a_thousand_equal_complaints_of_the_event_loop_are_one_line_a_minute():
+async def test_a_thousand_equal_errors_of_the_event_loop_are_one_line_a_minute():
     writer, ticks = Remembering(), [0]
-    complaints = LoopExceptionHandler(EventLog(writer), lambda: ticks[0])
+    handler = LoopExceptionHandler(EventLog(writer), lambda: ticks[0])
     loop = asyncio.get_running_loop()
-    with complaints.handled():
+    with handler.handled():
         for ticks[0] in (1, 2, MINUTE, MINUTE + 1):
             for _ in range(1000):
                 loop.call_exception_handler({"message": "no room", "exception": OSError(24, "too many open files")})
             loop.call_exception_handler({"message": "a bug", "exception": ValueError("7")})
             loop.call_exception_handler({"message": "an oddity"})
-    assert (writer.told("loop.troubled"), writer.told("loop.failed")) == (2, 4)
+    assert (writer.count("loop.troubled"), writer.count("loop.failed")) == (2, 4)
     assert b'"reason":"no room: [Errno 24] too many open files"' in writer.lines[0]
     assert b"ValueError: 7" in writer.lines[1]
     assert loop.get_exception_handler() is None
@@ -238,7 +238,7 @@ async def test_what_is_to_be_shown_longer_than_is_kept_stays_until_then():
 
 
 @pytest.mark.virtual_time
-async def test_a_store_that_fails_only_when_it_is_looked_after_is_told_and_recovers_once_the_whole_round_works():
+async def test_a_store_that_fails_only_in_housekeeping_is_reported_and_recovers_once_a_whole_round_works():
     async with house() as one:
         await asyncio.sleep(1)
         one.store.fails = True
@@ -256,7 +256,7 @@ async def test_a_store_that_fails_only_when_it_is_looked_after_is_told_and_recov
 
 
 @pytest.mark.virtual_time
-async def test_a_store_that_somebody_could_not_write_is_tried_every_five_seconds_until_writing_works():
+async def test_a_store_that_could_not_be_written_is_tried_every_five_seconds_until_writing_works():
     async with house() as one:
         await asyncio.sleep(1)
         one.store.touching_fails = True
@@ -268,10 +268,10 @@ async def test_a_store_that_somebody_could_not_write_is_tried_every_five_seconds
         assert one.issues[2:] == ["recovered"]
 
 
-# ── fleet and watchdog ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── account loops and watchdog ────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_fleet_without_accounts_answers_all_the_same():
+async def test_without_accounts_the_loops_answer_nevertheless():
     loops = AccountLoops(lambda: 10)
     loops.wake("gone")
     loops.scraped(loops.snapshots())
@@ -308,7 +308,7 @@ def test_a_loop_that_is_blocked_is_shown_once_and_ends_the_process_after_a_minut
     assert one.later(10) == (1, [70])
 
 
-def test_a_loop_that_turns_again_is_left_alone():
+def test_a_loop_that_runs_again_is_not_ended():
     one = Watched()
     assert one.later(15) == (1, [])
     one.dog.beat()
@@ -325,7 +325,7 @@ def an_account(**changes: Any) -> Account:
     return Account(**{"name": "main", "account_id": "AC" + "0" * 32} | changes)
 
 
-def test_an_account_is_who_its_id_says_and_a_key_alone_says_nothing():
+def test_an_account_is_identified_by_its_id_and_not_by_its_key():
     accounts = [an_account(), an_account(name="key", account_id=None, api_key="SK" + "1" * 32)]
     assert identities(accounts) == {"main": "AC" + "0" * 32}
 
@@ -337,7 +337,7 @@ async def test_without_a_file_of_its_own_the_systems_certificates_are_trusted():
 
 
 @pytest.mark.parametrize("content", ["no certificates", None])
-def test_certificates_that_cannot_be_read_are_the_operators(tmp_path: Path, content: str | None):
+def test_unreadable_certificates_are_an_error_of_the_operator(tmp_path: Path, content: str | None):
     file = tmp_path / "ca.pem"
     if content is not None:
         file.write_text(content)
@@ -345,7 +345,7 @@ def test_certificates_that_cannot_be_read_are_the_operators(tmp_path: Path, cont
         open_upstream(an_account(ca_file=str(file)), SECRET, Threads("secrets"))
 
 
-def test_a_secret_that_cannot_be_read_is_the_operators():
+def test_an_unreadable_secret_is_an_error_of_the_operator():
     with pytest.raises(OperatorError, match="cannot read /nowhere/token"):
         open_upstream(an_account(), FileSecret(path="/nowhere/token"), Threads("secrets"))
 
@@ -364,7 +364,7 @@ class HangingSecret:
         return Secret(f"word {self.readings}")
 
 
-async def test_a_request_that_was_refused_waits_only_so_long_for_its_secret(monkeypatch: pytest.MonkeyPatch):
+async def test_a_refused_request_waits_a_limited_time_for_its_secret(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(accounts, "SECRET_SECONDS", 0.01)
     source = HangingSecret()
     upstream = open_upstream(an_account(), cast("SecretSource", source), Threads("secrets"))
@@ -381,7 +381,7 @@ async def test_a_request_that_was_refused_waits_only_so_long_for_its_secret(monk
 
 
 @pytest.mark.parametrize("proxy", ["socks5://user:word@127.0.0.1:1", "rubbish://127.0.0.1:1", "http://[::1"])
-def test_a_proxy_that_cannot_be_used_is_the_operators(monkeypatch: pytest.MonkeyPatch, proxy: str):
+def test_an_unusable_proxy_is_an_error_of_the_operator(monkeypatch: pytest.MonkeyPatch, proxy: str):
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     with pytest.raises(OperatorError, match="HTTPS_PROXY") as caught:
         open_upstream(an_account(), SECRET, Threads("secrets"))
@@ -389,10 +389,10 @@ def test_a_proxy_that_cannot_be_used_is_the_operators(monkeypatch: pytest.Monkey
 
 
 class Proxy:
-    """Says no to whatever it is asked, and remembers it."""
+    """Refuses every request, and records it."""
 
     def __init__(self) -> None:
-        self.asked: list[bytes] = []
+        self.requests: list[bytes] = []
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
@@ -404,14 +404,14 @@ class Proxy:
             await server.wait_closed()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.asked.append(await reader.readuntil(b"\r\n\r\n"))
+        self.requests.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         await writer.drain()
         writer.close()
 
 
-async def asked_through(monkeypatch: pytest.MonkeyPatch, base_url: str, no_proxy: str = "") -> Sequence[bytes]:
-    """What a proxy hears of one question to upstream."""
+async def requests_through(monkeypatch: pytest.MonkeyPatch, base_url: str, no_proxy: str = "") -> Sequence[bytes]:
+    """What a proxy receives of one request to upstream."""
     proxy = Proxy()
     async with proxy.serving() as url:
         for name in ("HTTP_PROXY", "HTTPS_PROXY"):
@@ -424,24 +424,24 @@ async def asked_through(monkeypatch: pytest.MonkeyPatch, base_url: str, no_proxy
         with contextlib.suppress(Exception):
             await upstream.http.get(f"{base_url}/PushNotifications/Operations", headers=headers, timeout=5)
         await upstream.http.aclose()
-    return proxy.asked
+    return proxy.requests
 
 
-async def test_a_proxy_of_the_environment_is_gone_through_and_does_not_see_credentials_under_tls(
+async def test_a_proxy_of_the_environment_is_used_and_sees_no_credentials_under_tls(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    (asked,) = await asked_through(monkeypatch, "https://comms.example/v1")
-    assert asked.startswith(b"CONNECT comms.example:443 HTTP/1.1\r\n")
-    assert b"authorization" not in asked.lower()
+    (request,) = await requests_through(monkeypatch, "https://comms.example/v1")
+    assert request.startswith(b"CONNECT comms.example:443 HTTP/1.1\r\n")
+    assert b"authorization" not in request.lower()
 
 
 async def test_plain_http_goes_through_the_proxy_of_its_own(monkeypatch: pytest.MonkeyPatch):
-    (asked,) = await asked_through(monkeypatch, "http://upstream.example:8080/v1")
-    assert asked.startswith(b"GET http://upstream.example:8080/v1/PushNotifications/Operations HTTP/1.1\r\n")
+    (request,) = await requests_through(monkeypatch, "http://upstream.example:8080/v1")
+    assert request.startswith(b"GET http://upstream.example:8080/v1/PushNotifications/Operations HTTP/1.1\r\n")
 
 
-async def test_hosts_that_need_no_proxy_are_asked_directly(monkeypatch: pytest.MonkeyPatch):
-    assert await asked_through(monkeypatch, "http://127.0.0.1:1/v1", no_proxy="127.0.0.1") == []
+async def test_hosts_in_no_proxy_are_connected_directly(monkeypatch: pytest.MonkeyPatch):
+    assert await requests_through(monkeypatch, "http://127.0.0.1:1/v1", no_proxy="127.0.0.1") == []
 
 
 def test_tls_older_than_1_2_is_refused():

@@ -31,8 +31,8 @@ TWO_ACCOUNTS = (
 
 
 @contextlib.asynccontextmanager
-async def one_followed(folder: Path, more: str = TWO_ACCOUNTS) -> AsyncIterator[tuple[Running, Place, Api]]:
-    """A daemon with the account `main` that follows one operation; upstream has a second of another account."""
+async def one_tracked(folder: Path, more: str = TWO_ACCOUNTS) -> AsyncIterator[tuple[Running, Place, Api]]:
+    """A daemon with the account `main` that tracks one operation. Upstream has a second one of another account."""
     lives = ["created: 0s"] + [f"created: 0s, account: {OTHER_ID}"] * (OTHER_ID in more)
     async with simulated(*lives, more=more) as api:
         with placed(folder) as place:
@@ -49,7 +49,7 @@ def other_account(place: Place, api: Api, **changes: Any) -> dict[str, Any]:
 
 
 async def test_a_good_file_is_in_force_at_once(tmp_path: Path):
-    async with one_followed(tmp_path) as (one, place, api):
+    async with one_tracked(tmp_path) as (one, place, api):
         assert await one.value(FRESHNESS, account="main") == 0.5
         main = place.account(api, operations=[an_id(0)])
         place.configure(settings(main, polling={"freshness": "2s"}, metrics={"labels": ["campaign"]}))
@@ -59,7 +59,7 @@ async def test_a_good_file_is_in_force_at_once(tmp_path: Path):
         assert await one.value(GOOD_RELOAD) == 1
         key = {"account": "main", "operation_id": an_id(0)}
         assert await one.value("twilio_push_operation_info", campaign="", **key) == 1
-        (event,) = await one.told("config.reloaded")
+        (event,) = await one.published("config.reloaded")
         assert event["accounts"] == ["main"]
 
 
@@ -87,7 +87,7 @@ async def test_counter_labels_that_come_into_force_show_what_is_under_way_at_0_a
                 await one.until_value(2, FINISHED, account="main", outcome="completed")
 
 
-async def test_a_fault_of_ours_in_a_reload_is_told_with_all_that_helps_and_changes_nothing(tmp_path: Path):
+async def test_an_unexpected_exception_in_a_reload_is_published_with_its_traceback_and_changes_nothing(tmp_path: Path):
     with placed(tmp_path) as place:
         place.configure(settings(account("http://127.0.0.1:1/v1", tmp_path)))
         faults: list[Exception] = []
@@ -103,7 +103,7 @@ async def test_a_fault_of_ours_in_a_reload_is_told_with_all_that_helps_and_chang
             assert answer.status_code == httpx.codes.BAD_REQUEST
             assert "a fault of the watcher (RuntimeError)" in answer.text
             assert "nobody thought of this" not in answer.text
-            (event,) = await one.told("reload.failed")
+            (event,) = await one.published("reload.failed")
             assert "nobody thought of this" in event["exception"]
             assert await one.value(GOOD_RELOAD) == 0
             faults.clear()
@@ -111,18 +111,18 @@ async def test_a_fault_of_ours_in_a_reload_is_told_with_all_that_helps_and_chang
 
 
 async def test_the_hangup_signal_reloads_too(tmp_path: Path):
-    async with one_followed(tmp_path) as (one, place, api):
+    async with one_tracked(tmp_path) as (one, place, api):
         with one.daemon.listening_to_signals():
             place.configure(settings(place.account(api), polling={"freshness": "3s"}))
             signal.raise_signal(signal.SIGHUP)
-            await one.told("config.reloaded")
+            await one.published("config.reloaded")
             assert await one.value(FRESHNESS, account="main") == 3
-            # What is no longer named is still followed, until somebody untracks it.
+            # An operation that is no longer named is still tracked, until it is untracked.
             assert await one.value(STATUS, account="main", operation_id=an_id(0), status="PROCESSING") == 1
 
 
 async def test_a_bad_file_is_refused_with_every_reason_and_the_old_one_stays(tmp_path: Path):
-    async with one_followed(tmp_path) as (one, place, _):
+    async with one_tracked(tmp_path) as (one, place, _):
         place.configure("polling: {freshnes: 2s}\nmetrics: {hold: soon}\n")
         answer = await one.post("/-/reload")
         assert answer.status_code == httpx.codes.BAD_REQUEST
@@ -130,12 +130,12 @@ async def test_a_bad_file_is_refused_with_every_reason_and_the_old_one_stays(tmp
         assert any('polling.freshnes: unknown key; did you mean "freshness"?' in reason for reason in reasons)
         assert any("metrics.hold: expected a duration" in reason for reason in reasons)
         assert (await one.value(GOOD_RELOAD), await one.value(FRESHNESS, account="main")) == (0, 0.5)
-        (event,) = await one.told("config.rejected")
+        (event,) = await one.published("config.rejected")
         assert (event["level"], event["reasons"]) == ("error", reasons)
 
 
 async def test_what_cannot_change_while_running_is_refused_by_name(tmp_path: Path):
-    async with one_followed(tmp_path) as (one, place, api):
+    async with one_tracked(tmp_path) as (one, place, api):
         del place.environ["WATCHER_STORAGE__URL"]
         place.configure(
             settings(
@@ -169,21 +169,21 @@ async def test_a_bad_second_account_leaves_the_first_running_as_it_was(
 ):
     (tmp_path / "rubbish.pem").write_text("no certificates")
     changes = {name: str(tmp_path / "rubbish.pem") if name == "ca_file" else value for name, value in changes.items()}
-    async with one_followed(tmp_path) as (one, place, api):
+    async with one_tracked(tmp_path) as (one, place, api):
         main = place.account(api, max_requests_per_second=7)
         place.configure(settings(main, other_account(place, api, **changes), polling={"freshness": "2s"}))
         answer = await one.post("/-/reload")
         assert answer.status_code == httpx.codes.BAD_REQUEST
         assert reason in answer.text
-        asked = api.upstream.ledger.count()
+        before = api.upstream.ledger.count()
         assert await one.value(FRESHNESS, account="main") == 0.5
         assert await one.value("operation_watcher_api_limit_requests_per_second", account="main") == 50
         assert await one.value(FRESHNESS, account="other") is None
-        await one.until(lambda: api.upstream.ledger.count() > asked)
+        await one.until(lambda: api.upstream.ledger.count() > before)
 
 
 async def test_a_name_does_not_pass_to_another_account(tmp_path: Path):
-    async with one_followed(tmp_path) as (one, place, api):
+    async with one_tracked(tmp_path) as (one, place, api):
         place.configure(settings(other_account(place, api, name="main")))
         answer = await one.post("/-/reload")
         assert answer.status_code == httpx.codes.BAD_REQUEST
@@ -191,8 +191,8 @@ async def test_a_name_does_not_pass_to_another_account(tmp_path: Path):
         assert await one.value(STATUS, account="main", operation_id=an_id(0), status="PROCESSING") == 1
 
 
-async def test_an_account_that_is_removed_is_neither_asked_nor_shown_and_resumes_when_it_returns(tmp_path: Path):
-    async with one_followed(tmp_path) as (one, place, api):
+async def test_a_removed_account_is_neither_polled_nor_shown_and_resumes_when_it_returns(tmp_path: Path):
+    async with one_tracked(tmp_path) as (one, place, api):
         main, other = place.account(api), other_account(place, api, operations=[an_id(1)])
         shown = {"operation_id": an_id(1), "status": "PROCESSING"}
         place.configure(settings(main, other))
@@ -212,7 +212,7 @@ async def test_an_account_that_is_removed_is_neither_asked_nor_shown_and_resumes
 
 
 async def test_an_account_whose_settings_changed_goes_on_with_the_new_ones(tmp_path: Path):
-    async with one_followed(tmp_path) as (one, place, api):
+    async with one_tracked(tmp_path) as (one, place, api):
         place.configure(settings(place.account(api, max_requests_per_second=7)))
         assert (await one.post("/-/reload")).status_code == httpx.codes.OK
         assert await one.value("operation_watcher_api_limit_requests_per_second", account="main") == 7
@@ -220,31 +220,31 @@ async def test_an_account_whose_settings_changed_goes_on_with_the_new_ones(tmp_p
         await one.until_value(1, "operation_watcher_account_up", account="main")
 
 
-async def test_what_upstream_answered_before_says_nothing_of_where_it_is_asked_now(tmp_path: Path):
-    async with one_followed(tmp_path) as (one, place, api):
+async def test_after_a_change_of_base_url_earlier_answers_do_not_count(tmp_path: Path):
+    async with one_tracked(tmp_path) as (one, place, api):
         assert await one.value("operation_watcher_account_up", account="main") == 1
         place.configure(settings(place.account(api, base_url="http://127.0.0.1:1/v1")))
         assert (await one.post("/-/reload")).status_code == httpx.codes.OK
         assert await one.value("operation_watcher_account_up", account="main") == 0
 
 
-async def test_a_trouble_that_a_new_configuration_ends_is_told_to_be_over(tmp_path: Path):
+async def test_an_issue_that_a_new_configuration_ends_is_published_as_recovered(tmp_path: Path):
     async with simulated("created: 0s") as api:
         with placed(tmp_path) as place:
             (tmp_path / "stale_token").write_text("a-token-of-long-ago")
             stale = {"auth_token_file": str(tmp_path / "stale_token")}
             place.configure(settings(place.account(api, operations=[an_id(0)], **stale)))
             async with started(place) as one:
-                await one.told("account.unauthorized")
+                await one.published("account.unauthorized")
                 place.configure(settings(place.account(api, operations=[an_id(0)])))
                 assert (await one.post("/-/reload")).status_code == httpx.codes.OK
-                (event,) = await one.told("account.recovered")
+                (event,) = await one.published("account.recovered")
                 assert (event["account"], event["trouble"]) == ("main", "unauthorized")
                 await one.until_value(0, "operation_watcher_account_unauthorized", account="main")
 
 
-async def test_a_store_that_cannot_take_the_new_operations_refuses_the_whole(tmp_path: Path):
-    async with one_followed(tmp_path) as (one, place, api):
+async def test_a_store_that_cannot_register_the_new_operations_refuses_the_whole_reload(tmp_path: Path):
+    async with one_tracked(tmp_path) as (one, place, api):
         store = sqlite3.connect(tmp_path / "watcher.db", isolation_level=None)
         with contextlib.closing(store):
             store.execute("ALTER TABLE operations RENAME TO away")
@@ -258,16 +258,16 @@ async def test_a_store_that_cannot_take_the_new_operations_refuses_the_whole(tmp
         assert await one.value(FRESHNESS, account="main") == 2
 
 
-async def test_reloads_side_by_side_come_one_after_the_other(tmp_path: Path):
-    async with one_followed(tmp_path) as (one, place, api):
+async def test_simultaneous_reloads_are_done_one_after_the_other(tmp_path: Path):
+    async with one_tracked(tmp_path) as (one, place, api):
         place.configure(settings(place.account(api, max_requests_per_second=7)))
         answers = await asyncio.gather(*(one.post("/-/reload") for _ in range(3)))
         assert {answer.status_code for answer in answers} == {httpx.codes.OK}
-        await one.told("config.reloaded", 3)
+        await one.published("config.reloaded", 3)
 
 
 async def test_a_reload_under_way_when_the_stop_comes_leaves_nothing_running(tmp_path: Path):
-    async with one_followed(tmp_path, more="latency: 2s\n") as (one, place, api):
+    async with one_tracked(tmp_path, more="latency: 2s\n") as (one, place, api):
         place.configure(settings(place.account(api, max_requests_per_second=7)))
         with one.daemon.listening_to_signals():
             signal.raise_signal(signal.SIGHUP)
@@ -279,7 +279,7 @@ async def test_a_reload_under_way_when_the_stop_comes_leaves_nothing_running(tmp
     assert place.events()[-1]["event"] == "daemon.stopped"
 
 
-async def test_the_admin_token_is_asked_for_and_an_emptied_file_keeps_the_one_in_force(tmp_path: Path):
+async def test_the_admin_token_is_required_and_an_emptied_file_keeps_the_old_one_in_force(tmp_path: Path):
     token = tmp_path / "admin_token"
     token.write_text("right\n")
     async with simulated() as api:

@@ -1,4 +1,4 @@
-"""Told to stay, a daemon that cannot start stands by: ready, taking nothing in, until what is wrong was mended."""
+"""With --stay, a daemon that cannot start stands by: ready, accepting nothing, until the cause is removed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def standing_by(place: Place, known: dict[str, Any], retry_seconds: float 
         yield one
 
 
-async def test_with_a_broken_configuration_it_is_ready_says_why_and_takes_nothing(tmp_path: Path):
+async def test_with_a_broken_configuration_the_daemon_is_ready_says_why_and_accepts_nothing(tmp_path: Path):
     with placed(tmp_path) as place:
         known = listening_at(place)
         place.configure(known | {"polling": {"freshnes": "2s"}})
@@ -50,25 +50,25 @@ async def test_with_a_broken_configuration_it_is_ready_says_why_and_takes_nothin
             reload = await one.post("/-/reload")
             assert reload.status_code == httpx.codes.BAD_REQUEST
             assert "polling.freshnes: unknown key" in reload.text
-            (event,) = await one.told("config.rejected")
+            (event,) = await one.published("config.rejected")
             assert event["level"] == "error"
             assert "polling.freshnes: unknown key" in event["reasons"][0]
             assert await one.stop() == 0
     assert names(place.events()) == ["config.rejected", "daemon.stopping", "daemon.stopped"]
 
 
-async def test_one_trouble_is_one_event_however_often_it_is_met_and_a_mended_file_is_taken(tmp_path: Path):
+async def test_a_repeated_cause_is_published_once_and_a_corrected_file_starts_the_daemon(tmp_path: Path):
     async with simulated("created: 0s") as api:
         with placed(tmp_path) as place:
             known = listening_at(place) | {"accounts": [place.account(api, operations=[an_id(0)])]}
             place.configure(known | {"polling": {"freshnes": "2s"}})
             async with standing_by(place, known, retry_seconds=0.02) as one:
-                await one.told("config.rejected")
+                await one.published("config.rejected")
                 await one.until_value(0, RELOADED)
                 place.configure(known | {"polling": {"freshness": "soon"}})
-                await one.told("config.rejected", 2)
+                await one.published("config.rejected", 2)
                 place.configure(known)
-                await one.told("daemon.started")
+                await one.published("daemon.started")
                 assert (await one.get("/-/ready")).status_code == httpx.codes.OK
                 assert (await one.value(RELOADED), await one.value(USABLE)) == (1, 1)
                 status = {"account": "main", "operation_id": an_id(0), "status": "PROCESSING"}
@@ -78,41 +78,41 @@ async def test_one_trouble_is_one_event_however_often_it_is_met_and_a_mended_fil
     assert names(place.events())[:3] == ["config.rejected", "config.rejected", "daemon.started"]
 
 
-@pytest.mark.parametrize("how", ["asked over HTTP", "signalled"])
-async def test_whoever_mended_the_file_need_not_wait_for_the_next_try(tmp_path: Path, how: str):
+@pytest.mark.parametrize("how", ["requested over HTTP", "signalled"])
+async def test_a_reload_of_the_corrected_file_starts_the_daemon_at_once(tmp_path: Path, how: str):
     with placed(tmp_path) as place:
         known = listening_at(place)
         place.configure(known | {"polling": {"freshnes": "2s"}})
         async with standing_by(place, known) as one:
-            await one.told("config.rejected")
+            await one.published("config.rejected")
             place.configure(known)
             if how == "signalled":
                 with one.daemon.listening_to_signals():
                     signal.raise_signal(signal.SIGHUP)
-                    await one.told("daemon.started")
+                    await one.published("daemon.started")
             else:
                 assert (await one.post("/-/reload")).status_code == httpx.codes.BAD_REQUEST
-                await one.told("daemon.started")
+                await one.published("daemon.started")
 
 
 def with_a_store_to_come(place: Place) -> dict[str, Any]:
-    """A good configuration of a store in a folder `later` that nobody has made."""
+    """A good configuration with a store in a folder `later` that does not exist yet."""
     place.environ["WATCHER_STORAGE__URL"] = f"sqlite:///{place.folder}/later/watcher.db"
     known = listening_at(place)
     place.configure(known)
     return known
 
 
-async def test_without_a_store_it_stands_by_until_there_is_one(tmp_path: Path):
+async def test_without_a_store_the_daemon_stands_by_until_there_is_one(tmp_path: Path):
     with placed(tmp_path) as place:
         known = with_a_store_to_come(place)
         async with standing_by(place, known, retry_seconds=0.02) as one:
-            (event,) = await one.told("store.unusable")
+            (event,) = await one.published("store.unusable")
             assert "the directory does not exist" in event["reason"]
             assert (await one.value(USABLE), await one.value(RELOADED)) == (0, 1)
             assert (await one.get("/-/ready")).status_code == httpx.codes.OK
             (place.folder / "later").mkdir()
-            await one.told("daemon.started")
+            await one.published("daemon.started")
             assert await one.value(USABLE) == 1
     assert names(place.events())[:3] == ["store.unusable", "store.recovered", "daemon.started"]
 
@@ -121,13 +121,13 @@ async def test_a_store_has_recovered_when_it_was_opened_and_not_when_the_configu
     with placed(tmp_path) as place:
         known = with_a_store_to_come(place)
         async with standing_by(place, known, retry_seconds=0.02) as one:
-            await one.told("store.unusable")
+            await one.published("store.unusable")
             place.configure(known | {"polling": {"freshnes": "2s"}})
-            await one.told("config.rejected")
+            await one.published("config.rejected")
             assert (await one.value(USABLE), await one.value(RELOADED)) == (0, 0)
             (place.folder / "later").mkdir()
             place.configure(known)
-            await one.told("daemon.started")
+            await one.published("daemon.started")
     expected = ["store.unusable", "config.rejected", "store.recovered", "daemon.started"]
     assert names(place.events())[:4] == expected
 
@@ -139,25 +139,25 @@ async def test_a_store_that_another_daemon_holds_is_waited_for(tmp_path: Path):
             known = listening_at(place)
             place.configure(known)
             async with standing_by(place, known, retry_seconds=0.02) as second:
-                (event,) = await second.told("store.unusable")
+                (event,) = await second.published("store.unusable")
                 assert "in use by another watcher" in event["reason"]
                 assert await first.stop() == 0
-                await second.told("daemon.started", 2)
+                await second.published("daemon.started", 2)
 
 
-async def test_an_address_that_is_taken_does_not_end_it_either(tmp_path: Path):
+async def test_an_address_in_use_does_not_end_the_daemon_either(tmp_path: Path):
     with placed(tmp_path) as place, socket.create_server(("127.0.0.1", 0)) as taken:
         known = listening_at(place, web={"listen": f"127.0.0.1:{taken.getsockname()[1]}"})
         place.configure(known)
         async with standing_by(place, known, retry_seconds=0.02) as one:
-            (event,) = await one.told("config.rejected")
+            (event,) = await one.published("config.rejected")
             assert "web.listen: cannot listen on" in event["reasons"][0]
             taken.close()
-            await one.told("daemon.started")
+            await one.published("daemon.started")
             assert (await one.get("/-/ready")).status_code == httpx.codes.OK
 
 
-async def test_where_a_token_is_wanted_nobody_is_let_in_while_it_is_not_known(tmp_path: Path):
+async def test_if_a_token_is_configured_but_unreadable_every_request_is_rejected(tmp_path: Path):
     with placed(tmp_path) as place:
         (tmp_path / "token").write_text("")
         known = listening_at(place)
@@ -171,7 +171,7 @@ async def test_where_a_token_is_wanted_nobody_is_let_in_while_it_is_not_known(tm
             assert (await one.get("/metrics")).status_code == httpx.codes.OK
 
 
-async def test_without_being_told_to_stay_it_ends(tmp_path: Path):
+async def test_without_stay_the_daemon_ends(tmp_path: Path):
     with placed(tmp_path) as place:
         place.configure("polling: {freshnes: 2s}\n")
         async with started(place) as one:

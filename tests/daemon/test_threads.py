@@ -64,7 +64,7 @@ def test_a_whole_daemon_uses_the_threads_that_the_decision_names_and_no_default_
     assert len(seen) == len(wanted)
 
 
-def test_no_line_of_ours_gives_work_to_the_default_executor():
+def test_no_code_of_the_watcher_uses_the_default_executor():
     given = re.compile(r"to_thread\(|run_in_executor\(None|run_in_threadpool|ThreadPoolExecutor")
     found = {
         str(file.relative_to(ROOT))

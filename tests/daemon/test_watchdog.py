@@ -36,7 +36,7 @@ class Turns:
         return False
 
 
-def test_a_loop_that_turns_is_left_alone():
+def test_a_loop_that_runs_is_not_ended():
     world = World()
     for _ in range(200):
         world.watchdog.beat()
@@ -63,15 +63,15 @@ def test_a_loop_that_is_blocked_again_is_shown_again():
     assert world.ends == []
 
 
-@pytest.mark.parametrize("stood_still", [11.0, 61.0, 86_400.0])
-def test_a_process_that_stood_still_as_a_whole_is_no_blocked_loop(stood_still: float):
+@pytest.mark.parametrize("suspended", [11.0, 61.0, 86_400.0])
+def test_a_process_that_suspended_as_a_whole_is_no_blocked_loop(suspended: float):
     world = World()
-    world.watchdog._stopping = Turns(world, [1.0, stood_still, *[1.0] * 8])  # type: ignore[assignment]
+    world.watchdog._stopping = Turns(world, [1.0, suspended, *[1.0] * 8])  # type: ignore[assignment]
     world.watchdog._run()
     assert (world.dumps, world.ends) == ([], [])
 
 
-def test_a_loop_that_stays_blocked_after_a_standstill_ends_the_process_all_the_same():
+def test_a_loop_that_stays_blocked_after_a_suspension_ends_the_process_nevertheless():
     world = World()
     world.watchdog._stopping = Turns(world, [600.0, *[1.0] * 60])  # type: ignore[assignment]
     world.watchdog._run()
@@ -79,7 +79,7 @@ def test_a_loop_that_stays_blocked_after_a_standstill_ends_the_process_all_the_s
     assert world.ends == [70]
 
 
-def test_a_dump_that_nobody_takes_does_not_keep_the_process_from_ending():
+def test_a_dump_to_a_blocked_output_does_not_keep_the_process_from_ending():
     world = World()
     never = threading.Event()
     world.watchdog._dump = never.wait  # type: ignore[assignment]
