@@ -104,7 +104,7 @@ class AccountHealth(Value, frozen=True, kw_only=True):
 
     @property
     def is_unauthorized(self) -> bool:
-        """Whether our credentials are refused."""
+        """Whether the account has the issue `unauthorized`."""
         return HealthIssue.UNAUTHORIZED in self.issues
 
 

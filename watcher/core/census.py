@@ -26,7 +26,7 @@ class Retention(Value, frozen=True, kw_only=True):
 
 
 class Census(Value, frozen=True, kw_only=True):
-    """The operations that are shown, each with the tick since which it has been."""
+    """The operations that are shown, and since which tick each has been shown."""
 
     shown_since: Mapping[str, Micros] = {}
 

@@ -39,8 +39,8 @@ from watcher.core.requests import PAGE_SIZE, Discover
 #     ├────────── wide ────────────────┼──────── recent ────┼────── new ───────▶    a busy account
 #     ├────────── wide ────────────────┼───────────────── new ─────────────────▶    a quiet one
 #
-# A row right behind the cursor may become visible after the page that should have shown it, so `new` alone is not
-# enough. `recent` is read apart where it is long: read in every round, it would cost several pages each time.
+# A row created shortly before the cursor may become visible only after its page was read, so `new` alone is not enough.
+# In a busy account `recent` is read apart: within every round, it would cost several pages each time.
 OVERLAP: Micros = 90 * SECOND
 """Lists are eventually consistent: an operation may become visible this long after its creation. So this span before
 the cursor is read again every round."""
@@ -59,7 +59,7 @@ PAD: Micros = 2 * SECOND
 """Bounds are padded: `createdAt` has whole seconds, and whether bounds are inclusive is not stated."""
 
 SOON: Micros = 10 * SECOND
-"""A first reading that takes no longer is not followed by `meanwhile`. An end during it may count as before it."""
+"""A first reading of at most this time is not followed by `meanwhile`. An end during it may count as before it."""
 
 AGAIN_AT_MOST: Micros = MINUTE
 """A round that failed is tried again after this time at most."""
@@ -157,7 +157,7 @@ class Discovery:
         return self._under_way.lists[0]
 
     def sort(self, page: Page) -> Chosen:
-        """Sort the rows of a page into those to track, those that had ended before, and the rest."""
+        """The rows of a page to track, and those that had ended before. The rest is ignored."""
         wanted: list[Record] = []
         ended_before: list[Record] = []
         for record in page.records:
@@ -170,7 +170,7 @@ class Discovery:
         return Chosen(wanted=wanted, ended_before=ended_before)
 
     def committed(self, request: Discover, page: Page, now: Moment, clocks: ClockReading) -> DiscoveryProgress | None:
-        """The rows of a page are committed. Returns the progress to be stored, None if that has not changed."""
+        """The rows of a page are committed. Returns the progress to store if a main reading is complete, else None."""
         read, self._under_way = self._under_way, None
         assert read is not None  # noqa: S101 -- pages come only of readings
         if read.asked_tick is None:
@@ -357,9 +357,9 @@ class Discovery:
     def _beginning(self, now: Moment, clocks: ClockReading) -> Instant | None:
         """The time of the first answer, or a little before; None while that is not known.
 
-        It is taken from clocks that agree, at that time or at most 15 min later. Otherwise from the earlier of two
-        clocks. If there is only one, from the survey: the times that it showed lie before its end. An operation that is
-        wrongly taken for ended before is never tracked, so one clock alone does not decide.
+        It comes from two clocks that agree then or within 15 min, otherwise from the earlier of the two. If there is
+        only one clock, it comes from the survey: the times that it showed lie before its end. An operation that wrongly
+        counts as ended before is never tracked, so one clock alone does not decide.
         """
         known, began_tick, present = self._progress.began_at, self._began_tick, clocks.trusted_at
         if began_tick is None or now.tick - began_tick > LATE_AT_MOST:
@@ -446,8 +446,8 @@ class Discovery:
     def _ended_before(self, record: Record) -> bool:
         """Whether an ended row is from before the first answer, by all the times that it carries.
 
-        Such an operation is never tracked later. So it is kept if any of its times lies after that answer, also the
-        time in its id alone.
+        Such an operation is never tracked later. So any time after that answer, also that in its id alone, makes this
+        False.
         """
         began_at = self._progress.began_at
         if began_at is None:

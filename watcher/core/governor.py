@@ -86,7 +86,7 @@ class Governor:
         self._throttled: Micros = 0
         self._refused_at: Micros = -1
 
-    # ── what others may know ──────────────────────────────────────────────────────────────────────────────────────────
+    # ── views ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def under_way(self) -> int:
@@ -120,7 +120,7 @@ class Governor:
             return FOREVER
         return max(self.held_until(tick) - tick, self._next_slot - tick, 0)
 
-    # ── what happens ──────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── attempts ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def begin(self, tick: Micros) -> Permit:
         """Count an attempt that begins now. Only allowed when `wait` returns 0."""

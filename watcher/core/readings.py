@@ -35,7 +35,7 @@ class Reading(msgspec.Struct):
 
     While the clocks disagree, `times` has the creation and update times that this reading showed, by id, and
     `known_times` those of the reading before it. `created`: rows by second of creation. `hinted`: the newest creation
-    that the id of its row confirms. `unhinted` and `updated`: times that two readings in a row showed.
+    that the time in an id confirms. `unhinted` and `updated`: times that two readings in a row showed.
     """
 
     purpose: Purpose
@@ -87,8 +87,8 @@ class Reading(msgspec.Struct):
     def newest(self) -> Instant:
         """The newest confirmed creation, 0 if there is none.
 
-        A row whose id carries the same time is enough. Other creations count once two readings in a row showed the
-        same, and only if further ones are at least as new: two, and a tenth of all.
+        Of a row whose id carries a time, the earlier of that and `createdAt` counts at once. Another creation counts
+        once two readings in a row showed it, and only if further ones are at least as new: two, and a tenth of all.
         """
         return max(self.hinted, _borne_out(self.unhinted))
 

@@ -45,8 +45,8 @@ RISK_OF_THE_UNSEEN = 0.3
 """How likely it is that the list of PROCESSING does not show an operation that was never seen."""
 
 PRICED_EVERY = 8
-"""The price of a poll is re-estimated on every eighth request for that age. An estimate needs a
-second window, which a choice of the unfiltered list does not need otherwise."""
+"""The price of a poll is re-estimated on every eighth request for that age. The estimate needs a second window, which
+costs time and is not needed where the unfiltered list is read."""
 
 _PRICE_LEARNING = 0.3
 
@@ -142,7 +142,7 @@ class WindowChooser:
         own = 1.0 if poll.status is None else self._prices.of(age)
         if everything.worth - own >= everything.pages:
             return everything
-        # It is on no list of one status: it settles, or has just left its list. So only a fetch by id is left.
+        # It is on no list of one status, for example because it settles or has just left its list. So a fetch is left.
         if poll.status is None:
             return None
         listed = self._listed(poll, place, now) if listed is None else listed

@@ -73,7 +73,7 @@ class Exposition:
 
         def write() -> bytes:
             pace = Pace()
-            # Iterators up to `pack`: with gzip the whole text, 17 MB for 10,000 operations, is never in memory at once.
+            # Iterators up to `pack`: gzip gets piece by piece, so 17 MB for 10,000 operations are never joined at once.
             shown = (operation for snapshot in snapshots for operation in snapshot.shown)
             operations = heads_of(encode, text.labels)
             finished = _heads(encode, finished_families((), counter_text.names))
