@@ -127,7 +127,7 @@ def _for_people(fields: Mapping[str, object]) -> dict[str, object]:
     if (to_status := flat.pop("to_status", None)) is not None:
         from_status = flat.pop("from_status", None)
         flat["status"] = f"{from_status}→{to_status}" if from_status else to_status
-    # An id is 42 characters, and the last of them tell operations apart. The JSON format has all.
+    # An id has 42 characters, and its last ones distinguish operations. The JSON format has the whole id.
     if isinstance(operation_id := flat.pop("operation_id", None), str):
         flat["event"] = f"{flat['event']:<{_EVENT_WIDTH}} …{operation_id[-_ID_SHOWN:]}"
     first = {key: flat[key] for key in _FIRST if key in flat}

@@ -27,7 +27,7 @@ from watcher.core.totals import added_up, starting_totals
 from watcher.store import Committed, Store
 
 RETIRE_EVERY: Micros = 10 * MINUTE
-"""How often combinations that may leave are searched for."""
+"""The time between two searches for combinations that may be retired."""
 
 SLICE = 1000
 """Operations that are searched before the event loop turns."""
@@ -52,7 +52,7 @@ class CounterSync:
         """For each closed combination (shown, with its counts held back), the tick at which it opens unscraped."""
         self._retire_tick: Micros = now().tick + RETIRE_EVERY
 
-    # ── what happens ──────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── changes ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def adopt(self, names: Sequence[str]) -> None:
         """Use the counter labels of a new configuration, in order."""
@@ -75,7 +75,7 @@ class CounterSync:
         if carried.names == self._names:
             self._scraped_version = max(self._scraped_version, carried.version)
 
-    # ── what the store must do ────────────────────────────────────────────────────────────────────────────────────────
+    # ── work in the store ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def is_due(self, now: Moment) -> bool:
         """Whether `sync` has something to do."""

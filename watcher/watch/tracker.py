@@ -69,7 +69,7 @@ class Tracker:
         self.following = following
         self.planner.adopt(following.promise)
 
-    # ── coming and going ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── tracking and untracking ───────────────────────────────────────────────────────────────────────────────────────
 
     async def follow(self, operations: Sequence[Operation]) -> None:
         """Track the operations, in slices between which the event loop turns. All count as added at the same moment."""
@@ -125,7 +125,7 @@ class Tracker:
             if not self._ledger.has(operation_id):
                 self.operations.drop(operation_id)
 
-    # ── learning ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── answers ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def learn(self, operation_id: str, observation: Observation) -> None:
         """Apply an answer to its operation; nothing where that is final or not tracked any more."""
@@ -150,7 +150,7 @@ class Tracker:
             self._observe(before, observation, now, reading)
 
     def put_off(self, operation_id: str, answer: Negative, *, is_held: bool) -> None:
-        """Plan the next poll after an answer that is not believed, or not yet; the operation does not change."""
+        """Plan the next poll after an answer that is not believed, or not yet: it counts as no answer."""
         operation = self.operations.get(operation_id)
         if operation is None:
             return
@@ -160,7 +160,7 @@ class Tracker:
             self.learn(operation_id, Unanswered(timing=answer.timing, cause=FailureCause.DOUBTFUL, why=answer.why))
 
     def plan_again(self, operation_id: str) -> None:
-        """Plan a new poll of an operation whose doubtful answer was forgotten: the account had the problem."""
+        """Poll an operation as soon as allowed: its doubtful answer was forgotten, as the account had a problem."""
         operation, now = self.operations.get(operation_id), self._now()
         if operation is not None and operation.final_at is None:
             timing = Timing(asked=now, answered=now)

@@ -136,7 +136,7 @@ class Database:
                 self._disconnect()
             raise self._unusable(error) from error
         finally:
-            self._roll_back()
+            self._roll_back()  # a statement or COMMIT that failed may leave the transaction open
 
     def _roll_back(self) -> None:
         if self._connection is not None and self._connection.in_transaction:
