@@ -66,16 +66,14 @@ def test_the_environment_may_give_the_secret_alone(loader: Loader, by_token: str
 def test_of_two_whole_pairs_in_the_environment_the_api_key_is_taken(loader: Loader) -> None:
     assert used(loader, None, CREDENTIALS | KEY) == (API_KEY, "key-secret")
     assert loader.load(None, CREDENTIALS | KEY).warnings == (
-        "TWILIO_AUTH_TOKEN is not used: the other pair of credentials is taken",
+        "TWILIO_AUTH_TOKEN is not used: the other pair of credentials is used",
     )
 
 
 def test_half_a_pair_does_not_win(loader: Loader) -> None:
     environ = CREDENTIALS | {"TWILIO_API_KEY": API_KEY}
     assert used(loader, None, environ) == (ACCOUNT_ID, TOKEN)
-    assert loader.load(None, environ).warnings == (
-        "TWILIO_API_KEY is not used: the other pair of credentials is taken",
-    )
+    assert loader.load(None, environ).warnings == ("TWILIO_API_KEY is not used: the other pair of credentials is used",)
 
 
 def test_a_pair_that_is_not_used_does_not_stand_in_the_settings(loader: Loader, by_token: str, by_key: str) -> None:

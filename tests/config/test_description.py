@@ -16,19 +16,19 @@ ABSOLUTE = "storage: {url: 'sqlite:////var/lib/watcher.db'}\n"
 def test_the_defaults_are_said_in_plain_words(loader: Loader) -> None:
     assert describe(loader.load(None)) == [
         "configuration: no file, the environment alone",
-        f"account default: asks https://comms.twilio.com/v1 as {ACCOUNT_ID}",
+        f"account default: polls https://comms.twilio.com/v1 as {ACCOUNT_ID}",
         "  auth token from environment variable TWILIO_AUTH_TOKEN",
         (
             "  share: 5 requests/s, at most 4 at a time; keeps 5s freshness up to about 25 operations by single GETs, "
             "beyond that by sweeping lists"
         ),
-        "  follows 0 operations from the start and those that are registered",
+        "  tracks 0 operations from the start and those that are registered",
         "polling: a change is known at most 5s late, while limits allow",
         "  a request may take 10s",
-        "  an ended operation is looked at again after 30s and 2m",
+        "  an ended operation is polled again after 30s and 2m",
         "  an operation may be unknown upstream for 2m",
         "storage: SQLite in watcher.db",
-        "  finished operations and told events stay readable for 24h",
+        "  finished operations and published events stay readable for 24h",
         (
             "metrics: a finished operation is shown for 10m after the scrape that carried its end, at most 24h; "
             "at most 1,000 operations are shown"
@@ -56,12 +56,13 @@ def test_what_is_set_is_said_in_plain_words(loader: Loader) -> None:
         )
     )
     assert f"configuration: {loader.file}" in said
-    assert f"account main: asks https://comms.twilio.com/v1 as {API_KEY}" in said
+    assert f"account main: polls https://comms.twilio.com/v1 as {API_KEY}" in said
     assert f"  secret of the API key from file {loader.directory}/secret" in said
-    assert "  follows 1 operations from the start and those that are registered" in said
-    assert "  discovers every operation of the account; on an empty store those not yet ended of the last 24h" in said
+    assert "  tracks 1 operations from the start and those that are registered" in said
+    since = "on an empty store, those of the last 24h that have not ended"
+    assert f"  discovers every operation of the account; {since}" in said
     assert f"  trusts the certificates in {certifi.where()}" in said
-    assert "  what ended is not looked at again" in said
+    assert "  the end of an operation is confirmed by one more read" in said
     assert "  user labels: team; on counters: team" in said
     place = f"{loader.directory}/web.yaml"
     assert f"web: port 10617 of all addresses, read only; no TLS, no password, as in {place}" in said
@@ -75,14 +76,17 @@ def test_a_plain_configuration_raises_no_doubt(loader: Loader) -> None:
 @pytest.mark.parametrize(
     ("text", "doubt"),
     [
-        ("accounts: [{name: main, discover: true}]", "account main: discover follows the whole account"),
+        ("accounts: [{name: main, discover: true}]", "account main: discover tracks the whole account"),
         (
             "accounts: [{name: main, max_requests_per_second: 5.5}]",
-            "account main: 5.5 requests/s is above the careful 5",
+            "account main: 5.5 requests/s is above the recommended 5",
         ),
-        ("accounts: [{name: main, max_concurrency: 5}]", "account main: 5 requests at a time is above the careful 4"),
+        (
+            "accounts: [{name: main, max_concurrency: 5}]",
+            "account main: 5 requests at a time is above the recommended 4",
+        ),
         ("accounts: [{name: main, allow_http: true}]", "account main: allow_http lets credentials travel in the clear"),
-        ("polling: {freshness: 500ms}", "polling.freshness: 500ms costs many requests for little"),
+        ("polling: {freshness: 500ms}", "polling.freshness: 500ms costs many requests for little gain"),
         ("polling: {request_timeout: 2m}", "polling.request_timeout: one slow answer may delay others by 2m"),
         ("polling: {settle_after: []}", "polling.settle_after: is empty"),
         ("metrics: {hold: 30s}", "metrics.hold: 30s is short"),
@@ -103,7 +107,7 @@ def test_what_may_not_be_meant_is_doubted(loader: Loader, text: str, doubt: str)
 
 def test_a_relative_database_is_doubted(loader: Loader) -> None:
     (said,) = warnings_of(loader.load(None))
-    assert said.startswith("storage.url: is relative")
+    assert said.startswith("storage.url: is a relative path")
 
 
 def test_a_secret_for_everybody_is_doubted(loader: Loader) -> None:

@@ -63,7 +63,10 @@ def test_names_that_are_not_ours_are_ignored(loader: Loader, name: str) -> None:
         ("WATCHER_polling__freshness", 'unknown setting; did you mean "WATCHER_POLLING__FRESHNESS"?'),
         ("WATCHER_ACCOUNTS__2__NAM", 'unknown setting; did you mean "WATCHER_ACCOUNTS__2__NAME"?'),
         ("WATCHER_X__Y", "unknown setting"),
-        ("WATCHER_ACCOUNTS__3__NAME", "there is no account 3: accounts are counted from 0, and 0 came before this one"),
+        (
+            "WATCHER_ACCOUNTS__3__NAME",
+            "there is no account 3: accounts are counted from 0, and 0 are defined before this one",
+        ),
     ],
 )
 def test_a_name_that_looks_like_ours_and_is_not_is_a_mistake(loader: Loader, name: str, message: str) -> None:

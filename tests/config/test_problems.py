@@ -66,7 +66,7 @@ def test_a_directory_is_a_problem(tmp_path: Path) -> None:
 
 
 def test_a_name_that_no_file_can_have_is_a_problem(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"x\\x00: cannot be read: not the name of a file"):
+    with pytest.raises(ConfigurationError, match=r"x\\x00: cannot be read: not a valid file name"):
         load(tmp_path / "x\0", CREDENTIALS)
 
 

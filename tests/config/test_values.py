@@ -202,6 +202,6 @@ def test_what_is_not_loopback_by_its_name_is_not(host: str) -> None:
 def test_the_listeners_do_not_share_a_port(loader: Loader, web: str, admin: str, is_refused: bool) -> None:  # noqa: FBT001 - expected
     text = f"web: {{listen: '{web}'}}\nadmin: {{listen: '{admin}'}}"
     if is_refused:
-        assert loader.problems(text)[0].startswith("config.yaml:2: admin.listen: the port 1 is also")
+        assert loader.problems(text)[0].startswith("config.yaml:2: admin.listen: port 1 is also")
     else:
         assert loader.value(text, "admin", "listen") == admin

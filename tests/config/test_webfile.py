@@ -115,12 +115,9 @@ CHANGES: Mapping[str, tuple[str, list[str]]] = {
         "rate_limit: {interval: 1s}\ntls_server_config: {cert: x, key: y, client_ca: z}\n",
         [
             "web.yml:1: rate_limit: is not supported",
-            "web.yml:2: tls_server_config.cert: text in place of a file is not supported; name a file with cert_file",
-            "web.yml:2: tls_server_config.key: text in place of a file is not supported; name a file with key_file",
-            (
-                "web.yml:2: tls_server_config.client_ca: text in place of a file is not supported; "
-                "name a file with client_ca_file"
-            ),
+            "web.yml:2: tls_server_config.cert: inline text is not supported; name a file with cert_file",
+            "web.yml:2: tls_server_config.key: inline text is not supported; name a file with key_file",
+            ("web.yml:2: tls_server_config.client_ca: inline text is not supported; name a file with client_ca_file"),
         ],
     ),
     "no certificate": (
@@ -130,12 +127,12 @@ CHANGES: Mapping[str, tuple[str, list[str]]] = {
             "web.yml:1: tls_server_config.key_file: is missing; TLS needs a certificate and its key",
         ],
     ),
-    "clients that nobody verifies": (
+    "clients that are not verified": (
         TLS + "  client_auth_type: RequireAnyClientCert\n",
         [
             (
-                "web.yml:4: tls_server_config.client_auth_type: RequireAnyClientCert cannot be had: Python verifies "
-                "every client certificate that it asks for; write RequireAndVerifyClientCert with client_ca_file, "
+                "web.yml:4: tls_server_config.client_auth_type: RequireAnyClientCert is not supported: Python verifies "
+                "every client certificate that it requests; write RequireAndVerifyClientCert with client_ca_file, "
                 "or NoClientCert"
             )
         ],
@@ -162,7 +159,7 @@ CHANGES: Mapping[str, tuple[str, list[str]]] = {
     "versions": (
         TLS + "  min_version: TLS10\n  max_version: SSL3\n",
         [
-            "web.yml:4: tls_server_config.min_version: TLS10 is broken and not spoken here; write TLS12 or TLS13",
+            "web.yml:4: tls_server_config.min_version: TLS10 is insecure and not supported; write TLS12 or TLS13",
             'web.yml:5: tls_server_config.max_version: expected one of TLS12, TLS13, got "SSL3"',
         ],
     ),
@@ -178,8 +175,8 @@ CHANGES: Mapping[str, tuple[str, list[str]]] = {
         TLS + "  curve_preferences: [X25519, CurveP256]\n",
         [
             (
-                "web.yml:4: tls_server_config.curve_preferences: more than one curve cannot be had: Python sets one; "
-                "name the one, or leave this out"
+                "web.yml:4: tls_server_config.curve_preferences: more than one curve is not supported: "
+                "Python sets only one; name one curve, or leave this out"
             )
         ],
     ),
@@ -208,7 +205,10 @@ CHANGES: Mapping[str, tuple[str, list[str]]] = {
                 "never a password itself"
             ),
             "web.yml:3: basic_auth_users.bob: the cost of a hash must be from 4 to 16, got 99",
-            "web.yml:4: basic_auth_users.a:b: a user has a name without colons and characters that cannot be printed",
+            (
+                "web.yml:4: basic_auth_users.a:b: a user name must not be empty "
+                "and must not have colons or characters that cannot be printed"
+            ),
             "web.yml:5: basic_auth_users.carol: expected text, got nothing",
         ],
     ),
@@ -219,7 +219,7 @@ CHANGES: Mapping[str, tuple[str, list[str]]] = {
         ),
         [
             'web.yml:3: http_server_config.headers.X-Frame-Options: expected one of deny, sameorigin, got "allow"',
-            "web.yml:4: http_server_config.headers.X-XSS-Protection: a header has only printable characters of ASCII",
+            "web.yml:4: http_server_config.headers.X-XSS-Protection: a header may have only printable ASCII characters",
             "web.yml:5: http_server_config.headers.Content-Security-Policy: expected a single value, got a list",
             "web.yml:6: http_server_config.headers.Server: unknown key",
         ],

@@ -503,6 +503,6 @@ def test_a_socket_of_another_process_and_a_secret_with_a_byte_order_mark(
         assert check.returncode == 2
         told.append(check.stderr.strip())
     assert "byte order mark" in told[0]
-    assert "blank at its beginning or end" in told[1]
+    assert "begins or ends with whitespace" in told[1]
     assert yaml.safe_load((folder / "watcher.yaml").read_text())
     sees[1]("refused by `check`, with the reason")

@@ -1,9 +1,9 @@
-"""Reading the configuration: a YAML file and the environment in, frozen settings or every problem at once out.
+"""Reads the configuration from a YAML file and the environment: returns frozen settings, or every problem at once.
 
-The types and defaults are `watcher.core.settings`; from them the tree of `schema` is derived, along which `document`
-and `environment` read. `rules` checks single values, `cross_checks` checks values against each other. Secrets stay
-sources (`secrets`); `description` formats it all for `watcher check`. `webfile` and `tls` read the file that
-`web.config_file` names.
+The types and defaults are in `watcher.core.settings`. `schema` derives the tree of settings from them; `document` and
+`environment` read values along that tree. `rules` checks single values, `cross_checks` checks values against each
+other. Secrets are kept as the place to read them from (`secrets`). `description` formats everything for
+`watcher check`. `webfile` and `tls` read the file that `web.config_file` names.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ __all__ = [
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> LoadedConfiguration:
-    """Return the configuration of the file (else that of `WATCHER_CONFIG`, else none) with the environment over it.
+    """Return the configuration of the file, else of the file in `WATCHER_CONFIG`; the environment overrides it.
 
-    Raises `ConfigurationError` with every problem. Reads every secret once, so that what is missing is known at once.
+    Raises `ConfigurationError` with every problem. Reads every secret once, so that a missing one is reported at once.
     """
     draft = Draft()
     try:
@@ -96,7 +96,7 @@ def _load(path: Path | None, environ: Mapping[str, str], draft: Draft) -> Loaded
 
 
 def _readable(environ: Mapping[str, str], draft: Draft) -> Configuration:
-    """What of a bad configuration can be read, without its accounts; the environment wins here too."""
+    """Return the readable part of a bad configuration, without its accounts. The environment wins here too."""
     with contextlib.suppress(ConfigurationError):
         read_environment(environ, draft, Problems())
     return freeze(draft, [])
@@ -104,6 +104,6 @@ def _readable(environ: Mapping[str, str], draft: Draft) -> Configuration:
 
 def _warnings(accounts: list[Candidate], twilio: GivenCredentials) -> tuple[str, ...]:
     owner = next((account for account in accounts if account.uses_environment), None)
-    reason = "every account has credentials of its own" if owner is None else "the other pair of credentials is taken"
+    reason = "every account has credentials of its own" if owner is None else "the other pair of credentials is used"
     names = unused(twilio, None if owner is None else owner.credentials)
     return tuple(f"{name} is not used: {reason}" for name in names)

@@ -1,4 +1,4 @@
-"""Addresses to listen on, and which of them only this machine can reach."""
+"""Addresses to listen on, and whether only this machine can reach them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TcpAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnixAddress:
-    """A Unix socket; the rights of its directory decide who reaches it."""
+    """A Unix socket; the permissions of its directory decide which users can reach it."""
 
     path: str
 
@@ -56,7 +56,7 @@ def parse_listen(text: str) -> TcpAddress | UnixAddress:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the host is this machine by its very name; nothing is looked up."""
+    """Whether the host is `localhost` or a loopback address. No name is resolved."""
     if host.casefold() == "localhost":
         return True
     try:

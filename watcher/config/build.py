@@ -1,4 +1,4 @@
-"""From the draft to the frozen configuration: one account at a time, with whole credentials, then all the sections."""
+"""Turns the draft into the frozen configuration: each account with complete credentials, then all sections."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEFAULT_ACCOUNT = "default"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """An account with its place and, if they could be told, its name and credentials."""
+    """An account with the place where it was given and, if they could be read, its name and credentials."""
 
     origin: Origin
     name: str | None
@@ -33,7 +33,7 @@ class Candidate:
 
 
 def candidates(draft: Draft, environment: GivenCredentials, problems: Problems) -> list[Candidate]:
-    """Return the accounts of the draft, and note those whose name or credentials are missing."""
+    """Return the accounts of the draft; report each whose name or credentials are missing."""
     if not draft.bad.isdisjoint({"", "accounts"}):
         return []
     origins = draft.accounts or [Origin(file=ENVIRONMENT, path="accounts[0]")]
@@ -50,7 +50,7 @@ def candidates(draft: Draft, environment: GivenCredentials, problems: Problems) 
 
 
 def freeze(draft: Draft, accounts: list[Candidate]) -> Configuration:
-    """Return the configuration; what was not given or is bad stands at its default."""
+    """Return the configuration. A setting that was not given, or is bad, has its default."""
     sections = {
         name: section.struct(**_values(section, name, draft))
         for name, section in SCHEMA.children.items()
@@ -78,7 +78,7 @@ def _credentials(
     try:
         return choose(of_account(draft, origin.path), environment)
     except BadValueError as exc:
-        # Of what is bad, the operator is told already.
+        # A bad value has been reported already.
         was_reported = environment.is_bad or not draft.bad.isdisjoint(_places_of_credentials(origin.path))
         if not was_reported:
             problems.add(origin, exc.message)

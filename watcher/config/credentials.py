@@ -1,9 +1,9 @@
 """Which credentials each account uses, and where their secret comes from.
 
-An account has one pair: account id and auth token, or API key and its secret (an account id may stand beside it). The
-environment's `TWILIO_…` belong to the only account. Of several accounts they belong to the first that names no secret
-of its own; if all do, to none. The environment wins over the file; where it gives both pairs whole, the API key is
-taken, since it can be revoked alone.
+An account has one pair: account id and auth token, or API key and its secret (an account id may be given as well).
+The environment's `TWILIO_…` variables belong to the only account. Of several accounts they belong to the first that
+names no secret of its own; if each names one, they are not used. The environment wins over the file. If it gives both
+pairs completely, the API key is used, since it can be revoked alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PAIRS_OF_ENVIRONMENT = f"{ACCOUNT_ID} and {AUTH_TOKEN}, or {API_KEY} and {API_KE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialSource:
-    """One whole pair: with an API key if there is `api_key`, else with account id and auth token."""
+    """One complete pair: API key and secret if `api_key` is set, else account id and auth token."""
 
     account_id: str | None
     api_key: str | None
@@ -41,7 +41,7 @@ class CredentialSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenCredentials:
-    """The parts of credentials that one place gives; any may be missing. `is_bad`: some could not be read."""
+    """The parts of credentials that one source gives; any may be missing. `is_bad`: a part could not be read."""
 
     account_id: str | None = None
     auth_token: SecretSource | None = None
@@ -51,24 +51,24 @@ class GivenCredentials:
 
     @property
     def has_secret(self) -> bool:
-        """Whether it names any part that is a secret, or the key that goes with one."""
+        """Whether a secret or an API key is given."""
         return bool(self.auth_token or self.api_key or self.api_key_secret)
 
     def by_key(self) -> CredentialSource | None:
-        """Return the pair of API key and secret, if it is whole."""
+        """Return the pair of API key and secret, if both are given."""
         if not self.api_key or not self.api_key_secret:
             return None
         return CredentialSource(account_id=self.account_id, api_key=self.api_key, secret=self.api_key_secret)
 
     def by_token(self) -> CredentialSource | None:
-        """Return the pair of account id and auth token, if it is whole."""
+        """Return the pair of account id and auth token, if both are given."""
         if not self.account_id or not self.auth_token:
             return None
         return CredentialSource(account_id=self.account_id, api_key=None, secret=self.auth_token)
 
 
 def read_twilio(environ: Mapping[str, str], problems: Problems) -> GivenCredentials:
-    """Return what the environment's `TWILIO_…` give; an empty variable gives nothing."""
+    """Return what the environment's `TWILIO_…` variables give. An empty variable counts as not set."""
     before = len(problems)
     account_id = _id(environ, ACCOUNT_ID, "accounts[].account_id", problems)
     auth_token = _secret(environ, AUTH_TOKEN, problems)
@@ -84,7 +84,7 @@ def read_twilio(environ: Mapping[str, str], problems: Problems) -> GivenCredenti
 
 
 def of_account(draft: Draft, path: str) -> GivenCredentials:
-    """Return what the settings of the account at the path give."""
+    """Return the credentials that the settings of the account at the path give."""
     token_file = draft.get(f"{path}.auth_token_file")
     secret_file = draft.get(f"{path}.api_key_secret_file")
     return GivenCredentials(
@@ -96,14 +96,14 @@ def of_account(draft: Draft, path: str) -> GivenCredentials:
 
 
 def owner(accounts: list[GivenCredentials]) -> int | None:
-    """Return which account the environment's credentials belong to; None if to none."""
+    """Return the index of the account that uses the environment's credentials, or None."""
     if len(accounts) == 1:
         return 0
     return next((index for index, given in enumerate(accounts) if not given.has_secret), None)
 
 
 def choose(own: GivenCredentials, environment: GivenCredentials) -> CredentialSource:
-    """Return the pair to use. Raises `BadValueError` when none is whole, or the account's own settings give both."""
+    """Return the pair to use. Raises `BadValueError` if no pair is complete, or the account's settings give both."""
     if own.auth_token and (own.api_key or own.api_key_secret):
         raise BadValueError("two pairs of credentials are given; keep one of auth_token_file and api_key")
     merged = GivenCredentials(
@@ -173,7 +173,7 @@ def _secret(environ: Mapping[str, str], name: str, problems: Problems) -> Secret
         if file:
             scalar = Scalar(text=file, is_private=True)
             return FileSecret(path=check("accounts[].auth_token_file", read_scalar(scalar, str)))
-        # What is not text at all is refused as such, not by the encoder.
+        # Undecodable bytes must get the message for text that is not UTF-8, not an error of the encoder.
         secret = parse_secret((text or "").encode(errors="surrogatepass"), where="the value")
     except (BadValueError, SecretError) as exc:
         problems.add(origin.at(f"{name}_FILE") if file else origin, str(exc))

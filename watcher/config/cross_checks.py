@@ -1,4 +1,4 @@
-"""What must hold between settings, and with the machine: files that are named exist, secrets can be read."""
+"""Checks settings against each other and the machine: named files exist, secrets can be read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def check_across(configuration: Configuration, accounts: list[Candidate], draft: Draft, problems: Problems) -> None:
-    """Note what does not go together."""
+    """Report settings that contradict each other."""
     _check_names(accounts, draft, problems)
     _check_identities(accounts, draft, problems)
     _check_urls(configuration, accounts, draft, problems)
@@ -32,7 +32,7 @@ def check_across(configuration: Configuration, accounts: list[Candidate], draft:
 
 
 def check_secrets(accounts: list[Candidate], environment: GivenCredentials, draft: Draft, problems: Problems) -> None:
-    """Note which secrets cannot be read."""
+    """Report each secret that cannot be read."""
     for candidate in accounts:
         if candidate.credentials is None:
             continue
@@ -45,7 +45,7 @@ def check_secrets(accounts: list[Candidate], environment: GivenCredentials, draf
 def check_files(
     configuration: Configuration, accounts: list[Candidate], draft: Draft, problems: Problems
 ) -> WebFile | None:
-    """Note which of the other files that are named cannot be used. Return what the web configuration file says."""
+    """Report each other named file that cannot be used. Return the content of the web configuration file."""
     for candidate, account in zip(accounts, configuration.accounts, strict=True):
         origin = draft.origin(f"{candidate.path}.ca_file", candidate.origin)
         _check_file(account.ca_file, origin, _load_certificates, problems)
@@ -59,7 +59,7 @@ def check_files(
 
 
 def check_proxies(configuration: Configuration, environ: Mapping[str, str], problems: Problems) -> dict[str, Proxy]:
-    """The proxy of each account that has one, by name; notes each variable that does not name a proxy, once."""
+    """Return the proxy of each account that has one, by account name; report each bad variable once."""
     found: dict[str, Proxy] = {}
     bad: dict[str, str] = {}
     for account in configuration.accounts:
@@ -84,7 +84,7 @@ def _check_names(accounts: Iterable[Candidate], draft: Draft, problems: Problems
 
 
 def _check_identities(accounts: Iterable[Candidate], draft: Draft, problems: Problems) -> None:
-    # Each would ask, count and tell the other's operations once more.
+    # Both would poll, count and publish the same operations.
     for part in ("account_id", "api_key"):
         first: dict[str, str] = {}
         for candidate in accounts:
@@ -126,10 +126,10 @@ def _check_listeners(configuration: Configuration, draft: Draft, problems: Probl
     origin = draft.origin("admin.listen", fallback)
     if not admin.is_loopback and not draft.has("admin.token_file"):
         problems.add(
-            origin, "an address that is not loopback needs admin.token_file, since it can change what is followed"
+            origin, "an address that is not loopback needs admin.token_file, since admin can change what is tracked"
         )
     if admin.overlaps(web):
-        problems.add(origin, f"the port {admin.port} is also that of web.listen; the two listeners need one each")
+        problems.add(origin, f"port {admin.port} is also the port of web.listen; each listener needs its own port")
 
 
 def _origin_of_secret(

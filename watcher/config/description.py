@@ -1,4 +1,4 @@
-"""What a configuration means, in plain words, and what is doubtful about it: the text of `watcher check`."""
+"""Describes a configuration in plain words and warns about doubtful settings: the text of `watcher check`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TARGET_LABELS = frozenset({"job", "instance"})
 
 
 def describe(loaded: LoadedConfiguration) -> list[str]:
-    """Return what the configuration means, a line for each thing."""
+    """Return the description of the configuration, in lines."""
     configuration = loaded.configuration
     return [
         f"configuration: {loaded.file or 'no file, the environment alone'}",
@@ -37,7 +37,7 @@ def describe(loaded: LoadedConfiguration) -> list[str]:
 
 
 def warnings_of(loaded: LoadedConfiguration) -> list[str]:
-    """Return what is allowed and may yet not be meant, a line for each."""
+    """Return a line for each setting that is allowed but may not be intended."""
     configuration = loaded.configuration
     return [
         *loaded.warnings,
@@ -51,18 +51,21 @@ def warnings_of(loaded: LoadedConfiguration) -> list[str]:
 def _account(account: Account, loaded: LoadedConfiguration) -> Iterator[str]:
     freshness = loaded.configuration.polling.freshness
     share, singles = account.max_requests_per_second, int(account.max_requests_per_second * freshness.total_seconds())
-    yield f"account {account.name}: asks {account.base_url} as {username(account)}"
+    yield f"account {account.name}: polls {account.base_url} as {username(account)}"
     yield f"  {_credential(account)} from {loaded.secrets[account.name]}"
     yield (
         f"  share: {share:g} requests/s, at most {account.max_concurrency} at a time; keeps {written(freshness)} "
         f"freshness up to about {singles:,} operations by single GETs, beyond that by sweeping lists"
     )
-    yield f"  follows {len(account.operations):,} operations from the start and those that are registered"
+    yield f"  tracks {len(account.operations):,} operations from the start and those that are registered"
     if account.discover:
         since = written(account.discover_since)
-        yield f"  discovers every operation of the account; on an empty store those not yet ended of the last {since}"
+        yield (
+            "  discovers every operation of the account; "
+            f"on an empty store, those of the last {since} that have not ended"
+        )
     if (proxy := loaded.proxies.get(account.name)) is not None:
-        yield f"  through the proxy {proxy} of {proxy.variable}"
+        yield f"  uses the proxy {proxy}, set by {proxy.variable}"
     if account.ca_file:
         yield f"  trusts the certificates in {account.ca_file}"
 
@@ -76,14 +79,17 @@ def _polling(configuration: Configuration) -> Iterator[str]:
     yield f"polling: a change is known at most {written(polling.freshness)} late, while limits allow"
     yield f"  a request may take {written(polling.request_timeout)}"
     waits = " and ".join(written(wait) for wait in polling.settle_after)
-    yield f"  an ended operation is looked at again after {waits}" if waits else "  what ended is not looked at again"
+    if waits:
+        yield f"  an ended operation is polled again after {waits}"
+    else:
+        yield "  the end of an operation is confirmed by one more read"
     yield f"  an operation may be unknown upstream for {written(polling.not_found_grace)}"
 
 
 def _storage(configuration: Configuration) -> Iterator[str]:
     storage = configuration.storage
     yield f"storage: SQLite in {storage.url.removeprefix(SQLITE)}"
-    yield f"  finished operations and told events stay readable for {written(storage.keep)}"
+    yield f"  finished operations and published events stay readable for {written(storage.keep)}"
 
 
 def _metrics(configuration: Configuration) -> Iterator[str]:
@@ -116,15 +122,15 @@ def _address(text: str) -> str:
 def _account_warnings(account: Account, loaded: LoadedConfiguration) -> Iterator[str]:
     name = f"account {account.name}"
     if account.discover:
-        yield f"{name}: discover follows the whole account; of several replicas each would count and tell everything"
+        yield f"{name}: discover tracks the whole account; of several replicas, each would count and publish everything"
     if account.max_requests_per_second > _CAREFUL_PER_SECOND:
         yield (
-            f"{name}: {account.max_requests_per_second:g} requests/s is above the careful {_CAREFUL_PER_SECOND}; "
+            f"{name}: {account.max_requests_per_second:g} requests/s is above the recommended {_CAREFUL_PER_SECOND}; "
             "the programs that send share the account's limits, and every process has a share of its own"
         )
     if account.max_concurrency > _CAREFUL_CONCURRENCY:
         yield (
-            f"{name}: {account.max_concurrency} requests at a time is above the careful {_CAREFUL_CONCURRENCY}; "
+            f"{name}: {account.max_concurrency} requests at a time is above the recommended {_CAREFUL_CONCURRENCY}; "
             "upstream limits the concurrent requests of the whole account"
         )
     if account.allow_http:
@@ -135,13 +141,13 @@ def _account_warnings(account: Account, loaded: LoadedConfiguration) -> Iterator
 def _section_warnings(configuration: Configuration) -> Iterator[str]:
     polling = configuration.polling
     if polling.freshness < _CAREFUL_FRESHNESS:
-        yield f"polling.freshness: {written(polling.freshness)} costs many requests for little"
+        yield f"polling.freshness: {written(polling.freshness)} costs many requests for little gain"
     if polling.request_timeout > max(polling.freshness * 10, timedelta(seconds=30)):
         yield f"polling.request_timeout: one slow answer may delay others by {written(polling.request_timeout)}"
     if not polling.settle_after:
-        yield "polling.settle_after: is empty, so stats that still move after the end are missed"
+        yield "polling.settle_after: is empty, so stats that still change after the end are missed"
     if not configuration.storage.url.startswith(f"{SQLITE}/"):
-        yield "storage.url: is relative, so where the state is depends on the directory the daemon is started in"
+        yield "storage.url: is a relative path, so the state is stored where the daemon happens to be started"
     keep, shown = configuration.storage.keep, configuration.metrics.hold_at_most
     if keep < shown:
         yield (

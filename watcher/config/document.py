@@ -1,7 +1,7 @@
-"""A YAML file, read strictly: every key and value keeps its line, and whatever is odd is a problem rather than a guess.
+"""Reads a YAML file strictly: every key and value keeps its line, and anything unusual is a problem, not a guess.
 
-PyYAML composes the tree of nodes; nothing is constructed from it, so no tag can create anything. The work is bounded,
-since aliases let a small file describe a huge one.
+PyYAML only composes the tree of nodes. No Python object is constructed from it, so a tag cannot create one. The number
+of values and the depth are bounded, since aliases let a small file describe a huge one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PATTERNS = {
     "str": "text",
     "int": "number",
     "float": "number",
-    "bool": "truth value",
+    "bool": "boolean",
     "null": "nothing",
     "timestamp": "date",
 }
@@ -39,20 +39,20 @@ _INLINE_SECRETS = {"auth_token": "auth_token_file", "api_key_secret": "api_key_s
 
 
 def read_document(path: Path, draft: Draft, problems: Problems) -> None:
-    """Fill the draft from the file, and note what is wrong with it."""
+    """Fill the draft from the file; report problems."""
     root = compose(path, problems)
     if root is not None:
         _Reader(str(path), draft, problems).read(root)
     for key, entry in draft.entries.items():
         if key.endswith("_file") and entry.value is not None:
-            # As with Prometheus: what a file names is sought beside that file.
+            # As with Prometheus: a relative path is resolved against the directory of the configuration file.
             draft.put(key, DraftEntry(value=str(path.parent / entry.value), origin=entry.origin))
 
 
 def compose(path: Path, problems: Problems, *, waits: bool = True) -> yaml.Node | None:
-    """Return the root of the tree of nodes; None for an empty file. Raises `ConfigurationError` where there is none.
+    """Return the root of the tree of nodes; None for an empty file. Raises `ConfigurationError` if it cannot be read.
 
-    `waits`: a pipe is read, too, whenever somebody writes to it.
+    `waits`: a pipe may be read too; the call then waits until data is written to it.
     """
     origin = Origin(file=str(path))
     root = _compose(_text(path, origin, problems, waits=waits), origin, problems)
@@ -60,7 +60,7 @@ def compose(path: Path, problems: Problems, *, waits: bool = True) -> yaml.Node 
 
 
 def what(node: yaml.Node) -> str:
-    """Say what the node is, as in `a mapping` or `text`."""
+    """Return what the node is, as in `a mapping` or `text`."""
     match node:
         case yaml.MappingNode():
             return "a mapping"
@@ -72,7 +72,7 @@ def what(node: yaml.Node) -> str:
 
 
 def pattern_of(node: yaml.Node) -> str:
-    """Say what YAML takes a scalar for."""
+    """Return the type that YAML gives the scalar, in words."""
     return _PATTERNS.get(node.tag.removeprefix(_CORE_TAG), TAGGED)
 
 
@@ -82,7 +82,7 @@ def _text(path: Path, origin: Origin, problems: Problems, *, waits: bool) -> str
     except OSError as exc:
         problems.give_up(origin, f"cannot be read: {(exc.strerror or 'unknown error').lower()}")
     except ValueError:
-        problems.give_up(origin, "cannot be read: not the name of a file")
+        problems.give_up(origin, "cannot be read: not a valid file name")
     if len(content) > _MOST_BYTES:
         problems.give_up(origin, "is larger than 1 MiB")
     try:
@@ -126,7 +126,7 @@ def _compose(text: str, origin: Origin, problems: Problems) -> yaml.Node | None:
         place = Origin(file=origin.file, line=None if mark is None else mark.line + 1)
         problems.give_up(place, f"is not valid YAML: {_reason(exc)}")
     except (ValueError, OverflowError):
-        # PyYAML makes numbers of escapes and versions without asking whether there is such a character or version.
+        # PyYAML converts escapes and versions to numbers without checking that the character or version exists.
         place = Origin(file=origin.file, line=None if loader is None else loader.line + 1)
         problems.give_up(place, "is not valid YAML: a character or version that does not exist")
 
@@ -134,7 +134,7 @@ def _compose(text: str, origin: Origin, problems: Problems) -> yaml.Node | None:
 def _reason(exc: yaml.MarkedYAMLError) -> str:
     if "'\\t'" in (exc.problem or ""):
         return "a tab where YAML wants spaces"
-    # Quoted words come from the file and may be a secret.
+    # Quoted words come from the file and may be a secret, so they are removed.
     parts = (re.sub(r" '(?!<)[^']{2,}'", "", part) for part in (exc.context, exc.problem) if part)
     return ", ".join(parts)
 

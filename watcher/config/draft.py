@@ -1,7 +1,7 @@
 """The settings that were given, each with its origin, before they are frozen.
 
-File and environment write into one flat table, later ones over earlier ones; then the relations between settings are
-checked against the table, so that a problem can still name where each value came from.
+The file and then the environment write into one flat table; a later value replaces an earlier one. Settings are then
+checked against each other with this table at hand, so that a problem can name where each value was given.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class DraftEntry:
 
 @dataclass(slots=True, kw_only=True)
 class Draft:
-    """What was given so far: entries by key path (`accounts[0].name`), and the origin of each account.
+    """The settings given so far: entries by key path (`accounts[0].name`), and the origin of each account.
 
-    `bad` holds the paths that were given and could not be read: that is noted, and nothing more is to be said of them.
+    `bad` holds the paths whose value could not be read. That has been reported, and nothing more is reported of them.
     """
 
     entries: dict[str, DraftEntry] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Draft:
     bad: set[str] = field(default_factory=set)
 
     def put(self, path: str, entry: DraftEntry | None) -> None:
-        """Set the path to the entry; None: it was given and is bad."""
+        """Set the path to the entry; None marks a bad value."""
         if entry is None:
             self.bad.add(path)
         else:
@@ -47,11 +47,11 @@ class Draft:
             self.entries[path] = entry
 
     def has(self, path: str) -> bool:
-        """Whether anything but null was given at the path, be it good or bad."""
+        """Whether a value other than null was given at the path, good or bad."""
         return path in self.bad or self.get(path) is not None
 
     def get(self, path: str, default: Any = None) -> Any:
-        """Return the value at the path, or the default if none was given."""
+        """Return the value at the path, or the default if it was not given."""
         entry = self.entries.get(path)
         return default if entry is None else entry.value
 
@@ -63,21 +63,21 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawValue:
-    """A scalar at its place."""
+    """A scalar as given, with its origin."""
 
     scalar: Scalar
     origin: Origin
 
 
 def read_one(setting: Setting, given: RawValue, problems: Problems) -> DraftEntry | None:
-    """Return the typed and checked value; None, and a problem, if it cannot stand."""
+    """Return the typed and checked value. If it is bad, report a problem and return None."""
     if given.scalar.pattern == "nothing" and setting.is_nullable:
         return DraftEntry(value=None, origin=given.origin)
     return _read(setting.path, setting.kind, given, problems)
 
 
 def read_list(setting: Setting, items: Iterable[RawValue], origin: Origin, problems: Problems) -> DraftEntry | None:
-    """Return the typed and checked list; None, and problems, if an item or the whole cannot stand."""
+    """Return the typed and checked list. If an item or the list is bad, report problems and return None."""
     entries = [_read(f"{setting.path}[]", setting.kind, item, problems) for item in items]
     values = tuple(entry.value for entry in entries if entry is not None)
     if len(values) < len(entries):

@@ -1,7 +1,7 @@
 """Settings from the environment: `WATCHER_` and the key path with `__`, such as `WATCHER_POLLING__FRESHNESS=2s`.
 
-Lists are separated by commas. A variable that is empty unsets a setting that may be null, and empties a list. Names
-without `__` are not ours: Kubernetes injects `WATCHER_PORT` for a Service called watcher.
+List items are separated by commas. An empty variable sets a nullable setting to null, and a list to the empty list.
+Names without `__` are ignored: Kubernetes injects `WATCHER_PORT` for a Service called watcher.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OF_ACCOUNT = re.compile(r"WATCHER_ACCOUNTS__(?P<index>0|[1-9][0-9]{0,2})__.+", 
 
 
 def read_environment(environ: Mapping[str, str], draft: Draft, problems: Problems) -> None:
-    """Write what the environment sets over the draft."""
+    """Put the settings of the environment into the draft, over those already there."""
     ours = (name for name in environ if name.startswith(PREFIX) and "__" in name)
     for name in sorted(ours, key=_in_order):
         origin = Origin(file=ENVIRONMENT, path=shortened(name))
@@ -48,7 +48,7 @@ def _known(index: int) -> Mapping[str, Setting]:
 
 
 def _suggestion(name: str, index: int) -> str | None:
-    # Without what all have in common, or anything would seem near.
+    # Compared without the common prefix, or every name would seem similar.
     rest = suggest(name.removeprefix(PREFIX), [known.removeprefix(PREFIX) for known in _known(index)])
     return None if rest is None else f"{PREFIX}{rest}"
 
@@ -57,7 +57,7 @@ def _has_account(index: int, origin: Origin, draft: Draft, problems: Problems) -
     count = len(draft.accounts)
     if index > count:
         problems.add(
-            origin, f"there is no account {index}: accounts are counted from 0, and {count} came before this one"
+            origin, f"there is no account {index}: accounts are counted from 0, and {count} are defined before this one"
         )
         return False
     if index == count:

@@ -1,4 +1,4 @@
-"""The outcome of reading a configuration."""
+"""The result of reading a configuration."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedConfiguration:
-    """A configuration that holds, the file it came from (None: the environment alone), and where its secrets are read.
+    """A valid configuration, its file (None: only the environment), and where its secrets are read from.
 
-    `secrets` has one source for each account, by name. Each was read once without an error while loading.
-    `web` is what `web.config_file` says, None where there is none.
-    `proxies` has the proxy of each account that is requested through one, by name.
-    `warnings` are doubts that only the loader could see; `watcher.config.doubts` gives them with the rest.
+    `secrets` has one source for each account, by account name. Each was read once without an error while loading.
+    `web` is the content of `web.config_file`, None if that is not set.
+    `proxies` has the proxy of each account that uses one, by account name.
+    `warnings` are those that only the loader can give; `watcher.config.warnings_of` returns them with the others.
     """
 
     configuration: Configuration
@@ -35,5 +35,5 @@ class LoadedConfiguration:
 
 
 def username(account: Account) -> str:
-    """Return the user of HTTP Basic, whose password is the account's secret: the API key, else the account id."""
+    """Return the user name for HTTP Basic: the API key, else the account id. The password is the account's secret."""
     return account.api_key or account.account_id or ""

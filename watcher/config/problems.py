@@ -1,7 +1,7 @@
-"""What is wrong with a configuration, in words for the operator.
+"""The problems of a configuration, worded for the operator.
 
-A problem names the place (file, line, key path; or the environment variable), the fact, and where it helps a better
-spelling. Problems are collected, not raised one by one: an operator should have to look once. No message ever holds a
+A problem names the place (file, line and key path, or the environment variable), the fact, and for a misspelt word a
+suggestion. Problems are collected and reported together, so that one run shows all of them. No message contains a
 secret.
 """
 
@@ -23,7 +23,7 @@ _MOST_PROBLEMS = 100
 
 
 class BadValueError(ValueError):
-    """A single value that cannot stand; whoever knows its place makes a `Problem` of it."""
+    """A single value is bad; the caller, which knows its place, makes a `Problem` of it."""
 
     def __init__(self, message: str, *, suggestion: str | None = None) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class BadValueError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where a value was given: a line of a file, or a variable of the environment."""
+    """Where a value was given: a line of a file, or an environment variable."""
 
     file: str
     line: int | None = None
@@ -55,19 +55,19 @@ class Problem:
     suggestion: str | None = None
 
     def __str__(self) -> str:
-        """Say place, fact and suggestion: `c.yaml:12: polling.freshnes: unknown key; did you mean "freshness"?`."""
+        """Return place, fact and suggestion: `c.yaml:12: polling.freshnes: unknown key; did you mean "freshness"?`."""
         place = printable(self.file) if self.line is None else f"{printable(self.file)}:{self.line}"
         hint = f'; did you mean "{self.suggestion}"?' if self.suggestion else ""
         return ": ".join(part for part in (place, self.path, self.message) if part) + hint
 
 
 class ConfigurationError(OperatorError):
-    """The configuration cannot be used; carries every problem that was found, in the order of the file."""
+    """The configuration cannot be used. It carries every problem that was found, in the order of the file."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         self.readable = Configuration()
-        """What could be read all the same, the rest at its default; it says where to listen."""
+        """The part that could be read, the rest at its defaults. `run --stay` takes from it where to listen."""
         super().__init__("\n".join(map(str, self.problems)))
 
 
@@ -81,9 +81,9 @@ class Problems:
         return len(self._found)
 
     def add(self, origin: Origin, message: str, *, suggestion: str | None = None) -> None:
-        """Note one.
+        """Add a problem.
 
-        Raises `ConfigurationError` when they are too many: a hostile or wholly mistaken file must not keep us busy.
+        Raises `ConfigurationError` at the hundredth: a hostile or entirely wrong file must not take unbounded work.
         """
         self._found.append(
             Problem(file=origin.file, line=origin.line, path=origin.path, message=message, suggestion=suggestion)
@@ -92,12 +92,12 @@ class Problems:
             self.give_up(Origin(file=origin.file), f"has {_MOST_PROBLEMS} problems and perhaps more")
 
     def give_up(self, origin: Origin, message: str) -> NoReturn:
-        """Note a last one and look no further. Raises `ConfigurationError`."""
+        """Add a last problem and stop checking. Raises `ConfigurationError`."""
         self._found.append(Problem(file=origin.file, line=origin.line, path=origin.path, message=message))
         raise self._error()
 
     def raise_if_any(self) -> None:
-        """Raise `ConfigurationError` with all of them, those of each file by line, then those of the environment."""
+        """Raise `ConfigurationError` with all problems: those of each file by line, then those of the environment."""
         if self._found:
             raise self._error()
 
@@ -108,7 +108,7 @@ class Problems:
 
 
 def suggest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known spelling nearest to the word, if one is near."""
+    """Return the known word most similar to the given one, or None if none is similar."""
     if len(word) > SHOWN_AT_MOST:  # the comparison is quadratic
         return None
     by_folded = {each.casefold(): each for each in known}

@@ -1,10 +1,10 @@
-"""Which proxy a URL is requested through, read from the environment as curl and Go read it.
+"""Which proxy is used for a URL, read from the environment as curl and Go read it.
 
     https_proxy, HTTPS_PROXY    for https; http_proxy, HTTP_PROXY for http; all_proxy, ALL_PROXY where neither is set
     no_proxy, NO_PROXY          hosts without a proxy: `*`, or a list of names (with their subdomains), addresses and
                                 networks, each perhaps in brackets and with a port
 
-The lower-case variable wins. An entry of NO_PROXY that means nothing matches nothing. Loopback never goes through a
+The lower-case variable wins. An invalid entry of NO_PROXY matches nothing. Loopback is never requested through a
 proxy: the proxy would see the credentials, and would reach its own machine instead of this one.
 """
 
@@ -54,7 +54,7 @@ class ProxyError(BadValueError):
 
 
 def choose_proxy(url: str, environ: Mapping[str, str]) -> Proxy | None:
-    """The proxy of a URL, None for a direct connection. Raises ProxyError."""
+    """Return the proxy for the URL, None for a direct connection. Raises ProxyError."""
     parts = urlsplit(url)
     host, port = _plain(parts.hostname or ""), parts.port or _PORTS.get(parts.scheme, 0)
     variable, value = _first(environ, (*_VARIABLES.get(parts.scheme, ()), *_ANY))
@@ -78,7 +78,7 @@ def _parse(variable: str, value: str) -> Proxy:
 
 
 def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, str]:
-    """The first of the variables that is set to something, and its value."""
+    """Return the first of the variables that is not empty, and its value; empty texts if all are."""
     return next(((name, value) for name in names if (value := environ.get(name, "").strip())), ("", ""))
 
 
@@ -96,7 +96,7 @@ def _matches(entry: str, host: str, port: int) -> bool:
 
 
 def _split(entry: str) -> tuple[str, str | None]:
-    """Host and port of an entry; an IPv6 address needs no brackets where it has no port."""
+    """Return host and port of an entry. An IPv6 address without a port needs no brackets."""
     if (match := _BRACKETED.fullmatch(entry)) is not None:
         return match["host"], match["port"]
     if entry.count(":") == 1:

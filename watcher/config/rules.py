@@ -1,7 +1,7 @@
-"""What a value of the right type must be like: bounds and patterns, one table over all settings.
+"""Bounds and patterns for values of the right type, in one table over all settings.
 
-A rule takes the typed value and returns it, perhaps tidied, or raises `BadValueError`. A path that ends in `[]` rules
-the items of a list. Rules that span several settings are in `watcher.config.cross_checks`.
+A rule takes the typed value and returns it, perhaps normalized, or raises `BadValueError`. A path that ends in `[]` is
+for the items of a list. Checks across several settings are in `watcher.config.cross_checks`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from watcher.core.printable import shortened
 Rule = Callable[[Any], Any]
 
 RESERVED_LABELS = frozenset({"account", "code", "endpoint", "kind", "le", "operation_id", "outcome", "state", "status"})
-"""Labels that our own series carry."""
+"""Labels that the watcher's own series carry."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("json", "console")
@@ -42,13 +42,13 @@ _BARE_SECRET = re.compile(r"[0-9A-Za-z]{32}")
 
 
 def check(path: str, value: Any) -> Any:
-    """Return the value of the setting at the generic path, tidied. Raises `BadValueError` if its rule forbids it."""
+    """Return the value of the setting at the generic path, normalized. Raises `BadValueError` if it is bad."""
     rule = RULES.get(path)
     return value if rule is None else rule(value)
 
 
 def is_private(path: str) -> bool:
-    """Whether what stands at the generic path may be a credential put there by mistake, and is not to be shown."""
+    """Whether the value at the generic path may be a credential put there by mistake, so that it must not be shown."""
     return path in _PRIVATE or path.endswith("_file")
 
 
@@ -109,12 +109,12 @@ def _base_url(value: str) -> str:
     if "?" in value or "#" in value:
         raise BadValueError("the URL must end with its path: no ? and no #")
     if not _can_be_asked(value):
-        raise BadValueError("the URL names a host that nobody can be asked at")
+        raise BadValueError("the URL has an invalid host name")
     return value.rstrip("/")
 
 
 def _can_be_asked(url: str) -> bool:
-    """Whether the client takes it too, whose idea of names and addresses is narrower."""
+    """Whether the HTTP client accepts the URL too; it allows fewer names and addresses."""
     import httpx  # only where a URL was given
 
     try:
@@ -162,7 +162,7 @@ def _settle_after(values: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
 def _label(value: str) -> str:
     if not _LABEL.fullmatch(value) or len(value) > _MOST_LABEL_LENGTH:
         raise BadValueError(
-            f'expected a label name of a-z, 0-9 and _ that begins with no digit, got "{shortened(value)}"'
+            f'expected a label name of a-z, 0-9 and _ that does not begin with a digit, got "{shortened(value)}"'
         )
     if value in RESERVED_LABELS:
         raise BadValueError(f'the label "{value}" is used by the watcher itself')
@@ -176,7 +176,7 @@ def _labels(values: tuple[str, ...]) -> tuple[str, ...]:
         raise BadValueError(f"at most {_MOST_LABELS} labels, got {len(values)}")
     repeated = next((value for at, value in enumerate(values) if value in values[:at]), None)
     if repeated is not None:
-        raise BadValueError(f'the label "{repeated}" stands here twice')
+        raise BadValueError(f'duplicate label "{repeated}"')
     return values
 
 

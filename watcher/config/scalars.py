@@ -1,8 +1,8 @@
-"""From one written value to a typed one: text, truth values, numbers, durations.
+"""Converts one written value to its type: text, boolean, number or duration.
 
-YAML guesses types from looks (`yes` is a truth value, `010` is eight, `1:30` is ninety). Here the setting decides
-what is wanted, and a value that looks like something else is an error with the remedy in it. What may hold a
-credential is never shown.
+YAML guesses types from the spelling (`yes` is a boolean, `010` is eight, `1:30` is ninety). Here the setting decides
+the type, and a value of another type is an error that says how to correct it. A value that may be a credential is
+never shown.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _TRUTH_OF_ENVIRONMENT = {"1": True, "0": False}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scalar:
-    """A value as it was written: `pattern` is what YAML took it for, None in the environment, where all is text."""
+    """A value as written. `pattern` is the type that YAML gave it; None in the environment, where all is text."""
 
     text: str
     pattern: str | None = None
     is_private: bool = False
 
     def __str__(self) -> str:
-        """Say what it is, as in `the number 123`; only its kind if it may hold a credential."""
+        """Return its type and text, as in `the number 123`; only the type if it may be a credential."""
         kind = self.pattern or "text"
         if kind == "nothing":
             return kind
@@ -58,17 +58,17 @@ class Scalar:
         return f'the text "{shown}"' if kind == "text" else f"the {kind} {shown}"
 
     def is_one_of(self, *pattern: str) -> bool:
-        """Whether it may be read as one of these."""
+        """Whether it may be read as one of these types."""
         return self.pattern is None or self.pattern in pattern
 
 
 def read_scalar(given: Scalar, kind: Kind) -> Any:
-    """Return the value as the kind that the setting wants. Raises `BadValueError`."""
+    """Return the value as the type of the setting. Raises `BadValueError`."""
     return _READERS[kind](given)
 
 
 def format_duration(wait: timedelta) -> str:
-    """Return the duration as one would write it: the largest unit that divides it, days from two on."""
+    """Return the duration in the largest unit that divides it; days only from two days on."""
     for name, unit in reversed(_UNITS.items()):
         if wait and not wait % unit and (name, wait) != ("d", unit):
             return f"{wait // unit}{name}"
@@ -90,7 +90,7 @@ def _text(given: Scalar) -> str:
 
 def _truth(given: Scalar) -> bool:
     known = _TRUTH | _TRUTH_OF_ENVIRONMENT if given.pattern is None else _TRUTH
-    value = known.get(given.text.lower()) if given.is_one_of("truth value") else None
+    value = known.get(given.text.lower()) if given.is_one_of("boolean") else None
     if value is None:
         remedy = "; leave out the quotes" if given.pattern == "text" and given.text.lower() in _TRUTH else ""
         raise BadValueError(f"expected true or false, got {given}{remedy}")
@@ -132,7 +132,7 @@ def _duration(given: Scalar) -> timedelta:
     try:
         return int(digits) * _UNITS[unit]
     except OverflowError:
-        return timedelta.max  # the bounds have the word for it
+        return timedelta.max  # larger than any bound, so the rule reports it
 
 
 _READERS: Mapping[Kind, Callable[[Scalar], Any]] = {

@@ -1,7 +1,7 @@
 """The tree of settings, derived from the frozen types of `watcher.core.settings`.
 
-Everything that must know every setting (the reader of files, the environment's names, the manual's test) walks this
-tree, so that a new field of a type is a new setting everywhere.
+All code that needs every setting (the file reader, the names in the environment, the test of the manual) walks this
+tree. A new field of such a type is therefore a new setting everywhere.
 """
 
 from __future__ import annotations

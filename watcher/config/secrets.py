@@ -1,8 +1,8 @@
 """Secrets: how they are held, and where they come from.
 
-A `Secret` never shows itself: not in a log, a traceback, a pickle or JSON; only `reveal()` gives it. A file is read
-anew each time, since Kubernetes changes a mounted secret by swapping a symlink; who reads compares with what it had.
-No error says what a file holds.
+A `Secret` never shows its text in a log, a traceback, a pickle or JSON; only `reveal()` returns it. A file is read
+again each time, since Kubernetes changes a mounted secret by swapping a symlink; the caller compares the result with
+its last one. No error message contains any of the file's content.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _HIDDEN = "Secret(hidden)"
 
 
 class SecretError(OperatorError):
-    """A secret cannot be had now; the message says what to do. Whoever holds an older value keeps it."""
+    """A secret cannot be read now; the message says what to do. Callers that hold an older value keep it."""
 
 
 @final
 class Secret:
-    """Text that does not show itself."""
+    """Text that is never shown by accident."""
 
     # Deliberately no dataclass or Struct: encoders would write its fields.
     __slots__ = ("__text",)
@@ -37,11 +37,11 @@ class Secret:
         self.__text = text
 
     def reveal(self) -> str:
-        """Return the text; for the one place that sends it."""
+        """Return the text. Only for the code that sends it."""
         return self.__text
 
     def __eq__(self, other: object) -> bool:
-        """Compare in a time that tells nothing."""
+        """Compare in constant time."""
         if not isinstance(other, Secret):
             return NotImplemented
         return hmac.compare_digest(self.__text.encode(), other.__text.encode())
@@ -61,13 +61,13 @@ class Secret:
         return self
 
     def __reduce_ex__(self, _protocol: object, /) -> NoReturn:
-        message = "a secret is not written down"
+        message = "a secret cannot be serialized"
         raise TypeError(message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSecret:
-    """A secret in a file, read anew each time."""
+    """A secret in a file, read again each time."""
 
     path: str
 
@@ -75,7 +75,7 @@ class FileSecret:
         return f"file {self.path}"
 
     def read(self) -> Secret:
-        """Return what the file holds now, less one trailing newline. Raises `SecretError`."""
+        """Return the present content of the file, less one trailing newline. Raises `SecretError`."""
         try:
             content = content_of(self.path, _MOST_BYTES)
         except OSError as exc:
@@ -85,7 +85,7 @@ class FileSecret:
         return parse_secret(content, where=self.path)
 
     def is_world_readable(self) -> bool:
-        """Whether every user of the machine may read the file; no if that cannot be told."""
+        """Whether every user of the machine may read the file; False if that cannot be determined."""
         try:
             return bool(os.stat(self.path).st_mode & stat.S_IROTH)  # noqa: PTH116 - like the open below
         except OSError:
@@ -103,11 +103,11 @@ class EnvironmentSecret:
         return f"environment variable {self.variable}"
 
     def read(self) -> Secret:
-        """Return it."""
+        """Return the secret."""
         return self.secret
 
     def is_world_readable(self) -> Literal[False]:
-        """Never."""
+        """Return False: a variable is not a file."""
         return False
 
 
@@ -131,14 +131,14 @@ def parse_secret(content: bytes, *, where: str) -> Secret:
     if text.startswith(_BYTE_ORDER_MARK):
         raise SecretError(f"{where} begins with a byte order mark; write it as plain UTF-8 text without one")
     if text != text.strip():
-        raise SecretError(f"{where} has a blank at its beginning or end; leave only the secret in it")
+        raise SecretError(f"{where} begins or ends with whitespace; leave only the secret in it")
     if any(unicodedata.category(character) in _INVISIBLE for character in text):
         raise SecretError(f"{where} has control characters in it; write the secret as one line of plain text")
     return Secret(text)
 
 
 def content_of(path: str, most_bytes: int) -> bytes:
-    """Return what the file holds, at most one byte more than that. Raises OSError; never waits."""
+    """Return the content of a regular file, at most `most_bytes` and one byte more. Raises OSError. Never blocks."""
     with open(path, "rb", opener=_open_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(0, "not a regular file")
@@ -146,5 +146,5 @@ def content_of(path: str, most_bytes: int) -> bytes:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    # Opening a pipe that nobody writes to would stop the daemon.
+    # Opening a pipe that has no writer would block the daemon.
     return os.open(path, flags | os.O_NONBLOCK)

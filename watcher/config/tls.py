@@ -1,7 +1,7 @@
-"""TLS of the web listener: from what the web configuration says to a context for handshakes.
+"""TLS of the web listener: builds the context for handshakes from the web configuration file.
 
-The names are those of the exporter toolkit, which are Go's. What Python's `ssl` cannot do is refused by name, never
-passed over: it cannot ask for a client certificate that it does not verify, and it can set one curve only.
+The names are those of the exporter toolkit, which are Go's. A feature that Python's `ssl` does not have is refused by
+name, never ignored: it cannot request a client certificate without verifying it, and it can set only one curve.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _UNVERIFIED = frozenset({"RequestClientCert", "RequireAnyClientCert", "RequireCl
 VERSIONS: Mapping[str, ssl.TLSVersion] = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 _OLD_VERSIONS = frozenset({"TLS10", "TLS11"})
 
-# Python cannot choose among the suites of TLS 1.3; all three are good, and always there.
+# Python cannot choose among the suites of TLS 1.3; all three are secure and always enabled.
 _SUITES_OF_TLS13 = frozenset({"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"})
 SUITES: Mapping[str, str] = {
     "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA": "ECDHE-ECDSA-AES128-SHA",
@@ -51,7 +51,7 @@ _SAN_KINDS = frozenset({"DNS", "email", "IP Address", "URI"})
 
 
 class FileError(BadValueError):
-    """A file that is named cannot be used; `setting` is the one that names it."""
+    """A file cannot be used; `setting` is the setting that names it."""
 
     def __init__(self, setting: str, message: str) -> None:
         super().__init__(message)
@@ -60,7 +60,7 @@ class FileError(BadValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsSettings:
-    """What `tls_server_config` says, each value good by itself. `suites` and `curve` are in OpenSSL's words."""
+    """The content of `tls_server_config`, each value valid by itself. `suites` and `curve` are names of OpenSSL."""
 
     cert_file: str
     key_file: str
@@ -75,13 +75,13 @@ class TlsSettings:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """What has to be read again when it changes."""
+        """The files to read again when they change."""
         return (self.cert_file, self.key_file, *([self.client_ca_file] if self.client_ca_file else []))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """How to shake hands, and whose certificates are then good; none named: every one that verified."""
+    """The context for handshakes, and the names of which a client certificate must have one; empty: any name."""
 
     context: ssl.SSLContext
     allowed_sans: frozenset[str] = frozenset()
@@ -92,37 +92,38 @@ class Tls:
 
 
 def client_auth(name: str) -> ssl.VerifyMode:
-    """The mode of that name. Raises `BadValueError`."""
+    """Return the mode of that name. Raises `BadValueError`."""
     if name in _UNVERIFIED:
         raise BadValueError(
-            f"{name} cannot be had: Python verifies every client certificate that it asks for; "
+            f"{name} is not supported: Python verifies every client certificate that it requests; "
             "write RequireAndVerifyClientCert with client_ca_file, or NoClientCert"
         )
     return CLIENT_AUTH[one_of(name, CLIENT_AUTH)]
 
 
 def version(name: str) -> ssl.TLSVersion:
-    """The version of that name. Raises `BadValueError`."""
+    """Return the version of that name. Raises `BadValueError`."""
     if name in _OLD_VERSIONS:
-        raise BadValueError(f"{name} is broken and not spoken here; write TLS12 or TLS13")
+        raise BadValueError(f"{name} is insecure and not supported; write TLS12 or TLS13")
     return VERSIONS[one_of(name, VERSIONS)]
 
 
 def suite(name: str) -> str | None:
-    """OpenSSL's name of a suite; None for one of TLS 1.3, which are always there. Raises `BadValueError`."""
+    """Return OpenSSL's name of a suite; None for a suite of TLS 1.3, always enabled. Raises `BadValueError`."""
     return None if name in _SUITES_OF_TLS13 else SUITES[one_of(name, SUITES)]
 
 
 def curve(names: Sequence[str]) -> str | None:
-    """OpenSSL's name of the curve. Raises `BadValueError`."""
+    """Return OpenSSL's name of the curve, or None if none is named. Raises `BadValueError`."""
     known = [CURVES[one_of(name, CURVES)] for name in names]
     if len(known) > 1:
-        raise BadValueError("more than one curve cannot be had: Python sets one; name the one, or leave this out")
+        message = "more than one curve is not supported: Python sets only one; name one curve, or leave this out"
+        raise BadValueError(message)
     return next(iter(known), None)
 
 
 def one_of(name: str, known: Mapping[str, object]) -> str:
-    """The name, if it is one of the known. Raises `BadValueError`."""
+    """Return the name if it is known. Raises `BadValueError`."""
     if name not in known:
         message = f'expected one of {", ".join(known)}, got "{shortened(name)}"'
         raise BadValueError(message, suggestion=suggest(name, known))
@@ -130,11 +131,11 @@ def one_of(name: str, known: Mapping[str, object]) -> str:
 
 
 def build(settings: TlsSettings) -> Tls:
-    """The context, with the certificate loaded. Raises `FileError`, `BadValueError` where OpenSSL has its limits."""
+    """Return the context, with the certificate loaded. Raises `FileError`; `BadValueError` at a limit of OpenSSL."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = settings.min_version
     context.maximum_version = settings.max_version
-    # The only protocol that is spoken here; a client that asks is told.
+    # HTTP/1.1 is the only protocol of this listener; ALPN says so to clients that use it.
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     if not settings.prefers_own_suites:
@@ -145,7 +146,7 @@ def build(settings: TlsSettings) -> Tls:
         if settings.curve is not None:
             context.set_ecdh_curve(settings.curve)
     except (ssl.SSLError, ValueError) as exc:
-        raise BadValueError("the OpenSSL of this machine has none of the cipher_suites or not the curve") from exc
+        raise BadValueError("the OpenSSL of this machine supports none of the cipher_suites, or not the curve") from exc
     _load_certificate(context, settings)
     if settings.client_ca_file is not None:
         _load_authorities(context, settings.client_ca_file)
@@ -164,7 +165,7 @@ def _load_certificate(context: ssl.SSLContext, settings: TlsSettings) -> None:
         if exc.reason == "KEY_VALUES_MISMATCH":
             raise FileError("key_file", f"{settings.key_file} is not the key of the certificate") from exc
         raise FileError("cert_file", f"certificate or key cannot be used: {_reason(exc)}") from exc
-    except OSError as exc:  # gone between two looks
+    except OSError as exc:  # removed between the two reads
         raise FileError("cert_file", f"cannot read certificate or key: {_fact(exc)}") from exc
 
 
@@ -186,8 +187,9 @@ def _content(setting: str, file: str) -> bytes:
 
 
 def _ask_for_no_password() -> NoReturn:
-    # Without this OpenSSL would ask whoever sits at the terminal.
-    raise FileError("key_file", "the key is encrypted; write it without a passphrase into a file that only we can read")
+    # Without this, OpenSSL would prompt for a passphrase on the terminal.
+    message = "the key is encrypted; write it without a passphrase into a file that only the watcher can read"
+    raise FileError("key_file", message)
 
 
 def _names(certificate: Mapping[str, Any]) -> set[str]:

@@ -1,7 +1,7 @@
 """The web configuration file, in the exporter toolkit's format: TLS, headers and users of the web listener.
 
-Read as strictly as our own file: unknown keys, wrong types and files that cannot be used are problems that name file,
-line and key path. What this version does not do is refused by name. Hashes of passwords never show.
+It is read as strictly as the watcher's own file: unknown keys, wrong types and files that cannot be used are problems
+that name file, line and key path. A feature that is not supported is refused by name. Password hashes are never shown.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from watcher.config.secrets import FileSecret
 from watcher.core.printable import shortened
 
 MOST_COST = 16
-"""A bcrypt hash of a higher cost takes longer to check than a scrape may last."""
+"""Highest cost of a bcrypt hash. A higher one takes longer to check than a scrape may last."""
 
 _MOST_USERS = 1000
 _HASH = re.compile(r"\$2[aby]\$(?P<cost>[0-9]{2})\$[./A-Za-z0-9]{53}")
 _LOWEST_COST = 4
-# The toolkit's list, with the values that it allows; an empty value leaves ours.
+# The toolkit's list, with the values that it allows. An empty value keeps the watcher's own header.
 _HEADERS: Mapping[str, tuple[str, ...]] = {
     "Strict-Transport-Security": (),
     "X-Content-Type-Options": ("nosniff",),
@@ -56,9 +56,9 @@ _Nodes: TypeAlias = dict[str, yaml.Node]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebFile:
-    """A web configuration that holds. `files` are to be read again when they change.
+    """A valid web configuration. `files` are the files to read again when they change.
 
-    No users: everybody may read. `users` has the bcrypt hash of each user's password, both as bytes.
+    `users` maps each user to the bcrypt hash of the password, both as bytes. Without users, no password is needed.
     """
 
     tls: tls.Tls | None = None
@@ -69,7 +69,7 @@ class WebFile:
 
 
 def read_web_file(path: str) -> WebFile:
-    """Return what the file says. Raises `ConfigurationError` with every problem."""
+    """Return the content of the file. Raises `ConfigurationError` with every problem."""
     problems = Problems()
     found = _WebFileReader(path, problems).read()
     problems.raise_if_any()
@@ -77,12 +77,12 @@ def read_web_file(path: str) -> WebFile:
 
 
 def note_web_file(path: str, problems: Problems) -> WebFile:
-    """Return what the file says, as far as it is good, and note what is not."""
+    """Return the valid part of the file; report the rest as problems."""
     return _WebFileReader(path, problems).read()
 
 
 class _WebFileReader:
-    """Walks the nodes. A value that cannot stand is noted, and read as if it had not been given."""
+    """Walks the nodes. A bad value is reported, and treated as if it had not been given."""
 
     def __init__(self, file: str, problems: Problems) -> None:
         self._file = file
@@ -105,14 +105,12 @@ class _WebFileReader:
     # ── tls_server_config ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def _tls(self, node: yaml.Node) -> tls.TlsSettings | None:
-        refused = {
-            name: f"text in place of a file is not supported; name a file with {file}" for name, file in _INLINE.items()
-        }
+        refused = {name: f"inline text is not supported; name a file with {file}" for name, file in _INLINE.items()}
         section = "tls_server_config"
         before = len(self._problems)
         given = self._mapping(node, section, _TLS, refused)
         if not given:
-            return None  # as with the toolkit: an empty section is none
+            return None  # as with the toolkit: an empty section counts as not given
 
         def value(name: str, read: Callable[[yaml.Node, str], T], default: T) -> T:
             return default if name not in given else self._try(read, given[name], f"{section}.{name}", default)
@@ -196,7 +194,7 @@ class _WebFileReader:
             return self._text(node, path)
         text = str(node.value)
         if not (text.isascii() and text.isprintable()) and text:
-            raise BadValueError("a header has only printable characters of ASCII")
+            raise BadValueError("a header may have only printable ASCII characters")
         if text and _HEADERS[name]:
             tls.one_of(text, dict.fromkeys(_HEADERS[name]))
         return text.strip()
@@ -211,7 +209,8 @@ class _WebFileReader:
         for name, value in given.items():
             path = f"basic_auth_users.{shortened(name)}"
             if not name or ":" in name or not name.isprintable():
-                self._add(value, path, "a user has a name without colons and characters that cannot be printed")
+                message = "a user name must not be empty and must not have colons or characters that cannot be printed"
+                self._add(value, path, message)
             else:
                 users[name.encode()] = self._try(self._hash, value, path, b"")
         return users
@@ -229,7 +228,7 @@ class _WebFileReader:
     def _mapping(
         self, node: yaml.Node, path: str, known: Sequence[str] | None, refused: Mapping[str, str] | None = None
     ) -> _Nodes:
-        """The values by key, without those that are null. `known` None: any key."""
+        """Return the values by key, without null values. `known` None: any key is allowed."""
         if what(node) == "nothing":
             return {}
         if not isinstance(node, yaml.MappingNode):
