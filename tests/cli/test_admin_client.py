@@ -75,7 +75,7 @@ def test_track_prints_the_result_for_each_operation(watcher: Command, parts: App
         f"{an_id(1)} known",
         f"{an_id(2)} finished (completed)",
         f"{an_id(3)} new",
-        "3 operations: 1 followed already, 1 ended before, 1 followed from now on",
+        "3 operations: 1 already tracked, 1 ended before, 1 newly tracked",
     ]
     (found,) = do(parts.store.find(an_id(3)))
     assert found.operation.labels == {"team": "blue", "run": "a=b"}
@@ -121,7 +121,7 @@ def test_a_long_list_is_sent_in_batches_that_the_daemon_accepts(watcher: Command
     feed(monkeypatch, "\n".join(an_id(number) for number in range(10_001)).encode())
     ended = watcher("track", "-")
     assert ended.code == Exit.GOOD
-    assert ended.out.splitlines()[-1] == "10,001 operations: 10,001 followed from now on"
+    assert ended.out.splitlines()[-1] == "10,001 operations: 10,001 newly tracked"
 
 
 def test_ids_are_sent_in_the_fewest_batches_within_the_size_limit():
@@ -162,7 +162,7 @@ def test_untrack_continues_after_an_operation_that_is_not_tracked(watcher: Comma
     ended = watcher("untrack", an_id(1), an_id(2), an_id(3))
     assert ended.code == Exit.ENDED_BADLY
     assert ended.out == f"{an_id(1)} untracked\n{an_id(3)} untracked\n"
-    assert ended.err == f"watcher untrack: {an_id(2)} is not followed\n"
+    assert ended.err == f"watcher untrack: {an_id(2)} is not tracked\n"
     assert watcher("untrack", an_id(1)).code == Exit.ENDED_BADLY
 
 
@@ -173,7 +173,7 @@ def test_untrack_uses_the_account_option_where_there_are_several(watcher: Comman
     assert watcher("untrack", an_id(1), "--account", "other").code == Exit.ENDED_BADLY
     unknown = watcher("untrack", an_id(1), "--account", "nobody")
     assert unknown.code == Exit.USAGE
-    assert 'account: unknown account "nobody"; there is "main", "other"' in unknown.err
+    assert 'account: unknown account "nobody"; configured: "main", "other"' in unknown.err
     assert watcher("untrack", an_id(1), "--account", "main").code == Exit.GOOD
 
 
@@ -209,7 +209,7 @@ def test_list_filters_and_stops_at_its_limit(watcher: Command, parts: AppParts):
     assert "ACCOUNT" in watcher("list").out
     limited = watcher("list", "--limit", "2").out.splitlines()
     assert [line.split()[0] for line in limited[1:3]] == [an_id(1), an_id(2)]
-    assert limited[3] == "and more; --limit says how many to show (now 2)"
+    assert limited[3] == "and more; --limit sets how many are shown (now 2)"
 
 
 def test_list_answers_programs_with_the_json_of_the_api(watcher: Command, parts: AppParts, admin: Listener):
@@ -271,7 +271,7 @@ def test_show_prints_the_history_and_the_next_poll(watcher: Command, parts: AppP
         "created:    2027-01-15 08:00:00 UTC",
         "updated:    2027-01-15 08:00:01 UTC",
         "progressed: 2027-01-15 08:00:00 UTC",
-        "next look:  in 3.0 s (2027-01-15 08:00:03 UTC), by GET by id: freshness",
+        "next poll:  in 3.0 s (2027-01-15 08:00:03 UTC), by GET by id: freshness",
     ]
     assert history.splitlines() == [
         "2027-01-15 08:00:00 UTC  operation.tracked  source api",
@@ -282,13 +282,13 @@ def test_show_prints_the_history_and_the_next_poll(watcher: Command, parts: AppP
 
 def test_show_knows_every_stage(watcher: Command, parts: AppParts):
     register(parts, 1)
-    assert "next look:  not planned yet" in watcher("show", an_id(1)).out
+    assert "next poll:  not planned yet" in watcher("show", an_id(1)).out
     parts.next_polls["main", an_id(1)] = NextPoll(due_tick=NOW.tick - 2 * SECOND, how="GET by id", why="first poll")
-    assert "next look:  due since 2.0 s (" in watcher("show", an_id(1)).out
+    assert "next poll:  due since 2.0 s (" in watcher("show", an_id(1)).out
     observe_twice(parts, 1, "COMPLETED", total=1, sent=1)
     parts.next_polls.clear()
     out = watcher("show", an_id(1)).out
-    assert "next look:  none, its stats are final" in out
+    assert "next poll:  none, its stats are final" in out
     assert "operation.finished  completed, 1 of 1 sent, duration_seconds 1.0" in out
 
 
@@ -371,7 +371,7 @@ def test_the_daemon_is_where_the_file_says_whatever_else_is_wrong_in_it(
         assert watcher("list", "--url", f"unix:{path}").out == "no operations\n"
     # In a process of its own: httpcore leaves a socket that could not connect to the garbage collector, which warns.
     gone = process("list", "--config", str(file))
-    assert f"cannot ask the daemon at unix:{path}: " in gone.communicate(timeout=30)[1]
+    assert f"cannot reach the daemon at unix:{path}: " in gone.communicate(timeout=30)[1]
     assert gone.returncode == Exit.UNREACHABLE
 
 
@@ -394,7 +394,7 @@ def test_a_port_that_the_system_chose_is_not_guessed(watcher: Command, monkeypat
     monkeypatch.setenv("WATCHER_ADMIN__LISTEN", "localhost:0")
     ended = watcher("list")
     assert ended.code == Exit.USAGE
-    assert "say with --url where the daemon is" in ended.err
+    assert "use --url to say where the daemon is" in ended.err
 
 
 @pytest.mark.parametrize("listen", [":1", "0.0.0.0:1", "[::]:1", "[::1]:1", "localhost:1"])
@@ -429,7 +429,7 @@ def test_the_web_listener_cannot_be_used_to_change_anything(watcher: Command, pa
         ended = watcher("track", an_id(1), "--url", listener.addresses[0])
         listed = watcher("list", "--url", listener.addresses[0])
     assert ended.code == Exit.USAGE
-    assert "ask the admin listener, not web" in ended.err
+    assert "use the admin listener, not web" in ended.err
     assert listed.code == Exit.GOOD
 
 
@@ -446,7 +446,7 @@ def test_an_answer_of_another_program_is_recognized(watcher: Command):
         missing = watcher("show", an_id(1), "--url", url)
         unable = watcher("track", an_id(1), "--url", url)
     assert missing.code == Exit.USAGE
-    assert "ask the admin listener of a watcher; --url says where it is" in missing.err
+    assert "use the admin listener of a watcher; --url says where it is" in missing.err
     assert unable.code == Exit.UNREACHABLE
 
 

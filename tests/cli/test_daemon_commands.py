@@ -29,10 +29,10 @@ def test_check_describes_a_configuration(watcher: Command, monkeypatch: pytest.M
 def test_check_prints_warnings(watcher: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     set_credentials(monkeypatch)
     monkeypatch.setenv("WATCHER_STORAGE__URL", f"sqlite:///{tmp_path}/watcher.db")
-    assert "doubtful" not in watcher("check").out
+    assert "warnings:" not in watcher("check").out
     monkeypatch.setenv("WATCHER_POLLING__FRESHNESS", "500ms")
     out = watcher("check").out
-    assert "\ndoubtful:\n  polling.freshness: 500ms costs many requests for little\n" in out
+    assert "\nwarnings:\n  polling.freshness: 500ms costs many requests for little gain\n" in out
 
 
 def test_check_names_every_problem_at_once(watcher: Command, tmp_path: Path):
@@ -112,7 +112,7 @@ def test_simulate_refuses_a_bad_scenario(watcher: Command, tmp_path: Path):
     assert "populaton" in ended.err
     missing = watcher("simulate", "--scenario", "calmer")
     assert missing.code == Exit.USAGE
-    assert missing.err.endswith("give a YAML file, or one that comes along: calm, demo, nasty\n")
+    assert missing.err.endswith("give a YAML file, or a built-in scenario: calm, demo, nasty\n")
 
 
 def test_simulate_reports_that_it_cannot_listen():

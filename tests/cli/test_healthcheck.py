@@ -114,7 +114,7 @@ def test_a_client_certificate_cannot_be_shown(watcher: Command):
     with in_background(partial(serving, answering(HEALTHY), certified(asks_back=True))) as port:
         ended = watcher("healthcheck", "--url", f"https://127.0.0.1:{port}")
     assert ended.code == Exit.ENDED_BADLY
-    assert "where web asks for a client certificate, ask admin: --url http://localhost:10618" in ended.err
+    assert "if web requires a client certificate, use admin: --url http://localhost:10618" in ended.err
 
 
 @pytest.mark.parametrize("listen", [":1", "0.0.0.0:1", "[::]:1", "[::1]:1", "127.0.0.1:1"])
@@ -132,7 +132,7 @@ def test_an_invalid_host_name_is_1(watcher: Command, monkeypatch: pytest.MonkeyP
     for arguments in ((), ("--url", f"http://{host}:1")):
         ended = watcher("healthcheck", *arguments)
         assert ended.code == Exit.ENDED_BADLY
-        assert ended.err == f"watcher healthcheck: cannot reach {host}:1: not the name of a host\n"
+        assert ended.err == f"watcher healthcheck: cannot reach {host}:1: not a valid host name\n"
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/2 200\r\n"])
@@ -156,7 +156,7 @@ def test_a_port_that_the_system_chose_is_not_guessed(watcher: Command, monkeypat
     monkeypatch.setenv("WATCHER_WEB__LISTEN", "127.0.0.1:0")
     ended = watcher("healthcheck")
     assert ended.code == Exit.ENDED_BADLY
-    assert "say with --url where the daemon is" in ended.err
+    assert "use --url to say where the daemon is" in ended.err
 
 
 @pytest.mark.parametrize("url", ["x", "http://", "http://x:0", "http://x:70000", "unix:x", "ftp://x", "http://a b"])

@@ -176,7 +176,7 @@ def test_the_account_is_named_where_there_are_several(
         named = watcher("wait", an_id(1), "--config", str(file), "--account", "one")
     assert (unnamed.code, unknown.code, named.code) == (Exit.USAGE, Exit.USAGE, Exit.ENDED_BADLY)
     assert unnamed.err == "watcher wait: several accounts are configured; choose one with --account: one, two\n"
-    assert unknown.err == "watcher wait: no account is called 'three'; there is one, two\n"
+    assert unknown.err == "watcher wait: no account is called 'three'; the accounts are one, two\n"
 
 
 def test_a_terminal_shows_progress(monkeypatch: pytest.MonkeyPatch):

@@ -1,8 +1,8 @@
-"""Where web listens, found without the loader of configurations: a health check has to be small and quick.
+"""Finds where web listens without the configuration loader: a health check must be small and quick.
 
-The environment wins. In a file only `web` is looked for, line by line, and only its usual spellings are read: a mapping
-indented below it or in braces on its line, with plain or quoted values. At anything else the scanner does not guess but
-gives up, and PyYAML reads the file. What is broken or missing stands for the defaults: a daemon that stays in spite of
+The environment wins. In a file only `web` is read, line by line, and only in its usual spellings: a mapping indented
+below the key or in braces on its line, with plain or quoted values. At anything else the scanner does not guess. It
+gives up, and PyYAML reads the file. A broken or missing file means the defaults, since a daemon that stays in spite of
 a bad configuration is healthy all the same.
 """
 
@@ -17,11 +17,11 @@ LISTEN = "WATCHER_WEB__LISTEN"
 CONFIG_FILE = "WATCHER_WEB__CONFIG_FILE"
 
 _MOST_CHARACTERS = 1024 * 1024
-# How lines may begin while the scanner is sure that `web:` at the beginning of one is the key and not part of a text.
+# How every line must begin so that `web:` at the beginning of a line is the key and not part of a text.
 _SURE = re.compile(r"[a-z_]+:([ ]|$)|-[ ]|---[ ]*$|#|[ ]|$")
 _QUOTED = r"""(?:"(?P<double>[^"\\]*)"|'(?P<single>[^']*)')"""
 _TEXT = r"[A-Za-z0-9_/.~][A-Za-z0-9_/.:~-]*"
-_TEXT_OR_PORT = rf"{_TEXT}|:[0-9]+"  # in braces a text does not begin with a colon
+_TEXT_OR_PORT = rf"{_TEXT}|:[0-9]+"  # in braces a text must not begin with a colon
 _KEY = r"(?P<key>listen|config_file):[ ]+"
 _COMMENT = r"[ ]*([ ]#.*)?"
 _LINE = re.compile(rf"(?P<indent>[ ]+){_KEY}(?:{_QUOTED}|(?P<plain>{_TEXT_OR_PORT})){_COMMENT}")
@@ -31,11 +31,11 @@ _NOTHING = frozenset({"null", "Null", "NULL", "~", ""})
 
 
 class UnsureError(Exception):
-    """The scanner met what it does not read."""
+    """The scanner found a spelling that it does not read."""
 
 
 def find_web(config: str | None, environ: Mapping[str, str]) -> tuple[str, bool]:
-    """Where web listens, and whether it has a `config_file`, and so perhaps TLS."""
+    """Return where web listens, and whether it has a `config_file` and so perhaps TLS."""
     listen, config_file = environ.get(LISTEN), environ.get(CONFIG_FILE)
     path = config or environ.get("WATCHER_CONFIG")
     if path and (listen is None or config_file is None):
@@ -46,7 +46,7 @@ def find_web(config: str | None, environ: Mapping[str, str]) -> tuple[str, bool]
 
 
 def scan(text: str) -> dict[str, str]:
-    """`listen` and `config_file` of `web` in a configuration, as far as they are there. Raises UnsureError."""
+    """Return `listen` and `config_file` of `web`, if they are given. Raises UnsureError."""
     found: dict[str, str] | None = None
     indent: str | None = None
     inside = begun = False
@@ -58,7 +58,7 @@ def scan(text: str) -> dict[str, str]:
         if line[0] != " ":
             inside = False
         elif not begun:
-            raise UnsureError  # all is indented, so what does not look like a key of the root may be one
+            raise UnsureError  # the root may be indented, so an indented line may be a key of the root
         begun = True
         if inside and found is not None:
             match = _LINE.fullmatch(line)
@@ -75,7 +75,7 @@ def scan(text: str) -> dict[str, str]:
 
 
 def _in_braces(rest: str, found: dict[str, str]) -> bool:
-    """Enter what stands in braces after `web:`; whether there were any."""
+    """Enter the pairs in braces after `web:`. Return whether there were braces."""
     if re.fullmatch(_COMMENT, rest):
         return False
     match = _BRACES.fullmatch(rest)
@@ -112,7 +112,7 @@ def _of_file(path: str) -> Mapping[str, str]:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    # Opening a pipe that nobody writes to would outlast the health check.
+    # Opening a pipe that has no writer would block the health check.
     return os.open(path, flags | os.O_NONBLOCK)
 
 
@@ -122,7 +122,7 @@ def _parsed(text: str) -> Mapping[str, str]:
     try:
         whole = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, OverflowError, AttributeError, RecursionError):
-        # Of the last ones PyYAML says nothing better: dates, numbers and characters that do not exist.
+        # PyYAML raises the other types for dates, numbers and characters that do not exist.
         return {}
     web = whole.get("web") if isinstance(whole, dict) else None
     if not isinstance(web, dict):

@@ -1,6 +1,6 @@
-"""How clients find a running daemon and ask it: by `--url`, else where `admin.listen` says, with `admin.token_file`.
+"""Finds a running daemon, at `--url` or else at `admin.listen`, and sends it requests with the token of `admin`.
 
-Of the configuration only `admin` is minded: who lists operations needs neither the daemon's credentials nor its files.
+Only `admin` of the configuration is used, so that a client needs neither the daemon's credentials nor its other files.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from watcher.deadline import within
 from watcher.intake import EntryError
 
 TIMEOUT_SECONDS = 30.0
-"""For one question; a list of 10,000 takes the daemon a moment."""
+"""Time limit of one request; a list of 10,000 takes the daemon a moment."""
 
 _MOST_SHOWN = 20
-_REACHABLE: Mapping[str | None, str] = {None: "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked, not bound
+_REACHABLE: Mapping[str | None, str] = {None: "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - requested, not bound
 _HINTS: Mapping[int, str] = {
     401: "set admin.token_file in --config, or WATCHER_ADMIN__TOKEN_FILE, to a file with the daemon's token",
-    403: "the daemon refuses this client; ask its admin listener directly",
-    404: "ask the admin listener of a watcher; --url says where it is",
-    405: "this changes something, so ask the admin listener, not web",
-    421: "add the host to admin.allowed_hosts, or ask by localhost",
+    403: "the daemon refuses this client; send the request to its admin listener directly",
+    404: "use the admin listener of a watcher; --url says where it is",
+    405: "this changes state, so use the admin listener, not web",
+    421: "add the host to admin.allowed_hosts, or use localhost",
 }
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What the daemon answers instead; of `application/problem+json` as much as is said here."""
+    """The daemon's error answer: the members of `application/problem+json` that are shown here."""
 
     title: str = ""
     detail: str = ""
@@ -52,7 +52,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class RefusedError(FailedError):
-    """The daemon answered, and not with what was asked for."""
+    """The daemon answered with an error."""
 
     def __init__(self, code: Exit, message: str, *, status: int) -> None:
         super().__init__(code, message)
@@ -60,7 +60,7 @@ class RefusedError(FailedError):
 
 
 class AdminClient:
-    """A running daemon that can be asked; a context manager."""
+    """Sends requests to a running daemon; a context manager."""
 
     def __init__(self, http: httpx.Client, place: str) -> None:
         self._http = http
@@ -77,7 +77,7 @@ class AdminClient:
     def ask(
         self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: bytes | None = None
     ) -> bytes:
-        """The body of a good answer. Raises RefusedError for another one, FailedError when there is none."""
+        """Return the body of a successful answer. Raises RefusedError for another one, FailedError without one."""
         headers = {} if body is None else {"Content-Type": "application/json"}
         given = {name: value for name, value in (query or {}).items() if value is not None}
         try:
@@ -87,7 +87,7 @@ class AdminClient:
         except (httpx.HTTPError, TimeoutError) as exc:
             reason = shortened(str(exc) or type(exc).__name__).lower()
             hint = "is the daemon running there? --config or --url says where it is"
-            raise FailedError(Exit.UNREACHABLE, f"cannot ask the daemon at {self._place}: {reason}; {hint}") from exc
+            raise FailedError(Exit.UNREACHABLE, f"cannot reach the daemon at {self._place}: {reason}; {hint}") from exc
         if answer.is_success:
             return answer.content
         raise _refusal(answer, self._place)
@@ -95,7 +95,7 @@ class AdminClient:
 
 @contextmanager
 def daemon(arguments: Namespace) -> Iterator[AdminClient]:
-    """The daemon that the options and the configuration name. Raises ConfigurationError, FailedError."""
+    """Yield a client of the daemon that options and configuration name. Raises ConfigurationError, FailedError."""
     admin = _admin(None if arguments.config is None else Path(arguments.config))
     headers = {"Accept": "application/json"}
     if admin.token_file is not None:
@@ -110,7 +110,7 @@ def daemon(arguments: Namespace) -> Iterator[AdminClient]:
         raise FailedError(Exit.USAGE, f"TLS cannot be set up: {fact}{named}") from exc
     base_url = "http://localhost" if socket_path else place
     with (
-        # What listens on this machine is never behind a proxy.
+        # The admin listener is never behind a proxy.
         httpx.Client(
             transport=transport, base_url=base_url, headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False
         ) as http,
@@ -138,7 +138,7 @@ def _admin(file: Path | None) -> Admin:
 
 
 def _is_ours(path: str) -> bool:
-    """Whether a problem keeps us from knowing `admin`: it is there, or the whole file cannot be read."""
+    """Whether a problem prevents reading `admin`: it is in that section, or the whole file cannot be read."""
     return not path or path.partition(".")[0] == "admin" or path.startswith("WATCHER_ADMIN__")
 
 
@@ -148,7 +148,7 @@ def _listener(listen: str) -> tuple[str, str | None]:
         return listen, address.path
     if address.port == 0:
         raise FailedError(
-            Exit.USAGE, "admin.listen lets the system choose the port; say with --url where the daemon is"
+            Exit.USAGE, "admin.listen lets the system choose the port; use --url to say where the daemon is"
         )
     host = _REACHABLE.get(address.host, address.host or "")
     return f"http://[{host}]:{address.port}" if ":" in host else f"http://{host}:{address.port}", None
@@ -172,7 +172,7 @@ def _url(text: str) -> tuple[str, str | None]:
 
 
 def _is_reachable(url: str) -> bool:
-    """Whether the host is one that can be looked up at all."""
+    """Whether the URL has a host name that can be encoded for resolution."""
     try:
         return bool(httpx.URL(url).host.encode("idna"))
     except (httpx.InvalidURL, ValueError):
@@ -198,7 +198,7 @@ def _refusal(answer: httpx.Response, place: str) -> RefusedError:
 def _code(status: int, *, is_known: bool) -> Exit:
     if status == httpx.codes.NOT_FOUND and is_known:
         return Exit.ENDED_BADLY
-    # A daemon that cannot at the moment is asked again later, like one that cannot be reached.
+    # A daemon that cannot answer now may answer later, like one that cannot be reached.
     return Exit.UNREACHABLE if status >= httpx.codes.INTERNAL_SERVER_ERROR else Exit.USAGE
 
 

@@ -1,4 +1,4 @@
-"""`watcher check`: says what a configuration means and what is doubtful about it, and starts nothing."""
+"""`watcher check`: describes a configuration and warns about doubtful settings; starts nothing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from watcher.config import describe, warnings_of
 
 
 def execute(arguments: Namespace) -> int:
-    """Say it; what is wrong comes as ConfigurationError, every problem at once."""
+    """Print the description and the warnings. Raises ConfigurationError with every problem at once."""
     loaded = load_in_time(arguments.config)
     say(*describe(loaded))
-    doubtful = warnings_of(loaded)
-    if doubtful:
-        say("", "doubtful:", *(f"  {doubt}" for doubt in doubtful))
+    warnings = warnings_of(loaded)
+    if warnings:
+        say("", "warnings:", *(f"  {warning}" for warning in warnings))
     say("", "the configuration is good")
     return Exit.GOOD

@@ -1,6 +1,6 @@
 """Reading the configuration and its files for one command, with a time limit.
 
-A pipe that nobody writes to, or a mount that hangs, must not keep a command from ending.
+A pipe without a writer, or a mount that hangs, must not keep a command from ending.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ T = TypeVar("T")
 
 
 def load_in_time(file: str | None) -> LoadedConfiguration:
-    """The configuration of the file, else of the environment. Raises ConfigurationError, FailedError."""
+    """Return the configuration of the file, else of the environment. Raises ConfigurationError, FailedError."""
     path = None if file is None else Path(file)
     return read_in_time("the configuration was", lambda: load(path, os.environ))
 
 
 def read_in_time(what: str, work: Callable[[], T]) -> T:
-    """What the work returns. `what` begins the sentence that says that it took too long: FailedError."""
+    """Return the result of the work. Raises FailedError at the time limit; `what` begins the message."""
     try:
         return cast("T", within(READ_SECONDS, work))
     except TimeoutError:

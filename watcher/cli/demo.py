@@ -1,4 +1,4 @@
-"""`watcher demo`: everything at once with no account."""
+"""`watcher demo`: the whole watcher with a simulated API, without an account."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from watcher.demo import demo
 
 
 def execute(arguments: Namespace) -> int:
-    """Run until interrupted or its time is up."""
+    """Run until interrupted or until the duration is over."""
     return loop.run(demo(operations=arguments.operations, duration=arguments.duration))

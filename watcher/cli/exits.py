@@ -1,4 +1,4 @@
-"""What the exit codes mean; where several apply, the first of USAGE, UNREACHABLE, ENDED_BADLY, TIMED_OUT counts."""
+"""The exit codes. Where several apply, the first in the order USAGE, UNREACHABLE, ENDED_BADLY, TIMED_OUT counts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Exit(enum.IntEnum):
     ENDED_BADLY = 1
     """Canceled, expired, not found, rejected, more failures than allowed; a health check failed."""
     USAGE = 2
-    """The command line or the configuration must change first."""
+    """The command line or the configuration must be changed first."""
     TIMED_OUT = 3
     UNREACHABLE = 4
     FAULT = 70
-    """The daemon found itself frozen or a root task died; for other commands, a fault of ours."""
+    """The daemon found itself frozen or a root task died; for other commands, a fault of the watcher."""
 
 
 class FailedError(Exception):

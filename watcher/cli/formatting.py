@@ -1,4 +1,4 @@
-"""Operations as the API shows them, put into words. Read leniently: a daemon may be newer than its client."""
+"""Formats operations of the API as text. Decoded leniently, since a daemon may be newer than its client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COMMON = frozenset({"event", "event_id", "seq", "occurred_at"})
 
 
 class NextPoll(msgspec.Struct, frozen=True):
-    """When, how and why an operation is looked at next."""
+    """When, how and why an operation is polled next."""
 
     at: datetime
     in_seconds: float
@@ -25,7 +25,7 @@ class NextPoll(msgspec.Struct, frozen=True):
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """One operation; of `show` with its history and its next look."""
+    """One operation; in the answer to `show` with its history and its next poll."""
 
     account: str
     id: str
@@ -47,17 +47,17 @@ class Operation(msgspec.Struct, frozen=True):
 
     @property
     def is_final(self) -> bool:
-        """Whether it is not looked at any more."""
+        """Whether it is not polled any more."""
         return self.phase == "final"
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 operation`, `2 operations`."""
+    """Return `1 operation`, `2 operations`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def status_words(operation: Operation) -> str:
-    """The status, with upstream's own word where we do not know it."""
+    """Return the status; for an unknown status, with upstream's own word."""
     return (
         operation.status
         if operation.status_word is None
@@ -66,14 +66,14 @@ def status_words(operation: Operation) -> str:
 
 
 def sent_words(stats: Stats) -> str:
-    """`40 of 100`; empty before anything was received."""
+    """Return `40 of 100`; empty if the number sent was not received yet."""
     if stats.sent is None:
         return ""
     return f"{stats.sent:,}" if stats.total is None else f"{stats.sent:,} of {stats.total:,}"
 
 
 def stats_words(stats: Stats) -> str:
-    """What was received of the stats, in one line; what never came is left out, and so are noughts that say nothing."""
+    """Return the stats in one line. Absent stats are left out, and so are zeros, except for the number sent."""
     sent = sent_words(stats)
     parts = [f"{sent} sent"] if sent else []
     parts += [
@@ -86,22 +86,22 @@ def stats_words(stats: Stats) -> str:
 
 
 def labels_words(labels: Mapping[str, str]) -> str:
-    """`key=value` for each."""
+    """Return `key=value` for each label."""
     return printable(", ".join(f"{key}={value}" for key, value in labels.items()))
 
 
 def instant_words(instant: datetime | None) -> str:
-    """`2026-01-15 09:30:00 UTC`; empty for none."""
+    """Return `2026-01-15 09:30:00 UTC`; empty for None."""
     return "" if instant is None else f"{instant:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def ago_words(instant: datetime | None, now: datetime) -> str:
-    """`12 s ago`; empty for none."""
+    """Return `12 s ago`; empty for None."""
     return "" if instant is None else f"{wait_words(max((now - instant).total_seconds(), 0.0))} ago"
 
 
 def wait_words(seconds: float) -> str:
-    """`12 s`, `3 min`, `5 h`, `2 d`: a glance, not a measurement."""
+    """Return `12 s`, `3 min`, `5 h` or `2 d`: rounded down to one unit."""
     for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
         if seconds >= 2 * unit:
             return f"{seconds // unit:.0f} {name}"
@@ -109,7 +109,7 @@ def wait_words(seconds: float) -> str:
 
 
 def next_poll_words(operation: Operation) -> str:
-    """When, how and why it is looked at next."""
+    """Return when, how and why the operation is polled next."""
     next_poll = operation.next_poll
     if next_poll is None:
         return "none, its stats are final" if operation.is_final else "not planned yet"
@@ -120,7 +120,7 @@ def next_poll_words(operation: Operation) -> str:
 
 
 def entry_words(entry: Mapping[str, Any]) -> tuple[str, str, str]:
-    """When, what and how, of one event of a history."""
+    """Return time, name and details of one event of a history."""
     rest = {name: value for name, value in entry.items() if name not in _COMMON and value is not None}
     at = msgspec.convert(entry.get("occurred_at"), datetime | None)
     return instant_words(at), printable(str(entry.get("event", ""))), _details(rest)
@@ -139,6 +139,6 @@ def _detail(name: str, value: object) -> str:
         words = stats_words(msgspec.convert(value, Stats))
         return words if name == "stats" else f"{name}: {words}"
     if name == "updated_at":
-        return ""  # the event's own instant is beside it
+        return ""  # the event's own time is shown already
     named = {"outcome": "", "kind": "", "detail": ""}
     return f"{named.get(name, name + ' ')}{value}"

@@ -1,7 +1,7 @@
-"""`watcher healthcheck`: asks web whether the daemon is healthy. Standard library only, and little of that.
+"""`watcher healthcheck`: requests `/-/healthy` from web. Uses only the standard library, and little of it.
 
 Plain HTTP and TLS are both tried, in the order that the configuration suggests. A certificate is not verified: it is
-made for other names than that of this machine, and neither the question nor the answer is a secret.
+issued for other names than that of this machine, and neither the request nor the answer is a secret.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WHOLE_SECONDS = 2 * TIMEOUT_SECONDS
 PATH = "/-/healthy"
 
 _MOST_BYTES = 64 * 1024
-_CERTIFICATE_HINT = "; where web asks for a client certificate, ask admin: --url http://localhost:10618"
+_CERTIFICATE_HINT = "; if web requires a client certificate, use admin: --url http://localhost:10618"
 _PORTS = range(1, 65536)
 _LISTEN = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:/]*):(?P<port>[0-9]{1,5})")
 _URL = re.compile(
@@ -30,16 +30,16 @@ _URL = re.compile(
 )
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r\n]")
 _DETAIL = re.compile(rb'"detail":"([^"\\]*)"')
-# What listens everywhere is asked on this machine.
+# A listener on all addresses is requested on loopback.
 _LOOPBACK = {"": ("127.0.0.1", "::1"), "0.0.0.0": ("127.0.0.1",), "::": ("::1", "127.0.0.1")}  # noqa: S104
 
 
 class UnhealthyError(Exception):
-    """It is not healthy, or nobody can tell; the message says why."""
+    """The daemon is not healthy, or its health cannot be determined; the message says why."""
 
 
 class Target:
-    """Where to ask: hosts and a port, or one path of a Unix socket; `tls`: in TLS or not, in the order to try."""
+    """Where to send the request: hosts and a port, or a Unix socket. `tls`: with TLS or without, in this order."""
 
     def __init__(self, places: Sequence[tuple[str, int] | str], tls: Sequence[bool], path: str = PATH) -> None:
         self.places = places
@@ -48,10 +48,10 @@ class Target:
 
 
 def execute(arguments: Namespace) -> int:
-    """Ask once."""
+    """Request it once."""
     try:
         target = _of_url(arguments.url) if arguments.url else _configured(arguments.config)
-        # Each step has its limit too; this one is for a name that is not resolved, and an answer that comes in drops.
+        # Each step has its own limit; this one covers slow name resolution and an answer that arrives byte by byte.
         within(WHOLE_SECONDS, lambda: ask(target))
     except TimeoutError:
         warn(f"watcher healthcheck: no answer within {WHOLE_SECONDS:g} s")
@@ -64,14 +64,14 @@ def execute(arguments: Namespace) -> int:
 
 
 def ask(target: Target, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
-    """Return when the answer is 200. Raises UnhealthyError."""
+    """Return if the answer is 200. Raises UnhealthyError otherwise."""
     reasons: dict[str, None] = {}  # each once, in order
     for place in target.places:
         for tls in target.tls:
             where = f"{_shown(place)}{' in TLS' if tls else ''}"
             try:
                 connection = _connect(place, timeout_seconds)
-            except (OSError, UnicodeError) as exc:  # the latter for a name that cannot be looked up
+            except (OSError, UnicodeError) as exc:  # UnicodeError: the name cannot be encoded for resolution
                 reasons[f"cannot reach {_shown(place)}: {_fact(exc)}"] = None
                 break
             try:
@@ -100,7 +100,7 @@ def _configured(config: str | None) -> Target:
     assert match is not None  # noqa: S101 -- the default fits
     port = int(match["port"])
     if port not in _PORTS:
-        raise UnhealthyError("web.listen lets the system choose the port; say with --url where the daemon is")
+        raise UnhealthyError("web.listen lets the system choose the port; use --url to say where the daemon is")
     host = match["host"].strip("[]")
     places = [(each, port) for each in _LOOPBACK.get(host, (host,))]
     return Target(places, tls=(True, False) if has_config_file else (False, True))
@@ -155,5 +155,5 @@ def _shown(place: tuple[str, int] | str) -> str:
 
 def _fact(exc: OSError | UnicodeError) -> str:
     if isinstance(exc, UnicodeError):
-        return "not the name of a host"
+        return "not a valid host name"
     return (exc.strerror or str(exc)).lower()

@@ -1,4 +1,4 @@
-"""Ids from the command line and from standard input, all checked before anything is asked or changed."""
+"""Ids from the command line and from standard input, all checked before the first request."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _WANTED = "expected comms_operation_, one of 0-7, then 25 to 34 of a-z (without 
 
 
 def read_ids(arguments: Sequence[str]) -> list[str]:
-    """The ids, each once, in order; `-` stands for those on standard input, between white space.
+    """Return the ids in order, without repeats; `-` is replaced by the ids on standard input, separated by whitespace.
 
-    Raises FailedError that names what is no id, or when there are none: an empty list is rather a mistake than a wish.
+    Raises FailedError, which names the texts that are not ids. An empty list is an error too: it is rarely intended.
     """
     ids: dict[str, None] = {}
     bad: list[str] = []
@@ -33,7 +33,7 @@ def read_ids(arguments: Sequence[str]) -> list[str]:
         else:
             more += 1
             if more == _MOST_COUNTED:
-                break  # not a list of ids at all; reading on would only take time
+                break  # probably not a list of ids at all, so the rest is not read
     if bad:
         rest = [f"… and {more:,}{' or' * (more == _MOST_COUNTED)} more"] if more else []
         raise FailedError(Exit.USAGE, "\n".join([*bad, *rest, _WANTED]))
@@ -56,4 +56,4 @@ def _lines(stream: TextIO) -> Iterator[tuple[str, str]]:
             whole = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
             yield from ((f"standard input, line {number}", text) for text in whole.split())
     except UnicodeDecodeError as exc:
-        raise FailedError(Exit.USAGE, "standard input is not UTF-8 text; give ids between white space") from exc
+        raise FailedError(Exit.USAGE, "standard input is not UTF-8 text; give ids separated by whitespace") from exc

@@ -1,4 +1,4 @@
-"""`watcher list`: what a running daemon follows and what lately finished, as a table or as the API's own JSON."""
+"""`watcher list`: tracked and recently finished operations, as a table or as the API's own JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from watcher.cli.formatting import Operation, ago_words, labels_words, sent_word
 from watcher.cli.output import say
 
 PAGE = 1000
-"""Rows that the daemon gives at once."""
+"""Most rows in one answer of the daemon."""
 
 _WIDEST = 160
 _HEADINGS = ("operation", "status", "sent", "failed", "unaddressable", "changed", "account", "labels")
@@ -29,14 +29,14 @@ _STYLES = {"COMPLETED": "green", "PROCESSING": "cyan", "SCHEDULED": "blue", "UNS
 
 
 class Page(msgspec.Struct, frozen=True):
-    """One page of the API, each row as it came."""
+    """One page of the API, each row as received."""
 
     operations: list[msgspec.Raw]
     next: str | None = None
 
 
 def execute(arguments: Namespace) -> int:
-    """Print them."""
+    """Print the operations."""
     with daemon(arguments) as found:
         page = _pages(found, arguments)
     if arguments.json:
@@ -48,12 +48,12 @@ def execute(arguments: Namespace) -> int:
     else:
         say("no operations")
     if page.next is not None:
-        say(f"and more; --limit says how many to show (now {arguments.limit:,})")
+        say(f"and more; --limit sets how many are shown (now {arguments.limit:,})")
     return Exit.GOOD
 
 
 def _pages(found: AdminClient, arguments: Namespace) -> Page:
-    """As many rows as were asked for, over as many pages as that takes."""
+    """Return up to `--limit` rows, over several pages if needed."""
     whole: list[msgspec.Raw] = []
     after: str | None = None
     while True:
@@ -71,7 +71,10 @@ def _pages(found: AdminClient, arguments: Namespace) -> Page:
 
 
 def rows(operations: Sequence[Operation], now: datetime) -> list[dict[str, str]]:
-    """A row of words for each; columns that would tell nothing are left out."""
+    """Return a row of texts for each operation.
+
+    `account` is left out if all have the same, `labels` if none has any.
+    """
     whole = [
         {
             "operation": one.id,
@@ -102,7 +105,7 @@ def _show(table: Sequence[dict[str, str]]) -> None:
 
 
 def drawn(table: Sequence[dict[str, str]]) -> Table:
-    """The table for a terminal: ids are always whole, what fails stands out."""
+    """Return the table for a terminal: ids are never shortened, failures are red."""
     whole = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in table[0]:
         whole.add_column(
@@ -114,7 +117,7 @@ def drawn(table: Sequence[dict[str, str]]) -> Table:
 
 
 def aligned(table: Sequence[dict[str, str]]) -> list[str]:
-    """The table for everything else: columns, and nothing is cut off."""
+    """Return the lines for other outputs: aligned columns, nothing shortened."""
     lines = [{name: name.upper() for name in table[0]}, *table]
     widths = {name: max(len(line[name]) for line in lines) for name in table[0]}
     return ["  ".join(_padded(line[name], widths[name], name) for name in line).rstrip() for line in lines]

@@ -1,4 +1,4 @@
-"""Where commands write: standard output has what was asked for, standard error what an operator must know."""
+"""Output of commands: results go to standard output, messages for the operator to standard error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from watcher.core.printable import printable
 
 
 def say(*lines: str) -> None:
-    """Write lines to standard output, whole. Raises FailedError where it takes none, e.g. on a full disk."""
+    """Write all lines to standard output and flush. Raises FailedError if that fails, e.g. on a full disk."""
     try:
         sys.stdout.write("".join(f"{line}\n" for line in lines))
         sys.stdout.flush()
@@ -23,11 +23,11 @@ def say(*lines: str) -> None:
 
 
 def give_up_output() -> None:
-    """What is left in the buffer has nowhere to go, also when the interpreter exits."""
+    """Discard the rest of the buffer, now and when the interpreter exits, so that no further error is raised."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def warn(*lines: str) -> None:
-    """Write lines to standard error, with whatever a terminal could take for a command written out."""
+    """Write lines to standard error, with characters that a terminal may take for a command written out."""
     sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
     sys.stderr.flush()

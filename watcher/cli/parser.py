@@ -1,4 +1,4 @@
-"""Every command and every option. What a command needs once it runs, or to read an option, is imported then."""
+"""Every command and every option. Modules are imported only when a command runs or an option is read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Command = Callable[[argparse.Namespace], int]
 
 _IDS = "ID"
 _DESCRIPTION = (
-    "Follows Twilio push-notification operations to their end, and turns them into metrics, alerts and events."
+    "Tracks Twilio push-notification operations to their end, and turns them into metrics, alerts and events."
 )
 _EPILOG = (
     "`watcher COMMAND --help` says more. Exit codes: 0 good, 1 ended badly, 2 usage or configuration, 3 timed out, \
@@ -22,7 +22,7 @@ _EPILOG = (
 
 
 def parse(argv: Sequence[str] | None) -> tuple[Command, argparse.Namespace]:
-    """The command, imported, and its arguments. Raises SystemExit as argparse does."""
+    """Return the `execute` of the command, and the arguments. Raises SystemExit as argparse does."""
     whole = parser()
     given = sys.argv[1:] if argv is None else argv
     for number, argument in enumerate(given, start=1):
@@ -42,7 +42,7 @@ def _is_text(argument: str) -> bool:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """Return the parser of the whole command line."""
     whole = argparse.ArgumentParser(prog="watcher", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False)
     whole.add_argument("--version", action="version", version=f"watcher {__version__}")
     commands = whole.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -64,7 +64,7 @@ def _run(one: argparse.ArgumentParser) -> None:
         "--linger",
         metavar="T",
         type=_value("duration"),
-        help="after SIGTERM go on, admin included, for T (such as 30s) or until a second signal",
+        help="after SIGTERM keep running, admin included, for T (such as 30s) or until a second signal",
     )
 
 
@@ -78,7 +78,7 @@ def _demo(one: argparse.ArgumentParser) -> None:
         metavar="N",
         type=_value("positive"),
         default=40,
-        help="so many at a time (default: %(default)s)",
+        help="about N operations run at a time (default: %(default)s)",
     )
     one.add_argument("--duration", metavar="T", type=_value("duration"), help="end after T (default: at Ctrl-C)")
 
@@ -95,7 +95,7 @@ def _simulate(one: argparse.ArgumentParser) -> None:
         "--scenario",
         metavar="FILE",
         default="demo",
-        help="a YAML file, or a scenario that comes along: calm, demo, nasty (default: %(default)s)",
+        help="a YAML file, or a built-in scenario: calm, demo, nasty (default: %(default)s)",
     )
 
 
@@ -129,11 +129,15 @@ def _list(one: argparse.ArgumentParser) -> None:
         dest="statuses",
         default=[],
         type=str.upper,
-        help="only those of the status, such as PROCESSING; may be repeated",
+        help="only operations of this status, such as PROCESSING; may be repeated",
     )
     _account(one)
     one.add_argument(
-        "--limit", metavar="N", type=_value("positive"), default=100, help="at most so many (default: %(default)s)"
+        "--limit",
+        metavar="N",
+        type=_value("positive"),
+        default=100,
+        help="show at most N operations (default: %(default)s)",
     )
     _json(one)
     _daemon(one)
@@ -154,22 +158,22 @@ def _wait(one: argparse.ArgumentParser) -> None:
         metavar="N",
         type=_value("count"),
         default=0,
-        help="so many failed notifications are still good, over all ids (default: %(default)s)",
+        help="allow up to N failed notifications in total over all ids (default: %(default)s)",
     )
     one.add_argument(
         "--max-unaddressable",
         metavar="N",
         type=_value("count"),
-        help="so many unaddressable recipients are still good, over all ids (default: any number)",
+        help="allow up to N unaddressable recipients in total over all ids (default: any number)",
     )
-    one.add_argument("--account", metavar="A", help="the account to ask with; needed where several are configured")
+    one.add_argument("--account", metavar="A", help="the account to use; required if several are configured")
     _config(one)
 
 
 def _healthcheck(one: argparse.ArgumentParser) -> None:
     one.add_argument("--config", metavar="FILE", help="the daemon's configuration (default: WATCHER_CONFIG)")
     one.add_argument(
-        "--url", metavar="URL", help="where to ask: http://…, https://… or unix:/path (default: as web.listen says)"
+        "--url", metavar="URL", help="where the request goes: http://…, https://… or unix:/path (default: web.listen)"
     )
 
 
@@ -182,11 +186,11 @@ def _config(one: argparse.ArgumentParser) -> None:
 
 
 def _account(one: argparse.ArgumentParser) -> None:
-    one.add_argument("--account", metavar="A", help="the account, where there are several")
+    one.add_argument("--account", metavar="A", help="the account, if there are several")
 
 
 def _json(one: argparse.ArgumentParser) -> None:
-    one.add_argument("--json", action="store_true", help="the answer of the API, for programs")
+    one.add_argument("--json", action="store_true", help="print the JSON answer of the API, for programs")
 
 
 def _daemon(one: argparse.ArgumentParser) -> None:
@@ -201,7 +205,7 @@ def _daemon(one: argparse.ArgumentParser) -> None:
 
 
 def _value(kind: str) -> Callable[[str], object]:
-    """The reader of an option's value, from `watcher.cli.values`."""
+    """Return the reader of an option's value, from `watcher.cli.values`."""
 
     def read(text: str) -> object:
         reader: Callable[[str], object] = getattr(importlib.import_module("watcher.cli.values"), kind)
@@ -212,18 +216,18 @@ def _value(kind: str) -> Callable[[str], object]:
 
 _COMMANDS: Sequence[tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = (
     ("run", "run the daemon", _run),
-    ("check", "validate the configuration, say what it means and what is doubtful about it", _check),
+    ("check", "validate the configuration, describe what it means, and warn about doubtful settings", _check),
     (
         "demo",
-        "show everything at once with no account: a simulated API, the daemon, operations coming and going",
+        "run everything without an account: a simulated API, the daemon, operations that come and go",
         _demo,
     ),
     ("simulate", "run the simulated API alone, for trying dashboards, alerts and clients", _simulate),
-    ("track", "tell a running daemon to follow operations", _track),
-    ("untrack", "tell a running daemon to stop following operations", _untrack),
-    ("list", "ask a running daemon what it follows and what lately finished", _list),
-    ("show", "ask a running daemon about one operation, its history and its next look", _show),
-    ("wait", "follow operations to their end, with no daemon and no store, for scripts and CI", _wait),
-    ("healthcheck", "ask a running daemon whether it is healthy, for container health checks", _healthcheck),
+    ("track", "make a running daemon track operations", _track),
+    ("untrack", "make a running daemon stop tracking operations", _untrack),
+    ("list", "list the tracked and recently finished operations of a running daemon", _list),
+    ("show", "show one operation of a running daemon, with its history and its next poll", _show),
+    ("wait", "track operations to their end, with no daemon and no store, for scripts and CI", _wait),
+    ("healthcheck", "check whether a running daemon is healthy, for container health checks", _healthcheck),
 )
 _MODULES = {"list": "listing"}

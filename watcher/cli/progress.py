@@ -1,4 +1,4 @@
-"""What `wait` shows meanwhile: bars on a terminal, a line for each change elsewhere."""
+"""The progress display of `wait`: bars on a terminal, a line for each change elsewhere."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from watcher.cli.verdict import total
 from watcher.core.model import SECOND, Micros, Operation, Stats
 
 LINE_EVERY: Micros = 10 * SECOND
-"""Stats that move while the status stays are worth a line so often."""
+"""Shortest time between two lines of an operation whose status stays and whose stats change."""
 
-_TAIL = 10  # of an id; they begin alike
+_TAIL = 10  # the last characters of an id; the first are the same in all ids
 
 MOST_BARS = 10
-"""Above so many operations, one bar stands for all."""
+"""Above this number of operations, one bar is shown for all."""
 
 
 class Display(Protocol):
-    """Shows operations until it is left; what stood last stays."""
+    """Shows operations while the context is open; the last state stays visible."""
 
     def __enter__(self) -> Self: ...
 
@@ -34,16 +34,19 @@ class Display(Protocol):
     ) -> None: ...
 
     def show(self, operations: Sequence[Operation]) -> None:
-        """Take the operations as they are now."""
+        """Show the present state of the operations."""
 
 
 def display(tick: Callable[[], Micros]) -> Display:
-    """The display that fits standard output."""
+    """Return bars if standard output is a terminal, else lines."""
     return Bars(Console()) if sys.stdout.isatty() else Lines(tick)
 
 
 class Lines:
-    """A line when a status changes, now and then when only stats do; each begins with the seconds since the start."""
+    """Writes a line when a status changes, and every 10 s at most while only stats do.
+
+    A line begins with the seconds since the start.
+    """
 
     def __init__(self, tick: Callable[[], Micros], write: Callable[[str], None] = say) -> None:
         self._tick = tick
@@ -57,10 +60,10 @@ class Lines:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing is left to do."""
+        """Do nothing: each line is written at once."""
 
     def show(self, operations: Sequence[Operation]) -> None:
-        """Write what is new."""
+        """Write a line for each operation that changed."""
         tick = self._tick()
         for operation in operations:
             last = self._last.get(operation.id)
@@ -79,7 +82,7 @@ class Lines:
 
 
 class Bars:
-    """A bar for each operation, or one for all where they are many; how far its notifications are."""
+    """A bar with the share of notifications done, for each operation, or one bar for all of them if they are many."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -90,7 +93,7 @@ class Bars:
             TimeElapsedColumn(),
             console=console,
             expand=True,
-            # Drawn when something is known, not by a thread.
+            # Drawn when there is news, not by a thread of its own.
             auto_refresh=False,
         )
         self._bars: dict[str, TaskID] = {}
@@ -105,7 +108,7 @@ class Bars:
         self._progress.stop()
 
     def show(self, operations: Sequence[Operation]) -> None:
-        """Draw them."""
+        """Draw the bars."""
         if len(operations) > MOST_BARS:
             ended = sum(operation.outcome is not None for operation in operations)
             self._draw(counted(len(operations), "operation"), f"{ended:,} ended", total(operations))

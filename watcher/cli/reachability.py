@@ -1,9 +1,9 @@
-"""When `wait` gives up on an API that does not answer: pure, fed by every attempt.
+"""Decides when `wait` gives up on an API that does not answer. Pure: it is updated after every attempt.
 
-Before the first answer ten seconds are enough to know that nothing is there; later a minute, since an API that has
-answered is likely to come back. Credentials that were never taken are wrong; once they were, a single refusal may be
-upstream's fault. Where the account as a whole is in trouble, as behind a proxy that knows nothing of the API, the same
-patience holds, unless something is answered well.
+Before the first usable answer `wait` gives up after 10 s of failures. Later it waits a minute, since an API that has
+answered is likely to come back. Credentials that were never accepted are wrong at the first refusal. Once they were
+accepted, a single refusal may be upstream's fault. The same times hold while the account as a whole fails, as behind a
+proxy that does not know the API, unless a request succeeds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FAILURES_AT_LEAST = 2
 
 
 class Reachability(Value, frozen=True, kw_only=True):
-    """What the attempts so far say. `failing_since`: the tick at which the first of those that failed was asked."""
+    """What is known from the attempts so far. `failing_since`: the tick at which the first failed request was sent."""
 
     has_answered: bool = False
     failures: int = 0
@@ -34,7 +34,7 @@ class Reachability(Value, frozen=True, kw_only=True):
     why: str = ""
 
     def after(self, attempt: Attempt) -> Reachability:
-        """The contact after one more attempt."""
+        """Return the state after one more attempt."""
         match attempt.result:
             case AttemptResult.GOOD | AttemptResult.THROTTLED:
                 return Reachability(has_answered=True)
@@ -49,7 +49,7 @@ class Reachability(Value, frozen=True, kw_only=True):
                 assert_never(attempt.result)
 
     def after_event(self, event: AccountEvent, tick: Micros) -> Reachability:
-        """The contact after the account came into a trouble, or out of it, as several answers together say."""
+        """Return the state after a health issue of the whole account began or ended."""
         if isinstance(event, Recovered) or event.issue is HealthIssue.THROTTLED or self.failing_since is not None:
             return self
         return replace(
@@ -61,7 +61,7 @@ class Reachability(Value, frozen=True, kw_only=True):
         )
 
     def lost(self, tick: Micros) -> Stop | None:
-        """Why to give up now, if so."""
+        """Return the reason to give up now, or None."""
         if self.refusals > (1 if self.has_answered else 0):
             return Stop.UNAUTHORIZED
         patience = PATIENCE_LATER if self.has_answered else PATIENCE_AT_FIRST
@@ -72,5 +72,5 @@ class Reachability(Value, frozen=True, kw_only=True):
         return Stop.UNAUTHORIZED if self.is_refused else Stop.UNREACHABLE
 
     def at_timeout(self) -> Stop:
-        """What a timeout means: nothing was ever reached, or only the time was too short."""
+        """Return what a timeout means: the API was never reached, or the time was too short."""
         return Stop.TIMED_OUT if self.has_answered else Stop.UNREACHABLE

@@ -12,7 +12,7 @@ from watcher.daemon import run
 
 
 def execute(arguments: Namespace) -> int:
-    """Run until told to stop."""
+    """Run until stopped by a signal."""
     file = None if arguments.config is None else Path(arguments.config)
 
     def read() -> LoadedConfiguration:

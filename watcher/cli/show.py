@@ -1,4 +1,4 @@
-"""`watcher show`: one operation with when, how and why it is looked at next, and its history."""
+"""`watcher show`: one operation, its history, and when, how and why it is polled next."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WIDEST = 120
 
 
 def execute(arguments: Namespace) -> int:
-    """Print it."""
+    """Print the operation."""
     ids = read_ids([arguments.id])
     if len(ids) > 1:
         raise FailedError(Exit.USAGE, "show takes one id at a time")
@@ -48,7 +48,7 @@ def execute(arguments: Namespace) -> int:
 
 
 def facts(operation: Operation) -> Iterator[tuple[str, str]]:
-    """What there is to say, each under its name."""
+    """Yield the facts to show, each with its name."""
     yield "operation", operation.id
     yield "account", operation.account
     yield "status", status_words(operation)
@@ -60,7 +60,7 @@ def facts(operation: Operation) -> Iterator[tuple[str, str]]:
         instant = getattr(operation, f"{name}_at")
         if instant is not None:
             yield name, instant_words(instant)
-    yield "next look", next_poll_words(operation)
+    yield "next poll", next_poll_words(operation)
 
 
 def _draw(operation: Operation) -> None:

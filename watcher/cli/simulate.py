@@ -16,7 +16,7 @@ from watcher.simulator.server import Running, serve
 
 
 def execute(arguments: Namespace) -> int:
-    """Answer until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT."""
     scenario = _scenario(arguments.scenario)
     address = arguments.listen
 
@@ -32,7 +32,7 @@ def execute(arguments: Namespace) -> int:
 
 
 async def _until_signal(scenario: Scenario, host: str, port: int, *, ready: Callable[[Running], None]) -> None:
-    """The API until SIGTERM or SIGINT; a second one ends the process at once."""
+    """Serve the API until SIGTERM or SIGINT; a second signal ends the process at once."""
     running = asyncio.get_running_loop()
     stop = asyncio.Event()
     is_asked = False
@@ -52,18 +52,18 @@ def _scenario(name: str) -> Scenario:
         return built_in(name) if name in built_in_names() else read_scenario(Path(name))
     except ScenarioError as exc:
         known = ", ".join(built_in_names())
-        hint = "" if Path(name).exists() else f"; give a YAML file, or one that comes along: {known}"
+        hint = "" if Path(name).exists() else f"; give a YAML file, or a built-in scenario: {known}"
         raise FailedError(Exit.USAGE, f"{exc}{hint}") from exc
 
 
 def _words(running: Running, scenario: Scenario) -> list[str]:
     account = scenario.accounts[0]
-    # Credentials of our own making may be shown; those that somebody wrote into a scenario are theirs.
+    # The built-in credentials may be shown; those that a scenario file sets may be real.
     is_ours = account == Account(weight=account.weight, forbidden=account.forbidden)
     token = account.auth_token if is_ours else "…  # as in the scenario"
     return [
         f"the simulated API answers at {running.base_url}",
-        f"behind the scenes: {running.control_url}operations, {running.control_url}requests",
+        f"control API: {running.control_url}operations, {running.control_url}requests",
         "",
         "to watch it:",
         f"  export TWILIO_ACCOUNT_SID={account.account_id}",

@@ -1,4 +1,4 @@
-"""`watcher track`: tells a running daemon to follow operations, long lists in batches that it takes."""
+"""`watcher track`: makes a running daemon track operations; long lists are sent in batches."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from watcher.cli.output import say
 from watcher.intake import MAX_ENTRIES, TrackRequest
 
 BATCH_BYTES = 3 * 1024 * 1024
-"""The daemon takes 4 MiB at once; some of that is room for brackets and commas."""
+"""Size of a batch. The daemon accepts bodies of 4 MiB; the rest is room for brackets and commas."""
 
 _RESULTS = {
-    "new": "followed from now on",
-    "known": "followed already",
+    "new": "newly tracked",
+    "known": "already tracked",
     "finished": "ended before",
-    "passed_over": "passed over",
+    "passed_over": "left out, since untracked earlier",
 }
 
 
 class TrackResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one id."""
+    """The result of one id."""
 
     id: str
     account: str
@@ -36,13 +36,13 @@ class TrackResult(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Results(msgspec.Struct, frozen=True):
-    """What became of each id, in the order given."""
+    """The results of all ids, in the order given."""
 
     operations: list[TrackResult]
 
 
 def execute(arguments: Namespace) -> int:
-    """Track all ids; when the daemon refuses a batch, those before it stay tracked and are printed."""
+    """Track all ids. If the daemon refuses a batch, those before it stay tracked and are printed."""
     ids = read_ids(arguments.ids)
     labels = dict(arguments.labels)
     entries = [msgspec.json.encode(TrackRequest(id=one, account=arguments.account, labels=labels)) for one in ids]
@@ -54,14 +54,14 @@ def execute(arguments: Namespace) -> int:
                 results += msgspec.json.decode(answer, type=Results).operations
     except FailedError:
         if results:
-            _tell(results, as_json=arguments.json)
+            _print(results, as_json=arguments.json)
         raise
-    _tell(results, as_json=arguments.json)
+    _print(results, as_json=arguments.json)
     return Exit.GOOD
 
 
 def batches(entries: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """The entries in order, in as few pieces as the daemon takes."""
+    """Yield the entries in order, in as few batches as the limits of the daemon allow."""
     begin = size = 0
     for index, entry in enumerate(entries):
         if index > begin and (size + len(entry) > BATCH_BYTES or index - begin == MAX_ENTRIES):
@@ -71,7 +71,7 @@ def batches(entries: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     yield entries[begin:]
 
 
-def _tell(results: Sequence[TrackResult], *, as_json: bool) -> None:
+def _print(results: Sequence[TrackResult], *, as_json: bool) -> None:
     if as_json:
         say(msgspec.json.encode(Results(operations=list(results))).decode())
         return

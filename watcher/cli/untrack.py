@@ -1,4 +1,4 @@
-"""`watcher untrack`: tells a running daemon to stop following operations."""
+"""`watcher untrack`: makes a running daemon stop tracking operations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from watcher.cli.output import say, warn
 
 
 def execute(arguments: Namespace) -> int:
-    """Untrack all ids; one that is not followed is told, and the others are untracked all the same."""
+    """Untrack all ids. An id that is not tracked is reported, and the others are untracked all the same."""
     code = Exit.GOOD
     ids = read_ids(arguments.ids)
     with daemon(arguments) as found:
@@ -21,7 +21,7 @@ def execute(arguments: Namespace) -> int:
             except RefusedError as exc:
                 if exc.code is not Exit.ENDED_BADLY:
                     raise
-                warn(f"watcher untrack: {one} is not followed")
+                warn(f"watcher untrack: {one} is not tracked")
                 code = Exit.ENDED_BADLY
             else:
                 say(f"{one} untracked")

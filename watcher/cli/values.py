@@ -1,4 +1,4 @@
-"""What options take, read as the configuration reads it."""
+"""Readers of option values; they accept the same spellings as the configuration."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ _MOST = 10**12
 
 
 def duration(text: str) -> timedelta:
-    """The wait in `30s` or `15m`."""
+    """Return the duration of a text such as `30s` or `15m`."""
     try:
         wait = read_scalar(Scalar(text=text), timedelta)
     except BadValueError as exc:
         raise ArgumentTypeError(exc.message) from exc
     assert isinstance(wait, timedelta)  # noqa: S101 -- what the reader was asked for
-    # More than a century is nobody's wait, and more than event loops can count.
+    # An event loop cannot wait for centuries, so longer durations are cut to one.
     return min(wait, timedelta(days=36_500))
 
 
 def count(text: str) -> int:
-    """A whole number from 0."""
+    """Return a whole number, 0 or more."""
     return _whole(text, at_least=0)
 
 
 def positive(text: str) -> int:
-    """A whole number from 1."""
+    """Return a whole number, 1 or more."""
     return _whole(text, at_least=1)
 
 
 def label(text: str) -> tuple[str, str]:
-    """Key and value in `KEY=VALUE`; whether they are allowed is for the daemon to say."""
+    """Return key and value of `KEY=VALUE`. The daemon decides whether they are allowed."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ArgumentTypeError(f'expected KEY=VALUE, got "{shortened(text)}"')
@@ -43,13 +43,13 @@ def label(text: str) -> tuple[str, str]:
 
 
 def address(text: str) -> TcpAddress:
-    """A host, or none, and a port."""
+    """Return the TCP address of `host:port` or `:port`."""
     try:
         parsed = parse_listen(text)
     except BadValueError as exc:
         raise ArgumentTypeError(exc.message) from exc
     if not isinstance(parsed, TcpAddress):
-        raise ArgumentTypeError("expected host:port; a Unix socket is not served here")
+        raise ArgumentTypeError("expected host:port; a Unix socket is not supported here")
     return parsed
 
 

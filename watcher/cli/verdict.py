@@ -1,4 +1,4 @@
-"""What the ends of operations mean to `wait`: pure, so that every exit code is decided in one place.
+"""Decides the exit code of `wait` from the ends of operations. Pure, so that all codes are decided in one place.
 
 The limits are sums over all operations. Where several codes apply, the order is that of `exits`.
 """
@@ -16,7 +16,7 @@ from watcher.core.model import Operation, Outcome, Stats, Value
 
 
 class Stop(enum.Enum):
-    """Why the waiting is over."""
+    """Why `wait` stopped waiting."""
 
     ALL_ENDED = enum.auto()
     TIMED_OUT = enum.auto()
@@ -25,21 +25,21 @@ class Stop(enum.Enum):
 
 
 class FailureLimits(Value, frozen=True, kw_only=True):
-    """What is still good; None for any number."""
+    """The highest numbers that still count as good; None for any number."""
 
     failed: int = 0
     unaddressable: int | None = None
 
 
 class Verdict(Value, frozen=True, kw_only=True):
-    """The exit code, and what an operator should know about it."""
+    """The exit code and its reasons, for the operator."""
 
     code: Exit
     reasons: tuple[str, ...] = ()
 
 
 def judge(stop: Stop, operations: Sequence[Operation], limits: FailureLimits, why: str = "") -> Verdict:
-    """The verdict over all operations; `why` is what is known of the trouble that ended the waiting."""
+    """Return the verdict over all operations. `why` is the failure of the API that ended the waiting."""
     bad = tuple(_bad(operations, limits))
     waiting = [operation for operation in operations if operation.outcome is None]
     match stop:
@@ -58,7 +58,7 @@ def judge(stop: Stop, operations: Sequence[Operation], limits: FailureLimits, wh
 
 
 def total(operations: Sequence[Operation]) -> Stats:
-    """The stats of all together; what none of them has stays absent."""
+    """Return the sums of the stats. A number that no operation has stays absent."""
     sums: Counter[str] = Counter()
     for operation in operations:
         for name in Stats.__struct_fields__:

@@ -1,4 +1,4 @@
-"""`watcher wait`: follows operations to their end with no daemon and no store, for scripts and CI."""
+"""`watcher wait`: tracks operations to their end without a daemon and a store, for scripts and CI."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from watcher.core.settings import Account
 
 
 def execute(arguments: Namespace) -> int:
-    """Follow all ids to their end, and say how they ended."""
+    """Track all ids to their end, and print how they ended."""
     ids = read_ids(arguments.ids)
     loaded = load_in_time(arguments.config)
     account = _account(loaded.configuration.accounts, arguments.account)
     clock = Clock()
-    following = WaitLoop(loaded, account, ids, clock)
+    waiting = WaitLoop(loaded, account, ids, clock)
     with display(lambda: clock.now().tick) as shown:
-        stop = loop.run(following.until_ended(arguments.timeout, shown.show))
+        stop = loop.run(waiting.until_ended(arguments.timeout, shown.show))
     limits = FailureLimits(failed=arguments.max_failed, unaddressable=arguments.max_unaddressable)
-    verdict = judge(stop, following.operations, limits, following.why)
-    say(_summary(following.operations))
+    verdict = judge(stop, waiting.operations, limits, waiting.why)
+    say(_summary(waiting.operations))
     warn(*(f"watcher wait: {reason}" for reason in verdict.reasons))
     return verdict.code
 
@@ -44,7 +44,7 @@ def _account(accounts: Sequence[Account], name: str | None) -> Account:
         return accounts[0]
     chosen = next((account for account in accounts if account.name == name), None)
     if chosen is None:
-        raise FailedError(Exit.USAGE, f"no account is called {name!r}; there is {names}")
+        raise FailedError(Exit.USAGE, f"no account is called {name!r}; the accounts are {names}")
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""The loop that `wait` runs: the daemon's own, over a store that forgets, until all operations have ended.
+"""The loop that `wait` runs: the daemon's own, over a memory store, until all operations have ended.
 
 An end counts as soon as it is learned: there is no settling, so stats that upstream corrects afterwards are not seen.
 """
@@ -28,7 +28,7 @@ from watcher.threads import Threads
 from watcher.watch import AccountWatch
 
 CHECK_EVERY_SECONDS = 0.5
-"""Stats move without anybody saying so, and so does the patience with an API that does not answer."""
+"""How often the state is checked without a signal: stats may change, and the time to give up may be reached."""
 
 _FOREVER = timedelta(days=365)
 
@@ -36,7 +36,7 @@ Show = Callable[[Sequence[Operation]], None]
 
 
 class WaitObserver:
-    """Hears what the loop tells: how the contact is, and that something may have changed."""
+    """Receives what the loop reports: whether the API can be reached, and that operations may have changed."""
 
     def __init__(self, tick: Callable[[], Micros]) -> None:
         self._tick = tick
@@ -44,7 +44,7 @@ class WaitObserver:
         self.changed = asyncio.Event()
 
     def attempted(self, account: str, attempt: Attempt) -> None:  # noqa: ARG002 -- there is one account
-        """One attempt at upstream ended."""
+        """One request to upstream was answered or failed."""
         self.contact = self.contact.after(attempt)
         self.changed.set()
 
@@ -53,22 +53,22 @@ class WaitObserver:
         self.changed.set()
 
     def health_changed(self, account: str, event: AccountEvent) -> None:  # noqa: ARG002 -- as above
-        """A trouble of the account as a whole began or ended."""
+        """A health issue of the account as a whole began or ended."""
         self.contact = self.contact.after_event(event, self._tick())
         self.changed.set()
 
     def anomaly(self, account: str, kind: str) -> None:
-        """Nobody counts here."""
+        """Not counted by `wait`."""
 
     def detected(self, account: str, delay: Micros) -> None:
-        """Nobody counts here."""
+        """Not measured by `wait`."""
 
     def store_trouble(self, trouble: StoreUnusable | None) -> None:
-        """Memory has none."""
+        """Never called: a memory store cannot fail."""
 
 
 class WaitLoop:
-    """The operations of one account, followed until `until_ended` returns."""
+    """The operations of one account, tracked until `until_ended` returns."""
 
     def __init__(self, loaded: LoadedConfiguration, account: Account, ids: Sequence[str], clock: Clock) -> None:
         self._configuration = _settings(loaded.configuration, len(ids))
@@ -84,16 +84,16 @@ class WaitLoop:
 
     @property
     def operations(self) -> list[Operation]:
-        """What is known of each, in the order of the ids."""
+        """The present state of each operation, in the order of the ids."""
         return [self._operations[one] for one in self._ids]
 
     @property
     def why(self) -> str:
-        """What is known of the trouble with the API, if there is one."""
+        """The last failure of the API, or that it has not answered yet."""
         return self._telemetry.contact.why or "no answer yet"
 
     async def until_ended(self, timeout: timedelta | None, show: Show) -> Stop:  # noqa: ASYNC109 -- an outcome, no error
-        """Follow; `show` hears of the operations whenever they may have changed. Raises OperatorError."""
+        """Track to the end; call `show` whenever operations may have changed. Raises OperatorError."""
         upstream = self._upstream
         async with upstream.http:
             store = MemoryStore()
@@ -109,7 +109,7 @@ class WaitLoop:
                 except TimeoutError:
                     self._take(watched.watch)
                     stop = self._telemetry.contact.at_timeout()
-                # Nothing is to be kept, so nothing is waited for.
+                # No state has to be stored, so the loop need not finish its turn.
                 loop.cancel()
         show(self.operations)
         return stop
@@ -147,7 +147,7 @@ class WaitLoop:
 
 
 def _settings(configuration: Configuration, count: int) -> Configuration:
-    """The operator's settings, but an end is final at once and everything stays in sight."""
+    """Return the operator's settings, changed so that an end is final at once and no operation is hidden."""
     return replace(
         configuration,
         polling=replace(configuration.polling, settle_after=()),
