@@ -27,6 +27,7 @@ from typing import assert_never
 
 import msgspec
 
+from watcher.core.backoff import doubled
 from watcher.core.clocks import AGREE_WITHIN, ClockReading
 from watcher.core.model import DAY, MINUTE, SECOND, Instant, Micros, Moment, Status, Value, created_hint
 from watcher.core.observation import Forbidden, Missing, Negative, Page, Record, Refused, Unanswered
@@ -208,7 +209,7 @@ class Discovery:
             case Unanswered():
                 # The same page is requested again: the pages before it remain valid.
                 self._failures += 1
-                self._due = now.tick + _growing(self._scope.every, self._failures)
+                self._due = now.tick + doubled(self._scope.every, self._failures - 1, at_most=AGAIN_AT_MOST)
             case Missing() | Refused() | Forbidden():
                 self._give_up(read, now)
             case _:
@@ -429,7 +430,7 @@ class Discovery:
             return
         self._main = None
         self._failures += 1
-        self._due = now.tick + _growing(self._scope.every, self._failures)
+        self._due = now.tick + doubled(self._scope.every, self._failures - 1, at_most=AGAIN_AT_MOST)
 
     # ── what had ended before ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -464,10 +465,6 @@ def _began_lately(progress: DiscoveryProgress) -> bool:
 
 def _earlier(known: Instant | None, other: Instant) -> Instant:
     return other if known is None else min(known, other)
-
-
-def _growing(first: Micros, times: int) -> Micros:
-    return min(first << min(max(times - 1, 0), 20), max(AGAIN_AT_MOST, first))
 
 
 def comes_first(discovery_tick: Micros | None, poll_tick: Micros | None, *, was_first: bool) -> bool:
