@@ -83,7 +83,7 @@ def test_an_operation_is_not_polled_again_before_the_answer():
     assert planner.wake_tick() is None
     planned = planner.next_poll(PLAIN_ID)
     assert planned is not None
-    assert planned.why == "asked about at this moment"
+    assert planned.why == "a request for it is under way"
 
 
 def test_the_next_poll_is_due_freshness_after_the_last_request():
@@ -99,7 +99,7 @@ def test_a_retry_after_on_a_good_answer_delays_the_next_poll():
     planner = a_planner(a_running_operation())
     hinted = Seen(timing=seen().timing, record=seen().record, retry_after=60 * SECOND)
     planned = poll(planner, a_running_operation(), hinted)
-    assert (due(planned), planned.why) == (60.1, "upstream asked to be left alone until then")
+    assert (due(planned), planned.why) == (60.1, "upstream asked for a pause until then")
     assert planner.lag(at(60)) == 0
 
 

@@ -111,7 +111,7 @@ def test_operations_due_together_are_polled_once_by_one_sweep(app: DrivenPlanner
     assert app.request() is None
     poll = app.planner.next_poll(an_id(0))
     assert poll is not None
-    assert (poll.how, poll.why) == ("sweep that is under way", "asked about at this moment")
+    assert (poll.how, poll.why) == ("sweep that is under way", "a request for it is under way")
 
 
 def test_of_many_new_operations_the_first_is_fetched_by_id_and_the_others_wait_for_a_sweep():
@@ -271,7 +271,7 @@ def test_an_operation_tracked_again_during_a_sweep_does_not_depend_on_that_sweep
     assert app.requests()
     poll = app.planner.next_poll(an_id(0))
     assert poll is not None
-    assert poll.why == "asked about at this moment"
+    assert poll.why == "a request for it is under way"
 
 
 def test_an_operation_shown_during_its_fetch_is_not_fetched_twice_at_once():
@@ -402,7 +402,7 @@ def test_a_few_new_operations_are_fetched_without_waiting_for_a_sweep():
     app = DrivenPlanner([a_running_operation(id=an_id(number)) for number in range(FEW)])
     app.requests()
     polls = [app.planner.next_poll(operation_id) for operation_id in app.operations]
-    assert {poll.why for poll in polls if poll is not None} == {"asked about at this moment"}
+    assert {poll.why for poll in polls if poll is not None} == {"a request for it is under way"}
 
 
 def test_more_than_a_few_new_operations_wait_for_a_sweep():

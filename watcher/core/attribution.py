@@ -371,7 +371,7 @@ class Attribution:
         count = len(self._gone)
         self._blame(
             Cause.OPERATIONS_GONE,
-            f"{count} operations that were seen before are not shown any more, and none other is: {why}",
+            f"{count} operations that were seen before are missing, and no operation is shown any more: {why}",
             holds=holds,
         )
 

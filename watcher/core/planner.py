@@ -230,7 +230,7 @@ class Planner:
             return None
         if poll.asked:
             how = "GET by id" if poll.asked == FETCHING else "sweep that is under way"
-            return NextPoll(due_tick=poll.due, how=how, why="asked about at this moment")
+            return NextPoll(due_tick=poll.due, how=how, why="a request for it is under way")
         then = Moment(poll.due + self._wall, poll.due)
         window = self._chooser.best(poll, then) if self.uses_lists else None
         return NextPoll(due_tick=poll.due, how="GET by id" if window is None else _in_words(window), why=poll.why)

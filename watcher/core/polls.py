@@ -133,7 +133,7 @@ def next_plan(
             if retry_after is not None and retry_after > freshness:
                 # The promise moves too: a wait that upstream asks for in a good answer is no lag.
                 floor = now.tick + retry_after
-                return Plan(floor, floor, "upstream asked to be left alone until then", floor)
+                return Plan(floor, floor, "upstream asked for a pause until then", floor)
             if operation.status is Status.SCHEDULED:
                 due = asked + _scheduled_wait(operation, now, freshness)
                 return Plan(due, due, "scheduled: the longer it has waited, the less often")
