@@ -45,7 +45,7 @@ class IntakeRig:
         return caught.value
 
     async def why(self, *entries: Any) -> list[str]:
-        return [entry_error.why for entry_error in (await self.refusal(*entries)).complaints]
+        return [entry_error.why for entry_error in (await self.refusal(*entries)).errors]
 
     async def labels(self, account: str, operation_id: str) -> dict[str, str]:
         (found,) = await self.store.find(operation_id, account)
@@ -163,7 +163,7 @@ async def test_the_creation_time_in_the_id_is_stored(app: IntakeRig):
 )
 async def test_a_bad_entry_is_named_with_its_reason_and_nothing_is_kept(app: IntakeRig, entry: Any, why: str):
     refusal = await app.refusal({"id": ANOTHER_ID}, entry)
-    (entry_error,) = refusal.complaints
+    (entry_error,) = refusal.errors
     assert entry_error.index == 1
     assert entry_error.why.startswith(why) or why in entry_error.why
     assert str(refusal) == "1 of 2 entries refused, nothing was kept"
@@ -173,15 +173,15 @@ async def test_a_bad_entry_is_named_with_its_reason_and_nothing_is_kept(app: Int
 
 async def test_every_bad_entry_is_named_with_all_its_reasons(app: IntakeRig):
     refusal = await app.refusal({"id": "x", "account": "y"}, {"id": AN_ID}, {"id": "\x1b[31m", "extra": 1})
-    assert [(error.index, error.id) for error in refusal.complaints] == [(0, '"x"'), (2, '"\\x1b[31m"')]
-    assert "not an operation id" in refusal.complaints[0].why
-    assert "unknown account" in refusal.complaints[0].why
+    assert [(error.index, error.id) for error in refusal.errors] == [(0, '"x"'), (2, '"\\x1b[31m"')]
+    assert "not an operation id" in refusal.errors[0].why
+    assert "unknown account" in refusal.errors[0].why
 
 
 async def test_a_lone_surrogate_is_refused_where_the_text_did_not_come_as_json(app: IntakeRig):
     with pytest.raises(EntriesRefusedError) as caught:
         await app.intake.register([TrackRequest(id=AN_ID, labels={"a": "\ud800"})], Source.API)
-    assert "cannot be stored" in caught.value.complaints[0].why
+    assert "cannot be stored" in caught.value.errors[0].why
 
 
 @pytest.mark.parametrize(
@@ -242,14 +242,14 @@ async def test_an_operation_of_another_account_is_a_conflict():
     await app.take({"id": AN_ID, "account": "a"})
     refusal = await app.refusal({"id": ANOTHER_ID, "account": "b"}, {"id": AN_ID, "account": "b"})
     assert refusal.is_conflict
-    assert [(error.index, error.why) for error in refusal.complaints] == [(1, 'tracked under the account "a"')]
+    assert [(error.index, error.why) for error in refusal.errors] == [(1, 'tracked under the account "a"')]
     assert await app.store.find(ANOTHER_ID) == ()
 
 
 async def test_one_list_cannot_give_an_operation_to_two_accounts():
     refusal = await IntakeRig("a", "b").refusal({"id": AN_ID, "account": "a"}, {"id": AN_ID, "account": "b"})
     assert refusal.is_conflict
-    assert [error.index for error in refusal.complaints] == [1]
+    assert [error.index for error in refusal.errors] == [1]
 
 
 @pytest.mark.parametrize("status", [Status.NOT_FOUND, Status.REJECTED])
@@ -273,7 +273,7 @@ async def test_labels_that_are_too_many_together_are_a_conflict(app: IntakeRig):
     await app.take({"id": AN_ID, "labels": {f"a{n}": "" for n in range(8)}})
     refusal = await app.refusal({"id": AN_ID, "labels": {f"b{n}": "" for n in range(3)}})
     assert refusal.is_conflict
-    assert refusal.complaints[0].why == "11 labels together with the stored ones; at most 10"
+    assert refusal.errors[0].why == "11 labels together with the stored ones; at most 10"
 
 
 async def test_the_configuration_names_operations_of_its_accounts(app: IntakeRig):
@@ -374,7 +374,7 @@ async def reasons(body: bytes) -> list[str]:
     try:
         await IntakeRig("main", "third").intake.take(body)
     except EntriesRefusedError as refused:
-        return [entry_error.why + (entry_error.id or "") for entry_error in refused.complaints]
+        return [entry_error.why + (entry_error.id or "") for entry_error in refused.errors]
     except MalformedError as malformed:
         return [str(malformed)]
     return []

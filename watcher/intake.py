@@ -81,9 +81,9 @@ class MalformedError(WatcherError):
 class EntriesRefusedError(WatcherError):
     """Some entries are bad, so none was kept. `is_conflict`: valid, but in conflict with what is tracked already."""
 
-    def __init__(self, complaints: Sequence[EntryError], *, of: int, is_conflict: bool = False) -> None:
-        super().__init__(f"{len(complaints)} of {of} {'entry' if of == 1 else 'entries'} refused, nothing was kept")
-        self.complaints = complaints
+    def __init__(self, errors: Sequence[EntryError], *, of: int, is_conflict: bool = False) -> None:
+        super().__init__(f"{len(errors)} of {of} {'entry' if of == 1 else 'entries'} refused, nothing was kept")
+        self.errors = errors
         self.is_conflict = is_conflict
 
 
@@ -177,9 +177,9 @@ class Intake:
         self, request: Iterable[TrackRequest | EntryError], source: Source, accounts: Sequence[str]
     ) -> Sequence[Registration]:
         checked = await in_pieces(request, lambda index, entry: checked_entry(index, entry, accounts))
-        complaints = [entry for entry in checked if isinstance(entry, EntryError)]
-        if complaints:
-            raise EntriesRefusedError(complaints, of=len(checked))
+        errors = [entry for entry in checked if isinstance(entry, EntryError)]
+        if errors:
+            raise EntriesRefusedError(errors, of=len(checked))
         now = self._now()
         entries = await in_pieces(
             (entry for entry in checked if isinstance(entry, TrackRequest)),
@@ -213,8 +213,8 @@ class Intake:
         if len(accounts) == 1 and not any(entry.labels for entry in entries):
             return  # the common case: without a second account and without labels, no conflict is possible
         ledger = _Ledger(await self._held(entries, accounts))
-        complaints = await in_pieces(entries, ledger.enter)
-        conflicts = [entry_error for entry_error in complaints if entry_error is not None]
+        errors = await in_pieces(entries, ledger.enter)
+        conflicts = [entry_error for entry_error in errors if entry_error is not None]
         if conflicts:
             raise EntriesRefusedError(conflicts, of=len(entries), is_conflict=True)
 

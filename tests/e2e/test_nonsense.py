@@ -188,7 +188,7 @@ def test_request_bodies():
         except MalformedError as exc:
             return clear("malformed", str(exc))
         except EntriesRefusedError as exc:
-            return clear("refused", str(exc), *(text for one in exc.complaints for text in (one.why, one.id or "none")))
+            return clear("refused", str(exc), *(text for one in exc.errors for text in (one.why, one.id or "none")))
         assert all(is_operation_id(one.id) and one.account in ACCOUNTS for one in registrations)
         return "taken"
 

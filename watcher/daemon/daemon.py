@@ -117,9 +117,9 @@ class Daemon:
 
     async def run(self) -> int:
         """Run until stopped. Returns the exit code."""
-        complaints = LoopExceptionHandler(self._base.log, lambda: self._base.clock.now().tick)
+        unhandled = LoopExceptionHandler(self._base.log, lambda: self._base.clock.now().tick)
         try:
-            with complaints.handled():
+            with unhandled.handled():
                 await self._run()
         except (OperatorError, StoreUnusable) as exc:
             print(f"watcher: {exc}", file=sys.stderr)  # noqa: T201 -- for the operator, without a log line

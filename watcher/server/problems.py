@@ -79,7 +79,7 @@ def from_error(exc: Exception) -> tuple[ProblemDetails, Mapping[str, str] | None
             return problem(exc.status_code), exc.headers
         case EntriesRefusedError():
             status = 409 if exc.is_conflict else 400
-            return problem(status, str(exc), name="entries-refused", errors=exc.complaints), None
+            return problem(status, str(exc), name="entries-refused", errors=exc.errors), None
         case StoreUnusable() | StoreRefused():
             return problem(503, _STORE_DETAIL, name="store-unusable"), {"Retry-After": str(STORE_RETRY_AFTER)}
     status, name = next((PLAIN[kind] for kind in PLAIN if isinstance(exc, kind)), (500, ""))

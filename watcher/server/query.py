@@ -79,13 +79,13 @@ def read_query(request: Request, parameters: Sequence[Parameter], accounts: Sequ
     for name, value in request.query_params.multi_items():
         given.setdefault(name, []).append(value)
     known = {parameter.name: parameter for parameter in parameters}
-    complaints = [
+    errors = [
         EntryError(parameter=name[:_MOST_SHOWN], why=why)
         for name, values in given.items()
         if (why := _fault(known.get(name), values, accounts, known))
     ]
-    if complaints:
-        raise ProblemError(problem(400, "bad query parameters", name="parameters", errors=complaints))
+    if errors:
+        raise ProblemError(problem(400, "bad query parameters", name="parameters", errors=errors))
     return Query(
         account=given.get("account", [None])[0],
         statuses=tuple(given.get("status", ())),
