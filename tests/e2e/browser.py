@@ -1,4 +1,4 @@
-"""Chromium without a screen, and a desk with something to show in it."""
+"""Chromium without a screen, and an app with operations to show in it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WIDE, NARROW = (1200, 760), (360, 740)
 LIVE = "body.live"
 ROWS = "#operations tbody tr"
 
-# Chromium on a machine with no way out: without these it asks its maker's hosts at every start.
+# Chromium on a machine without internet: without these it contacts its maker's hosts at every start.
 _ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -54,7 +54,7 @@ _ARGUMENTS = (
 _AXE = resources.files("axe_playwright_python").joinpath("axe.min.js")
 _NO_PROXY = {"NO_PROXY": "*", "no_proxy": "*"}
 
-# When everything that was in the page as it came has been painted: the frame after the one in which it stood.
+# When everything in the page as it was served has been painted: one animation frame after it was laid out.
 _PAINTED = """
 addEventListener("DOMContentLoaded", () => requestAnimationFrame(() => requestAnimationFrame(() => {
   window.paintedAfter = performance.now();
@@ -74,7 +74,7 @@ class Visit:
 
     @property
     def foreign(self) -> list[str]:
-        """What was asked of any other origin."""
+        """The requests to any other origin."""
         own = urlsplit(self.url).netloc
         return [url for url in self.requests if urlsplit(url).netloc not in {own, ""}]
 
@@ -105,7 +105,7 @@ class Visit:
         self.faults.append(str(error))
 
     def watch(self) -> None:
-        """Listen to what the page does."""
+        """Record errors, messages and requests of the page."""
         self.page.on("console", self._on_console)
         self.page.on("pageerror", self._on_error)
         self.page.on("request", self._on_request)
@@ -113,7 +113,7 @@ class Visit:
 
 @asynccontextmanager
 async def chromium(*arguments: str) -> AsyncIterator[Browser]:
-    """The browser of the system; there is none to download."""
+    """The browser of the system. None is downloaded."""
     program = shutil.which("chromium")
     if program is None:
         pytest.fail("needs chromium on the PATH (Debian: apt-get install chromium)")
@@ -187,7 +187,7 @@ def _health(account: str, operations: Sequence[Operation]) -> dict[str, Any]:
 
 
 def an_operation(number: int, status: Status, age: int, campaign: str, **stats: int) -> Operation:
-    """One that was sent `age` seconds ago, with an id that looks like a real one."""
+    """An operation that was sent `age` seconds ago, with an id like a real one."""
     registered_at = NOW.at - age * SECOND
     has_ended = status in OUTCOME_OF
     given = dict.fromkeys(STAT_NAMES, 0) | stats
@@ -222,7 +222,7 @@ def some() -> Sequence[Operation]:
 
 
 async def furnish(stage: Stage) -> Sequence[Operation]:
-    """Show `some`, the first of them with a history and a next look."""
+    """Show `some`, the first of them with a history and a next poll."""
     operations = some()
     first = operations[0]
     begun = Stats(total=4100, recipients=4100, sent=160, queued=3940)
@@ -240,7 +240,7 @@ async def furnish(stage: Stage) -> Sequence[Operation]:
 
 
 def ended(operation: Operation, at: Moment) -> tuple[Operation, tuple[int, OperationEvent]]:
-    """The operation as completed, and the event that tells of it."""
+    """The operation as completed, and the event of its end."""
     stats = Stats(total=operation.stats.total, recipients=operation.stats.recipients, sent=operation.stats.total)
     after = operation.with_(status=Status.COMPLETED, stats=stats, progressed_at=at.at, ended_at=at.at)
     outcome = OUTCOME_OF[Status.COMPLETED]

@@ -1,4 +1,4 @@
-"""Operations come and go for weeks and nobody scrapes: the real loop on the real SQLite store, in virtual time.
+"""Operations come and go for weeks without a scrape: the real loop on the real SQLite store, in virtual time.
 
     python tests/e2e/coming_and_going.py FILE NUMBER
 
@@ -53,12 +53,12 @@ class Measured:
         self.file_mib = max(self.file_mib, file_mib)
 
 
-async def tell_nobody(lines: Sequence[bytes]) -> None:
-    """A standard output that takes everything."""
+async def discard(lines: Sequence[bytes]) -> None:
+    """A standard output that accepts everything."""
 
 
 async def keep_house(rig: Rig, store: SqliteStore, publisher: EventPublisher) -> None:
-    """What the daemon does beside its loops: telling and pruning."""
+    """What the daemon does beside its loops: publishing and pruning."""
     while True:
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
         publisher.wake()
@@ -71,13 +71,13 @@ async def keep_house(rig: Rig, store: SqliteStore, publisher: EventPublisher) ->
 
 
 async def come_and_go(file: Path, number: int) -> tuple[Measured, Measured, float]:
-    """Let so many operations live; what was measured in each half, and how many were counted."""
+    """Let a number of operations come and go; what was measured in each half, and how many were counted."""
     store = await open_inline(file)
     halves = Measured(), Measured()
     scenario = parse_scenario(SCENARIO)
     settings = loop_settings(freshness=60.0, settle_after=(30.0,), retention=Retention(max_operations=MAX_OPERATIONS))
     async with running(scenario, store=store, settings=settings) as rig:
-        publisher = EventPublisher(store, EventLog(LineWriter()), tell_nobody, lambda: rig.clock.now().at)
+        publisher = EventPublisher(store, EventLog(LineWriter()), discard, lambda: rig.clock.now().at)
         tasks = [asyncio.create_task(publisher.run()), asyncio.create_task(keep_house(rig, store, publisher))]
         batches = -(-number // BATCH)
         pause = DAYS * 86_400 / batches

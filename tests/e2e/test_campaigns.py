@@ -89,7 +89,7 @@ def watched_demo(folder: Path) -> Iterator[tuple[Prometheus, dict[str, str]]]:
 
 
 def reject_at_once(addresses: dict[str, str]) -> None:
-    """An operation that the API refuses to tell of, alone in its campaign."""
+    """An operation that the API refuses to show, the only one of its campaign."""
     one = make_id(time.time_ns() // 1000, random.Random())
     faults = [{"kind": "status", "status": 400, "endpoint": "fetch", "operation": one}]
     control = addresses["simulated API"].replace("/v1", "/_simulator/faults")

@@ -44,7 +44,7 @@ def scripted(lives: dict[str, str], more: str = "") -> str:
     return "operations:\n" + "\n".join(lines) + "\n" + more
 
 
-def test_three_operations_of_a_file_are_followed_to_their_end(tmp_path: Path) -> None:
+def test_three_operations_of_a_file_are_tracked_to_their_end(tmp_path: Path) -> None:
     one, two, three = ids(3)
     scenario = scripted(
         {
@@ -60,7 +60,7 @@ def test_three_operations_of_a_file_are_followed_to_their_end(tmp_path: Path) ->
         }
         with daemon_of(tmp_path, settings) as daemon:
             daemon.start()
-            until(lambda: len(daemon.events("operation.finished")) == 3, within=30, what="three ends are told")
+            until(lambda: len(daemon.events("operation.finished")) == 3, within=30, what="three ends are published")
             until(
                 lambda: (
                     sum(
@@ -113,7 +113,7 @@ def test_three_operations_of_a_file_are_followed_to_their_end(tmp_path: Path) ->
     ],
     ids=["auth token", "api key"],
 )
-def test_credentials_in_the_environment_are_all_it_takes(tmp_path: Path, credentials: dict[str, str]) -> None:
+def test_credentials_in_the_environment_are_enough(tmp_path: Path, credentials: dict[str, str]) -> None:
     (one,) = ids(1)
     with simulating(tmp_path, scripted({one: "created: 0s, completed: 5m, stats: {recipients: 9}"})) as simulator:
         env = credentials | {"WATCHER_ACCOUNTS__0__BASE_URL": simulator.base_url}
@@ -130,7 +130,7 @@ def test_credentials_in_the_environment_are_all_it_takes(tmp_path: Path, credent
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_nothing_is_lost_and_nothing_counted_twice_when_the_daemon_is_killed_again_and_again(
+def test_no_operation_is_lost_or_counted_twice_when_the_daemon_is_killed_again_and_again(
     tmp_path: Path, seed: int
 ) -> None:
     rng = random.Random(seed)
@@ -164,7 +164,11 @@ def test_nothing_is_lost_and_nothing_counted_twice_when_the_daemon_is_killed_aga
                 )
 
             until(lambda: counted() >= 200, within=120, what="all are counted")
-            until(lambda: daemon.value("operation_watcher_events_pending") == 0, within=20, what="all is told")
+            until(
+                lambda: daemon.value("operation_watcher_events_pending") == 0,
+                within=20,
+                what="all events are published",
+            )
             samples = daemon.samples()
             truth = simulator.truth()
             assert daemon.terminate() == 0
@@ -188,7 +192,7 @@ def test_nothing_is_lost_and_nothing_counted_twice_when_the_daemon_is_killed_aga
     assert outcomes == {"completed": 190, "canceled": 10, "expired": 0, "not_found": 0, "rejected": 0}
 
 
-def test_forty_operations_reach_their_end_through_trouble_over_real_sockets(tmp_path: Path) -> None:
+def test_forty_operations_reach_their_end_through_faults_over_real_sockets(tmp_path: Path) -> None:
     rng = random.Random(4)
     lives = {
         operation_id: f"created: 0s, completed: {rng.uniform(3, 30):.1f}s, stats: {{recipients: 20, failed: 1}}"
@@ -215,7 +219,7 @@ faults:
             until(
                 lambda: len(daemon.events("operation.finished")) == 40,
                 within=90,
-                what="forty ends in spite of the trouble",
+                what="forty ends in spite of the faults",
             )
             until(
                 lambda: (
@@ -234,7 +238,7 @@ faults:
 
 def test_a_refused_token_is_one_event_and_the_right_one_in_the_file_brings_it_back(tmp_path: Path) -> None:
     (one,) = ids(1)
-    secret = "a-token-that-nobody-may-ever-see"
+    secret = "a-token-that-may-never-show"
     with simulating(tmp_path, scripted({one: "created: 0s, completed: 10m, stats: {recipients: 9}"})) as simulator:
         (tmp_path / "auth_token").write_text(secret)
         settings = {
@@ -273,18 +277,18 @@ def test_a_refused_token_is_one_event_and_the_right_one_in_the_file_brings_it_ba
             requests = simulator.requests()
             assert daemon.terminate() == 0
     assert checked.returncode == 0
-    told = daemon.stdout.read_text() + daemon.stderr.read_text()
+    output = daemon.stdout.read_text() + daemon.stderr.read_text()
     assert [e["event"] for e in daemon.events() if e["event"].startswith("account.")] == [
         "account.unauthorized",
         "account.recovered",
     ]
-    for text in (told, ps, checked.stdout, checked.stderr, *pages):
+    for text in (output, ps, checked.stdout, checked.stderr, *pages):
         assert secret not in text
     refused = [entry for entry in requests["last"] if entry["outcome"] == "401"]
     assert 1 <= len(refused) <= 2
 
 
-def test_a_finished_id_named_again_is_neither_followed_nor_counted(tmp_path: Path) -> None:
+def test_a_finished_id_registered_again_is_neither_polled_nor_counted(tmp_path: Path) -> None:
     (one,) = ids(1)
     with simulating(tmp_path, scripted({one: "created: 0s, completed: 2s, stats: {recipients: 9}"})) as simulator:
         settings = {
@@ -305,7 +309,7 @@ def test_a_finished_id_named_again_is_neither_followed_nor_counted(tmp_path: Pat
             assert daemon.terminate() == 0
             daemon.start()
             daemon.track(one)
-            until(lambda: len(daemon.events("daemon.started")) == 2, within=10, what="the second start is told")
+            until(lambda: len(daemon.events("daemon.started")) == 2, within=10, what="the second start is published")
             time.sleep(2)
             assert counted() == 1
             assert count(simulator.requests()["counts"], "fetch") == count(fetched, "fetch")
@@ -330,7 +334,7 @@ def test_the_app_stays_ready_while_upstream_is_down_and_a_stop_under_load_is_qui
             until(
                 lambda: (daemon.value("twilio_push_operations", account="main", status="PROCESSING") or 0) > 50,
                 within=20,
-                what="operations are being followed",
+                what="operations are tracked",
             )
             began = time.monotonic()
             assert daemon.terminate() == 0
@@ -338,7 +342,7 @@ def test_the_app_stays_ready_while_upstream_is_down_and_a_stop_under_load_is_qui
             known = {event["operation_id"] for event in daemon.events("operation.moved")}
             simulator.stop()
             daemon.start()
-            until(lambda: daemon.events("account.unreachable"), within=40, what="the outage is told")
+            until(lambda: daemon.events("account.unreachable"), within=40, what="the outage is published")
             assert daemon.is_ready()
             assert answers_healthy(daemon.web)
             shown = {
@@ -369,13 +373,13 @@ def test_it_starts_quickly_and_stays_small(tmp_path: Path) -> None:
             until(
                 lambda: daemon.value("twilio_push_operations", account="main", status="PROCESSING") == 1000,
                 within=40,
-                what="a thousand are followed",
+                what="a thousand are tracked",
             )
             for _ in range(5):
                 daemon.metrics()
             busy = rss_mib(daemon.process)
             assert daemon.terminate() == 0
-    print(f"start to ready {started:.2f} times its libraries, idle {idle:.1f} MiB, 1,000 followed {busy:.1f} MiB")
+    print(f"start to ready {started:.2f} times its libraries, idle {idle:.1f} MiB, 1,000 tracked {busy:.1f} MiB")
     assert started < 2.5
     assert idle < 64
     assert busy < 80

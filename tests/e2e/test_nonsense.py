@@ -94,12 +94,12 @@ def test_configurations(folder: Path):
         try:
             loaded = load(file, environ)
         except ConfigurationError as exc:
-            return clear("told", *map(str, exc.problems))
+            return clear("reported", *map(str, exc.problems))
         assert is_clear("\n".join([*describe(loaded), *warnings_of(loaded), repr(loaded)]))
         return "taken"
 
     came = all_of("configuration", read, MANY - 5000)
-    assert min(came["told"], came["taken"]) > 1000
+    assert min(came["reported"], came["taken"]) > 1000
 
 
 def test_web_configurations(folder: Path):
@@ -122,12 +122,12 @@ def test_web_configurations(folder: Path):
         try:
             found = read_web_file(str(file))
         except ConfigurationError as exc:
-            return clear("told", *map(str, exc.problems))
+            return clear("reported", *map(str, exc.problems))
         assert is_clear(repr(found))
         return "taken"
 
     came = all_of("web configuration", read, 5000)
-    assert min(came["told"], came["taken"]) > 500
+    assert min(came["reported"], came["taken"]) > 500
 
 
 # ── ids ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -154,23 +154,23 @@ def test_operation_ids():
             text = nonsense.broken(text.encode()).decode(errors="surrogateescape") if "0" in tail[:3] else text
         try:
             assert read_ids([text]) == [text]
-            told = "id"
+            answer = "id"
         except FailedError as exc:
-            told = clear("no id", str(exc))
-        assert (told == "id") is is_operation_id(text)
-        if told == "id":
+            answer = clear("no id", str(exc))
+        assert (answer == "id") is is_operation_id(text)
+        if answer == "id":
             hint = created_hint(text, NOW)
             assert hint is None or 0 < hint <= NOW
             assert json.loads(json.dumps(text)) == text
-        assert runner.run(locate(text)) == told or text == "-"
-        return told
+        assert runner.run(locate(text)) == answer or text == "-"
+        return answer
 
     with asyncio.Runner() as runner:
         came = all_of("operation id", read)
     assert min(came.values()) > 1000
 
 
-# ── what is handed in ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── bodies of requests ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def an_intake() -> Intake:
@@ -226,7 +226,7 @@ def test_upstream_answers():
         assert isinstance(record, Record | None)
         for one in (fetched, listed):
             assert code_label(one, given.code) in CODES
-            # What is kept, told and shown of it is text.
+            # What is stored, published and shown of it is text.
             assert msgspec.json.encode(one)
             if isinstance(one, Missing | Refused | Forbidden | Unanswered):
                 assert is_clear(one.why)

@@ -102,7 +102,7 @@ def test_a_token_rotated_under_load_costs_no_event_and_no_restart(tmp_path: Path
     assert {event["operation_id"] for event in daemon.events("operation.finished")} == lives.keys()
 
 
-def test_told_to_stay_it_stands_by_with_a_broken_configuration_until_that_is_mended(tmp_path: Path) -> None:
+def test_with_stay_the_daemon_stands_by_until_a_broken_configuration_is_corrected(tmp_path: Path) -> None:
     (one,) = ids(1)
     with simulating(tmp_path, scripted({one: "created: 0s, completed: 10m, stats: {recipients: 9}"})) as simulator:
         settings = {"accounts": [account(simulator.base_url, tmp_path, operations=[one])]}
@@ -121,14 +121,14 @@ def test_told_to_stay_it_stands_by_with_a_broken_configuration_until_that_is_men
             until(
                 lambda: daemon.value("twilio_push_operations", account="main", status="PROCESSING") == 1,
                 within=15,
-                what="the mended file is taken",
+                what="the corrected file is in force",
             )
             assert daemon.value("operation_watcher_config_last_reload_successful") == 1
             assert daemon.terminate() == 0
     assert len(daemon.events("config.rejected")) == 1
 
 
-def test_after_a_stop_it_lingers_and_a_second_signal_ends_it(tmp_path: Path) -> None:
+def test_after_a_stop_the_daemon_lingers_and_a_second_signal_ends_it(tmp_path: Path) -> None:
     with simulating(tmp_path, QUIET) as simulator:
         settings = {"accounts": [account(simulator.base_url, tmp_path)]}
         with daemon_of(tmp_path, settings) as daemon:
@@ -139,7 +139,7 @@ def test_after_a_stop_it_lingers_and_a_second_signal_ends_it(tmp_path: Path) -> 
             assert daemon.terminate() == 0
 
 
-def test_a_second_daemon_on_the_same_store_is_refused_with_a_clear_word(tmp_path: Path) -> None:
+def test_a_second_daemon_on_the_same_store_is_refused_with_the_reason(tmp_path: Path) -> None:
     with simulating(tmp_path, QUIET) as simulator:
         settings = {"accounts": [account(simulator.base_url, tmp_path)]}
         with daemon_of(tmp_path, settings) as first, daemon_of(tmp_path, settings) as second:
@@ -161,7 +161,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_while_the_disk_is_full_following_goes_on_and_afterwards_all_is_told_and_counted(
+def test_while_the_disk_is_full_polling_goes_on_and_afterwards_all_is_published_and_counted(
     tmp_path: Path, small_disk: Path
 ) -> None:
     rng = random.Random(12)
@@ -181,7 +181,7 @@ def test_while_the_disk_is_full_following_goes_on_and_afterwards_all_is_told_and
             until(
                 lambda: daemon.value("twilio_push_operations", account="main", status="PROCESSING") == 150,
                 within=20,
-                what="all are followed",
+                what="all are tracked",
             )
             # Without a buffer, since what is in one would fail once more when the file is closed.
             with (small_disk / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
@@ -216,7 +216,11 @@ def test_while_the_disk_is_full_following_goes_on_and_afterwards_all_is_told_and
                 within=60,
                 what="all are counted",
             )
-            until(lambda: daemon.value("operation_watcher_events_pending") == 0, within=20, what="all is told")
+            until(
+                lambda: daemon.value("operation_watcher_events_pending") == 0,
+                within=20,
+                what="all events are published",
+            )
             failed = daemon.value("twilio_push_notifications_finished_total", account="main", state="failed")
             assert daemon.terminate() == 0
     assert failed == 300
@@ -315,7 +319,7 @@ def test_a_prometheus_that_was_away_still_gets_the_final_stats_and_then_the_seri
             assert daemon.terminate() == 0
 
 
-def test_waiting_follows_to_the_end_and_says_by_its_exit_code_how_that_was(tmp_path: Path) -> None:
+def test_wait_tracks_operations_to_their_end_and_its_exit_code_says_how_they_ended(tmp_path: Path) -> None:
     lives = {
         one: f"created: 0s, completed: {3 + n}s, stats: {{recipients: 20, failed: {3 if n == 2 else 0}}}"
         for n, one in enumerate(ids(5, 13))
@@ -344,7 +348,7 @@ def test_waiting_follows_to_the_end_and_says_by_its_exit_code_how_that_was(tmp_p
         assert wait(forever).returncode == 4
 
 
-def test_memory_and_file_stay_flat_while_operations_come_and_go_and_nobody_scrapes(tmp_path: Path) -> None:
+def test_memory_and_file_stay_flat_while_operations_come_and_go_without_scrapes(tmp_path: Path) -> None:
     number = int(os.environ.get("FLAT_OPERATIONS", "200000"))
     script = Path(__file__).parent / "coming_and_going.py"
     command = [sys.executable, str(script), str(tmp_path / "watcher.db"), str(number)]

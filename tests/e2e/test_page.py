@@ -63,7 +63,7 @@ async def web(stage: Stage) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def visit(browser: Browser, web: str) -> AsyncIterator[Visit]:
-    """The page, of which nothing may be heard: no error, no violation of its policy, no request elsewhere."""
+    """The page, which may cause no error, no violation of its policy and no request to another origin."""
     async with visiting(browser, web) as one:
         yield one
         assert one.faults == []
@@ -141,7 +141,7 @@ async def test_a_change_of_status_shows_within_two_seconds(stage, visit):
     assert "12,400 sent of 12,400" in await row(visit.page, before).inner_text()
 
 
-async def test_what_a_real_daemon_learns_shows_within_two_seconds(browser, tmp_path: Path):
+async def test_a_change_that_a_real_daemon_detects_shows_within_two_seconds(browser, tmp_path: Path):
     operation_id = an_id(1).replace("_0", "_1")
     life = "created: 0s, processing: 1s, completed: 6s, stats: {recipients: 100, failed: 7}"
     with simulating(tmp_path, f"operations:\n  - {{id: {operation_id}, {life}}}\n") as simulator:
@@ -155,7 +155,7 @@ async def test_what_a_real_daemon_learns_shows_within_two_seconds(browser, tmp_p
                 shown_at = time.time()
                 assert visit.faults == []
                 text = await row(visit.page, a_running_operation(id=operation_id)).inner_text()
-            events = until(lambda: daemon.events("operation.finished"), within=5, what="the end is told")
+            events = until(lambda: daemon.events("operation.finished"), within=5, what="the end is published")
     took = shown_at - datetime.fromisoformat(events[0]["occurred_at"]).timestamp()
     print(f"a real daemon's change showed after {took:.2f} s")
     assert took < 2
@@ -178,8 +178,8 @@ async def test_failures_come_first_with_their_progress_in_words(visit):
     assert "1,204 completed" in await visit.text("#accounts")
 
 
-async def test_the_script_says_what_the_server_says(stage, visit):
-    """A row is made in two places; told to make all of them anew, the script changes nothing."""
+async def test_the_script_renders_rows_as_the_server_does(stage, visit):
+    """A row is rendered in two places. When the script renders all rows again, nothing changes."""
     read = """[...document.querySelectorAll("#operations tbody tr, #accounts tbody tr")].map((row) => JSON.stringify([
       {...row.dataset},
       [...row.cells].map((cell) => [cell.className, cell.textContent.trim().replace(/just now|\\d+ \\w+ ago/, "ago")]),
@@ -195,18 +195,18 @@ async def test_the_script_says_what_the_server_says(stage, visit):
     await row(visit.page, part).wait_for()
     await visit.page.reload()
     served = await visit.page.evaluate(read)
-    everything = await asked_anew(visit, stage)
+    everything = await render_again(visit, stage)
     assert await visit.page.evaluate(read) == served
     assert everything == 11
 
 
-async def asked_anew(visit: Visit, stage: Stage) -> int:
-    """Have the page told of everything as if it knew nothing; how many operations it was told of."""
-    told: list[int] = []
+async def render_again(visit: Visit, stage: Stage) -> int:
+    """Send the page everything as if it had no bookmark; the number of operations that it received."""
+    received: list[int] = []
 
     async def forget(route: Route) -> None:
         response = await route.fetch(url=route.request.url.partition("?")[0])
-        told.append(len((await response.json())["operations"]))
+        received.append(len((await response.json())["operations"]))
         await route.fulfill(response=response)
 
     await visit.page.route("**/overview*", forget)
@@ -214,10 +214,10 @@ async def asked_anew(visit: Visit, stage: Stage) -> int:
         pass
     await asyncio.sleep(0.3)
     await visit.page.unroute_all(behavior="wait")
-    return told[0]
+    return received[0]
 
 
-async def test_news_of_accounts_and_operations_arrive_in_place(stage, visit):
+async def test_changes_of_accounts_and_operations_appear_in_place(stage, visit):
     gone, kept = some()[7], some()[:7]
     new = a_running_operation(id=an_id(1), registered_at=NOW.at + SECOND)
     stage.show(new, *kept)
@@ -259,7 +259,7 @@ async def test_web_shows_only_the_labels_that_it_may(stage, visit):
     await visit.page.get_by_text("campaign=spring").wait_for(state="detached")
 
 
-async def test_nothing_is_asked_of_any_other_origin(visit):
+async def test_no_request_goes_to_any_other_origin(visit):
     await visit.page.get_by_role("link", name=some()[0].id).click()
     await visit.page.locator(".history li").first.wait_for()
     await asyncio.sleep(1.2)
@@ -267,7 +267,7 @@ async def test_nothing_is_asked_of_any_other_origin(visit):
     assert visit.foreign == []
 
 
-async def test_without_scripts_it_is_a_table_as_of_now(browser, web):
+async def test_without_scripts_the_page_is_a_table_as_of_now(browser, web):
     async with visiting(browser, web, java_script_enabled=False) as visit:
         assert (await visit.rows())[0] == some()[0].id
         assert await visit.page.locator("noscript p").is_visible()
@@ -321,7 +321,7 @@ async def test_a_filter_holds_for_what_comes_later(stage, visit):
     await ids_are(visit, [late.id, some()[1].id, some()[2].id])
 
 
-async def test_what_does_not_show_is_found_by_its_id(stage, visit):
+async def test_an_operation_that_is_not_shown_is_found_by_its_id(stage, visit):
     retired = a_running_operation(id=an_id(42))
     await stage.keep(retired)
     await visit.page.get_by_role("searchbox").fill(retired.id)
@@ -332,13 +332,13 @@ async def test_what_does_not_show_is_found_by_its_id(stage, visit):
     await visit.page.get_by_role("link", name=f"Look for {an_id(43)}").click()
     await visit.page.get_by_role("dialog").get_by_text("not followed").wait_for()
     assert [fault for fault in visit.faults if "404" not in fault] == []
-    visit.faults.clear()  # a browser tells of each 404
+    visit.faults.clear()  # a browser reports each 404
 
 
 # ── one operation ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_the_details_have_history_and_next_look_and_stay_true(stage, visit):
+async def test_the_details_show_history_and_next_poll_and_are_updated(stage, visit):
     operation = some()[0]
     await visit.page.get_by_role("link", name=operation.id).click()
     dialog = visit.page.get_by_role("dialog", name=operation.id)
@@ -362,7 +362,7 @@ async def test_the_details_have_history_and_next_look_and_stay_true(stage, visit
     await dialog.get_by_text("Ended: completed").wait_for()
     await dialog.get_by_role("button", name="Close").click()
     assert not await dialog.is_visible()
-    # The address follows when the browser has told of the closing.
+    # The address changes when the browser has reported the closing.
     await visit.page.wait_for_url(lambda url: "#" not in url, timeout=2500)
 
 
@@ -374,7 +374,7 @@ async def focused(visit: Visit) -> str:
     return text
 
 
-async def test_everything_is_reached_by_keyboard_and_nothing_traps(visit):
+async def test_everything_is_reached_by_keyboard_and_nothing_traps_the_focus(visit):
     press = visit.page.keyboard.press
     reached = []
     for _ in range(18):
@@ -402,7 +402,7 @@ async def test_rows_are_walked_by_arrows_and_opened_by_enter(visit):
     assert await focused(visit) == ids[0]
 
 
-async def test_news_does_not_take_the_focus_even_where_it_moves_the_row(stage, visit):
+async def test_an_update_does_not_take_the_focus_even_where_it_moves_the_row(stage, visit):
     calm = some()[7]
     await row(visit.page, calm).locator("a").focus()
     failing = calm.with_(stats=Stats(total=15_030, sent=15_000, failed=30), registered_at=NOW.at + SECOND)
@@ -418,7 +418,7 @@ async def test_news_does_not_take_the_focus_even_where_it_moves_the_row(stage, v
     assert (await focused(visit)).startswith("comms_operation_")
 
 
-async def test_a_screen_reader_is_told_in_few_words(stage, visit):
+async def test_a_screen_reader_gets_short_announcements(stage, visit):
     assert await visit.page.get_by_role("status").first.get_attribute("id") == "news"
     table = visit.page.get_by_role("table", name="Operations")
     assert await table.get_by_role("row").count() == 9
@@ -435,7 +435,7 @@ async def test_a_screen_reader_is_told_in_few_words(stage, visit):
     await visit.page.locator("#news").get_by_text("2 failing, 3 running, 4 ended").wait_for()
 
 
-async def test_it_can_be_stopped_from_moving(stage, visit):
+async def test_updates_can_be_paused(stage, visit):
     await visit.page.get_by_role("button", name="Pause").click()
     stage.show(*some()[1:])
     await asyncio.sleep(1.5)
@@ -444,7 +444,7 @@ async def test_it_can_be_stopped_from_moving(stage, visit):
     await row(visit.page, some()[0]).wait_for(state="detached")
 
 
-async def test_a_watcher_that_does_not_answer_is_said_and_found_again(stage, visit):
+async def test_a_watcher_that_does_not_answer_is_reported_and_connected_again(stage, visit):
     await visit.page.route("**/overview*", lambda route: route.abort())
     await visit.page.get_by_text("No answer for").wait_for()
     await visit.page.unroute_all(behavior="wait")
@@ -452,9 +452,9 @@ async def test_a_watcher_that_does_not_answer_is_said_and_found_again(stage, vis
     visit.faults = [fault for fault in visit.faults if "ERR_FAILED" not in fault]
 
 
-@pytest.mark.parametrize("look", list(itertools.product(("light", "dark"), (WIDE, NARROW))), ids=str)
-async def test_axe_finds_no_violation(browser, stage, web, look: tuple[str, tuple[int, int]]):
-    scheme, size = look
+@pytest.mark.parametrize("appearance", list(itertools.product(("light", "dark"), (WIDE, NARROW))), ids=str)
+async def test_axe_finds_no_violation(browser, stage, web, appearance: tuple[str, tuple[int, int]]):
+    scheme, size = appearance
     stage.show(*some(), a_running_operation(id=an_id(1), status=Status.UNSEEN, stats=Stats()))
     async with visiting(browser, web, size=size, color_scheme=scheme) as visit:
         found = {"list": await visit.violations()}
@@ -494,7 +494,7 @@ async def overhang(page: Page, element: str) -> int:
     return pixels
 
 
-async def test_pictures_are_taken_in_light_and_dark_and_on_a_phone(browser, web, tmp_path: Path):
+async def test_screenshots_are_taken_in_light_and_dark_and_on_a_phone(browser, web, tmp_path: Path):
     pictures = await take(tmp_path)
     for scheme in ("light", "dark"):
         pictures.append(tmp_path / f"phone-{scheme}.png")

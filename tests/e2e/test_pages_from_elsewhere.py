@@ -1,8 +1,8 @@
 """A page from elsewhere, in a real browser, changes nothing through admin and reads nothing from it.
 
 Each attempt is made from pages of three kinds: of another site, of another port of this machine, and of a name that
-first was somebody else's and then points to this machine (DNS rebinding). What reached the listener, and how it was
-answered, is looked at there, so that a browser that sends nothing proves nothing by itself.
+first belonged to another site and then points to this machine (DNS rebinding). What reached the listener, and how it
+was answered, is recorded there, so that a browser that sends nothing proves nothing by itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.server.serving import AppParts, an_id, listening
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OPERATIONS = "/api/v1/operations"
-FOLLOWED, WANTED = an_id(1), an_id(2)
+TRACKED, WANTED = an_id(1), an_id(2)
 ENTRY = f'{{"id": "{WANTED}"}}'
 SITE, REBOUND = "elsewhere.test", "rebound.test"
 
@@ -76,23 +76,23 @@ class Door:
 
     app: ASGIApp
     port: int = 0
-    heard: list[tuple[str, str, int]] = field(default_factory=list)
+    received: list[tuple[str, str, int]] = field(default_factory=list)
     origins: list[str | None] = field(default_factory=list)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def overheard(message: Message) -> None:
+        async def send_recorded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self.heard.append((scope["method"], scope["path"], message["status"]))
+                self.received.append((scope["method"], scope["path"], message["status"]))
                 self.origins.append(Headers(scope=scope).get("origin"))
             await send(message)
 
-        await self.app(scope, receive, overheard)
+        await self.app(scope, receive, send_recorded)
 
-    async def hears(self, method: str, path: str) -> int:
+    async def answered(self, method: str, path: str) -> int:
         """The status of the last such request, once there is one."""
         async with asyncio.timeout(10):
             while True:
-                for one in reversed(self.heard):
+                for one in reversed(self.received):
                     if one[:2] == (method, path):
                         return one[2]
                 await asyncio.sleep(0.01)
@@ -105,9 +105,9 @@ class Scene:
     reloads: list[None]
 
     async def is_untouched(self) -> bool:
-        """Whether what was followed is, nothing else is, and nobody made us reload."""
-        followed = [one.operation.id for one in await self.parts.store.find(FOLLOWED) if one.untracked_at is None]
-        return followed == [FOLLOWED] and not await self.parts.store.find(WANTED) and self.reloads == []
+        """Whether the operation is still tracked, no other is, and no reload was requested."""
+        tracked = [one.operation.id for one in await self.parts.store.find(TRACKED) if one.untracked_at is None]
+        return tracked == [TRACKED] and not await self.parts.store.find(WANTED) and self.reloads == []
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -122,7 +122,7 @@ async def browser() -> AsyncIterator[Browser]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def scene() -> AsyncIterator[Scene]:
     parts = AppParts()
-    await parts.intake.take(f'{{"id": "{FOLLOWED}"}}'.encode())
+    await parts.intake.take(f'{{"id": "{TRACKED}"}}'.encode())
     reloads: list[None] = []
 
     async def reload() -> list[str]:
@@ -138,7 +138,7 @@ async def scene() -> AsyncIterator[Scene]:
 
 @asynccontextmanager
 async def page_at(browser: Browser, url: str) -> AsyncIterator[Page]:
-    """A page of that address; its first answer is ours, all else it asks is asked in earnest."""
+    """A page of that address. Its first answer is ours, all its other requests are really sent."""
     context = await browser.new_context()
     try:
         page = await context.new_page()
@@ -155,11 +155,11 @@ async def page_at(browser: Browser, url: str) -> AsyncIterator[Page]:
 
 
 async def attempt(page: Page, base: str, script: str) -> Any:
-    """What came of it; that the browser refused is as good as an answer."""
+    """The result. A refusal by the browser counts as an answer."""
     return await page.evaluate(
         f"([base, path, entry, followed]) => ({script}).then((got) => got ?? null, (error) => `refused: ${{error}}`)"
         ".then((got) => typeof got === 'string' ? got : null)",
-        [base, OPERATIONS, ENTRY, FOLLOWED],
+        [base, OPERATIONS, ENTRY, TRACKED],
     )
 
 
@@ -170,7 +170,7 @@ FROM: dict[str, Pages] = {
     "another port": lambda port: ("http://localhost:1/", f"http://localhost:{port}", {403}),
     "another name of this machine": lambda port: ("http://127.0.0.1:1/", f"http://localhost:{port}", {403}),
     "a rebound name": lambda port: (f"http://{REBOUND}:{port}/", f"http://{REBOUND}:{port}", {421}),
-    "a site that asks for a rebound name": lambda port: (f"http://{SITE}:1/", f"http://{REBOUND}:{port}", {421}),
+    "a site that requests a rebound name": lambda port: (f"http://{SITE}:1/", f"http://{REBOUND}:{port}", {421}),
 }
 
 
@@ -179,11 +179,11 @@ async def test_scripts_change_nothing(browser: Browser, scene: Scene, whence: st
     page_url, base, refusals = FROM[whence](scene.door.port)
     async with page_at(browser, page_url) as page:
         for name, script in FETCHES.items():
-            before = len(scene.door.heard)
+            before = len(scene.door.received)
             await attempt(page, base, script)
-            heard = scene.door.heard[before:]
-            assert heard, f"{name}: the browser sent nothing, so this proves nothing"
-            assert {status for _, _, status in heard} <= refusals, (name, heard)
+            arrived = scene.door.received[before:]
+            assert arrived, f"{name}: the browser sent nothing, so this proves nothing"
+            assert {status for _, _, status in arrived} <= refusals, (name, arrived)
             assert await scene.is_untouched(), name
 
 
@@ -192,14 +192,14 @@ async def test_forms_and_beacons_change_nothing(browser: Browser, scene: Scene, 
     page_url, base, refusals = FROM[whence](scene.door.port)
     for name, (enctype, key, value) in FORMS.items():
         for path in (OPERATIONS, "/-/reload"):
-            scene.door.heard.clear()
+            scene.door.received.clear()
             async with page_at(browser, page_url) as page:
                 await page.evaluate(f"(given) => ({FORM})(document, given)", [base + path, enctype, key, value])
-                assert await scene.door.hears("POST", path) in refusals, name
-    scene.door.heard.clear()
+                assert await scene.door.answered("POST", path) in refusals, name
+    scene.door.received.clear()
     async with page_at(browser, page_url) as page:
         assert await page.evaluate("([url, entry]) => navigator.sendBeacon(url, entry)", [base + OPERATIONS, ENTRY])
-        assert await scene.door.hears("POST", OPERATIONS) in refusals
+        assert await scene.door.answered("POST", OPERATIONS) in refusals
     assert await scene.is_untouched()
 
 
@@ -212,7 +212,7 @@ async def test_a_page_without_an_origin_changes_nothing(browser: Browser, scene:
                frame.sandbox = 'allow-scripts allow-forms'; frame.srcdoc = inner; document.body.append(frame); }""",
             f"<script>fetch('{base}/-/reload', {{method: 'POST', mode: 'no-cors'}})</script>",
         )
-        assert await scene.door.hears("POST", "/-/reload") == 403
+        assert await scene.door.answered("POST", "/-/reload") == 403
     assert scene.door.origins == ["null"]
     assert await scene.is_untouched()
 
@@ -221,19 +221,21 @@ async def test_a_page_without_an_origin_changes_nothing(browser: Browser, scene:
 async def test_nothing_of_admin_can_be_read(browser: Browser, scene: Scene, whence: str):
     page_url, base, refusals = FROM[whence](scene.door.port)
     async with page_at(browser, page_url) as page:
-        assert FOLLOWED not in (await attempt(page, base, READING) or "")
-        assert {status for _, _, status in scene.door.heard} <= refusals
-        # Frames, pictures and scripts need no leave. Another port counts as the same site: asked for by a link, admin's
-        # page opens, so it is answered here too; what keeps it from being read are the headers of the answer.
+        assert TRACKED not in (await attempt(page, base, READING) or "")
+        assert {status for _, _, status in scene.door.received} <= refusals
+        # Frames, images and scripts need no permission. Another port counts as the same site: admin's page opens by a
+        # link, so it is answered here too. The headers of the answer prevent that it is read.
         for tag in ("iframe", "img", "script"):
-            scene.door.heard.clear()
+            scene.door.received.clear()
             assert await page.evaluate(SHOWN, [tag, f"{base}{OPERATIONS}"]) == "nothing", tag
-            assert await scene.door.hears("GET", OPERATIONS) in refusals | ({200} if "port" in whence else set()), tag
+            assert await scene.door.answered("GET", OPERATIONS) in refusals | ({200} if "port" in whence else set()), (
+                tag
+            )
     assert await scene.is_untouched()
 
 
-async def test_what_is_shown_would_be_seen(browser: Browser, scene: Scene):
-    """The looks of the test above, at what may be looked at."""
+async def test_an_answer_that_can_be_read_is_detected(browser: Browser, scene: Scene):
+    """The checks of the test above, with content that may be read."""
     async with page_at(browser, f"http://{SITE}:1/") as page:
         assert await page.evaluate(SHOWN, ["iframe", "data:text/html,x"]) == "nothing"
         assert await page.evaluate(SHOWN, ["script", "data:text/javascript,1"]) == "something"
@@ -243,11 +245,11 @@ async def test_what_is_shown_would_be_seen(browser: Browser, scene: Scene):
         assert await page.evaluate(SHOWN, ["iframe", f"http://{SITE}:1/inner"]) == "something"
 
 
-async def test_the_page_of_admin_itself_can(browser: Browser, scene: Scene):
-    """The same script where it belongs: what keeps the others out is where they come from."""
+async def test_the_page_of_admin_itself_can_change_things(browser: Browser, scene: Scene):
+    """The same script in admin's own page: the other pages are refused because of their origin."""
     base = f"http://localhost:{scene.door.port}"
     async with page_at(browser, f"{base}/") as page:
         await attempt(page, base, FETCHES["fetch, asking first"])
-    # A browser may look for an icon too.
-    assert [heard for heard in scene.door.heard if heard[0] == "POST"] == [("POST", OPERATIONS, 201)]
+    # A browser may request an icon too.
+    assert [arrived for arrived in scene.door.received if arrived[0] == "POST"] == [("POST", OPERATIONS, 201)]
     assert not await scene.is_untouched()

@@ -83,7 +83,7 @@ def deadline() -> float:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, deadline: float) -> Iterator[Mapping[str, Run]]:
-    """Both begin at once, each on a listener and a desk of its own."""
+    """Both begin at once, each with a listener and an app of its own."""
     folder = tmp_path_factory.mktemp("fuzzing")
     path = str(write_web_file(folder, basic_auth_users={USER: hashed(PASSWORD)}))
     web, admin = parts(), parts()

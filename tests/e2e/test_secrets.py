@@ -62,7 +62,7 @@ def made_up() -> str:
 
 @dataclass(frozen=True)
 class Secrets:
-    """What must not show. Each is told apart, so that a find says which."""
+    """What must not show. Each secret has a name, so that a find says which."""
 
     auth_token: str
     next_auth_token: str
@@ -144,7 +144,7 @@ def run(*arguments: str, env: Mapping[str, str], given: str = "") -> bytes:
 
 def drive_pages(daemon: Daemon, those: Secrets) -> dict[str, bytes]:
     web = daemon.web.replace("http:", "https:")
-    heard: dict[str, bytes] = {}
+    output: dict[str, bytes] = {}
     ways: list[tuple[str, str, dict[str, Any]]] = [
         ("web", web, {"auth": ("alice", those.password)}),
         ("web, password wrong", web, {"auth": ("alice", "wrong")}),
@@ -157,11 +157,11 @@ def drive_pages(daemon: Daemon, those: Secrets) -> dict[str, bytes]:
         with httpx.Client(verify=False, trust_env=False, timeout=30) as client:
             for page in PAGES:
                 answer = client.get(base + page, **more)
-                heard[f"{name}: {page}"] = str(answer.headers).encode() + answer.content
+                output[f"{name}: {page}"] = str(answer.headers).encode() + answer.content
             for method, path in CHANGES:
                 answer = client.request(method, base + path, content=b'{"id": 1}', **more)
-                heard[f"{name}: {method} {path}"] = str(answer.headers).encode() + answer.content
-    return heard
+                output[f"{name}: {method} {path}"] = str(answer.headers).encode() + answer.content
+    return output
 
 
 def drive_commands(folder: Path, daemon: Daemon, those: Secrets) -> dict[str, bytes]:
@@ -182,21 +182,21 @@ def drive_commands(folder: Path, daemon: Daemon, those: Secrets) -> dict[str, by
         ("demo", "--operations", "1", "--duration", "1s"),
     ]
     assert {line[0] for line in lines} - {"--version", "--help"} == set(COMMANDS)
-    heard = {" ".join(line): run(*line, env=daemon.env) for line in lines}
+    output = {" ".join(line): run(*line, env=daemon.env) for line in lines}
     in_environment = {"TWILIO_ACCOUNT_SID": ACCOUNT_ID, "TWILIO_AUTH_TOKEN": those.auth_token}
-    heard["check, of the environment"] = run("check", env=in_environment)
-    heard["check, control character"] = run(
+    output["check, of the environment"] = run("check", env=in_environment)
+    output["check, control character"] = run(
         "check", env={**in_environment, "TWILIO_AUTH_TOKEN": f"{those.auth_token}\x01"}
     )
-    heard["check, pair doubled"] = run(
+    output["check, pair doubled"] = run(
         "check",
         env={**in_environment, "TWILIO_API_KEY": those.auth_token, "TWILIO_API_KEY_SECRET": those.api_key_secret},
     )
-    heard["wait, nobody there"] = run("wait", AN_ID, "--timeout", "1s", env=in_environment | NOBODY)
-    return heard
+    output["wait, closed port"] = run("wait", AN_ID, "--timeout", "1s", env=in_environment | CLOSED_PORT)
+    return output
 
 
-NOBODY = {"WATCHER_ACCOUNTS__0__BASE_URL": "http://127.0.0.1:1/v1"}
+CLOSED_PORT = {"WATCHER_ACCOUNTS__0__BASE_URL": "http://127.0.0.1:1/v1"}
 
 MISPLACED: Mapping[str, str] = {
     "as the token itself": "accounts: [{{name: main, auth_token: {auth_token}}}]",
@@ -224,19 +224,19 @@ def misplace(folder: Path, those: Secrets) -> dict[str, bytes]:
     place.mkdir()
     for name in ("server.key", "server.crt"):
         (place / name).write_bytes((folder / name).read_bytes())
-    heard = {}
+    output = {}
     for name, text in MISPLACED.items():
         (place / "c.yaml").write_text(text.format(**values))
-        heard[f"misplaced {name}"] = run("check", "--config", str(place / "c.yaml"), env={})
+        output[f"misplaced {name}"] = run("check", "--config", str(place / "c.yaml"), env={})
     for name, text in MISPLACED_IN_WEB.items():
         (place / "web.yml").write_text(text.format(**values))
         (place / "c.yaml").write_text("web: {config_file: web.yml}\n")
-        heard[f"misplaced in web: {name}"] = run("check", "--config", str(place / "c.yaml"), env={})
-    assert all(b"expected" in text or b":" in text for text in heard.values())
-    return heard
+        output[f"misplaced in web: {name}"] = run("check", "--config", str(place / "c.yaml"), env={})
+    assert all(b"expected" in text or b":" in text for text in output.values())
+    return output
 
 
-# As a file name it has to be told, or nobody would find the mistake.
+# As a file name it has to be reported, or the mistake could not be found.
 EXCUSED = {"auth_token in misplaced as a file", "api_key_secret in misplaced as the key"}
 
 
@@ -248,32 +248,32 @@ def test_no_secret_of_a_run_shows(tmp_path: Path, those: Secrets) -> None:
         daemon.env["PYTHONFAULTHANDLER"] = "1"
         daemon.start(ready=False)
         until(lambda: daemon.events("daemon.started"), within=30, what="the daemon runs")
-        until(lambda: daemon.events("api.attempted"), within=30, what="upstream is asked")
-        heard = drive_pages(daemon, those)
-        heard |= drive_commands(tmp_path, daemon, those)
-        heard |= misplace(tmp_path, those)
+        until(lambda: daemon.events("api.attempted"), within=30, what="upstream is polled")
+        output = drive_pages(daemon, those)
+        output |= drive_commands(tmp_path, daemon, those)
+        output |= misplace(tmp_path, those)
         # The token changes upstream: first refused, then read anew.
         simulator.put("credentials", {"account_id": ACCOUNT_ID, "auth_token": those.next_auth_token})
         until(lambda: daemon.events("account.unauthorized"), within=30, what="the old token is refused")
         (tmp_path / "auth_token").write_text(those.next_auth_token)
         until(lambda: daemon.events("account.recovered"), within=60, what="the new token is taken")
-        # A bad web file and a bad configuration are told.
+        # A bad web file and a bad configuration are reported.
         (tmp_path / "web.yml").write_text(f"basic_auth_users: {{alice: {those.password}}}\n")
-        until(lambda: daemon.events("config.rejected"), within=30, what="the bad file is told")
+        until(lambda: daemon.events("config.rejected"), within=30, what="the bad file is reported")
         daemon.configure({"accounts": [{"name": "main", "auth_token": those.auth_token}]})
         daemon.signal(signal.SIGHUP)
-        until(lambda: len(daemon.events("config.rejected")) > 1, within=30, what="the bad configuration is told")
+        until(lambda: len(daemon.events("config.rejected")) > 1, within=30, what="the bad configuration is reported")
         # Every thread's stack, as the watchdog or a crash would show it.
         daemon.signal(signal.SIGABRT)
         assert daemon.process is not None
         daemon.process.wait(20)
-        heard |= {"standard output": daemon.stdout.read_bytes(), "standard error": daemon.stderr.read_bytes()}
-        heard |= {path.name: path.read_bytes() for path in tmp_path.glob("watcher.db*")}
-    assert b"Current thread" in heard["standard error"]
-    assert set(those.found_in(heard)) <= EXCUSED
+        output |= {"standard output": daemon.stdout.read_bytes(), "standard error": daemon.stderr.read_bytes()}
+        output |= {path.name: path.read_bytes() for path in tmp_path.glob("watcher.db*")}
+    assert b"Current thread" in output["standard error"]
+    assert set(those.found_in(output)) <= EXCUSED
 
 
-LOOKING_INSIDE = """
+INSPECTION = """
 import asyncio, faulthandler, gc, os, pathlib, pickle, sys, traceback
 import httpx
 from watcher.api.credentials import BasicCredentials
@@ -281,7 +281,7 @@ from watcher.config import Secret, WebFile, load
 from watcher.daemon import Daemon
 from watcher.server.protocol import Protocol
 
-# What has a secret bare, and does not print it; a connection that of its last request. Everybody else has one of these.
+# Objects that hold a secret as plain text and do not print it. A connection holds that of its last request.
 HOLDERS = (Secret, BasicCredentials, WebFile, Protocol)
 
 def inside(one):
@@ -319,12 +319,12 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-def test_nothing_in_memory_shows_a_secret_when_it_is_printed(tmp_path: Path, those: Secrets) -> None:
+def test_no_object_in_memory_shows_a_secret_when_it_is_printed(tmp_path: Path, those: Secrets) -> None:
     with (
         simulating(tmp_path, scenario(those)) as simulator,
         daemon_of(tmp_path, settings(tmp_path, simulator, those)) as daemon,
     ):
-        command = [sys.executable, "-c", LOOKING_INSIDE, str(tmp_path / "watcher.yaml"), AN_ID]
+        command = [sys.executable, "-c", INSPECTION, str(tmp_path / "watcher.yaml"), AN_ID]
         done = subprocess.run(
             command, env=environment(daemon.env), cwd=tmp_path, capture_output=True, timeout=120, check=False
         )

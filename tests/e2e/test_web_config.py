@@ -46,7 +46,7 @@ def prometheus(folder: Path, target: int) -> tuple[subprocess.Popen[bytes], str]
     return started, f"http://127.0.0.1:{port}"
 
 
-def test_prometheus_scrapes_over_tls_with_a_password_and_nobody_without(tmp_path: Path) -> None:
+def test_prometheus_scrapes_over_tls_with_a_password_and_no_client_without(tmp_path: Path) -> None:
     authority = Authority()
     authority.server(tmp_path)
     authority.save(tmp_path)
@@ -84,7 +84,7 @@ def test_prometheus_scrapes_over_tls_with_a_password_and_nobody_without(tmp_path
         assert daemon.terminate() == 0
 
 
-def test_a_bad_file_is_told_and_measured_until_it_is_good_again(tmp_path: Path) -> None:
+def test_a_bad_file_is_published_and_measured_until_it_is_good_again(tmp_path: Path) -> None:
     Authority().server(tmp_path)
     users = {ALICE[0]: hashed(ALICE[1])}
     write_web_file(tmp_path, basic_auth_users=users)
@@ -106,7 +106,7 @@ def test_a_bad_file_is_told_and_measured_until_it_is_good_again(tmp_path: Path) 
         (reason,) = rejected["reasons"]
         assert reason.startswith(f"{tmp_path}/web.yml:1: basic_auth_users.alice: expected a bcrypt hash")
         write_web_file(tmp_path, basic_auth_users=users | {"bob": hashed("other")})
-        until(is_good, within=20, what="the good file is taken up")
+        until(is_good, within=20, what="the good file is in force")
         assert len(daemon.events("config.rejected")) == 1
         assert len(daemon.events("web.reloaded")) == 1
         # A reload of the whole takes the file along: here without one.
@@ -116,7 +116,7 @@ def test_a_bad_file_is_told_and_measured_until_it_is_good_again(tmp_path: Path) 
         assert daemon.terminate() == 0
 
 
-def test_who_stands_by_with_a_bad_web_file_lets_nobody_in(tmp_path: Path) -> None:
+def test_on_standby_with_a_bad_web_file_every_request_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "web.yml").write_text("tls_server_config: {cert_file: gone, key_file: gone}\n")
     with (
         simulating(tmp_path, QUIET) as simulator,
@@ -129,6 +129,6 @@ def test_who_stands_by_with_a_bad_web_file_lets_nobody_in(tmp_path: Path) -> Non
         Authority().server(tmp_path)
         write_web_file(tmp_path, tls={})
         until(lambda: daemon.events("daemon.started"), within=30, what="the daemon starts")
-        with client() as anybody:
-            assert anybody.get(f"https://127.0.0.1:{daemon.web_port}/metrics").status_code == 200
+        with client() as any_client:
+            assert any_client.get(f"https://127.0.0.1:{daemon.web_port}/metrics").status_code == 200
         assert daemon.terminate() == 0

@@ -95,7 +95,7 @@ def _work() -> str:
 
 
 def connect(*args: Any, **options: Any) -> sqlite3.Connection:
-    """`sqlite3.connect`, with boundaries for whoever may write."""
+    """`sqlite3.connect`, with boundaries in connections that may write."""
     return real_connect(*args, **options) if options.get("uri") else real_connect(*args, factory=Counting, **options)
 
 

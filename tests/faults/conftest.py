@@ -22,7 +22,7 @@ def promised(request: pytest.FixtureRequest) -> Callable[[str, str], See]:
 
     def open_row(fault: str, promise: str) -> See:
         row = {"fault": fault, "promised": promise, "seen": "not as promised"}
-        # Reports carry it to whoever prints, also from workers.
+        # Reports carry it to the process that prints, also from workers.
         request.node.user_properties.append((KEY, row))
 
         def see(seen: str) -> None:

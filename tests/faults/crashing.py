@@ -2,12 +2,12 @@
 
     python tests/faults/crashing.py FOLDER [PART PARTS] > table.json
 
-The life: operations are registered, relabelled, withdrawn and brought back, move, end in every way, are corrected,
-counted, told, marked and pruned; real loop, teller and SQLite, on a jumping clock. A first run counts the boundaries:
-before each statement of a write transaction, after its COMMIT, and around the writing of lines. Then, for each of them,
-a process lives until there and ends as if killed; the next one takes up what is left and lives to the end; the
-outcome is compared with what is true. Besides, each transaction's part of the log is torn, as by a power cut in COMMIT.
-"""
+The life: operations are registered, relabelled, untracked and tracked again, move, end in every way, are corrected,
+counted, published, marked and pruned; real loop, publisher and SQLite, on a jumping clock. A first run counts the
+boundaries: before each statement of a write transaction, after its COMMIT, and around the writing of lines. Then, for
+each of them, a process lives until there and ends as if killed; the next one takes up what is left and lives to the
+end; the outcome is compared with what is true. Besides, each transaction's part of the log is torn, as by a power cut
+in COMMIT."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ENDED_BEFORE = "comms_operation_7" + "e" * 25
 API_KEY = "SK1"
 CURSOR: Micros = round(EPOCH * SECOND) - SECOND
 STARTED = round(EPOCH * SECOND)
-NAMES = ("completed", "canceled", "corrected", "missing", "withdrawn", "returned", "relabelled", "one", "two", "three")
+NAMES = ("completed", "canceled", "corrected", "missing", "untracked", "returned", "relabelled", "one", "two", "three")
 IDS = dict(zip((*NAMES, "refused"), (make_id(STARTED, random.Random(n)) for n in itertools.count()), strict=False))
 
 SCENARIO = f"""
@@ -62,7 +62,7 @@ operations:
       - {{at: 0s, status: PROCESSING, stats: {{total: 10, recipients: 10, queued: 10}}}}
       - {{at: 8s, status: COMPLETED, stats: {{total: 10, recipients: 10, sent: 10}}}}
       - {{at: 11s, status: COMPLETED, stats: {{total: 10, recipients: 10, sent: 7, failed: 3}}}}
-  - {{id: {IDS["withdrawn"]}, completed: 14s, stats: {{recipients: 1000000}}}}
+  - {{id: {IDS["untracked"]}, completed: 14s, stats: {{recipients: 1000000}}}}
   - {{id: {IDS["returned"]}, completed: 40s, stats: {{recipients: 5}}}}
   - {{id: {IDS["relabelled"]}, completed: 25s, stats: {{recipients: 6}}}}
   - {{id: {IDS["one"]}, completed: 15s, stats: {{recipients: 1}}}}
@@ -75,15 +75,15 @@ OUTCOMES = {"completed": 7, "canceled": 1, "not_found": 1, "rejected": 1, "expir
 
 Act = tuple[float, str, tuple[str, ...], dict[str, str]]
 ACTS: Sequence[Act] = (
-    (0.5, "track", ("completed", "canceled", "corrected", "missing", "withdrawn"), {"campaign": "spring"}),
+    (0.5, "track", ("completed", "canceled", "corrected", "missing", "untracked"), {"campaign": "spring"}),
     (1.0, "track", ("returned", "relabelled"), {}),
     (1.5, "track", ("refused", "one", "two", "three"), {}),
-    (4.0, "untrack", ("withdrawn",), {}),
+    (4.0, "untrack", ("untracked",), {}),
     (4.5, "untrack", ("returned",), {}),
     (5.0, "track", ("relabelled",), {"campaign": "late"}),
     (6.0, "track", ("returned",), {"campaign": "again"}),
 )
-"""What the app does; what was answered is not asked for again by it, what was not is."""
+"""What the app does. It repeats the requests that were not answered, and no others."""
 
 
 class Life:
@@ -105,7 +105,7 @@ class Life:
         return [(float(line.split()[0]), line.split()[1]) for line in lines]
 
     async def live(self) -> dict[str, Any]:
-        """Until everything is counted, told, marked and pruned; the counters."""
+        """Wait until everything is counted, published, marked and pruned; the counters."""
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         self.loop = loop
@@ -119,9 +119,9 @@ class Life:
         upstream = Upstream(scenario, STARTED)
         settings = loop_settings(freshness=2.0, settle_after=(5.0, 15.0), grace=10.0, counter_labels=("campaign",))
         async with running(scenario, store=store, upstream=upstream, settings=settings) as rig:
-            publisher = EventPublisher(store, EventLog(LineWriter()), self.tell, lambda: rig.clock.now().at)
+            publisher = EventPublisher(store, EventLog(LineWriter()), self.publish, lambda: rig.clock.now().at)
             await publisher.prepare()
-            telling = asyncio.create_task(publisher.run())
+            publishing = asyncio.create_task(publisher.run())
             answered = {what for _, what in noted}
             for number, (at, what, names, labels) in enumerate(ACTS):
                 if f"act{number}" in answered:
@@ -140,7 +140,7 @@ class Life:
                 if round(loop.time()) % PRUNED_EVERY == 0:
                     await store.prune(now, keep_since=now - KEEP, limit=7)
             publisher.stop()
-            await telling
+            await publishing
             now = rig.clock.now().at
             while await store.prune(now, keep_since=now, limit=500):
                 pass
@@ -158,7 +158,7 @@ class Life:
         await store.close()
         return {
             "totals": totals,
-            "stones": tombstones,
+            "outcomes": tombstones,
             "again": again[0].result,
             "ended_before": found[0].result,
             "discovery": [loaded.discovery.cursor, loaded.discovery.began_at],
@@ -180,8 +180,8 @@ class Life:
         else:
             await rig.untrack(IDS[names[0]])
 
-    async def tell(self, lines: Sequence[bytes]) -> None:
-        """Standard output, whose writes are boundaries too; half a line of a killed process is its own affair."""
+    async def publish(self, lines: Sequence[bytes]) -> None:
+        """Standard output, whose writes are boundaries too; half a line of a killed process is ignored."""
         if (self.folder / "stdout.jsonl").stat().st_size and not self.ends_whole():
             os.write(self.out, b"\n")
         for line in lines:
@@ -253,12 +253,12 @@ def findings(folder: Path, reference: dict[str, Any]) -> list[str]:
         counted = sum(value for key, value in totals.items() if key.startswith(f"{OPERATIONS}/{outcome}"))
         if counted != number:
             found.append(f"{counted:g} operations {outcome} instead of {number}")
-    if result["stones"] != reference["stones"]:
-        found.append(f"outcomes remembered: {result['stones']}")
+    if result["outcomes"] != reference["outcomes"]:
+        found.append(f"outcomes remembered: {result['outcomes']}")
     for name, expected_value in REMEMBERED.items():
         if result[name] != expected_value:
             found.append(f"{name} is {result[name]} instead of {expected_value}")
-    return found + told_wrongly(folder) + scraped_wrongly(folder)
+    return found + wrong_events(folder) + scraped_wrongly(folder)
 
 
 def scraped_wrongly(folder: Path) -> list[str]:
@@ -271,9 +271,9 @@ def scraped_wrongly(folder: Path) -> list[str]:
     return found + [f"{one} fell: {those}" for one, those in values.items() if those != sorted(those)]
 
 
-def told_wrongly(folder: Path) -> list[str]:
+def wrong_events(folder: Path) -> list[str]:
     """What is wrong with the events on standard output."""
-    told: dict[str, dict[str, Any]] = {}
+    published: dict[str, dict[str, Any]] = {}
     found = []
     newest: Counter[str] = Counter()
     numbers: dict[tuple[str, int], str] = {}
@@ -284,18 +284,20 @@ def told_wrongly(folder: Path) -> list[str]:
             continue
         one = event["operation_id"]
         bare = {key: value for key, value in event.items() if key not in ("timestamp", "replayed")}
-        if told.setdefault(event["event_id"], bare) != bare:
-            found.append(f"two events with the id {event['event_id']}: {bare} and {told[event['event_id']]}")
+        if published.setdefault(event["event_id"], bare) != bare:
+            found.append(f"two events with the id {event['event_id']}: {bare} and {published[event['event_id']]}")
         elif numbers.setdefault((one, event["seq"]), event["event_id"]) != event["event_id"]:
-            found.append(f"{one}: event {event['seq']} was told under two ids")
+            found.append(f"{one}: event {event['seq']} was published under two ids")
         elif event["seq"] > newest[one] + 1:
-            found.append(f"{one}: event {event['seq']} was told before event {newest[one] + 1}")
+            found.append(f"{one}: event {event['seq']} was published before event {newest[one] + 1}")
         newest[one] = max(newest[one], event["seq"])
     for name, operation_id in IDS.items():
-        ends = [e for e in told.values() if e["operation_id"] == operation_id and e["event"] == "operation.finished"]
-        wanted = 0 if name == "withdrawn" else 1
+        ends = [
+            e for e in published.values() if e["operation_id"] == operation_id and e["event"] == "operation.finished"
+        ]
+        wanted = 0 if name == "untracked" else 1
         if len(ends) != wanted:
-            found.append(f"{name}: {len(ends)} ends told instead of {wanted}")
+            found.append(f"{name}: {len(ends)} ends published instead of {wanted}")
     return found
 
 
@@ -374,7 +376,7 @@ def main() -> None:
     proof.rehearse()
     rng = random.Random(6)
     chosen = range(len(proof.names))
-    if len(sys.argv) > 2:  # one part of so many
+    if len(sys.argv) > 2:  # one of several parts
         chosen = chosen[int(sys.argv[2]) :: int(sys.argv[3])]
     for number in chosen:
         proof.crash_at(number, None if number % 5 else rng.randrange(len(proof.names)))

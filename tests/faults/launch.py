@@ -1,7 +1,7 @@
 """The daemon in surroundings that no switch of a machine makes: `launch.py FAULT CONFIG`.
 
-clock=FILE      the wall clock is ahead by the seconds that stand in the file
-disk=SECONDS    each transaction takes so long
+clock=FILE      the wall clock is ahead by the seconds in the file
+disk=SECONDS    each transaction takes this time
 blocked         the first request to upstream never lets go of the event loop
 """
 

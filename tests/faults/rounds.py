@@ -15,7 +15,7 @@ from tests.faults.upstream_faults import UpstreamFault
 from tests.support.meddling import Meddler, Port
 from tests.support.processes import Daemon, Simulator, answers, cpu_seconds, daemon_of, simulating, until
 
-TROUBLE_SECONDS = 14.0
+FAULT_SECONDS = 14.0
 RECOVERY_SECONDS = 150.0
 PER_SECOND = 2
 BUSY_AT_MOST = 0.5
@@ -36,7 +36,7 @@ class Seen:
 
     requests: int = 0
     wrong: list[str] = field(default_factory=list)
-    troubles: list[str] = field(default_factory=list)
+    issues: list[str] = field(default_factory=list)
     codes: dict[str, int] = field(default_factory=dict)
     recovered_seconds: float = 0.0
     heads: list[bytes] = field(default_factory=list)
@@ -45,8 +45,8 @@ class Seen:
     def words(self) -> str:
         codes = ", ".join(f"{number} {code}" for code, number in self.codes.items())
         return (
-            f"{self.requests} requests in {TROUBLE_SECONDS:.0f} s ({codes}); "
-            f"told: {', '.join(self.troubles) or 'no trouble'}; all ended and counted as it was "
+            f"{self.requests} requests in {FAULT_SECONDS:.0f} s ({codes}); "
+            f"published: {', '.join(self.issues) or 'no issue'}; all ended and counted as it was "
             f"{self.recovered_seconds:.0f} s after the fault"
         )
 
@@ -122,17 +122,19 @@ class _Round:
         assert self.daemon.process is not None
         before, worked = _memory_mib(self.daemon.process.pid, reset=True), cpu_seconds(self.daemon.process.pid)
         self._strike()
-        asked = {case.number: case.port.met for case in self.cases}
-        counts = self._asked_by_account()
+        met_before = {case.number: case.port.met for case in self.cases}
+        counts = self._requests_by_account()
         began = time.monotonic()
-        while time.monotonic() - began < TROUBLE_SECONDS:
-            self._look()
+        while time.monotonic() - began < FAULT_SECONDS:
+            self._check_health()
             time.sleep(1)
         self.busy = (cpu_seconds(self.daemon.process.pid) - worked) / (time.monotonic() - began)
         codes = self._codes()
-        after = self._asked_by_account()
+        after = self._requests_by_account()
         for case in self.cases:
-            met = case.port.met - asked[case.number] or after.get(case.account_id, 0) - counts.get(case.account_id, 0)
+            met = case.port.met - met_before[case.number] or after.get(case.account_id, 0) - counts.get(
+                case.account_id, 0
+            )
             case.seen.requests = met
             case.seen.codes = codes[case.account]
             case.seen.memory_mib = _memory_mib(self.daemon.process.pid) - before
@@ -168,12 +170,12 @@ class _Round:
         for case in self.cases:
             self.meddler.lift(case.port)
 
-    def _look(self) -> None:
+    def _check_health(self) -> None:
         for path in ("/-/healthy", "/-/ready"):
             if not answers(f"{self.daemon.web}{path}"):
                 self.unwell.append(path)
 
-    def _asked_by_account(self) -> dict[str, int]:
+    def _requests_by_account(self) -> dict[str, int]:
         counted: dict[str, int] = {}
         for entry in self.simulator.requests()["last"]:
             if entry["endpoint"] in ("fetch", "list"):
@@ -194,7 +196,7 @@ class _Round:
         lifted = time.monotonic()
         open_cases = list(self.cases)
         while open_cases and time.monotonic() - lifted < RECOVERY_SECONDS:
-            self._look()
+            self._check_health()
             self.samples = self.daemon.samples()
             for case in list(open_cases):
                 if sum(self._counted(case).values()) >= len(case.ids):
@@ -203,7 +205,11 @@ class _Round:
             time.sleep(1)
         for case in open_cases:
             case.seen.wrong.append(f"after {RECOVERY_SECONDS} s only {self._counted(case)} are counted")
-        until(lambda: self.daemon.value("operation_watcher_events_pending") == 0, within=30, what="all is told")
+        until(
+            lambda: self.daemon.value("operation_watcher_events_pending") == 0,
+            within=30,
+            what="all events are published",
+        )
         self.samples = self.daemon.samples()
 
     def _counted(self, case: Case) -> dict[str, float]:
@@ -229,11 +235,11 @@ class _Round:
             if self._counted(case)["completed"] != len(case.ids):
                 wrong.append(f"counted as {self._counted(case)}")
             own = [event for event in events if event.get("account") == case.account]
-            case.seen.troubles = [e["event"].removeprefix("account.") for e in own if e["event"].startswith("account.")]
-            wrong += _told_wrongly(case, own)
-            most = PER_SECOND * (TROUBLE_SECONDS + 4) + 4
+            case.seen.issues = [e["event"].removeprefix("account.") for e in own if e["event"].startswith("account.")]
+            wrong += _wrong_events(case, own)
+            most = PER_SECOND * (FAULT_SECONDS + 4) + 4
             if case.seen.requests > most:
-                wrong.append(f"{case.seen.requests} requests in {TROUBLE_SECONDS} s")
+                wrong.append(f"{case.seen.requests} requests in {FAULT_SECONDS} s")
             if self.busy > BUSY_AT_MOST:
                 wrong.append(f"{self.busy:.0%} of a core")
             if case.seen.memory_mib > MEMORY_AT_MOST_MIB:
@@ -242,15 +248,15 @@ class _Round:
                 wrong.append(f"not healthy or ready: {self.unwell}")
 
 
-def _told_wrongly(case: Case, events: Sequence[dict[str, Any]]) -> list[str]:
+def _wrong_events(case: Case, events: Sequence[dict[str, Any]]) -> list[str]:
     wrong = []
     for one in case.ids:
         own = [event for event in events if event.get("operation_id") == one]
         ends = [event for event in own if event["event"] == "operation.finished"]
         if len(ends) != 1 or ends[0]["outcome"] != "completed":
-            wrong.append(f"{one}: ends told as {[end['outcome'] for end in ends]}")
+            wrong.append(f"{one}: ends published as {[end['outcome'] for end in ends]}")
         if [event["seq"] for event in own] != list(range(1, len(own) + 1)):
-            wrong.append(f"{one}: told out of order: {[event['seq'] for event in own]}")
+            wrong.append(f"{one}: published out of order: {[event['seq'] for event in own]}")
     return wrong
 
 

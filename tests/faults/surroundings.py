@@ -128,7 +128,7 @@ def _passed(source: socket.socket, target: socket.socket) -> bool:
 
 @contextlib.contextmanager
 def silent_name_server(folder: Path) -> Iterator[list[str]]:
-    """What a command begins with whose names are asked of a server that swallows every query; needs root."""
+    """The beginning of a command whose names are resolved by a server that drops every query; needs root."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as swallowing:
         swallowing.bind(("127.9.8.7", 53))
         conf = folder / "resolv.conf"

@@ -17,7 +17,7 @@ from tests.support.processes import reports
 SCRIPT = Path(__file__).parent / "crashing.py"
 MANUAL = (ROOT / "docs" / "crash-safety.md").read_text()
 PARTS = 2
-PROMISED = "every end is told at least once under one id, in order; counters are exact; nothing is followed again"
+PROMISED = "every end is published at least once under one id, in order; counters are exact; nothing is tracked again"
 
 
 @pytest.fixture

@@ -41,12 +41,12 @@ LAUNCH = Path(__file__).parent / "launch.py"
 NUMBER = 12
 VISITS = 400
 PER_SECOND = 20
-GOES_ON = "following and scraping go on; afterwards everything is told once and counted exactly"
+GOES_ON = "polling and scraping go on; afterwards everything is published once and counted exactly"
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
 
-class Following:
-    """A daemon that follows operations whose ends come in the seconds after."""
+class TrackingDaemon:
+    """A daemon that tracks operations which end in the next seconds."""
 
     def __init__(self, folder: Path, simulator: Simulator, daemon: Daemon) -> None:
         self.folder = folder
@@ -73,7 +73,7 @@ class Following:
         return str(answer.raise_for_status().json()["operationId"])
 
     def value(self, series: str) -> float:
-        """One sample by name and labels as they stand in the text: waiting by parsing everything costs too much."""
+        """One sample by name and labels as they are in the text: parsing everything while waiting costs too much."""
         time.sleep(0.25)
         lines = self.daemon.metrics().splitlines()
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{series} ")), -1.0)
@@ -81,32 +81,34 @@ class Following:
     def counted(self) -> float:
         return self.value('twilio_push_operations_finished_total{account="main",outcome="completed"}')
 
-    def all_ends_well(self, *, within: float = 90, told: bool = True) -> float:
-        """Everything is counted once, as it was, and told; in how many seconds."""
+    def all_ends_well(self, *, within: float = 90, is_published: bool = True) -> float:
+        """Wait until everything is counted once, as it was, and published; the seconds until it was counted."""
         began = time.monotonic()
         until(lambda: self.counted() >= len(self.ids), within=within, what="everything is counted")
         took = time.monotonic() - began
-        if told:
+        if is_published:
             # The gauge is measured every few seconds: on a slow disk it may still show 0 of before the ends.
-            until(lambda: len(self.ends()) >= len(self.ids), within=40, what="every end is told")
-            until(lambda: self.value("operation_watcher_events_pending") == 0, within=40, what="everything is told")
+            until(lambda: len(self.ends()) >= len(self.ids), within=40, what="every end is published")
+            until(
+                lambda: self.value("operation_watcher_events_pending") == 0, within=40, what="everything is published"
+            )
         failed = self.daemon.value("twilio_push_notifications_finished_total", account="main", state="failed")
         assert (self.counted(), failed) == (len(self.ids), len(self.ids))
         assert self.is_well()
-        assert self.asked_per_second() < PER_SECOND + 1
+        assert self.requests_per_second() < PER_SECOND + 1
         assert "Traceback" not in self.daemon.unexpected_output()
-        if told:
+        if is_published:
             ends = self.ends()
             assert sorted(ends) == sorted(self.ids)
         return took
 
-    def asked_per_second(self) -> float:
+    def requests_per_second(self) -> float:
         """Requests to upstream since the first, two seconds allowed for the first few."""
-        asked = sum(entry["endpoint"] in ("fetch", "list") for entry in self.simulator.requests()["last"])
-        return asked / (time.monotonic() - self.began + 2)
+        sent = sum(entry["endpoint"] in ("fetch", "list") for entry in self.simulator.requests()["last"])
+        return sent / (time.monotonic() - self.began + 2)
 
     def ends(self) -> list[str]:
-        """The operations whose end was told; one that was told again counts once."""
+        """The operations whose end was published. An end that was published again counts once."""
         return [
             one for one, _ in {(e["operation_id"], e["event_id"]) for e in self.daemon.events("operation.finished")}
         ]
@@ -127,12 +129,12 @@ class Following:
 
 
 @pytest.fixture
-def following(tmp_path: Path) -> Iterator[Following]:
+def tracking(tmp_path: Path) -> Iterator[TrackingDaemon]:
     with (
         simulating(tmp_path, "latency: 1ms..5ms") as simulator,
         daemon_of(tmp_path, settings(tmp_path, simulator)) as one,
     ):
-        yield Following(tmp_path, simulator, one)
+        yield TrackingDaemon(tmp_path, simulator, one)
 
 
 def settings(folder: Path, simulator: Simulator, **changes: Any) -> dict[str, Any]:
@@ -142,14 +144,14 @@ def settings(folder: Path, simulator: Simulator, **changes: Any) -> dict[str, An
     }
 
 
-def launch(following: Following, fault: str, *, ready: bool = True) -> None:
+def launch(tracking: TrackingDaemon, fault: str, *, ready: bool = True) -> None:
     """Start the daemon by the script that bends its surroundings."""
-    daemon = following.daemon
+    daemon = tracking.daemon
     with daemon.stdout.open("ab") as out, daemon.stderr.open("ab") as err:
         daemon.process = subprocess.Popen(
-            [sys.executable, str(LAUNCH), fault, str(following.folder / "watcher.yaml")],
+            [sys.executable, str(LAUNCH), fault, str(tracking.folder / "watcher.yaml")],
             env=environment(daemon.env),
-            cwd=following.folder,
+            cwd=tracking.folder,
             stdout=out,
             stderr=err,
         )
@@ -161,48 +163,48 @@ def launch(following: Following, fault: str, *, ready: bool = True) -> None:
 
 
 @pytest.fixture
-def disk(following: Following) -> Iterator[Path]:
+def disk(tracking: TrackingDaemon) -> Iterator[Path]:
     """A small disk of its own, which holds the store."""
-    folder = following.folder / "disk"
+    folder = tracking.folder / "disk"
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=True)
-    following.daemon.env["WATCHER_STORAGE__URL"] = f"sqlite:///{folder}/watcher.db"
+    tracking.daemon.env["WATCHER_STORAGE__URL"] = f"sqlite:///{folder}/watcher.db"
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def unusable_then_usable(following: Following, undo: Callable[[], object], *, heard: bool = True) -> str:
-    daemon = following.daemon
-    until(
-        lambda: following.value("operation_watcher_store_usable") == 0, within=40, what="the store is called unusable"
-    )
-    following.stay_well(8)
+def unusable_then_usable(tracking: TrackingDaemon, undo: Callable[[], object], *, is_published: bool = True) -> str:
+    daemon = tracking.daemon
+    until(lambda: tracking.value("operation_watcher_store_usable") == 0, within=40, what="the store is called unusable")
+    tracking.stay_well(8)
     undo()
-    following.all_ends_well()
-    until(lambda: following.value("operation_watcher_store_usable") == 1, within=60, what="the store is usable again")
-    told = [event["event"] for event in daemon.events() if event["event"].startswith("store.")]
+    tracking.all_ends_well()
+    until(lambda: tracking.value("operation_watcher_store_usable") == 1, within=60, what="the store is usable again")
+    events = [event["event"] for event in daemon.events() if event["event"].startswith("store.")]
     # Events of the daemon itself are not kept for a standard output that takes nothing.
-    assert told == ["store.unusable", "store.recovered"][not heard :]
-    return f"healthy and ready all the while; {' and '.join(told)} once; all told and counted"
+    assert events == ["store.unusable", "store.recovered"][not is_published :]
+    return f"healthy and ready all the while; {' and '.join(events)} once; all published and counted"
 
 
 @AS_ROOT
-def test_the_disk_is_full(following: Following, disk: Path, promised: Promised) -> None:
+def test_the_disk_is_full(tracking: TrackingDaemon, disk: Path, promised: Promised) -> None:
     see = promised("the disk is full", GOES_ON)
-    following.daemon.start()
-    following.track_some()
+    tracking.daemon.start()
+    tracking.track_some()
     with contextlib.suppress(OSError), (disk / "ballast").open("wb", buffering=0) as ballast:
         while True:
             ballast.write(bytes(4096))
-    see(unusable_then_usable(following, (disk / "ballast").unlink))
+    see(unusable_then_usable(tracking, (disk / "ballast").unlink))
 
 
 @AS_ROOT
-def test_the_disk_is_read_only(following: Following, disk: Path, promised: Promised) -> None:
-    see = promised("the disk is read-only", "ends with 2 and says so; with --stay it stands by until that is mended")
-    daemon = following.daemon
+def test_the_disk_is_read_only(tracking: TrackingDaemon, disk: Path, promised: Promised) -> None:
+    see = promised(
+        "the disk is read-only", "ends with 2 and says so; with --stay it stands by until the cause is removed"
+    )
+    daemon = tracking.daemon
     daemon.start()
-    following.track_some()
+    tracking.track_some()
     assert daemon.terminate(10) == 0
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     daemon.start(ready=False)
@@ -211,31 +213,31 @@ def test_the_disk_is_read_only(following: Following, disk: Path, promised: Promi
     assert "read-only" in daemon.stderr.read_text()
     daemon.start("--stay")
     assert daemon.value("operation_watcher_store_usable") == 0
-    following.stay_well(4)
+    tracking.stay_well(4)
     subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
-    took = following.all_ends_well()
-    see(f"ended with 2; stood by, and {took:.0f} s after it was mended all was told and counted")
+    took = tracking.all_ends_well()
+    see(f"ended with 2; stood by, and {took:.0f} s after the cause was removed all was published and counted")
 
 
-def test_no_file_may_grow(following: Following, promised: Promised) -> None:
+def test_no_file_may_grow(tracking: TrackingDaemon, promised: Promised) -> None:
     see = promised("no file may grow, neither store nor standard output", GOES_ON)
-    following.daemon.start()
-    following.track_some()
-    resource.prlimit(following.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    tracking.daemon.start()
+    tracking.track_some()
+    resource.prlimit(tracking.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
     def undo() -> None:
-        resource.prlimit(following.pid, resource.RLIMIT_FSIZE, unlimited)
+        resource.prlimit(tracking.pid, resource.RLIMIT_FSIZE, unlimited)
 
-    see(unusable_then_usable(following, undo, heard=False))
+    see(unusable_then_usable(tracking, undo, is_published=False))
 
 
-def test_the_store_is_a_directory_that_nobody_may_write(following: Following, promised: Promised) -> None:
+def test_the_directory_of_the_store_does_not_exist(tracking: TrackingDaemon, promised: Promised) -> None:
     see = promised(
-        "the store cannot be made", "ends with 2 and says why; with --stay it stands by until that is mended"
+        "the store cannot be made", "ends with 2 and says why; with --stay it stands by until the cause is removed"
     )
-    daemon = following.daemon
-    missing = following.folder / "missing"
+    daemon = tracking.daemon
+    missing = tracking.folder / "missing"
     daemon.env["WATCHER_STORAGE__URL"] = f"sqlite:///{missing}/watcher.db"
     daemon.start(ready=False)
     assert daemon.process is not None
@@ -244,49 +246,49 @@ def test_the_store_is_a_directory_that_nobody_may_write(following: Following, pr
     daemon.start("--stay")
     assert daemon.value("operation_watcher_store_usable") == 0
     missing.mkdir()
-    until(lambda: following.value("operation_watcher_store_usable") == 1, within=20, what="the store is taken")
-    following.track_some()
-    following.all_ends_well()
+    until(lambda: tracking.value("operation_watcher_store_usable") == 1, within=20, what="the store is taken")
+    tracking.track_some()
+    tracking.all_ends_well()
     see("ended with 2 naming the directory; stood by, and took the store within seconds")
 
 
-def test_the_disk_is_slow(following: Following, promised: Promised) -> None:
+def test_the_disk_is_slow(tracking: TrackingDaemon, promised: Promised) -> None:
     see = promised(
-        "each write takes three seconds", "no scrape waits for the disk; everything is told once, counted exactly"
+        "each write takes three seconds", "no scrape waits for the disk; everything is published once, counted exactly"
     )
-    launch(following, "disk=3")
-    following.track_some()
+    launch(tracking, "disk=3")
+    tracking.track_some()
     slowest = 0.0
     end = time.monotonic() + 10
     while time.monotonic() < end:
         began = time.monotonic()
-        following.daemon.metrics()
+        tracking.daemon.metrics()
         slowest = max(slowest, time.monotonic() - began)
         time.sleep(0.1)
-    following.all_ends_well()
+    tracking.all_ends_well()
     assert slowest < 3
-    see(f"the slowest scrape took {slowest * 1000:.0f} ms; all told and counted")
+    see(f"the slowest scrape took {slowest * 1000:.0f} ms; all published and counted")
 
 
-def test_the_database_is_locked(following: Following, promised: Promised) -> None:
+def test_the_database_is_locked(tracking: TrackingDaemon, promised: Promised) -> None:
     see = promised("another program locks the database", GOES_ON)
-    following.daemon.start()
-    following.track_some()
-    other = sqlite3.connect(following.folder / "watcher.db", isolation_level=None)
+    tracking.daemon.start()
+    tracking.track_some()
+    other = sqlite3.connect(tracking.folder / "watcher.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    see(unusable_then_usable(following, lambda: other.execute("ROLLBACK")))
+    see(unusable_then_usable(tracking, lambda: other.execute("ROLLBACK")))
     other.close()
 
 
-def test_a_damaged_file_is_refused(following: Following, promised: Promised) -> None:
+def test_a_damaged_file_is_refused(tracking: TrackingDaemon, promised: Promised) -> None:
     see = promised("the database is damaged", "ends with 2 and says what to do; nothing is overwritten")
-    file = following.folder / "watcher.db"
+    file = tracking.folder / "watcher.db"
     file.write_bytes(random.Random(1).randbytes(50_000))
     before = file.read_bytes()
-    following.daemon.start(ready=False)
-    assert following.daemon.process is not None
-    assert following.daemon.process.wait(20) == 2
-    assert "damaged" in following.daemon.stderr.read_text()
+    tracking.daemon.start(ready=False)
+    assert tracking.daemon.process is not None
+    assert tracking.daemon.process.wait(20) == 2
+    assert "damaged" in tracking.daemon.stderr.read_text()
     assert file.read_bytes() == before
     see("ended with 2; the file is as it was")
 
@@ -294,55 +296,55 @@ def test_a_damaged_file_is_refused(following: Following, promised: Promised) -> 
 # ── descriptors, standard output ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_file_descriptors_are_at_the_limit(following: Following, promised: Promised) -> None:
+def test_file_descriptors_are_at_the_limit(tracking: TrackingDaemon, promised: Promised) -> None:
     see = promised(
-        "file descriptors run out", "no crash, no hot loop; afterwards everything is told once, counted exactly"
+        "file descriptors run out", "no crash, no hot loop; afterwards everything is published once, counted exactly"
     )
-    following.daemon.start()
-    following.track_some()
-    open_now = sum(1 for _ in Path(f"/proc/{following.pid}/fd").iterdir())
-    soft, hard = resource.prlimit(following.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(following.pid, resource.RLIMIT_NOFILE, (open_now + 3, hard))
-    hogs = [socket.create_connection(("127.0.0.1", following.daemon.web_port)) for _ in range(30)]
-    before = cpu_seconds(following.pid)
+    tracking.daemon.start()
+    tracking.track_some()
+    open_now = sum(1 for _ in Path(f"/proc/{tracking.pid}/fd").iterdir())
+    soft, hard = resource.prlimit(tracking.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(tracking.pid, resource.RLIMIT_NOFILE, (open_now + 3, hard))
+    hogs = [socket.create_connection(("127.0.0.1", tracking.daemon.web_port)) for _ in range(30)]
+    before = cpu_seconds(tracking.pid)
     time.sleep(8)
-    used = cpu_seconds(following.pid) - before
-    assert not following.daemon.has_ended()
+    used = cpu_seconds(tracking.pid) - before
+    assert not tracking.daemon.has_ended()
     for hog in hogs:
         hog.close()
-    resource.prlimit(following.pid, resource.RLIMIT_NOFILE, (soft, hard))
-    following.all_ends_well()
+    resource.prlimit(tracking.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    tracking.all_ends_well()
     assert used < 4
-    see(f"{used:.1f} s of CPU in 8 s; alive, and all told and counted afterwards")
+    see(f"{used:.1f} s of CPU in 8 s; alive, and all published and counted afterwards")
 
 
-def test_standard_output_is_blocked(following: Following, promised: Promised) -> None:
-    see = promised("standard output is a pipe that nobody reads", f"events wait; {GOES_ON}")
-    daemon = following.daemon
+def test_standard_output_is_blocked(tracking: TrackingDaemon, promised: Promised) -> None:
+    see = promised("standard output is a pipe that is not read", f"events wait; {GOES_ON}")
+    daemon = tracking.daemon
     reading, writing = os.pipe()
     with daemon.stderr.open("ab") as err:
         daemon.process = subprocess.Popen(
             [sys.executable, "-m", "watcher", "run", *daemon.arguments],
             env=environment(daemon.env),
-            cwd=following.folder,
+            cwd=tracking.folder,
             stdout=writing,
             stderr=err,
         )
     until(daemon.is_ready, within=30, what="the daemon is ready")
-    # What the pipe holds already stays in it: nobody reads.
+    # What the pipe holds already stays in it, because it is not read.
     os.set_blocking(writing, False)
     with contextlib.suppress(BlockingIOError):
         while True:
             os.write(writing, b" " * 1000 + b"\n")
     os.set_blocking(writing, True)
     os.close(writing)
-    following.track_some()
-    following.all_ends_well(told=False)
+    tracking.track_some()
+    tracking.all_ends_well(is_published=False)
     assert (daemon.value("operation_watcher_events_pending") or 0) >= NUMBER
     pump = threading.Thread(target=pour_into, args=(reading, daemon.stdout), daemon=True)
     pump.start()
-    following.all_ends_well()
-    see("counted while blocked; told when somebody read")
+    tracking.all_ends_well()
+    see("counted while blocked; published when the pipe was read")
 
 
 def pour_into(descriptor: int, file: Path) -> None:
@@ -352,9 +354,9 @@ def pour_into(descriptor: int, file: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["closed", "a pipe whose reader is gone", "on a full disk"])
-def test_standard_output_is_broken(kind: str, following: Following, promised: Promised) -> None:
-    see = promised(f"standard output is {kind}", "events wait and are told by the next process; following goes on")
-    daemon = following.daemon
+def test_standard_output_is_broken(kind: str, tracking: TrackingDaemon, promised: Promised) -> None:
+    see = promised(f"standard output is {kind}", "events wait and are published by the next process; polling goes on")
+    daemon = tracking.daemon
     command = [sys.executable, "-m", "watcher", "run", *daemon.arguments]
     reading, writing = os.pipe()
     shell = {"closed": 'exec "$@" >&-', "on a full disk": 'exec "$@" >/dev/full'}.get(kind, 'exec "$@"')
@@ -362,30 +364,30 @@ def test_standard_output_is_broken(kind: str, following: Following, promised: Pr
         daemon.process = subprocess.Popen(
             ["sh", "-c", shell, "sh", *command],
             env=environment(daemon.env),
-            cwd=following.folder,
+            cwd=tracking.folder,
             stdout=writing,
             stderr=err,
         )
     os.close(writing)
     os.close(reading)
     until(daemon.is_ready, within=30, what="the daemon is ready")
-    following.track_some()
-    before = cpu_seconds(following.pid)
-    following.all_ends_well(told=False)
-    used = cpu_seconds(following.pid) - before
+    tracking.track_some()
+    before = cpu_seconds(tracking.pid)
+    tracking.all_ends_well(is_published=False)
+    used = cpu_seconds(tracking.pid) - before
     assert (daemon.value("operation_watcher_events_pending") or 0) >= NUMBER
     assert daemon.terminate(10) == 0
     daemon.start()
-    following.all_ends_well()
+    tracking.all_ends_well()
     replayed = [event["replayed"] for event in daemon.events("operation.finished")]
     assert replayed == [True] * NUMBER
-    see(f"all counted ({used:.1f} s of CPU); the next process told every end, as replayed")
+    see(f"all counted ({used:.1f} s of CPU); the next process published every end, as replayed")
 
 
 # ── clock and signals ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_wall_clock_jumps(following: Following, promised: Promised) -> None:
+def test_the_wall_clock_jumps(tracking: TrackingDaemon, promised: Promised) -> None:
     hour, day = 3600, 86_400
     jumps = {
         "an hour forwards": hour,
@@ -397,93 +399,94 @@ def test_the_wall_clock_jumps(following: Following, promised: Promised) -> None:
         "an hour into the past": -hour,
         "eight days into the past": -8 * day,
     }
-    file = following.folder / "clock"
+    file = tracking.folder / "clock"
     file.write_text("0")
-    launch(following, f"clock={file}")
+    launch(tracking, f"clock={file}")
     sees = [
-        promised(f"the clock jumps {how}", "told once; nothing expires, is lost, or is counted twice") for how in jumps
+        promised(f"the clock jumps {how}", "published once; nothing expires, is lost, or is counted twice")
+        for how in jumps
     ]
     for number, (see, ahead) in enumerate(zip(sees, jumps.values(), strict=True), 1):
-        following.track_some(shortest=1.5, longest=4)
+        tracking.track_some(shortest=1.5, longest=4)
         time.sleep(0.7)
         # Replaced and not written, for it is read at any moment.
-        (following.folder / "clock.new").write_text(str(ahead))
-        (following.folder / "clock.new").rename(file)
-        took = following.all_ends_well()
-        assert len(following.daemon.events("daemon.clock_jumped")) == number
-        expired = following.daemon.value("twilio_push_operations_finished_total", account="main", outcome="expired")
+        (tracking.folder / "clock.new").write_text(str(ahead))
+        (tracking.folder / "clock.new").rename(file)
+        took = tracking.all_ends_well()
+        assert len(tracking.daemon.events("daemon.clock_jumped")) == number
+        expired = tracking.daemon.value("twilio_push_operations_finished_total", account="main", outcome="expired")
         assert expired == 0
-        see(f"all told and counted {took:.0f} s later")
+        see(f"all published and counted {took:.0f} s later")
 
 
-def test_the_process_is_stopped_and_continued(following: Following, promised: Promised) -> None:
+def test_the_process_is_stopped_and_continued(tracking: TrackingDaemon, promised: Promised) -> None:
     see = promised("SIGSTOP for 13 s, then SIGCONT", "what happened meanwhile is found; not taken for a blocked loop")
-    following.daemon.start()
-    following.track_some()
-    following.daemon.signal(signal.SIGSTOP)
+    tracking.daemon.start()
+    tracking.track_some()
+    tracking.daemon.signal(signal.SIGSTOP)
     time.sleep(13)
-    following.daemon.signal(signal.SIGCONT)
-    took = following.all_ends_well()
-    assert "blocked" not in following.daemon.stderr.read_text()
-    see(f"all told and counted {took:.0f} s later; no stack was dumped")
+    tracking.daemon.signal(signal.SIGCONT)
+    took = tracking.all_ends_well()
+    assert "blocked" not in tracking.daemon.stderr.read_text()
+    see(f"all published and counted {took:.0f} s later; no stack was dumped")
 
 
-def test_a_name_does_not_resolve(following: Following, promised: Promised) -> None:
+def test_a_name_does_not_resolve(tracking: TrackingDaemon, promised: Promised) -> None:
     see = promised("the name of upstream does not resolve", f"account.unreachable once; {GOES_ON}")
-    daemon = following.daemon
-    bad = settings(following.folder, following.simulator)
+    daemon = tracking.daemon
+    bad = settings(tracking.folder, tracking.simulator)
     bad["accounts"][0] |= {"base_url": "http://no-such-host.invalid/v1", "allow_http": True}
     daemon.configure(bad)
     daemon.start()
-    following.track_some()
+    tracking.track_some()
     until(lambda: daemon.events("account.unreachable"), within=60, what="the account is called unreachable")
-    took = time.monotonic() - following.began
-    following.stay_well(3)
+    took = time.monotonic() - tracking.began
+    tracking.stay_well(3)
     tried = sum(
         value for (name, _), value in daemon.samples().items() if name == "operation_watcher_api_requests_total"
     )
-    daemon.configure(settings(following.folder, following.simulator))
+    daemon.configure(settings(tracking.folder, tracking.simulator))
     daemon.signal(signal.SIGHUP)
-    following.all_ends_well()
-    told = [event["event"] for event in daemon.events() if event["event"].startswith("account.")]
-    assert told[0] == "account.unreachable"
-    assert told.count("account.unreachable") == 1
-    see(f"{tried:.0f} tries in {took + 3:.0f} s; {', '.join(told)}; all told and counted after a reload")
+    tracking.all_ends_well()
+    events = [event["event"] for event in daemon.events() if event["event"].startswith("account.")]
+    assert events[0] == "account.unreachable"
+    assert events.count("account.unreachable") == 1
+    see(f"{tried:.0f} tries in {took + 3:.0f} s; {', '.join(events)}; all published and counted after a reload")
 
 
-def test_a_blocked_event_loop_ends_the_process(following: Following, promised: Promised) -> None:
+def test_a_blocked_event_loop_ends_the_process(tracking: TrackingDaemon, promised: Promised) -> None:
     see = promised("the event loop is blocked", "stacks are dumped after 10 s, the process ends with 70 after 60 s")
-    launch(following, "blocked", ready=False)
+    launch(tracking, "blocked", ready=False)
     began = time.monotonic()
-    assert following.daemon.process is not None
-    until(lambda: "blocked for" in following.daemon.stderr.read_text(), within=60, what="the stacks are dumped")
+    assert tracking.daemon.process is not None
+    until(lambda: "blocked for" in tracking.daemon.stderr.read_text(), within=60, what="the stacks are dumped")
     dumped = time.monotonic() - began
-    assert following.daemon.process.wait(75) == 70
+    assert tracking.daemon.process.wait(75) == 70
     ended = time.monotonic() - began
-    assert "handle_async_request" in following.daemon.stderr.read_text()
+    assert "handle_async_request" in tracking.daemon.stderr.read_text()
     see(f"dumped after {dumped:.0f} s, ended with 70 after {ended:.0f} s")
 
 
 # ── hostile visitors ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_scrapers_that_read_slowly_or_ask_in_halves(following: Following, promised: Promised) -> None:
+def test_scrapers_that_read_slowly_or_send_half_a_request(tracking: TrackingDaemon, promised: Promised) -> None:
     see = promised("100 scrapers that do not read, 100 that send half a request", "others are scraped at once")
-    following.daemon.start()
-    following.track_some()
+    tracking.daemon.start()
+    tracking.track_some()
     whole = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Prometheus-Scrape-Timeout-Seconds: 5\r\n\r\n"
-    slow = [connection(following.daemon.web_port, whole) for _ in range(100)]
-    half = [connection(following.daemon.web_port, whole[:30]) for _ in range(100)]
+    slow = [connection(tracking.daemon.web_port, whole) for _ in range(100)]
+    half = [connection(tracking.daemon.web_port, whole[:30]) for _ in range(100)]
     slowest = 0.0
     for _ in range(20):
         began = time.monotonic()
-        following.daemon.metrics()
+        tracking.daemon.metrics()
         slowest = max(slowest, time.monotonic() - began)
-    took = following.all_ends_well()
+    took = tracking.all_ends_well()
     for one in (*slow, *half):
         one.close()
     assert slowest < 5
-    see(f"the slowest of 20 scrapes took {slowest * 1000:.0f} ms; all told and counted in {took:.0f} s")
+    see(f"the slowest of 20 scrapes took {slowest * 1000:.0f} ms; all published and counted in {took:.0f} s")
 
 
 def connection(port: int, says: bytes) -> socket.socket:
@@ -493,18 +496,18 @@ def connection(port: int, says: bytes) -> socket.socket:
     return one
 
 
-def test_thousands_of_requests(following: Following, promised: Promised) -> None:
+def test_thousands_of_requests(tracking: TrackingDaemon, promised: Promised) -> None:
     see = promised(f"{VISITS} requests as fast as they come", GOES_ON)
-    following.daemon.start()
-    following.track_some()
+    tracking.daemon.start()
+    tracking.track_some()
     began = time.monotonic()
-    with httpx.Client(trust_env=False, base_url=following.daemon.web) as client:
+    with httpx.Client(trust_env=False, base_url=tracking.daemon.web) as client:
         for number in range(VISITS):
             path = ("/metrics", "/", "/api/v1/operations", "/nowhere")[number % 4]
             assert client.get(path).status_code < httpx.codes.INTERNAL_SERVER_ERROR
     rate = VISITS / (time.monotonic() - began)
-    following.all_ends_well()
-    see(f"{rate:.0f} a second were answered, none with 5xx; all told and counted")
+    tracking.all_ends_well()
+    see(f"{rate:.0f} a second were answered, none with 5xx; all published and counted")
 
 
 ID = make_id(1_790_000_000 * SECOND, random.Random(1))
@@ -531,10 +534,10 @@ POSTS: dict[str, tuple[dict[str, str], bytes, int]] = {
 }
 
 
-def test_hostile_posts(following: Following, promised: Promised) -> None:
-    following.daemon.start()
+def test_hostile_posts(tracking: TrackingDaemon, promised: Promised) -> None:
+    tracking.daemon.start()
     sees = {name: promised(f"POST: {name}", "refused with a clear problem; nothing is kept") for name in POSTS}
-    with httpx.Client(trust_env=False, base_url=following.daemon.admin) as client:
+    with httpx.Client(trust_env=False, base_url=tracking.daemon.admin) as client:
         for name, (headers, body, code) in POSTS.items():
             answer = client.post(
                 "/api/v1/operations", content=body, headers={"Content-Type": "application/json"} | headers
@@ -544,16 +547,16 @@ def test_hostile_posts(following: Following, promised: Promised) -> None:
             assert len(answer.content) < 200_000
             sees[name](f"{answer.status_code}: {answer.json().get('detail') or answer.json()['title']}"[:150])
         assert client.get("/api/v1/operations").json()["operations"] == []
-    following.track_some()
-    following.all_ends_well()
-    assert "Traceback" not in following.daemon.stderr.read_text() + following.daemon.stdout.read_text()
+    tracking.track_some()
+    tracking.all_ends_well()
+    assert "Traceback" not in tracking.daemon.stderr.read_text() + tracking.daemon.stdout.read_text()
 
 
-def test_the_port_is_taken(following: Following, promised: Promised) -> None:
+def test_the_port_is_taken(tracking: TrackingDaemon, promised: Promised) -> None:
     see = promised("the port of metrics is taken", "ends with 2 and says so")
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        following.daemon.env["WATCHER_WEB__LISTEN"] = f"127.0.0.1:{taken.getsockname()[1]}"
-        following.daemon.start(ready=False)
-        assert following.daemon.process is not None
-        assert following.daemon.process.wait(20) == 2
-    see(following.daemon.stderr.read_text().strip()[:120])
+        tracking.daemon.env["WATCHER_WEB__LISTEN"] = f"127.0.0.1:{taken.getsockname()[1]}"
+        tracking.daemon.start(ready=False)
+        assert tracking.daemon.process is not None
+        assert tracking.daemon.process.wait(20) == 2
+    see(tracking.daemon.stderr.read_text().strip()[:120])

@@ -20,7 +20,7 @@ GIANTS = [fault.name for fault in giants()]
 
 
 class Elsewhere:
-    """Another host, to which nobody should come; it records who does."""
+    """Another host, which should get no request; it records those that it gets."""
 
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -43,7 +43,7 @@ class Elsewhere:
 
 
 class Rounds:
-    """Each round is played when the first of its faults is asked for."""
+    """Each round is played when the first of its faults is requested."""
 
     def __init__(self, folder: Path, elsewhere: Elsewhere) -> None:
         self._folder = folder

@@ -29,19 +29,19 @@ from tests.support.meddling import (
     swallow,
 )
 
-FOLLOWED = "everything is followed to its end once it is over; nothing is told wrongly or counted twice"
+TRACKED = "everything is tracked to its end once the fault is over; no event is wrong and nothing is counted twice"
 
 
 @dataclass(frozen=True)
 class UpstreamFault:
-    """`act` meddles with connections (None: nobody listens), `simulated` are the simulated API's own faults."""
+    """`act` meddles with connections (None: the port is closed), `simulated` are the simulated API's own faults."""
 
     name: str
     act: Act | None = None
     simulated: Sequence[Mapping[str, Any]] = ()
     lies: bool = False
     """Rows say something else than the truth: nothing may end meanwhile."""
-    promised: str = FOLLOWED
+    promised: str = TRACKED
 
 
 def sim(name: str, kind: str, *, lies: bool = False, **more: Any) -> UpstreamFault:
@@ -84,7 +84,7 @@ async def _trickle(whole: bytes, writer: Writer) -> None:
         await asyncio.sleep(0.3)
 
 
-async def _crumbs(whole: bytes, writer: Writer) -> None:
+async def _small_pieces(whole: bytes, writer: Writer) -> None:
     for at in range(0, len(whole), 7):
         writer.write(whole[at : at + 7])
         await writer.drain()
@@ -131,7 +131,7 @@ async def _both_lengths(whole: bytes, writer: Writer) -> None:
 
 @functools.cache
 def _bomb(mebibytes: int) -> bytes:
-    """So many MiB of blanks, packed."""
+    """A number of MiB of blanks, compressed."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     packed = [packer.compress(b" " * (1 << 20)) for _ in range(mebibytes)]
     return b"".join([*packed, packer.flush()])
@@ -200,8 +200,8 @@ def redirect(code: str, to: str) -> Act:
 
 
 def faults(elsewhere: int) -> list[UpstreamFault]:
-    """All of them; `elsewhere` is the port of a server that records who comes."""
-    never = f"credentials do not follow to another host; {FOLLOWED}"
+    """All of them; `elsewhere` is the port of a server that records its requests."""
+    never = f"credentials are not sent to another host; {TRACKED}"
     there = f"http://localhost:{elsewhere}/v1/PushNotifications/Operations"
     return [
         # ── the way ──
@@ -214,7 +214,7 @@ def faults(elsewhere: int) -> list[UpstreamFault]:
         UpstreamFault("answers are cut 20 bytes before their end", delivers(_cut_in_body)),
         UpstreamFault("silence after the head", delivers(_head_then_silence)),
         UpstreamFault("answers trickle, a byte every 0.3 s", delivers(_trickle)),
-        UpstreamFault("answers come in crumbs of 7 bytes", delivers(_crumbs)),
+        UpstreamFault("answers come in crumbs of 7 bytes", delivers(_small_pieces)),
         UpstreamFault("answers are a second late", delivers(_delay)),
         UpstreamFault("bytes are corrupted", delivers(_corrupt), lies=True),
         UpstreamFault("noise instead of HTTP", delivers(_noise)),
@@ -222,7 +222,7 @@ def faults(elsewhere: int) -> list[UpstreamFault]:
         UpstreamFault("bytes behind the end of the answer", delivers(_too_long)),
         UpstreamFault("chunks of no length", delivers(_wrong_chunks)),
         UpstreamFault("two lengths that disagree", delivers(_both_lengths)),
-        UpstreamFault("a status line that is none", says(b"HTTP/1.1 abc\r\n\r\n", then="close")),
+        UpstreamFault("a malformed status line", says(b"HTTP/1.1 abc\r\n\r\n", then="close")),
         UpstreamFault("a body without a head", says(b'{"operations": []}', then="close")),
         UpstreamFault(
             "headers without end", pours(b"HTTP/1.1 200 OK\r\n", b"X-Filler: " + b"x" * 4000 + b"\r\n", pieces=2600)
@@ -241,14 +241,14 @@ def faults(elsewhere: int) -> list[UpstreamFault]:
             "308 to itself, without end", redirect("308 Permanent Redirect", "/v1/PushNotifications/Operations")
         ),
         UpstreamFault("a redirect to nowhere", redirect("302 Found", "http://[::bad")),
-        status("400 to everything a list asks", 400, endpoint="list"),
+        status("400 to every request of a list", 400, endpoint="list"),
         status("401 to everything", 401),
         status("403 to everything", 403),
         status("404 to everything", 404),
         UpstreamFault("418 to everything", says(answer(b"", status="418 I'm a teapot"))),
         status("429 with Retry-After", 429, retry_after="seconds", wait="2s"),
         status("429 without Retry-After", 429),
-        status("429 and a Retry-After that is none", 429, retry_after="garbage"),
+        status("429 and a malformed Retry-After", 429, retry_after="garbage"),
         status("500 to everything", 500),
         status("502 in HTML", 502, shape="html"),
         status("503 to everything", 503),
@@ -271,24 +271,24 @@ def faults(elsewhere: int) -> list[UpstreamFault]:
         UpstreamFault("the status is a list", replaced("status", "[1, 2]"), lies=True),
         UpstreamFault("the status is 100,000 letters", replaced("status", '"' + "Ā" * 100_000 + '"'), lies=True),
         UpstreamFault("the status is a lone surrogate", replaced("status", r'"\ud800"'), lies=True),
-        UpstreamFault("statuses that nobody knows", replaced("status", r'"FAILED\u0000\n{}"'), lies=True),
+        UpstreamFault("unknown statuses", replaced("status", r'"FAILED\u0000\n{}"'), lies=True),
         UpstreamFault("the id is of another operation", replaced("id", f'"{OTHER_ID}"')),
         UpstreamFault("the id is a number", replaced("id", "7")),
         UpstreamFault("times before 1970", replaced("updatedAt", '"0001-01-01T00:00:00Z"')),
         UpstreamFault("times in the year 2999", replaced("updatedAt", '"2999-01-01T00:00:00Z"'), lies=True),
         UpstreamFault("creation in the year 2999", replaced("createdAt", '"2999-01-01T00:00:00Z"'), lies=True),
-        UpstreamFault("times that are none", replaced("createdAt", '"soon"')),
+        UpstreamFault("malformed times", replaced("createdAt", '"soon"')),
         UpstreamFault("rows are null", changes(rows(lambda row: None))),
         UpstreamFault("a text instead of an object", says(answer(b'"COMPLETED"'))),
         UpstreamFault("bytes that are no UTF-8", says(answer(b'{"operations": ["\xff\xfe"]}'))),
         UpstreamFault(
             "a mark of byte order in front", changes(lambda body: b"\xef\xbb\xbf" + json.dumps(body).encode())
         ),
-        sim("fields that nobody knows", "unknown_fields", share=1.0),
+        sim("unknown fields", "unknown_fields", share=1.0),
         sim("everything is null", "nulls", share=1.0, lies=True),
-        UpstreamFault("gzip that is none", says(answer(b"no gzip at all", GZIP))),
+        UpstreamFault("a body that is not gzip", says(answer(b"no gzip at all", GZIP))),
         UpstreamFault("gzip that ends too early", says(answer(gzip.compress(b" " * 5000)[:20], GZIP))),
-        UpstreamFault("an encoding that nobody asked for", says(answer(b"xyz", "Content-Encoding: br"))),
+        UpstreamFault("an encoding that was not requested", says(answer(b"xyz", "Content-Encoding: br"))),
         # ── lists ──
         UpstreamFault("a list without end under ever new tokens", changes(_Endless())),
         UpstreamFault("a token of 1 MiB", paging('"' + "t" * (1 << 20) + '"')),
@@ -301,14 +301,14 @@ def faults(elsewhere: int) -> list[UpstreamFault]:
         sim("operations not visible for ten seconds", "invisible", wait="10s"),
         # ── headers ──
         sim("upstream's clock ten minutes ahead", "skewed_date", wait="10m"),
-        UpstreamFault("a date that is none", says(answer(HTML, "Date: yesterday", status="500 No"))),
+        UpstreamFault("a malformed date", says(answer(HTML, "Date: yesterday", status="500 No"))),
         sim("a hint to come back later", "hint", retry_after="seconds", wait="4s"),
     ]
 
 
 def giants() -> list[UpstreamFault]:
     """Bodies that must not cost memory; each alone, so that what it costs can be measured."""
-    promised = f"costs less than 32 MiB of memory; {FOLLOWED}"
+    promised = f"costs less than 32 MiB of memory; {TRACKED}"
     piece = b"10000\r\n" + b" " * 65_536 + b"\r\n"
     true_with_blanks = changes(lambda body: json.dumps(body).encode() + b" " * (10 << 20))
     return [

@@ -1,4 +1,4 @@
-"""docs/deploy.md followed to the letter: from nothing to a firing alert."""
+"""docs/deploy.md, step by step: from nothing to a firing alert."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def steps() -> list[str]:
     return [block.replace("\n   ", "\n").strip() for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL)]
 
 
-def test_its_steps_reach_a_firing_alert_in_less_than_ten_minutes(tmp_path: Path):
+def test_the_steps_of_the_guide_reach_a_firing_alert_in_less_than_ten_minutes(tmp_path: Path):
     # `podman` is whatever runs containers here; the image is there already, built by the same `make image`.
     podman("rm", "--force", "--ignore", "simulator", "watcher")
     shim = tmp_path / "podman"
@@ -42,6 +42,6 @@ def test_its_steps_reach_a_firing_alert_in_less_than_ten_minutes(tmp_path: Path)
         podman("rm", "--force", "--ignore", "simulator", "watcher", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     # Which of the two comes first depends on how much of the operation the first scrape saw.
-    told = r"^FIRING (/pager OperationFailureShare|/desk OperationFailed) .*comms_operation_\w+.* \[spring-sale\]$"
-    assert re.search(told, done.stdout, re.MULTILINE), done.stdout
+    expected = r"^FIRING (/pager OperationFailureShare|/desk OperationFailed) .*comms_operation_\w+.* \[spring-sale\]$"
+    assert re.search(expected, done.stdout, re.MULTILINE), done.stdout
     print(f"after {time.monotonic() - began:.0f} s: {done.stdout.strip().splitlines()[-3:]}")

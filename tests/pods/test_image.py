@@ -37,7 +37,7 @@ def test_it_runs_read_only_without_root_is_healthy_and_stops_quickly():
         assert "\nCapEff:\t0000000000000000\n" in status
         assert len(podman("top", name, "pid").stdout.split()) == 2, "one process"
         assert podman("healthcheck", "run", name).returncode == 0
-        # A process that stands still is not healthy.
+        # A process that is stopped is not healthy.
         os.kill(pid_of(name), signal.SIGSTOP)
         assert podman("healthcheck", "run", name, check=False).returncode == 1
         os.kill(pid_of(name), signal.SIGCONT)
@@ -77,7 +77,7 @@ def locked() -> set[str]:
 def test_it_adds_little_to_its_base():
     size = int(inspect(IMAGE, "{{.Size}}"))
     layers = [layer["size"] for layer in json.loads(podman("history", "--format", "json", IMAGE).stdout)]
-    # The newest first: what stands above the first layer of more than the watcher is ours.
+    # The newest first: the layers above the first that contains more than the watcher are ours.
     ours = sum(itertools.takewhile(lambda layer: layer < 60e6, layers))
     print(f"image {size / 1e6:.0f} MB, {ours / 1e6:.0f} MB above its base")
     assert 0 < ours < 40e6

@@ -51,7 +51,7 @@ def containers(pod: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-# The oldest that knows native sidecars without being told, and the newest that the validator has.
+# The oldest that supports native sidecars by default, and the newest that the validator has.
 @pytest.mark.parametrize("version", ["1.29", kubernetes_validate.latest_version()])
 def test_the_manifests_are_valid(way: str, version: str):
     for document in documents(way):
@@ -65,7 +65,7 @@ def test_the_resources_of_the_operator_are_what_it_takes(way: str):
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     assert monitor["spec"].keys() == {"selector", "podMetricsEndpoints"}
     assert endpoint.keys() == {"port", "path", "interval", "scrapeTimeout", "relabelings"}
-    # The job that the rules look for, and the pods that there are.
+    # The job that the rules select, and the existing pods.
     assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": "operation-watcher"}]
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
     scraped = [d for d in documents(way, "Deployment") if wanted <= d["spec"]["template"]["metadata"]["labels"].items()]
@@ -136,7 +136,7 @@ def test_app_and_watcher_share_the_socket_and_a_group(way: str):
         assert "emptyDir" not in volume or volume["emptyDir"]["sizeLimit"]
 
 
-def test_only_the_one_that_stands_alone_discovers_and_it_is_never_there_twice():
+def test_only_the_standalone_watcher_discovers_and_it_never_runs_twice():
     for way in WAYS:
         (settings,) = [d["data"]["config.yaml"] for d in documents(way, "ConfigMap") if "config.yaml" in d["data"]]
         (account,) = yaml.safe_load(settings)["accounts"]

@@ -41,7 +41,7 @@ def two_pods(folder: Path) -> tuple[Pod, Pod]:
     return first, second
 
 
-def test_a_failure_becomes_one_page_and_a_clean_operation_none(tmp_path: Path) -> None:
+def test_a_failure_becomes_one_page_and_a_clean_operation_no_page(tmp_path: Path) -> None:
     first, second = two_pods(tmp_path)
     with contextlib.ExitStack() as stack:
         stack.enter_context(simulator(tmp_path, "e2e-first-simulator"))
@@ -63,9 +63,9 @@ def test_a_failure_becomes_one_page_and_a_clean_operation_none(tmp_path: Path) -
         until(lambda: failed_upstream(partly), within=30, what="notifications fail")
         failed_at = time.time()
         (alert,) = until(
-            lambda: receiver.of("firing", operation_id=partly), within=60, what="the failure is told within 60 s"
+            lambda: receiver.of("firing", operation_id=partly), within=60, what="the alert arrives within 60 s"
         )
-        told_after = alert["at"] - failed_at
+        alerted_after = alert["at"] - failed_at
         assert alert["labels"]["alertname"] == "OperationFailed"
         assert partly in alert["annotations"]["summary"]
         assert alert["annotations"]["campaign"] == "some-failed"
@@ -75,7 +75,7 @@ def test_a_failure_becomes_one_page_and_a_clean_operation_none(tmp_path: Path) -
         assert alert["annotations"]["campaign"] == "all-failed"
         assert alert["path"] == "/pager"
 
-        # A rollout: the next pod follows the same ones, the watcher is killed once more, then the first pod goes.
+        # A rollout: the next pod tracks the same operations, the watcher is killed once more, then the first pod goes.
         track = ["track", "--url", "unix:/run/watcher/admin.sock", partly, total, "--label", "campaign=some-failed"]
         podman("exec", second.watcher, "watcher", *track)
         shown = f'twilio_push_operation_size{{operation_id="{partly}"}}'
@@ -89,7 +89,7 @@ def test_a_failure_becomes_one_page_and_a_clean_operation_none(tmp_path: Path) -
         until(
             lambda: len({one["labels"]["operation_id"] for one in _of_operations(receiver, "resolved")}) == 2,
             within=240,
-            what="both are told as resolved after their series have left",
+            what="both alerts are resolved after their series have left",
         )
         resolved_after = time.time() - failed_at
     firing = sorted(one["labels"]["alertname"] for one in _of_operations(receiver, "firing"))
@@ -101,7 +101,7 @@ def test_a_failure_becomes_one_page_and_a_clean_operation_none(tmp_path: Path) -
     assert probes[0] > 100
     assert probes[1] == 0
     print(
-        f"told {told_after:.0f} s after the failure, resolved after {resolved_after:.0f} s; "
+        f"alert {alerted_after:.0f} s after the failure, resolved after {resolved_after:.0f} s; "
         f"at 100 operations in flight the sidecar takes {used[0]:.0f} MiB and {used[1]:.1f} % of a core"
     )
     # What the manifests ask for: 64Mi and 20m.

@@ -1,4 +1,4 @@
-"""What breaks, breaks the watcher alone: the app's container stays ready, and somebody is told."""
+"""Faults affect the watcher alone: the app's container stays ready, and the right alert arrives."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-class Trouble:
-    """A pod in trouble: what breaks, one after the other, and how long the alert took to arrive."""
+class BrokenPod:
+    """A pod with one fault after the other, and the seconds until each alert arrived."""
 
     def __init__(self, pod: Pod, receiver: Receiver) -> None:
         self.pod, self.receiver = pod, receiver
@@ -79,7 +79,7 @@ class Trouble:
         podman("kill", "--signal", "HUP", self.pod.watcher)
         self.arrives("WatcherConfigRejected")
         os.kill(pid_of(self.pod.watcher), signal.SIGKILL)
-        until(is_ready, within=30, what="it stands by, and says so")
+        until(is_ready, within=30, what="it is on standby and ready")
         file.write_text(good)
         is_now("operation_watcher_config_last_reload_successful", 1)
 
@@ -114,15 +114,15 @@ def test_whatever_breaks_the_app_stays_ready_and_the_right_alert_arrives(tmp_pat
         app = stack.enter_context(Probing())
         send("long", recipients=10, failed=0, unaddressable=0, lifetime="1h")
         is_now("operation_watcher_account_up", 1)
-        trouble = Trouble(pod, receiver)
-        trouble.token()
-        trouble.disk(small_disk)
-        trouble.configuration()
-        trouble.upstream(upstream)
-        trouble.watcher()
+        broken = BrokenPod(pod, receiver)
+        broken.token()
+        broken.disk(small_disk)
+        broken.configuration()
+        broken.upstream(upstream)
+        broken.watcher()
         probes = (app.requested, app.refused)
-    print(", ".join(f"{name} {seconds:.0f} s" for name, seconds in trouble.took.items()))
+    print(", ".join(f"{name} {seconds:.0f} s" for name, seconds in broken.took.items()))
     assert probes[0] > 50
     assert probes[1] == 0
     # The right ones, and no others.
-    assert {one["labels"]["alertname"] for one in receiver.of("firing")} == trouble.took.keys()
+    assert {one["labels"]["alertname"] for one in receiver.of("firing")} == broken.took.keys()

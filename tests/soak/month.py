@@ -67,14 +67,14 @@ class Month:
         self.scenario = scenario
         self.upstream = Upstream(scenario, STARTED)
         self.truth: Counter[tuple[str, ...]] = Counter()
-        self.told = 0
+        self.published = 0
         self.ends: Counter[str] = Counter()
         self.sent = 0
         self.rss_by_day: list[float] = []
         self.lag_by_day: list[float] = []
         self.token = scenario.accounts[0].auth_token
         self.is_lagging = False
-        self.troubles: Counter[str] = Counter()
+        self.issues: Counter[str] = Counter()
 
     def secret(self) -> str:
         """The token as mounted; unreadable for a moment while it is being replaced."""
@@ -93,9 +93,9 @@ class Month:
         self.truth[UNADDRESSABLE,] += life.final.unaddressable
         return life.id
 
-    async def tell(self, lines: Sequence[bytes]) -> None:
-        """Counts what is told."""
-        self.told += len(lines)
+    async def publish(self, lines: Sequence[bytes]) -> None:
+        """Count the published events."""
+        self.published += len(lines)
         for line in lines:
             if b'"operation.finished"' in line:
                 self.ends[json.loads(line)["outcome"]] += 1
@@ -133,7 +133,7 @@ class Month:
         while True:
             await asyncio.sleep(300)
             publisher.wake()
-            self.troubles.update(one.issue.value for one in rig.observer.health_by_account if isinstance(one, Began))
+            self.issues.update(one.issue.value for one in rig.observer.health_by_account if isinstance(one, Began))
             rig.observer.attempts.clear()
             rig.observer.health_by_account.clear()
             rig.observer.delays.clear()
@@ -154,7 +154,7 @@ class Month:
 
 
 async def live_a_month(part: int, operations: int) -> tuple[Month, dict[tuple[str, ...], float], int]:
-    """All of it; the month, the counters, and how many events are untold at the end."""
+    """Run the whole month; it, its counters, and the number of pending events at the end."""
     month = Month(parse_scenario(SCENARIO.format(part=part)))
     store = MemoryStore()
     settings = loop_settings(
@@ -164,7 +164,7 @@ async def live_a_month(part: int, operations: int) -> tuple[Month, dict[tuple[st
     async with running(
         month.scenario, store=store, upstream=month.upstream, settings=settings, secret=month.secret
     ) as rig:
-        publisher = EventPublisher(store, EventLog(LineWriter()), month.tell, lambda: rig.clock.now().at)
+        publisher = EventPublisher(store, EventLog(LineWriter()), month.publish, lambda: rig.clock.now().at)
         beside = [
             asyncio.create_task(one)
             for one in (
@@ -193,7 +193,7 @@ async def live_a_month(part: int, operations: int) -> tuple[Month, dict[tuple[st
 
 
 def main() -> None:
-    """Live the month of one account, and say what became of it."""
+    """Run the month of one account, and print a report."""
     part, operations = int(sys.argv[1]), int(sys.argv[2])
     began = time.monotonic(), time.process_time()
     month, totals, pending_events = run_virtually(live_a_month(part, operations))
@@ -202,12 +202,12 @@ def main() -> None:
         "cpu_seconds": time.process_time() - began[1],
         "sent": month.sent,
         "requests": sum(month.upstream.ledger.counts.values()),
-        "told": month.told,
-        "untold": pending_events,
+        "published": month.published,
+        "pending": pending_events,
         "ends": dict(month.ends),
         "true_ends": {key[1]: number for key, number in month.truth.items() if key[0] == OPERATIONS},
         "wrong": [[*key, totals.get(key, 0), true] for key, true in month.truth.items() if totals.get(key, 0) != true],
-        "troubles": dict(month.troubles),
+        "issues": dict(month.issues),
         "lag_seconds_by_day": month.lag_by_day,
         "rss_mib_by_day": month.rss_by_day,
     }

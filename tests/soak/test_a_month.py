@@ -17,14 +17,14 @@ def test_a_month_passes_without_loss_without_drift_and_with_flat_memory(tmp_path
     months = reports(tmp_path, [[str(SCRIPT), str(part), str(OPERATIONS // PARTS)] for part in range(PARTS)])
     for month in months:
         print({key: value for key, value in month.items() if not key.endswith("_by_day")})
-        print({key: [round(one, 1) for one in value] for key, value in month.items() if key.endswith("_by_day")})
+        print({key: [round(number, 1) for number in value] for key, value in month.items() if key.endswith("_by_day")})
     assert sum(month["sent"] for month in months) == OPERATIONS
     for month in months:
         assert month["wrong"] == []
-        assert month["untold"] == 0
+        assert month["pending"] == 0
         assert month["ends"] == month["true_ends"]
         assert sum(month["ends"].values()) == month["sent"]
-        assert {"throttled", "unreachable", "unauthorized"} <= month["troubles"].keys()
+        assert {"throttled", "unreachable", "unauthorized"} <= month["issues"].keys()
         assert len(month["lag_seconds_by_day"]) >= 29
         assert max(month["lag_seconds_by_day"]) < LATE_AT_MOST_SECONDS
         rss = month["rss_mib_by_day"]
