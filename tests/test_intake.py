@@ -146,7 +146,7 @@ async def test_the_creation_time_in_the_id_is_stored(app: IntakeRig):
         (5, "expected `object`, got `int`"),
         ({"id": AN_ID, "acount": "main"}, 'unknown key "acount"; known keys are id, account and labels'),
         ({"id": AN_ID, **dict.fromkeys("abcdefg", 1)}, 'unknown keys "a", "b", "c", "d", "e", …; known keys are'),
-        ({"id": AN_ID, "account": "other"}, 'unknown account "other"; there is "main"'),
+        ({"id": AN_ID, "account": "other"}, 'unknown account "other"; configured: "main"'),
         ({"id": AN_ID, "labels": {"a": 1}}, "expected `str`, got `int` - at `$.labels[...]`"),
         ({"id": AN_ID, "labels": {"status": ""}}, 'the label "status" is used by the watcher itself'),
         (

@@ -336,7 +336,7 @@ def _faults(request: TrackRequest, accounts: Sequence[str]) -> Iterator[str]:
     elif request.account is None and len(accounts) > 1:
         yield f"no account is given, and there are several: {named}"
     elif request.account is not None and request.account not in accounts:
-        yield f"unknown account {quoted(request.account)}; there is {named}"
+        yield f"unknown account {quoted(request.account)}; configured: {named}"
     if len(request.labels) > MAX_LABELS:
         yield f"{len(request.labels)} labels; at most {MAX_LABELS}"
     else:

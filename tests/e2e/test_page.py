@@ -231,7 +231,7 @@ async def test_changes_of_accounts_and_operations_appear_in_place(stage, visit):
     assert await visit.rows() == []
     stage.show()
     await visit.page.get_by_role("combobox", name="Account").select_option("")
-    await visit.page.get_by_text("Nothing is followed at the moment.").wait_for()
+    await visit.page.get_by_text("No operations are tracked at the moment.").wait_for()
 
 
 async def test_hostile_labels_show_as_text_and_do_nothing(browser, stage):
@@ -292,7 +292,7 @@ async def test_search_is_over_ids_and_labels_and_is_kept_in_the_address(visit):
     await search.fill(some()[2].id[-9:])
     assert await visit.rows() == [some()[2].id]
     await search.fill("nothing like it")
-    assert await visit.text("#empty") == "No operation fits."
+    assert await visit.text("#empty") == "No operation matches."
     await search.fill("")
     assert len(await visit.rows()) == 8
     assert "?" not in visit.page.url
@@ -325,11 +325,11 @@ async def test_an_operation_that_is_not_shown_is_found_by_its_id(stage, visit):
     retired = a_running_operation(id=an_id(42))
     await stage.keep(retired)
     await visit.page.get_by_role("searchbox").fill(retired.id)
-    await visit.page.get_by_role("link", name=f"Look for {retired.id}").click()
-    await visit.page.get_by_role("dialog", name=retired.id).get_by_text("Followed from now on").wait_for()
+    await visit.page.get_by_role("link", name=f"Search for {retired.id}").click()
+    await visit.page.get_by_role("dialog", name=retired.id).get_by_text("Tracking began").wait_for()
     await visit.page.keyboard.press("Escape")
     await visit.page.get_by_role("searchbox").fill(an_id(43))
-    await visit.page.get_by_role("link", name=f"Look for {an_id(43)}").click()
+    await visit.page.get_by_role("link", name=f"Search for {an_id(43)}").click()
     await visit.page.get_by_role("dialog").get_by_text("not followed").wait_for()
     assert [fault for fault in visit.faults if "404" not in fault] == []
     visit.faults.clear()  # a browser reports each 404
@@ -345,9 +345,9 @@ async def test_the_details_show_history_and_next_poll_and_are_updated(stage, vis
     await dialog.locator(".history li").nth(2).wait_for()
     text = await dialog.inner_text()
     for words in (
-        "Followed from now on",
+        "Tracking began",
         "new → PROCESSING",
-        "Failures began",
+        "First failures",
         "GET by id",
         "freshness after the last poll",
     ):
@@ -357,7 +357,7 @@ async def test_the_details_show_history_and_next_poll_and_are_updated(stage, vis
     await stage.keep(after, event)
     stage.next_polls.clear()
     await dialog.get_by_text("Ended: completed").wait_for(timeout=2500)
-    assert "not any more: its stats are final" in await dialog.inner_text()
+    assert "no more polls: its stats are final" in await dialog.inner_text()
     await visit.page.reload()
     await dialog.get_by_text("Ended: completed").wait_for()
     await dialog.get_by_role("button", name="Close").click()

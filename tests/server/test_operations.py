@@ -146,7 +146,7 @@ async def test_a_body_of_four_mebibytes_is_accepted(admin: httpx.AsyncClient):
 async def test_parameters_in_a_post_are_refused(admin: httpx.AsyncClient):
     posted = await admin.post(f"{OPERATIONS}?account=main", json=[])
     assert posted.status_code == 400
-    assert problem_of(posted)["errors"] == [{"why": "unknown; there is none", "parameter": "account"}]
+    assert problem_of(posted)["errors"] == [{"why": "unknown parameter; known: none", "parameter": "account"}]
 
 
 async def test_web_can_change_nothing(web: httpx.AsyncClient):
@@ -232,11 +232,11 @@ async def test_a_removed_account_is_not_shown():
         ("limit=1&limit=2", "limit", "given more than once"),
         ("status=DONE", "status", "expected one of UNSEEN, SCHEDULED, PROCESSING, COMPLETED, CANCELED, UNKNOWN"),
         ("status=completed", "status", "expected one of"),
-        ("account=other", "account", 'unknown account "other"; there is "main"'),
+        ("account=other", "account", 'unknown account "other"; configured: "main"'),
         ("account=", "account", "expected the name of an account"),
         ("after=abc", "after", 'expected the `next` of an earlier page, got "abc"'),
         (f"after=main:{AN_ID}%0A", "after", "expected the `next`"),
-        ("state=DONE", "state", "unknown; there is status, account, limit, after"),
+        ("state=DONE", "state", "unknown parameter; known: status, account, limit, after"),
         ("%00=1", "\0", "unknown"),
     ],
 )

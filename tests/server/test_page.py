@@ -51,7 +51,7 @@ async def test_the_page_shows_tracked_operations_with_failures_first(parts: AppP
     places = [seen.text.index(an_id(n)) for n in (2, 0, 1, 3)]
     assert places == sorted(places)
     assert "2 PROCESSING, 1 UNSEEN" in seen.text
-    assert "7 more do not show here" in seen.text
+    assert "7 more operations are not shown here" in seen.text
     assert "3 s ago" in seen.text
     assert "5 failed, 40 sent, 55 queued of 100" in seen.text
     assert ("width", "55.00") in seen.attributes
@@ -110,7 +110,7 @@ async def test_an_account_that_is_not_reached_says_why(parts: AppParts, web: htt
     assert "aupnothing" in text
     assert "bnot reachednothing" in text
     assert "ccredentials refusednothing" in text
-    assert "Nothing is followed at the moment." in text
+    assert "No operations are tracked at the moment." in text
     assert "As of 2027-01-15T08:00:00.000Z" in text
 
 
@@ -126,7 +126,7 @@ async def test_the_newest_come_first_and_no_more_than_a_person_reads(parts: AppP
     text = Seen((await web.get("/")).text).text
     assert text.index(an_id(1001)) < text.index(an_id(1000)) < text.index(an_id(2))
     assert an_id(1) not in text
-    assert "7 more do not show here" in text
+    assert "7 more operations are not shown here" in text
 
 
 async def test_an_unknown_status_is_shown_as_upstream_wrote_it(parts: AppParts, web: httpx.AsyncClient):

@@ -102,5 +102,5 @@ async def test_an_exception_before_the_routes_is_500_too(parts: AppParts):
     async with client_of(parts.admin(token=broken)) as admin:
         answer = await admin.get("/")
     assert answer.status_code == 500
-    assert answer.json()["detail"] == "this is a fault of the watcher; its log says more"
+    assert answer.json()["detail"] == "this is a fault of the watcher; see its log"
     assert [str(failure) for failure in parts.failures] == ["unreadable token"]

@@ -1,10 +1,10 @@
-"""The two HTTP listeners: web, which can change nothing, and admin, which the app registers with.
+"""The two HTTP listeners: web, which is read only, and admin, where the app registers operations.
 
     Listener ── Greeter (TLS) ── Protocol (limits, flushed answers) ── OuterMiddleware ┬─ BasicAuth (web) ─┬─ routes
                                                                                        └─ Guard (admin) ───┘     │
-                                                 everything that handlers need is on the `AppContext` ─ handlers ┘
+                                                 all that handlers need is in the `AppContext` ─ handlers ┘
 
-`endpoints` is the one table of what exists: the routes and the OpenAPI document are both made from it.
+The table in `endpoints` is the only list of endpoints: the routes and the OpenAPI document are built from it.
 """
 
 from watcher.server.addresses import Addresses

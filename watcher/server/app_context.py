@@ -1,4 +1,4 @@
-"""What the handlers answer from: values and callables that the daemon hands in, so that a reload swaps them beneath."""
+"""What the handlers answer from: values and callables of the daemon. A reload replaces what the callables return."""
 
 import enum
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -11,11 +11,11 @@ from watcher.intake import Intake
 from watcher.store import Store
 
 Exposition: TypeAlias = tuple[bytes, Mapping[str, str], object]
-"""The body of a scrape, its headers (content type and encoding), and what to hand to `scraped` when it arrived."""
+"""Body of a scrape, its headers (content type and encoding), and the argument of `scraped` once it was delivered."""
 
 
 class Side(enum.Enum):
-    """Which listener answers: it decides what may be seen."""
+    """Which listener answers. It decides which labels are shown and which endpoints exist."""
 
     WEB = "web"
     ADMIN = "admin"
@@ -25,10 +25,11 @@ class Side(enum.Enum):
 class AppContext:
     """Everything that the listeners need.
 
-    `accounts` are the names in force. `metrics` takes the request's Accept and Accept-Encoding. `scraped` hears of each
-    scrape by Prometheus that was handed whole to the socket. `reload` gives the reasons against, none when the new
-    configuration is in force. `healthy` names the loops that are overdue. `metric_labels` are what web may show of an
-    operation's labels. `failed` hears of what no handler expected.
+    `accounts` returns the names of the configured accounts. `metrics` takes the request's Accept and Accept-Encoding.
+    `scraped` is called after each scrape by Prometheus that was written completely to the socket. `reload` returns the
+    reasons why the new configuration was refused; an empty list means that it is in force. `healthy` returns the names
+    of overdue loops. `metric_labels` returns the labels of operations that web may show. `failed` is called with each
+    unexpected exception of a handler.
     """
 
     accounts: Callable[[], Sequence[str]]

@@ -1,4 +1,4 @@
-"""The two applications: routes from the table of endpoints, in the frame; web behind passwords, admin the guard."""
+"""The two applications: routes from the table of endpoints, behind passwords (web) or the guard (admin)."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -20,7 +20,7 @@ from watcher.server.webconfig import WebConfig
 
 
 class _Anything(PathConvertor):
-    """The rest of the path, whatever it is: what is no id must reach the handler, which refuses it by name."""
+    """Matches the whole rest of the path, so that the handler can name a bad id in its error."""
 
     regex = "(?s:.*)"
 
@@ -29,14 +29,14 @@ register_url_convertor("anything", _Anything())
 
 
 def web_app(app: AppContext, config: WebConfig | None = None) -> ASGIApp:
-    """What Prometheus and people read; it can change nothing. `config` says what a request needs, None: nothing."""
+    """Return the application for Prometheus and people; it is read only. `config` None: no password is needed."""
     config = config or WebConfig()
     routes = _routes(app, Side.WEB, lambda: openapi.BASIC if config.needs_password else None)
     return OuterMiddleware(BasicAuth(routes, config), app.failed, lambda: config.headers)
 
 
 def admin_app(app: AppContext, rules: AccessRules) -> ASGIApp:
-    """All of web, and where operations are registered and the configuration is reloaded."""
+    """Return the application with everything that web has, and with registration and reload."""
     routes = _routes(app, Side.ADMIN, lambda: openapi.BEARER if rules.token() is not None else None)
     return OuterMiddleware(Guard(routes, rules), app.failed)
 
@@ -59,7 +59,7 @@ def _routes(app: AppContext, side: Side, lock: Callable[[], openapi.SecuritySche
         by_path.setdefault(_route_path(endpoint), {})[endpoint.method] = endpoint.handler
     routes = [_route(app, side, path, by_method) for path, by_method in by_path.items()]
     starlette = Starlette(routes=routes, exception_handlers=handlers())
-    # A path with a slash too many is another path, not one to be sent elsewhere from.
+    # A path with an extra slash is answered 404, without a redirect.
     starlette.router.redirect_slashes = False
     return starlette
 

@@ -1,4 +1,4 @@
-"""The one table of what the listeners answer: the routes and the OpenAPI document are both made from it."""
+"""The table of all endpoints: the routes and the OpenAPI document are built from it."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ Handler: TypeAlias = Callable[[AppContext, Side, Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseSpec:
-    """What one status means, and what comes with it: a type in JSON, or text of some media types."""
+    """What one status means, and its body: a type encoded as JSON, or text of the media types."""
 
     words: str
     body: Any = str
@@ -28,7 +28,7 @@ class ResponseSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiEndpoint:
-    """One method of one path. `side`: ADMIN where web does not have it."""
+    """One method of one path. `side` is ADMIN if web does not have it."""
 
     method: str
     path: str
@@ -49,11 +49,11 @@ def _text(words: str, *media: str) -> ResponseSpec:
     return ResponseSpec(words=words, media=media)
 
 
-_BAD_QUERY = _problem("A parameter is bad or unknown; each is named.")
-_BAD_ID = _problem("What should be an id is none, or a parameter is bad; each is named.")
-_STORE = _problem("The store cannot be used at the moment; Retry-After says when to ask again.")
-_UNKNOWN = _problem("No account follows such an operation, or shows it still.")
-_SEVERAL = _problem("It is followed under several accounts: name one.")
+_BAD_QUERY = _problem("A parameter is bad or unknown. Each one is named.")
+_BAD_ID = _problem("The id is not valid, or a parameter is bad. Each one is named.")
+_STORE = _problem("The store cannot be used at the moment. Retry-After says when to try again.")
+_UNKNOWN = _problem("No account tracks this operation or still shows it.")
+_SEVERAL = _problem("The operation is tracked under several accounts. Name one.")
 
 ENDPOINTS: Sequence[ApiEndpoint] = (
     ApiEndpoint(
@@ -61,7 +61,7 @@ ENDPOINTS: Sequence[ApiEndpoint] = (
         path="/",
         handler=handlers.get_page,
         words="The status page for people.",
-        answers={200: _text("What is followed, and links to everything here.", "text/html")},
+        answers={200: _text("The tracked operations, and links to the other endpoints.", "text/html")},
     ),
     ApiEndpoint(
         method="GET",
@@ -74,8 +74,11 @@ ENDPOINTS: Sequence[ApiEndpoint] = (
         method="GET",
         path="/-/healthy",
         handler=handlers.get_healthy,
-        words="Whether the account loops make progress; nothing to do with the upstream API, the disk or the store.",
-        answers={200: _text("They do.", "text/plain"), 503: _problem("Some are overdue; each is named.")},
+        words="Whether the account loops make progress. It does not depend on the upstream API, the disk or the store.",
+        answers={
+            200: _text("All loops make progress.", "text/plain"),
+            503: _problem("Loops are overdue. Each one is named."),
+        },
     ),
     ApiEndpoint(
         method="GET",
@@ -88,17 +91,17 @@ ENDPOINTS: Sequence[ApiEndpoint] = (
         method="GET",
         path="/api/v1/overview",
         handler=handlers.get_overview,
-        words="What the status page shows: accounts, and the operations with series of their own, at most 1,000; "
-        "with since, only those that changed.",
+        words="The data of the status page: accounts, and the operations with series of their own, at most 1,000. "
+        "With `since`, only the operations that changed.",
         parameters=(SINCE,),
-        answers={200: ResponseSpec(words="What is to be seen.", body=Overview), 400: _BAD_QUERY},
+        answers={200: ResponseSpec(words="The overview.", body=Overview), 400: _BAD_QUERY},
     ),
     ApiEndpoint(
         method="GET",
         path="/api/v1/operations",
         handler=handlers.list_operations,
-        words="What is followed and lately finished, in the order of account and id, a page at a time. "
-        "Stats are as of the last look for operations with series of their own, else at most a minute older.",
+        words="Tracked and recently finished operations, ordered by account and id, in pages. "
+        "Stats are those of the last poll for operations with series of their own, else at most a minute older.",
         parameters=(STATUS, ACCOUNT, LIMIT, AFTER),
         answers={200: ResponseSpec(words="One page.", body=OperationPage), 400: _BAD_QUERY, 503: _STORE},
     ),
@@ -107,16 +110,16 @@ ENDPOINTS: Sequence[ApiEndpoint] = (
         path="/api/v1/operations",
         handler=handlers.post_operations,
         side=Side.ADMIN,
-        words="Follow one operation or a list of them, all or none. Idempotent: labels merge, given keys win; "
-        "durable before the answer; what has ended answers its outcome and is not followed again.",
+        words="Track one operation or a list of them, all or none. Idempotent: labels are merged, given keys win. "
+        "Durable before the answer. An operation that has ended is not tracked again; its outcome is returned.",
         body=TrackRequest,
         answers={
-            200: ResponseSpec(words="None was new.", body=Registered),
-            201: ResponseSpec(words="At least one was new.", body=Registered),
-            400: _problem("The body is malformed, or entries are bad: each is named, and none was kept."),
+            200: ResponseSpec(words="No operation was new.", body=Registered),
+            201: ResponseSpec(words="At least one operation was new.", body=Registered),
+            400: _problem("The body is malformed, or entries are bad. Each is named, and no entry was stored."),
             409: _problem(
-                "Entries are followed under another account, or would have too many labels together with those "
-                "that they have: each is named, and none was kept."
+                "Entries are tracked under another account, or would have too many labels together with their present "
+                "ones. Each such entry is named, and no entry was stored."
             ),
             413: _problem("The body is larger than 4 MiB."),
             415: _problem("The body is not application/json."),
@@ -128,7 +131,7 @@ ENDPOINTS: Sequence[ApiEndpoint] = (
         path="/api/v1/operations/{id}",
         handler=handlers.get_operation,
         has_id=True,
-        words="One operation with its history, and when, how and why it is looked at next.",
+        words="One operation with its history, and when, how and why it is polled next.",
         parameters=(ACCOUNT,),
         answers={
             200: ResponseSpec(words="The operation.", body=OperationDetail),
@@ -144,10 +147,10 @@ ENDPOINTS: Sequence[ApiEndpoint] = (
         handler=handlers.delete_operation,
         has_id=True,
         side=Side.ADMIN,
-        words="Stop following one: its series leave at once, nothing is counted, discovery does not bring it back.",
+        words="Untrack one operation: its series leave at once, nothing is counted, discovery does not bring it back.",
         parameters=(ACCOUNT,),
         answers={
-            200: ResponseSpec(words="It is followed no longer.", body=Untracking),
+            200: ResponseSpec(words="The operation is not tracked any more.", body=Untracking),
             400: _BAD_ID,
             404: _UNKNOWN,
             409: _SEVERAL,
@@ -159,15 +162,15 @@ ENDPOINTS: Sequence[ApiEndpoint] = (
         path="/-/reload",
         handler=handlers.post_reload,
         side=Side.ADMIN,
-        words="Read the configuration anew, all or nothing.",
+        words="Reload the configuration, all or nothing.",
         answers={
             200: ResponseSpec(words="The new configuration is in force.", body=Reloaded),
-            400: _problem("It is bad, each reason is named; the old one stays in force."),
+            400: _problem("The new configuration is bad. Each reason is named, and the old one stays in force."),
         },
     ),
 )
 
 
 def endpoints_of(side: Side) -> Sequence[ApiEndpoint]:
-    """What a listener answers: admin answers all that web answers too."""
+    """Return the endpoints of a listener. Admin has all endpoints of web too."""
     return [endpoint for endpoint in ENDPOINTS if side is Side.ADMIN or endpoint.side is Side.WEB]

@@ -1,11 +1,11 @@
-"""Who may speak to the admin listener: the rules are a list, the first one broken answers.
+"""Access rules of the admin listener: a list, checked in order. The first broken rule determines the answer.
 
-1. Host (over TCP): localhost, 127.0.0.1, [::1] or an allowed host. A page that had its own name point here (DNS
-   rebinding) comes with its own name: 421.
-2. Origin, where a browser sends one, must be this very listener, and Sec-Fetch-Site must not be cross-site: 403.
-3. The bearer token, where one is set, everywhere but on /-/healthy and /-/ready: 401.
-4. Content-Type, where a body is announced that could change something: application/json only, which no page elsewhere
-   can send without asking first: 415.
+1. Host (over TCP) must be localhost, 127.0.0.1, [::1] or an allowed host, else 421. A page that points its own name to
+   this address (DNS rebinding) sends that name.
+2. Origin, if a browser sends it, must be this listener, and Sec-Fetch-Site must not be cross-site, else 403.
+3. The bearer token, if one is set, must be right on all paths except /-/healthy and /-/ready, else 401.
+4. Content-Type, if given with a method that may change state, must be application/json, else 415. A page of another
+   origin cannot send that type without a preflight request.
 """
 
 import hmac
@@ -38,18 +38,18 @@ def _no_token() -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessRules:
-    """What the operator set. `allowed_hosts` and `token` are asked at each request, so a reload is in force at once."""
+    """The operator's settings. `allowed_hosts` and `token` are called at each request, so a reload acts at once."""
 
     is_unix: bool = False
     allowed_hosts: Callable[[], Sequence[str]] = _no_credentials
     token: Callable[[], str | None] = _no_token
     refresh: Callable[[], Awaitable[None]] | None = None
-    """Awaited before `token` is asked, where it comes from a file."""
+    """Awaited before `token` is called, if the token comes from a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """What the rules look at."""
+    """The parts of a request that the rules check."""
 
     method: str
     path: str
@@ -58,14 +58,14 @@ class _Asked:
 
 
 class Guard:
-    """Lets a request through, or answers the first rule that it breaks."""
+    """Passes a request on, or answers with the problem of the first rule that it breaks."""
 
     def __init__(self, app: ASGIApp, rules: AccessRules) -> None:
         self._app = app
         self._rules = rules
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer or let through."""
+        """Answer the request or pass it on."""
         asked = _Asked(method=scope["method"], path=scope["path"], scheme=scope["scheme"], headers=Headers(scope=scope))
         if self._rules.refresh is not None and asked.path not in OPEN_PATHS:
             await self._rules.refresh()
@@ -87,7 +87,7 @@ def is_allowed_host(host: str, allowed: Sequence[str]) -> bool:
 
 
 def is_same_origin(origin: str, scheme: str, host: str) -> bool:
-    """Whether an Origin header names the very listener that the Host header names; `null` never does."""
+    """Whether the Origin header names the same listener as the Host header; `null` never does."""
     given, own = _authority(origin), _authority(f"{scheme}://{host}")
     return given is not None and given == own
 
@@ -104,14 +104,14 @@ def _misdirected(asked: _Asked, rules: AccessRules) -> ProblemDetails | None:
     host = asked.headers.get("host", "")
     if rules.is_unix or is_allowed_host(host, rules.allowed_hosts()):
         return None
-    return problem(421, "this listener does not answer under that host; see admin.allowed_hosts", name="host")
+    return problem(421, "the Host header is not allowed on this listener; see admin.allowed_hosts", name="host")
 
 
 def _foreign(asked: _Asked, _: AccessRules) -> ProblemDetails | None:
     origin = asked.headers.get("origin")
     is_foreign = origin is not None and not is_same_origin(origin, asked.scheme, asked.headers.get("host", ""))
     if is_foreign or asked.headers.get("sec-fetch-site") == "cross-site":
-        return problem(403, "pages from elsewhere may not use this listener", name="origin")
+        return problem(403, "pages of another origin may not use this listener", name="origin")
     return None
 
 
@@ -121,22 +121,22 @@ def _unauthorized(asked: _Asked, rules: AccessRules) -> ProblemDetails | None:
         return None
     scheme, _, given = asked.headers.get("authorization", "").partition(" ")
     # Headers are latin-1 to Starlette; a token from a file is UTF-8.
-    # A token that is wanted but not known lets nobody in.
+    # An empty token means: configured, but unreadable. Then every request is rejected.
     is_right = token != "" and hmac.compare_digest(given.strip().encode("latin-1"), token.encode())
     if scheme.lower() == "bearer" and is_right:
         return None
-    return problem(401, "a bearer token is needed: Authorization: Bearer …", name="token")
+    return problem(401, "a bearer token is required: Authorization: Bearer …", name="token")
 
 
 def _unsupported(asked: _Asked, _: AccessRules) -> ProblemDetails | None:
     content_type = asked.headers.get("content-type")
     if asked.method in SAFE_METHODS or content_type is None or is_json(content_type):
         return None
-    return problem(415, "only application/json is taken", name="content-type")
+    return problem(415, "the content type must be application/json", name="content-type")
 
 
 def is_json(content_type: str) -> bool:
-    """Whether a Content-Type header says JSON, whatever its parameters."""
+    """Whether a Content-Type header is application/json, with any parameters."""
     return content_type.partition(";")[0].strip().lower() == "application/json"
 
 

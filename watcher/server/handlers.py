@@ -1,4 +1,4 @@
-"""What each route does. A handler reads values off the desk and answers; it decides nothing about operations."""
+"""The handler of each route. It answers from the `AppContext`, and decides nothing about operations."""
 
 import asyncio
 from codecs import BOM_UTF8
@@ -34,22 +34,22 @@ from watcher.threads import NoThreadError
 
 MAX_BODY = 4 * 1024 * 1024  # bytes
 
-_AT_ONCE = 100  # operations put into words before the event loop has its turn
+_AT_ONCE = 100  # operations converted before other tasks may run
 
 
 async def get_metrics(app: AppContext, _: Side, request: Request) -> Response:
-    """The scrape; 503 where it cannot be written for want of a thread."""
+    """Answer a scrape; 503 if no thread is available to write it."""
     accept = ", ".join(request.headers.getlist("accept"))
     accept_encoding = ", ".join(request.headers.getlist("accept-encoding"))
     try:
         body, headers, token = await app.metrics(accept, accept_encoding)
     except NoThreadError as exc:
-        raise ProblemError(problem(503, f"{exc.strerror}; ask again", name="busy")) from exc
+        raise ProblemError(problem(503, f"{exc.strerror}; try again", name="busy")) from exc
     return Scrape(body, headers, arrived=lambda: app.scraped(token))
 
 
 async def get_healthy(app: AppContext, _: Side, __: Request) -> Response:
-    """Whether the loops make progress."""
+    """Answer whether the loops make progress."""
     overdue = app.healthy()
     if overdue:
         errors = [EntryError(why=f"{name} is overdue") for name in overdue]
@@ -64,7 +64,7 @@ async def get_ready(_: AppContext, __: Side, ___: Request) -> Response:
 
 
 async def get_page(app: AppContext, side: Side, request: Request) -> Response:
-    """The status page."""
+    """Answer with the status page."""
     visible = _visible(app, side)
     pieces: list[str] = []
     for piece in status_page.render(_delta_view(app, request).read(visible), visible, app.now(), app.version):
@@ -75,7 +75,7 @@ async def get_page(app: AppContext, side: Side, request: Request) -> Response:
 
 
 async def get_overview(app: AppContext, side: Side, request: Request) -> Response:
-    """What the status page shows, or what of it has changed."""
+    """Answer with the data of the status page, or the changes since the bookmark."""
     query = read_query(request, (SINCE,), ())
     visible = _visible(app, side)
     delta = _delta_view(app, request).read(visible, query.since)
@@ -93,7 +93,7 @@ async def get_overview(app: AppContext, side: Side, request: Request) -> Respons
 
 
 async def list_operations(app: AppContext, side: Side, request: Request) -> Response:
-    """What is followed and lately finished, a page at a time."""
+    """Answer with a page of the tracked and recently finished operations."""
     query = read_query(request, (STATUS, ACCOUNT, LIMIT, AFTER), app.accounts())
     rows = await _rows(app, query)
     more, rows = rows[query.limit :], rows[: query.limit]
@@ -103,7 +103,7 @@ async def list_operations(app: AppContext, side: Side, request: Request) -> Resp
 
 
 async def get_operation(app: AppContext, side: Side, request: Request) -> Response:
-    """One operation, its history and its next look."""
+    """Answer with one operation, its history and its next poll."""
     operation_id, query = _one(app, request)
     stored = await app.intake.locate(operation_id, query.account)
     history = await app.store.history(stored.account, stored.id)
@@ -112,24 +112,24 @@ async def get_operation(app: AppContext, side: Side, request: Request) -> Respon
 
 
 async def post_operations(app: AppContext, _: Side, request: Request) -> Response:
-    """Follow what is handed in."""
+    """Track the operations in the body."""
     read_query(request, (), ())
     if not is_json(request.headers.get("content-type", "")):
-        raise ProblemError(problem(415, "only application/json is taken", name="content-type"))
+        raise ProblemError(problem(415, "the content type must be application/json", name="content-type"))
     registrations = await app.intake.take((await _body(request)).removeprefix(BOM_UTF8))
     status = 201 if any(one.result is RegistrationResult.NEW for one in registrations) else 200
     return _json(Registered(operations=[registration_view(one) for one in registrations]), status)
 
 
 async def delete_operation(app: AppContext, _: Side, request: Request) -> Response:
-    """Stop following one."""
+    """Stop tracking one operation."""
     operation_id, query = _one(app, request)
     operation = await app.intake.untrack(operation_id, query.account)
     return _json(Untracking(id=operation.id, account=operation.account))
 
 
 async def post_reload(app: AppContext, _: Side, __: Request) -> Response:
-    """Put a new configuration in force."""
+    """Reload the configuration."""
     reasons = await app.reload()
     if reasons:
         errors = [EntryError(why=reason) for reason in reasons]
@@ -138,13 +138,13 @@ async def post_reload(app: AppContext, _: Side, __: Request) -> Response:
 
 
 class _LatestStats:
-    """Stats are stored once a minute; the snapshots know them as of the last look, for what has series of its own."""
+    """The newest stats: of the last poll in the snapshots, for operations with series; the store may lag a minute."""
 
     def __init__(self, app: AppContext) -> None:
         self._shown = {(one.account, one.id): one for snapshot in app.snapshots() for one in snapshot.shown}
 
     def of(self, stored: Operation) -> Operation:
-        """The newer of both; labels are intake's and therefore the store's."""
+        """Return the newer of both versions, with the stored labels: registration writes those to the store."""
         shown = self._shown.get((stored.account, stored.id))
         if shown is None or (shown.progressed_at or 0) <= (stored.progressed_at or 0):
             return stored
@@ -156,7 +156,7 @@ def _json(what: object, status: int = 200) -> Response:
 
 
 def _delta_view(app: AppContext, request: Request) -> status_page.DeltaView:
-    """The listener's own, from the first look at its page on."""
+    """Return the listener's own view, created at its first request."""
     state = request.app.state
     if not hasattr(state, "board"):
         state.board = status_page.DeltaView(app.snapshots, app.now)
@@ -185,11 +185,14 @@ def _one(app: AppContext, request: Request) -> tuple[str, Query]:
 
 
 async def _rows(app: AppContext, query: Query) -> Sequence[Operation]:
-    """One row more than the page holds, if there is one; by account, since rows of a removed one are not shown."""
+    """Return the rows of the page and one more if there is one.
+
+    Queried by account, since rows of a removed account must not be shown.
+    """
     rows: list[Operation] = []
     for account in sorted(app.accounts()):
-        is_asked_for = query.account in {None, account}
-        if not is_asked_for or (query.after is not None and account < query.after[0]) or len(rows) > query.limit:
+        is_requested = query.account in {None, account}
+        if not is_requested or (query.after is not None and account < query.after[0]) or len(rows) > query.limit:
             continue
         limit = query.limit + 1 - len(rows)
         rows += await app.store.page(account=account, statuses=query.statuses, after=query.after, limit=limit)
@@ -197,7 +200,7 @@ async def _rows(app: AppContext, query: Query) -> Sequence[Operation]:
 
 
 async def _body(request: Request) -> bytes:
-    too_large = ProblemError(problem(413, f"at most {MAX_BODY} bytes are taken", name="too-large"))
+    too_large = ProblemError(problem(413, f"the body may have at most {MAX_BODY} bytes", name="too-large"))
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > MAX_BODY:
         raise too_large

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of a listener, made from the table of endpoints and from the types that go in and out."""
+"""The OpenAPI 3.1 document of a listener, built from the table of endpoints and the types of bodies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ _TITLES: Mapping[Side, str] = {Side.WEB: "Operation watcher: web", Side.ADMIN: "
 _READING = frozenset({"GET", "HEAD"})
 _UNSUPPORTED = 415
 _GUARDED: Mapping[int, str] = {
-    403: "The request comes from a page elsewhere.",
-    415: "A body is announced that is not application/json.",
-    421: "The Host header is not one that this listener answers under.",
+    403: "The request comes from a page of another origin.",
+    415: "The content type is not application/json.",
+    421: "The Host header is not allowed on this listener.",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecurityScheme:
-    """What opens a listener: the name and scheme of its security, and what 401 means there."""
+    """The authentication of a listener: name and scheme for OpenAPI, and the meaning of 401."""
 
     name: str
     scheme: str
@@ -44,7 +44,7 @@ BASIC = SecurityScheme(name="password", scheme="basic", words="User and password
 def describe(
     side: Side, endpoints: Sequence[ApiEndpoint], *, accounts: Sequence[str], version: str, lock: SecurityScheme | None
 ) -> bytes:
-    """The document as JSON, true for the accounts that are configured and the lock that is set at the moment."""
+    """Return the document as JSON, for the accounts and the authentication that are configured at the moment."""
     types = {_key(kind): kind for endpoint in endpoints for kind in _types(endpoint)}
     schemas, components = msgspec.json.schema_components(types.values(), ref_template=_REFERENCE)
     schema_of = dict(zip(types, schemas, strict=True))
@@ -97,7 +97,7 @@ def _operation(
         "parameters": _parameters(endpoint, accounts),
         "responses": {str(status): _response(answers[status], method, schema_of) for status in sorted(answers)},
     }
-    operation["responses"]["default"] = _response(_problem("Anything else that is wrong."), method, schema_of)
+    operation["responses"]["default"] = _response(_problem("Any other error."), method, schema_of)
     if endpoint.body is not None:
         one = schema_of[_key(endpoint.body)]
         several = {"type": "array", "items": one, "maxItems": MAX_ENTRIES}
@@ -127,7 +127,7 @@ def _own_operation(method: str, *, lock: SecurityScheme | None) -> Json:
                 **({"content": {"application/json": {"schema": {"type": "object"}}}} if method == "get" else {}),
             },
             "default": _response(
-                _problem("Anything that is wrong."),
+                _problem("Any error."),
                 method.upper(),
                 {"ProblemDetails": {"$ref": _REFERENCE.format(name="ProblemDetails")}},
             ),
@@ -172,7 +172,7 @@ def _problem(words: str) -> ResponseSpec:
 
 
 def _name_accounts(handed: Json, accounts: Sequence[str]) -> None:
-    """The account of an entry is one of those configured, and may be left out only where there is one."""
+    """Allow only the configured accounts in an entry; it may be left out only if there is a single one."""
     if not accounts:
         return
     if len(accounts) == 1:

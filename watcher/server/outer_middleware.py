@@ -1,6 +1,6 @@
-"""The outermost layer of both listeners: security headers on every answer, and no exception that reaches the server.
+"""The outermost layer of both listeners: adds security headers to every answer, and lets no exception reach the server.
 
-A head that is too large is refused here when it arrives whole; one that is only begun, where it is read.
+A complete head that is too large is refused here. An incomplete one is refused by the protocol while it is read.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from watcher.server.problems import answer, from_error, problem
 
 MOST_HEAD = 16 * 1024
-"""Bytes of request line and headers."""
+"""Largest size of request line and headers together, in bytes."""
 
 HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
@@ -20,7 +20,7 @@ HEADERS: Mapping[str, str] = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
-    # What is not a page needs nothing at all; the page brings its own policy.
+    # Only the page loads anything, and it sets its own policy.
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 
@@ -30,9 +30,9 @@ def _no_headers() -> Mapping[str, str]:
 
 
 class OuterMiddleware:
-    """Adds `HEADERS` where the answer does not set them itself; what escapes is told to `failed` and answered 500.
+    """Adds `HEADERS` unless the answer sets them; passes an unexpected exception to `failed` and answers it 500.
 
-    `headers` are the operator's, asked at each answer; they stand in the place of ours and the answer's.
+    `headers` returns the operator's headers, at each answer. They replace those of `HEADERS` and of the answer.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class OuterMiddleware:
         self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the application answer."""
+        """Let the application answer, and add the headers."""
         has_started = False
 
         async def send_framed(message: Message) -> None:
@@ -66,14 +66,14 @@ class OuterMiddleware:
         try:
             await self._app(scope, receive, send_framed)
         except ClientDisconnect:
-            return  # nobody is left to answer to
+            return  # the client has closed the connection
         except Exception as exc:  # noqa: BLE001 -- the last resort: the server would print it and close the connection
             self._failed(exc)
             if not has_started:
                 await answer(*from_error(exc))(scope, receive, send_framed)
 
 
-TOO_LARGE = problem(431, f"request line and headers may have {MOST_HEAD} bytes together", name="head")
+TOO_LARGE = problem(431, f"request line and headers may have at most {MOST_HEAD} bytes together", name="head")
 
 
 def _head_of(scope: Scope) -> int:

@@ -1,8 +1,8 @@
 """Basic auth of the web listener: passwords against bcrypt hashes, off the event loop.
 
-A check takes a tenth of a second by design. So one runs at a time, in a thread; few may wait, the rest is sent away;
-and a password that was right is known by a keyed digest, so that a scrape does not pay each time. An unknown user costs
-as much as a known one.
+A bcrypt check takes a tenth of a second by design. So only one check runs at a time, in a thread, and only a few may
+wait; further requests are answered 503. A password that was right is remembered as a keyed digest, so that not every
+scrape needs a check. An unknown user costs as much time as a known one.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from watcher.server.webconfig import WebConfig
 from watcher.threads import NoThreadError, Threads
 
 MOST_WAITING = 8
-"""Checks that may wait for their turn."""
+"""The largest number of checks that may wait or run."""
 
-_TAKEN_BY_BCRYPT = 72  # bytes; it never looked at more, and libraries that hash say so or cut
+_TAKEN_BY_BCRYPT = 72  # bytes; bcrypt ignores the rest, and libraries that create hashes refuse or cut longer passwords
 _NOBODYS_HASH = "$2b${cost:02d}$" + "." * 53
 _DEFAULT_COST = 10
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="operation-watcher", charset="UTF-8"'}
@@ -36,14 +36,14 @@ _RETRY = {"Retry-After": "1"}
 
 
 class TooManyError(Exception):
-    """So many checks wait that this one would not get its turn in time."""
+    """Too many checks are waiting already."""
 
 
 class Passwords:
-    """Says whether a password is right."""
+    """Checks passwords and remembers the right ones."""
 
     def __init__(self) -> None:
-        # Of no use to anybody outside of this process.
+        # The digests are useless outside of this process.
         self._key = secrets.token_bytes(32)
         self._right: dict[bytes, tuple[bytes, bytes]] = {}
         self._turn = asyncio.Lock()
@@ -78,7 +78,7 @@ class Passwords:
 
 
 class BasicAuth:
-    """Lets a request through whose password is right; health and readiness are open to all."""
+    """Passes on requests with a right password. Health and readiness need no password."""
 
     def __init__(self, app: ASGIApp, config: WebConfig) -> None:
         self._app = app
@@ -86,7 +86,7 @@ class BasicAuth:
         self._passwords = Passwords()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer or let through."""
+        """Answer the request or pass it on."""
         if scope["path"] in OPEN_PATHS or not self._config.needs_password:
             await self._app(scope, receive, send)
             return
@@ -95,18 +95,18 @@ class BasicAuth:
             is_right = user is not None and await self._passwords.is_right(self._config.users, user, password)
         except (TooManyError, NoThreadError) as exc:
             reason = "too many passwords are being checked" if isinstance(exc, TooManyError) else exc.strerror
-            busy = problem(503, f"{reason}; ask again", name="busy")
+            busy = problem(503, f"{reason}; try again", name="busy")
             await answer(busy, _RETRY)(scope, receive, send)
             return
         if is_right:
             await self._app(scope, receive, send)
         else:
-            wanted = problem(401, "user and password are needed: Authorization: Basic …", name="password")
+            wanted = problem(401, "user and password are required: Authorization: Basic …", name="password")
             await answer(wanted, _CHALLENGE)(scope, receive, send)
 
 
 def credentials(authorization: str) -> tuple[bytes | None, bytes]:
-    """User and password of an Authorization header; no user where it holds none."""
+    """Return user and password of an Authorization header; the user is None if it is not valid Basic auth."""
     scheme, _, given = authorization.partition(" ")
     try:
         text = base64.b64decode(given.strip(), validate=True)
@@ -117,7 +117,7 @@ def credentials(authorization: str) -> tuple[bytes | None, bytes]:
 
 
 def _nobodys_hash(users: Mapping[bytes, bytes]) -> bytes:
-    """A hash that no password has, as costly as the users' own."""
+    """Return a hash that no password matches, with the highest cost of the users' hashes."""
     cost = max((int(stored[4:6]) for stored in users.values()), default=_DEFAULT_COST)
     return _NOBODYS_HASH.format(cost=cost).encode()
 
@@ -125,5 +125,5 @@ def _nobodys_hash(users: Mapping[bytes, bytes]) -> bytes:
 def _check(password: bytes, stored: bytes) -> bool:
     try:
         return bcrypt.checkpw(password[:_TAKEN_BY_BCRYPT], stored)
-    except ValueError:  # a byte 0, or a hash that only looks like one
+    except ValueError:  # a NUL byte in the password, or an invalid hash
         return False

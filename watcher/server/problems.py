@@ -1,6 +1,6 @@
-"""Errors as `application/problem+json` (RFC 9457), and the one table of which error becomes which problem.
+"""Errors as `application/problem+json` (RFC 9457), and the table that maps each error to its problem.
 
-`type` is `about:blank` where the status says it all, else a name that stays, for programs to tell cases apart.
+`type` is `about:blank` if the status alone is enough, else a stable name by which programs distinguish the cases.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,13 +27,13 @@ STORE_RETRY_AFTER = 5  # seconds
 
 _NAMES = "urn:operation-watcher:problem:"
 _STORE_DETAIL = (
-    "the store cannot be used at the moment: nothing was kept, ask again later; "
-    "operation_watcher_store_usable and the event store.unusable say more"
+    "the store cannot be used at the moment: nothing was stored, try again later; "
+    "see operation_watcher_store_usable and the event store.unusable"
 )
 
 
 class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why there is no good answer (RFC 9457). `errors` names each thing that is wrong, where there can be several."""
+    """Why the request failed (RFC 9457). `errors` lists every fault if there can be several."""
 
     type: str
     title: str
@@ -43,7 +43,7 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class ProblemError(Exception):
-    """A handler's way to answer a problem."""
+    """Raised by a handler to answer with a problem."""
 
     def __init__(self, problem: ProblemDetails, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(problem.detail)
@@ -52,7 +52,7 @@ class ProblemError(Exception):
 
 
 def problem(status: int, detail: str = "", *, name: str = "", errors: Sequence[EntryError] = ()) -> ProblemDetails:
-    """A problem with the status's own title; `name` is the last part of its type."""
+    """Return a problem with the title of the status. `name` is the last part of its type."""
     return ProblemDetails(
         type=_NAMES + name if name else "about:blank",
         title=HTTPStatus(status).phrase,
@@ -63,12 +63,12 @@ def problem(status: int, detail: str = "", *, name: str = "", errors: Sequence[E
 
 
 def answer(what: ProblemDetails, headers: Mapping[str, str] | None = None) -> Response:
-    """The problem as a response."""
+    """Return the problem as a response."""
     return Response(msgspec.json.encode(what), what.status, headers, PROBLEM_JSON)
 
 
 def from_error(exc: Exception) -> tuple[ProblemDetails, Mapping[str, str] | None]:
-    """The problem, and its headers, that an error is to the client; what nobody foresaw is not told outside."""
+    """Return the problem and headers for an error. Details of an unexpected error are not shown to the client."""
     match exc:
         case ProblemError():
             return exc.problem, exc.headers
@@ -83,7 +83,7 @@ def from_error(exc: Exception) -> tuple[ProblemDetails, Mapping[str, str] | None
         case StoreUnusable() | StoreRefused():
             return problem(503, _STORE_DETAIL, name="store-unusable"), {"Retry-After": str(STORE_RETRY_AFTER)}
     status, name = next((PLAIN[kind] for kind in PLAIN if isinstance(exc, kind)), (500, ""))
-    return problem(status, str(exc) if name else "this is a fault of the watcher; its log says more", name=name), None
+    return problem(status, str(exc) if name else "this is a fault of the watcher; see its log", name=name), None
 
 
 PLAIN: Mapping[type[Exception], tuple[int, str]] = {
@@ -92,7 +92,7 @@ PLAIN: Mapping[type[Exception], tuple[int, str]] = {
     NotFollowedError: (404, "not-followed"),
     SeveralAccountsError: (409, "several-accounts"),
 }
-"""Errors whose message says it all: their status, and the name of the problem."""
+"""Errors whose message is the detail of the problem: their status, and the name of the problem."""
 
 _TRANSLATED: Sequence[type[Exception]] = (
     ProblemError,
@@ -106,10 +106,10 @@ _TRANSLATED: Sequence[type[Exception]] = (
 
 
 async def handle(_: Request, exc: Exception) -> Response:
-    """The answer to an error that came out of a handler."""
+    """Return the answer to an exception of a handler."""
     return answer(*from_error(exc))
 
 
 def handlers() -> dict[Any, Callable[[Request, Exception], Awaitable[Response]]]:
-    """The table for Starlette."""
+    """Return the exception handlers for Starlette."""
     return dict.fromkeys(_TRANSLATED, handle)

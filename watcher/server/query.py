@@ -1,4 +1,4 @@
-"""The parameters of the API, each said once: how it is read, what is wrong with a bad one, and how it is described."""
+"""The query parameters of the API, each defined once: how it is read, checked and described."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _CURSOR = re.compile("([A-Za-z0-9][A-Za-z0-9_.-]{0,63}):(" + ID_PATTERN[1:-1] + 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One query parameter: `pattern` says which texts it takes, `wanted` says so to a person, `schema` to a program."""
+    """One query parameter. `pattern` matches valid values; `wanted` describes them in words, `schema` for programs."""
 
     name: str
     pattern: re.Pattern[str]
@@ -64,7 +64,7 @@ SINCE = Parameter(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What the query asks for."""
+    """The parameters of a request, parsed."""
 
     account: str | None = None
     statuses: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ class Query:
 
 
 def read_query(request: Request, parameters: Sequence[Parameter], accounts: Sequence[str]) -> Query:
-    """The query of the request. Raises ProblemError that names every bad, unknown or repeated parameter."""
+    """Return the query of the request. Raises ProblemError, which names every bad, unknown or repeated parameter."""
     given: dict[str, list[str]] = {}
     for name, value in request.query_params.multi_items():
         given.setdefault(name, []).append(value)
@@ -96,12 +96,12 @@ def read_query(request: Request, parameters: Sequence[Parameter], accounts: Sequ
 
 
 def cursor(account: str, operation_id: str) -> str:
-    """The place in the order of account and id, for the `after` of the next page."""
+    """Return the position in the order of account and id, for the `after` of the next page."""
     return f"{account}:{operation_id}"
 
 
 def read_cursor(text: str) -> tuple[str, str]:
-    """The account and id of a cursor that fits the pattern."""
+    """Return account and id of a cursor that matches the pattern."""
     account, _, operation_id = text.rpartition(":")
     return account, operation_id
 
@@ -113,12 +113,12 @@ def _fault(
     parameter: Parameter | None, values: Sequence[str], accounts: Sequence[str], known: Mapping[str, Parameter]
 ) -> str | None:
     if parameter is None:
-        return "unknown; there is " + (", ".join(known) or "none")
+        return "unknown parameter; known: " + (", ".join(known) or "none")
     if len(values) > 1 and not parameter.repeats:
         return "given more than once"
     for value in values:
         if not parameter.pattern.fullmatch(value):
             return f"expected {parameter.wanted}, got {quoted(value)}"
         if parameter is ACCOUNT and value not in accounts:
-            return f"unknown account {quoted(value)}; there is {', '.join(map(quoted, accounts)) or 'none'}"
+            return f"unknown account {quoted(value)}; configured: {', '.join(map(quoted, accounts)) or 'none'}"
     return None

@@ -1,4 +1,4 @@
-"""A scrape counts only when it arrived: a 200 to Prometheus that was handed whole to the socket."""
+"""A scrape counts as completed only if Prometheus got a 200 whose whole body was written to the socket."""
 
 import asyncio
 import math
@@ -10,20 +10,20 @@ from starlette.types import Receive, Scope, Send
 from watcher.server.protocol import Line
 
 TIMEOUT_HEADER = b"x-prometheus-scrape-timeout-seconds"
-"""Prometheus says with it how long it waits; nobody else sends it."""
+"""Only Prometheus sends this header; its value is the time that Prometheus waits, in seconds."""
 
 PIECE = 256 * 1024
-"""Bytes that are handed to the socket in one go: what it does not take at once is copied, and the loop waits for that.
+"""Bytes written to the socket at a time. What the socket does not accept is copied, which blocks the event loop.
 """
 
 _LONGEST_WAIT = 60.0  # seconds
 
 
 class Scrape(Response):
-    """The answer to a scrape; `arrived` is called once the socket has taken its last byte while Prometheus still waits.
+    """The answer to a scrape. `arrived` is called if the socket accepts the last byte while Prometheus still waits.
 
-    The protocol lets the transport buffer nothing unnoticed, so "taken" means: written to the kernel's buffer of an
-    open connection, with TLS too. That the other side has read it cannot be known.
+    The protocol sees everything that the transport buffers. So "accepted" means: written to the kernel's buffer of an
+    open connection, with TLS too. Whether Prometheus has read it cannot be known.
     """
 
     def __init__(self, body: bytes, headers: Mapping[str, str], *, arrived: Callable[[], None]) -> None:
@@ -31,7 +31,7 @@ class Scrape(Response):
         self._arrived = arrived
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
-        """Send it, and say when it arrived."""
+        """Send the answer, and call `arrived` once it is written completely."""
         line: Line | None = scope.get("state", {}).get("line")
         wait = scrape_timeout(scope)
         counts = scope["method"] == "GET" and wait is not None and line is not None and line.is_open
@@ -44,13 +44,13 @@ class Scrape(Response):
         body = memoryview(self.body)
         for begin in range(0, len(body) - PIECE, PIECE):
             await send({"type": "http.response.body", "body": body[begin : begin + PIECE], "more_body": True})
-            await asyncio.sleep(0)  # a socket that takes everything at once would never let others run
+            await asyncio.sleep(0)  # a fast socket accepts everything at once; other tasks must run in between
         rest = max(len(body) - 1, 0) // PIECE * PIECE
         await send({"type": "http.response.body", "body": body[rest:]})
 
 
 def scrape_timeout(scope: Scope) -> float | None:
-    """How many seconds Prometheus waits for this answer; None when it is not Prometheus that asks."""
+    """Return the seconds that Prometheus waits for this answer; None if the request is not from Prometheus."""
     text = next((value for name, value in scope["headers"] if name == TIMEOUT_HEADER), None)
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""The answers of the API as types: what is encoded here is what the OpenAPI document describes."""
+"""The answers of the API as types. The OpenAPI document is generated from the same types."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union
@@ -31,7 +31,7 @@ Timestamp = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"
 
 
 class OperationView(msgspec.Struct, frozen=True, kw_only=True):
-    """One operation. A stat that was never received is absent, an instant null; web shows only the allowed labels."""
+    """One operation. A stat never received is absent, a time null. Web shows only the labels in `metrics.labels`."""
 
     account: str
     id: str
@@ -51,16 +51,16 @@ class OperationView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OperationPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Operations in the order of account and id; `next` is the `after` of the next page, null on the last."""
+    """Operations ordered by account and id. `next` is the `after` of the next page, null on the last page."""
 
     operations: list[OperationView]
     next: str | None
 
 
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
-    """How an account is doing. `statuses`: how many are followed or settling, each status that there are any of.
+    """The state of an account. `statuses`: the number of tracked or settling operations by status, without zeros.
 
-    `finished` and `notifications` are what the counters say: operations by outcome, notifications of theirs by state.
+    `finished` and `notifications` are the counters: finished operations by outcome, their notifications by state.
     """
 
     account: str
@@ -78,10 +78,11 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True):
-    """All accounts, and the operations with series of their own: all where `whole`, else those that changed.
+    """All accounts, and the operations with series of their own: all of them if `whole`, else those that changed.
 
-    `gone` are those that are no longer among them, as `account:id`; they go before `operations` come. `stats` are sums
-    over all of them, `more` is how many are followed and not among them. `bookmark` is the next request's `since`.
+    `gone` are operations that are not shown any more, as `account:id`; remove them before you apply `operations`.
+    `stats` are sums over all shown operations. `more` is the number of further operations, which are not shown.
+    `bookmark` is the `since` of the next request.
     """
 
     as_of: Timestamp
@@ -95,7 +96,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NextPollView(msgspec.Struct, frozen=True, kw_only=True):
-    """When, how and why it is looked at next; a negative number of seconds says how late that is already."""
+    """When, how and why an operation is polled next. Negative `in_seconds`: the poll is late by that time."""
 
     at: Timestamp
     in_seconds: float
@@ -107,7 +108,10 @@ _EVENT_TYPES: Sequence[type[msgspec.Struct]] = (Tracked, Untracked, Moved, Faili
 
 
 def _published_type(event_type: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    """The event's own keys beside those of all events, as in the log; a Struct cannot have both as bases."""
+    """Return a type with the keys of the event and those of all events, as in the log.
+
+    A Struct cannot have both as bases.
+    """
     own: list[tuple[str, Any, Any]] = [
         (field.encode_name, field.type, msgspec.field(default=field.default))
         if not field.required
@@ -140,14 +144,14 @@ else:
 
 
 class OperationDetail(OperationView, frozen=True, kw_only=True):
-    """One operation with its events that are still kept, oldest first, and when it is looked at next."""
+    """One operation with its events that are still kept, oldest first, and with its next poll."""
 
     history: list[PublishedEvent]
     next_poll: NextPollView | None
 
 
 class RegistrationView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of one entry; `outcome` where it had finished."""
+    """The result of one entry. `outcome` is given if the operation had finished."""
 
     id: str
     account: str
@@ -156,13 +160,13 @@ class RegistrationView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
 
 class Registered(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of each entry, in the order in which they were handed in."""
+    """The result of each entry, in the order of the request."""
 
     operations: list[RegistrationView]
 
 
 class Untracking(msgspec.Struct, frozen=True, kw_only=True):
-    """The operation that is followed no longer."""
+    """The operation that is not tracked any more."""
 
     id: str
     account: str
@@ -175,21 +179,21 @@ class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def operation_view(operation: Operation, visible: Sequence[str] | None) -> OperationView:
-    """What is shown of an operation; `visible` are the names of the labels that may be seen, None for all."""
+    """Return the view of an operation. `visible` are the names of the labels to show, None for all."""
     return OperationView(**_shown(operation, visible))
 
 
 def operation_detail(
     operation: Operation, visible: Sequence[str] | None, history: Sequence[StoredEvent], next_poll: NextPollView | None
 ) -> OperationDetail:
-    """What is shown of one operation with its history."""
+    """Return the view of one operation with its history and next poll."""
     return OperationDetail(
         **_shown(operation, visible), history=[_published(event) for event in history], next_poll=next_poll
     )
 
 
 def account_view(snapshot: AccountSnapshot) -> AccountView:
-    """How an account is doing."""
+    """Return the view of an account."""
     return AccountView(
         account=snapshot.account,
         up=snapshot.up,
@@ -207,7 +211,7 @@ def account_view(snapshot: AccountSnapshot) -> AccountView:
 
 
 def next_poll_view(next_poll: NextPoll | None, now: Moment) -> NextPollView | None:
-    """The next look by the wall clock."""
+    """Return the view of the next poll, with its time by the wall clock."""
     if next_poll is None:
         return None
     wait = next_poll.due_tick - now.tick
@@ -216,19 +220,19 @@ def next_poll_view(next_poll: NextPoll | None, now: Moment) -> NextPollView | No
 
 
 def registration_view(registration: Registration) -> RegistrationView:
-    """What is answered of one entry."""
+    """Return the view of the result of one entry."""
     return RegistrationView(
         id=registration.id, account=registration.account, result=registration.result, outcome=registration.outcome
     )
 
 
 def visible_labels(labels: Mapping[str, str], visible: Sequence[str] | None) -> dict[str, str]:
-    """The labels that may be seen, None for all."""
+    """Return the labels whose names are in `visible`; all if that is None."""
     return {name: value for name, value in labels.items() if visible is None or name in visible}
 
 
 def _total(snapshot: AccountSnapshot, series: str, word: str) -> int:
-    """The counter over all user labels, shown or not."""
+    """Return the counter summed over all user labels, shown or not."""
     shown = sum(value for key, value in snapshot.totals.items() if key[:2] == (series, word))
     return round(shown + snapshot.counters.rest.get((series, word), 0))
 

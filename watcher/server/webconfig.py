@@ -1,12 +1,12 @@
-"""The web configuration that is in force: TLS, headers and users of the web listener, read again when the file changes.
+"""The web configuration in force: TLS, headers and users of the web listener, read again when the file changes.
 
-A change of the file, of the certificate or its key is taken up by itself, once two looks in a row find the same: half
-of a file may be good YAML and ask for no password. What is bad changes nothing: the old one stays in force. It is told
-when a further look still finds it bad, since certificate and key may be replaced one after the other. Where nothing
-good was ever read, nobody is let in.
+A change of the file, the certificate or its key takes effect without a reload, once two checks in a row find the same:
+half of a file may be good YAML without a password. A bad file changes nothing: the old configuration stays in force.
+It is reported when a further check still finds it bad, since certificate and key may be replaced one after the other.
+If no good file was ever read, every request is rejected.
 
-A file that asks for less than before is bad too: an empty file, or one that is being replaced, must not open the
-listener. Protection is removed by a reload or a restart, which are asked for on purpose.
+A file that protects less than before is bad too: an empty file, or one that is being replaced, must not open the
+listener. Only a reload or a restart, which are deliberate, can remove protection.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from watcher.threads import NoThreadError, Threads
 
 CHECK_EVERY_SECONDS = 1.0
 READ_SECONDS = 10.0
-"""How long reading may take. A mount that hangs is told as a file that cannot be read."""
+"""Time limit for reading. A mount that hangs is reported like a file that cannot be read."""
 
 _Prints = Sequence[tuple[int, ...] | None]
 
 
 class WebConfig:
-    """What the web listener asks at each connection and request. `file` None: neither TLS nor users."""
+    """What the web listener reads at each connection and request. `file` None: neither TLS nor users."""
 
     def __init__(self, path: str | None = None, file: WebFile | None = None) -> None:
         self._path = path
         self._file = file or WebFile()
         self.is_closed = path is not None and file is None
-        """Whether nobody is let in, since a file was wanted and none could be read."""
+        """Whether every request is rejected, since a file is configured and could not be read."""
 
     @property
     def path(self) -> str | None:
-        """Where the file is; None where there is none."""
+        """The path of the file; None if none is configured."""
         return self._path
 
     @property
     def tls(self) -> Tls | None:
-        """How to shake hands with whoever connects now; None: plain HTTP."""
+        """TLS of new connections; None: plain HTTP."""
         return self._file.tls
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What every answer carries besides our own headers, or in their place."""
+        """The headers that every answer gets, in addition to the watcher's own or replacing them."""
         return self._file.headers
 
     @property
@@ -59,23 +59,23 @@ class WebConfig:
 
     @property
     def files(self) -> Sequence[str]:
-        """What is to be looked at."""
+        """The files to check for changes."""
         return self._file.files
 
     @property
     def needs_password(self) -> bool:
-        """Whether requests need one."""
+        """Whether requests need a password."""
         return self.is_closed or bool(self._file.users)
 
     def adopt(self, path: str | None, file: WebFile | None) -> None:
-        """Put another in force."""
+        """Put another configuration in force."""
         self._path = path
         self._file = file or WebFile()
         self.is_closed = False
 
 
 class WebFileWatch:
-    """Looks whether the file has changed. `rejected` hears the reasons, once for each; `reloaded` of a good one."""
+    """Checks the file for changes. Calls `rejected` once with the same reasons, `reloaded` with a good file's path."""
 
     def __init__(
         self,
@@ -95,13 +95,13 @@ class WebFileWatch:
         self._reported: Sequence[str] = ()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Check every second until cancelled."""
         while True:
             await self.check()
             await asyncio.sleep(CHECK_EVERY_SECONDS)
 
     async def check(self) -> None:
-        """Take up what has changed."""
+        """Put a changed file in force, if it is good."""
         path = self._config.path
         if path is None:
             return
@@ -129,12 +129,12 @@ class WebFileWatch:
         if self._config.path != path:
             return  # a reload came in between
         if await self._prints() != prints:
-            return  # somebody writes just now
+            return  # the file is being written
         if removed := _removed(self._config, found):
             self._reject([f"{path}: {what}; the listener stays protected until a reload" for what in removed])
             return
         self._config.adopt(path, found)
-        # Of other files than before if the new one names others; then the next look reads once more.
+        # If the new file names other files than before, the next check reads it once more.
         self._known = (path, prints)
         self._reasons = ()
         if self._reported or not is_first:
@@ -155,7 +155,7 @@ class WebFileWatch:
 
 
 def _removed(old: WebConfig, new: WebFile) -> Sequence[str]:
-    """What protected the listener and would not any more."""
+    """Return which protection the new file would remove, as reasons to reject it."""
     removed = []
     if old.users and not new.users:
         removed.append("basic_auth_users is empty or gone")
@@ -167,7 +167,7 @@ def _removed(old: WebConfig, new: WebFile) -> Sequence[str]:
 
 
 def _is_weaker(old: Tls, new: Tls) -> bool:
-    """Whether clients may come that had to show a certificate (of some name) before."""
+    """Whether client certificates were required before and are not any more, or need no name any more."""
     required = old.context.verify_mode is ssl.CERT_REQUIRED
     return required and (
         new.context.verify_mode is not ssl.CERT_REQUIRED or (bool(old.allowed_sans) and not new.allowed_sans)
@@ -175,7 +175,7 @@ def _is_weaker(old: Tls, new: Tls) -> bool:
 
 
 def _prints(files: Sequence[str]) -> _Prints:
-    """What changes when a file does, also when a symlink on its way is swapped."""
+    """Return values that change when a file does, also when a symlink in its path is swapped."""
     return [_print(file) for file in files]
 
 

@@ -1,8 +1,8 @@
-"""What the page shows, numbered by change, so that who asks every second is answered with little more than news.
+"""The data of the page, numbered by change, so that a client that polls every second gets little more than the changes.
 
-One board for each listener. It keeps the operations it showed last, each with the number of the change that made it
-look so, and which have gone; a bookmark is the board's name and the number of the last change. A bookmark of another
-board (the daemon was restarted), or one older than what is remembered, is answered with everything.
+Each listener has one view. It keeps the operations that it showed last, each with the number of its last change, and
+the operations that have gone. A bookmark is the view's name and the number of the last change. A bookmark of another
+view (the daemon was restarted), or one older than the remembered changes, is answered with all data.
 """
 
 import heapq
@@ -15,11 +15,11 @@ from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Outcom
 from watcher.core.snapshot import AccountSnapshot
 
 MAX_ROWS = 1000
-"""A person reads no more, and a browser shows them in a moment."""
+"""Most rows of the page: more than a person reads, and few enough for a browser."""
 
 REST: Micros = SECOND // 4
-"""How long a look is good for, however many ask. One that took long is good for `_COST` times that, at most for
-`_MOST_REST`, so that onlookers never cost more than a small share of the event loop.
+"""How long the data are reused for all clients. If they took long to build, they are reused for `_COST` times that
+time, at most for `_MOST_REST`. So clients of the page never cost more than a small share of the event loop.
 """
 _COST = 20
 _MOST_REST: Micros = MINUTE // 6
@@ -33,9 +33,9 @@ Key: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """What to show: all of it where `is_whole`, else what changed and what has gone since the bookmark that was given.
+    """What to show: all operations if `is_whole`, else those that changed, and that have gone, since the bookmark.
 
-    `stats` are the sums over all operations on the board, `more` is how many are followed that are not on it.
+    `stats` are the sums over all shown operations, `more` is the number of operations that are not shown.
     """
 
     snapshots: Sequence[AccountSnapshot]
@@ -48,7 +48,7 @@ class Delta:
 
 
 class DeltaView:
-    """Remembers what it showed. `snapshots` gives the accounts as they are, `now` the time."""
+    """Remembers the rows that it showed. `snapshots` returns the present snapshots, `now` the time."""
 
     def __init__(self, snapshots: Callable[[], Sequence[AccountSnapshot]], now: Callable[[], Moment]) -> None:
         self._snapshots = snapshots
@@ -63,7 +63,7 @@ class DeltaView:
         self._labels: Sequence[str] | None = None
 
     def read(self, labels: Sequence[str] | None, bookmark: str | None = None) -> Delta:
-        """What changed since the bookmark; everything without one. A change of the labels on view changes every row."""
+        """Return the changes since the bookmark; all rows without one. Other labels change every row."""
         labels = None if labels is None else tuple(labels)
         if labels != self._labels:
             self._labels = labels
@@ -110,12 +110,12 @@ class DeltaView:
 
 
 def worth(operation: Operation) -> tuple[int, int, str, str]:
-    """Failures first, then what is running, then what has ended; the newest first."""
+    """Return the sort key: failures first, then running, then ended operations; the newest first."""
     return rank(operation), -operation.registered_at, operation.account, operation.id
 
 
 def rank(operation: Operation) -> int:
-    """0 failed, in part or whole; 1 recipients that could not be addressed; 2 running; 3 ended well, or called off."""
+    """Return 0 if anything failed, 1 if recipients were unaddressable, 2 if running, 3 if completed or canceled."""
     if operation.stats.failed or operation.outcome in _BAD_ENDS:
         return 0
     if operation.stats.unaddressable:
@@ -129,7 +129,7 @@ def _most_worth_seeing(snapshots: Sequence[AccountSnapshot]) -> Sequence[Operati
 
 
 def _reads(operation: Operation) -> tuple[Any, ...]:
-    """All that can be seen of an operation: being asked about changes nothing of it."""
+    """Return all that the page shows of an operation; a poll without news changes none of it."""
     return (
         operation.status,
         operation.word,

@@ -1,7 +1,7 @@
-"""The page as HTML: every text is escaped, and bars are SVG, whose widths are attributes and need no inline style.
+"""The page as HTML. Every text is escaped. Bars are SVG, since their widths are attributes and need no inline style.
 
-It comes in pieces, so that a thousand operations do not hold the event loop. Addresses are relative, so that it works
-behind a proxy that puts something before the path.
+It is rendered in pieces, so that a thousand operations do not block the event loop. URLs are relative, so that the
+page works behind a proxy that adds a prefix to the path.
 """
 
 import base64
@@ -43,7 +43,7 @@ POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""The Content-Security-Policy of the page: its own script, style and listener, and no text that becomes HTML."""
+"""The Content-Security-Policy of the page: only its own script, style and listener, and no text parsed as HTML."""
 
 LINKS: Sequence[tuple[str, str]] = (
     ("metrics", "Metrics"),
@@ -60,16 +60,16 @@ _BAR = ("failed", "sent", "canceled", "queued", "scheduled")
 _COUNTS: Sequence[tuple[str, str, str]] = (
     ("failing", "Failing", "Operations with failed notifications or unaddressable recipients, or that ended badly"),
     ("running", "Running", "Operations that have not ended"),
-    ("ended", "Ended", "Operations that have ended and still show"),
+    ("ended", "Ended", "Operations that have ended and are still shown"),
 )
 _ACCOUNT_HEADINGS: Sequence[tuple[str, str, str]] = (
     ("account", "Account", ""),
     ("health", "Health", ""),
-    ("followed", "Following", ""),
-    ("lag", "Late by", "Time past the look that freshness promised"),
-    ("limit", "May ask", "Requests per second allowed now"),
-    ("finished", "Finished so far", "Operations, as the counters have them"),
-    ("notified", "Their notifications", "As the counters have them"),
+    ("followed", "Tracking", ""),
+    ("lag", "Late by", "Time past the poll that freshness promised"),
+    ("limit", "Limit", "Requests per second allowed now"),
+    ("finished", "Finished so far", "Finished operations, from the counters"),
+    ("notified", "Their notifications", "Notifications of finished operations, from the counters"),
 )
 _HEADINGS: Sequence[tuple[str, str]] = (
     ("operation", "Operation"),
@@ -84,7 +84,7 @@ _BLANK_ACCOUNT = AccountSnapshot(account="", taken=Moment(0, 0))
 
 
 def render(delta: Delta, visible: Sequence[str] | None, now: Moment, version: str) -> Iterator[str]:
-    """The page in pieces. `visible` are the names of the labels that may be seen, None for all."""
+    """Yield the page in pieces. `visible` are the names of the labels to show, None for all."""
     operations = sorted(delta.operations, key=worth)
     yield _head(delta, version, now)
     yield _summary(operations, delta.stats)
@@ -113,7 +113,7 @@ def _head(delta: Delta, version: str, now: Moment) -> str:
         f'<p id="live">As of <time datetime="{as_of}">{as_of}</time></p>'
         '<button id="pause" type="button" hidden>Pause</button></header>'
         '<p id="news" class="unseen" role="status"></p><main>'
-        "<noscript><p>This page keeps itself up to date where scripts may run. Here, reload it for news.</p></noscript>"
+        "<noscript><p>Without scripts this page does not update itself. Reload it for the present state.</p></noscript>"
     )
 
 
@@ -218,10 +218,10 @@ def _foot(delta: Delta, *, is_empty: bool) -> str:
     more = "" if delta.more else " hidden"
     return (
         f'<template id="operation-row">{_row(_BLANK, None, Moment(0, 0))}</template>'
-        f'<p id="empty"{empty}>Nothing is followed at the moment.</p>'
-        f'<p id="more"{more}><span>{delta.more:,}</span> more do not show here; the JSON has them.</p>'
+        f'<p id="empty"{empty}>No operations are tracked at the moment.</p>'
+        f'<p id="more"{more}><span>{delta.more:,}</span> more operations are not shown here; the JSON has them.</p>'
         "</section></main>"
-        f'<footer><nav aria-label="Everything here"><ul>{links}</ul></nav></footer>'
+        f'<footer><nav aria-label="Links"><ul>{links}</ul></nav></footer>'
         '<dialog id="details" aria-labelledby="details-title"><div class="top"><h2 id="details-title"></h2>'
         '<button id="close" type="button">Close</button></div><div id="details-body"></div>'
         '<p><a id="details-json" href="api/v1/operations">This as JSON</a></p></dialog>'
@@ -251,10 +251,10 @@ def _bar(stats: Stats) -> str:
 
 
 def _words(stats: Stats) -> str:
-    """What the bar shows, for those who read."""
+    """Return the numbers of the bar as text."""
     parts = [f"{count:,} {name}" for name in _BAR if (count := getattr(stats, name))]
     whole = "" if stats.total is None else f"{', '.join(parts) or '0'} of {stats.total:,}"
-    return whole or ", ".join(parts) or "nothing known yet"
+    return whole or ", ".join(parts) or "no stats yet"
 
 
 def _listed(counts: Mapping[Outcome, int] | Mapping[str, int]) -> str:

@@ -1,30 +1,30 @@
-// Keeps the page up to date. What comes from outside becomes text, never HTML: only textContent and attributes are set.
+// Keeps the page up to date. Data from outside is set as text, never as HTML: only textContent and attributes are set.
 
 const $ = (id) => document.getElementById(id);
 const BAR = ["failed", "sent", "canceled", "queued", "scheduled"];
 const BAD_ENDS = ["EXPIRED", "NOT_FOUND", "REJECTED"];
 const AN_ID = /^comms_operation_[0-7][a-hjkmnpqrstv-z0-9]{25,34}$/;
-const EVERY = 1000, SLOWEST = 10000, PATIENCE = 5000; // milliseconds
-const CALM = 3000; // rows do not change places under a hand that has moved so lately
-const HUSH = 5000; // a screen reader is told news at most so often
+const EVERY = 1000, SLOWEST = 10000, ANSWER_TIMEOUT = 5000; // milliseconds
+const REORDER_PAUSE = 3000; // after input, rows are not reordered for this time
+const ANNOUNCE_EVERY = 5000; // shortest time between two announcements to a screen reader
 
 const body = document.body, form = $("filter"), list = $("operations").tBodies[0], details = $("details");
 const rows = new Map([...list.rows].map((row) => [row.dataset.key, row]));
 const unplaced = new Set();
 let bookmark = body.dataset.bookmark;
-let ahead = Date.parse(body.dataset.asOf) - Date.now(); // the watcher's clock less ours
-let open = null, seen = ""; // the operation in the details, and what they show
-let touchedAt = -CALM, toldAt = -HUSH, told = "", answeredAt = Date.now();
-let timer = 0, wait = EVERY, asking = false, paused = false;
+let ahead = Date.parse(body.dataset.asOf) - Date.now(); // the watcher's clock minus the browser's
+let open = null, seen = ""; // the operation whose details are open, and their text
+let touchedAt = -REORDER_PAUSE, announcedAt = -ANNOUNCE_EVERY, announced = "", answeredAt = Date.now();
+let timer = 0, wait = EVERY, isPolling = false, paused = false;
 
-// ── words ──
+// ── texts ──
 
 const number = (count) => (count ?? null) === null ? "–" : count.toLocaleString("en");
 const listed = (counts) => Object.entries(counts).filter(([, n]) => n).map(([name, n]) => `${number(n)} ${name}`).join(", ");
 
 function words(stats) {
   const parts = listed(Object.fromEntries(BAR.map((name) => [name, stats[name]])));
-  return stats.total === undefined ? parts || "nothing known yet" : `${parts || "0"} of ${number(stats.total)}`;
+  return stats.total === undefined ? parts || "no stats yet" : `${parts || "0"} of ${number(stats.total)}`;
 }
 
 function span(seconds) {
@@ -120,9 +120,9 @@ function drop(key) {
   row?.remove();
 }
 
-// Failures first, then what is running, then what has ended; the newest first. Only what changed its place is moved.
+// Failures first, then running, then ended operations; the newest first. Only rows whose place changed are moved.
 function order() {
-  const isTouched = performance.now() - touchedAt < CALM;
+  const isTouched = performance.now() - touchedAt < REORDER_PAUSE;
   const moving = new Set([...unplaced].filter((row) => !row.isConnected || !isTouched));
   if (!moving.size) return;
   const sorted = [...rows.values()].sort((a, b) =>
@@ -168,12 +168,12 @@ function filter() {
 
 const holds = (text, wanted) => wanted.every((word) => text.includes(word));
 
-// The page has what has series of its own; the API knows what has finished before, by its id.
+// The page shows operations with series of their own. The API finds earlier ones too, by id.
 function explain(q) {
   const empty = $("empty");
-  if (!AN_ID.test(q)) return say(empty, rows.size ? "No operation fits." : "Nothing is followed at the moment.");
+  if (!AN_ID.test(q)) return say(empty, rows.size ? "No operation matches." : "No operations are tracked at the moment.");
   if (empty.querySelector("a")?.textContent.endsWith(q)) return;
-  empty.replaceChildren("It does not show here. ", el("a", { href: `#//${q}` }, `Look for ${q}`));
+  empty.replaceChildren("It is not shown here. ", el("a", { href: `#//${q}` }, `Search for ${q}`));
 }
 
 function remember() {
@@ -221,7 +221,7 @@ function showSums({ stats, more, accounts }) {
   $("more").hidden = !more;
   say($("more").firstElementChild, number(more));
   const down = accounts.filter((one) => !one.up).length;
-  tell([
+  announce([
     ...["failing", "running", "ended"].map((name) => `${$(name).textContent} ${name}`),
     ...(down ? [`${down} of ${accounts.length} accounts not up`] : []),
   ].join(", "));
@@ -234,32 +234,32 @@ function count() {
   document.title = failing === "0" ? "Operation watcher" : `${failing} failing – Operation watcher`;
 }
 
-function tell(news) {
-  if (news === told || performance.now() - toldAt < HUSH) return;
-  if (told) say($("news"), news);
-  [told, toldAt] = [news, performance.now()];
+function announce(news) {
+  if (news === announced || performance.now() - announcedAt < ANNOUNCE_EVERY) return;
+  if (announced) say($("news"), news);
+  [announced, announcedAt] = [news, performance.now()];
 }
 
 // ── details of one operation ──
 
 const KINDS = {
-  tracked: (e) => ["Followed from now on", `source: ${e.source}`],
-  untracked: (e) => ["Followed no longer", `source: ${e.source}`],
+  tracked: (e) => ["Tracking began", `source: ${e.source}`],
+  untracked: (e) => ["Untracked", `source: ${e.source}`],
   moved: (e) => [`${e.from_status ?? "new"} → ${e.to_status}`, words(e.stats), e.status_word, late(e.delay_seconds)],
-  failing: (e) => ["Failures began", words(e.stats), unaddressable(e.stats)],
+  failing: (e) => ["First failures", words(e.stats), unaddressable(e.stats)],
   finished: (e) => [`Ended: ${e.outcome}`, words(e.stats), unaddressable(e.stats), took(e.duration_seconds)],
   corrected: (e) => ["Stats corrected", `${words(e.before)} → ${words(e.stats)}`, unaddressable(e.stats)],
-  odd: (e) => [`Odd: ${e.kind}`, e.detail],
+  odd: (e) => [`Anomaly: ${e.kind}`, e.detail],
 };
 const late = (seconds) => seconds === null ? "" : `known ${seconds.toFixed(1)} s later`;
 const took = (seconds) => seconds === null ? "" : `took ${span(seconds)}`;
 const unaddressable = (stats) => stats.unaddressable ? `${number(stats.unaddressable)} unaddressable` : "";
 
-async function look() {
-  const asked = open;
-  const answer = await fetch(address(asked), { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+async function loadDetails() {
+  const requested = open;
+  const answer = await fetch(address(requested), { cache: "no-store", signal: AbortSignal.timeout(ANSWER_TIMEOUT) });
   const found = await answer.json();
-  if (open !== asked) return;
+  if (open !== requested) return;
   if (answer.ok) detail(found);
   else if (seen !== found.detail) {
     seen = found.detail;
@@ -272,17 +272,17 @@ function detail(operation) {
   const text = JSON.stringify(rest);
   if (text !== seen) {
     seen = text;
-    $("details-body").replaceChildren(...picture(operation));
+    $("details-body").replaceChildren(...detailElements(operation));
   }
   const when = next?.in_seconds > 0 ? `in ${span(next.in_seconds)}` : `late by ${span(-next?.in_seconds)}`;
-  say($("next-when"), next ? when : "not any more: its stats are final");
+  say($("next-when"), next ? when : "no more polls: its stats are final");
   say($("next-how"), next?.how ?? "–");
   say($("next-why"), next?.why ?? "–");
 }
 
 const pairs = (facts) => el("dl", { class: "facts" }, ...facts.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
 
-function picture(operation) {
+function detailElements(operation) {
   const { stats } = operation, svg = $("sums").querySelector("svg").cloneNode(true);
   draw(svg, stats);
   const facts = [
@@ -298,10 +298,10 @@ function picture(operation) {
   const data = { "data-rank": rank(operation), "data-status": operation.status, "data-phase": operation.phase };
   return [
     el("p", data, el("span", { class: "status" }, operation.status)), svg, el("p", {}, words(stats)),
-    el("h3", {}, "Looked at next"), pairs(["when", "how", "why"].map((name) => [name, el("span", { id: `next-${name}` })])),
+    el("h3", {}, "Next poll"), pairs(["when", "how", "why"].map((name) => [name, el("span", { id: `next-${name}` })])),
     el("h3", {}, "Facts"), pairs(facts),
     el("h3", {}, "History"),
-    operation.history.length ? el("ol", { class: "history" }, ...operation.history.map(entry)) : el("p", {}, "No event of it is kept any more."),
+    operation.history.length ? el("ol", { class: "history" }, ...operation.history.map(entry)) : el("p", {}, "No events of it are kept any more."),
   ];
 }
 
@@ -312,17 +312,17 @@ function entry(event) {
   return el("li", isBad ? { class: "warning" } : {}, time(event.occurred_at, local), title, el("small", {}, more.filter(Boolean).join(" · ")));
 }
 
-// The address has what is open: #/account/id, so that it can be sent to somebody and the browser's way back closes it.
+// The URL names the open operation (#/account/id): the link can be shared, and "back" closes the details.
 function follow() {
   const [, account, id] = location.hash.match(/^#\/([^/]*)\/([^/]+)$/) ?? [];
   if (!id) return details.close();
   [open, seen] = [{ account: decodeURIComponent(account), id: decodeURIComponent(id) }, ""];
   say($("details-title"), open.id);
   $("details-json").setAttribute("href", address(open));
-  $("details-body").replaceChildren(el("p", {}, "Asking …"));
+  $("details-body").replaceChildren(el("p", {}, "Loading …"));
   if (!details.open) details.showModal();
   $("close").focus();
-  look().catch(() => say($("details-body"), "The watcher does not answer."));
+  loadDetails().catch(() => say($("details-body"), "The watcher does not answer."));
 }
 
 // ── live ──
@@ -339,35 +339,35 @@ function take(overview) {
   showSums(overview);
 }
 
-async function ask() {
+async function poll() {
   clearTimeout(timer);
-  if (asking || paused || document.hidden) return;
-  asking = true;
+  if (isPolling || paused || document.hidden) return;
+  isPolling = true;
   try {
-    const answer = await fetch(`api/v1/overview?since=${bookmark}`, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+    const answer = await fetch(`api/v1/overview?since=${bookmark}`, { cache: "no-store", signal: AbortSignal.timeout(ANSWER_TIMEOUT) });
     if (!answer.ok) throw new Error(answer.status);
     take(await answer.json());
-    if (open) await look();
+    if (open) await loadDetails();
     [wait, answeredAt] = [EVERY, Date.now()];
   } catch (error) {
     if (!(error instanceof TypeError || error instanceof DOMException)) console.error(error);
     wait = Math.min(2 * wait, SLOWEST);
   }
-  asking = false;
+  isPolling = false;
   tick();
-  timer = setTimeout(ask, wait);
+  timer = setTimeout(poll, wait);
 }
 
 function tick() {
   const isLost = wait > EVERY && !paused;
   body.classList.toggle("lost", isLost);
   body.classList.toggle("live", !isLost && !paused);
-  if (isLost) tell(`No answer from the watcher`);
+  if (isLost) announce(`No answer from the watcher`);
   say($("live"), isLost ? `No answer for ${span((Date.now() - answeredAt) / 1000)}` : paused ? "Paused" : `Live · ${new Date(now()).toLocaleTimeString()}`);
   for (const one of list.querySelectorAll("time")) say(one, ago(one.dateTime));
 }
 
-// ── hands ──
+// ── input ──
 
 for (const kind of ["pointermove", "keydown", "focusin"]) list.addEventListener(kind, () => { touchedAt = performance.now(); });
 
@@ -399,15 +399,15 @@ $("pause").addEventListener("click", () => {
   paused = !paused;
   say($("pause"), paused ? "Resume" : "Pause");
   tick();
-  ask();
+  poll();
 });
 addEventListener("hashchange", follow);
-document.addEventListener("visibilitychange", ask);
+document.addEventListener("visibilitychange", poll);
 setInterval(() => { if (!document.hidden && !paused) tick(); }, EVERY);
 
 form.hidden = $("pause").hidden = false;
 form.elements.account.parentElement.hidden = form.elements.account.options.length < 3;
 say($("shown"), `${number(rows.size)} shown`);
-recall(); // and the first answer, which comes at once, does the rest
+recall(); // the first answer, which comes at once, does the rest
 follow();
-ask();
+poll();
