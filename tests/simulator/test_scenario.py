@@ -35,7 +35,10 @@ MISTAKES = [
     ("operations: [{completed: 5s, canceled: 5s}]", "completed or canceled, not both - at `$.operations[0]`"),
     ("operations: [{processing: 9s, completed: 5s}]", "not in order"),
     ("operations: [{completed: 0s}]", "not in order"),
-    ("operations: [{completed: 5s, steps: [{at: 1s, status: PROCESSING}]}]", "steps say all by themselves"),
+    (
+        "operations: [{completed: 5s, steps: [{at: 1s, status: PROCESSING}]}]",
+        "steps replace processing, completed and canceled",
+    ),
     ("faults: [{kind: sulking}]", "Invalid enum value 'sulking' - at `$.faults[0].kind`"),
     ("faults: [{kind: slow, rows: 3}]", "a fault of kind slow has no rows - at `$.faults[0]`"),
     ("faults: [{kind: status}]", "needs a status"),

@@ -1,19 +1,19 @@
-"""A simulated Comms API: virtual push-notification operations, with everything that may go wrong.
+"""A simulated Comms API with virtual push-notification operations and configurable faults.
 
-It stands by itself and takes nothing from the rest of the package, so that what is tested against it is tested against
-a truth of its own. From the inside out, pure until the last line:
+It is independent of the rest of the package, so that the watcher is not tested against its own code. From the inside
+out; all but the last two lines are pure:
 
-    timestamps, values, ids    formats of instants, texts such as `30s` and `1..100`, ids with a time in them
-    life                       one operation: its state at an instant
+    timestamps, values, ids    formats of timestamps, texts such as `30s` and `1..100`, ids that contain a time
+    life                       one operation: its state at any time
     population                 how lives are drawn, sent or scripted
-    timeline, world            all lives in order, and which are in which state
-    fault_types, scenario      what a scenario file may say; `scenarios/` holds the built-in ones
+    timeline, world            all lives in order of creation, by account and status
+    fault_types, scenario      the format of a scenario file; `scenarios/` holds the built-in ones
     messages, error_bodies     requests, responses, error bodies
     credentials, limits        authentication and rate limits
     faults, corruption         which requests a fault applies to, and how it changes the response
     listing, send_endpoint     the list and the send endpoint
     request_log                the requests so far
-    upstream                   all of that as one function: a request and an instant in, a response out
+    upstream                   all of that as one function from a request and a time to a response
     transport                  that function behind httpx, for tests in virtual time
     control, server            that function behind a socket
 """

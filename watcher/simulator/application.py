@@ -1,4 +1,4 @@
-"""The API as an ASGI application. Broken answers really break: the connection closes in the middle, or is reset."""
+"""The API as an ASGI application. Broken answers break the connection: it is closed in the middle, or reset."""
 
 import asyncio
 import socket
@@ -19,15 +19,15 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _PIECE = 65_536
 _STEPS = 20
-# Endless means 13 MB/s, which leaves the loop to others.
+# An endless body grows by 13 MB/s, so that other tasks can run.
 _ENDLESS_STEP = 0.005
 
 
 class Protocol(H11Protocol):
-    """Hands the connection to the application, for ASGI has no word for breaking it."""
+    """Gives the application access to the connection, since ASGI has no message to break it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The connection is there, and is part of every request that comes over it."""
+        """Store the connection in the state of every request that comes over it."""
         # asyncio does this by itself only for sockets that were opened with the protocol's number. Without it, an
         # answer of two writes waits 40 ms for an acknowledgement.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -36,7 +36,7 @@ class Protocol(H11Protocol):
 
 
 class Application:
-    """Answers at the instants that `clock` gives, in microseconds."""
+    """Answers at the times that `clock` returns, in microseconds."""
 
     def __init__(self, upstream: Upstream, clock: Callable[[], int]) -> None:
         self._upstream = upstream
@@ -44,12 +44,12 @@ class Application:
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def close(self) -> None:
-        """Answers that take long are broken off."""
+        """Break off answers that are still being sent."""
         if not self._closed.done():
             self._closed.set_result(None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, of whatever endpoint."""
+        """Answer one request to the API or the control endpoints."""
         ask = await _read(scope, receive)
         if ask.path.startswith(CONTROL_PATH):
             reply = control(self._upstream, ask, self._clock())
@@ -66,7 +66,7 @@ class Application:
 
 
 class _Line:
-    """One caller, who may hang up while we wait."""
+    """The connection of one request; the client may close it during a wait."""
 
     def __init__(
         self,
@@ -132,20 +132,20 @@ class _Line:
         await self._break()
 
     async def _pause(self, seconds: float | None) -> bool:
-        """Whether the caller is still there afterwards; for ever when there is no number."""
+        """Wait, without limit for None. Return whether the client is still connected afterwards."""
         watched: set[asyncio.Future[Any]] = {self._hung_up, self._closed}
         await asyncio.wait(watched, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         return not (self._hung_up.done() or self._closed.done())
 
     async def _reset(self) -> None:
         sock: socket.socket = self._connection.get_extra_info("socket")
-        # To linger for no time at all is how a socket is told to send RST instead of FIN.
+        # With a linger time of 0 a socket sends RST instead of FIN.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await self._break()
 
     async def _break(self) -> None:
         self._connection.close()
-        # The server complains about unfinished answers, unless it knows that nobody is there any more.
+        # uvicorn logs an unfinished answer as an error, unless it has seen that the client is gone.
         await self._hung_up
 
 

@@ -1,10 +1,10 @@
-"""What the API does not have: a look behind the scenes and its levers, under `/_simulator/`, without credentials.
+"""Control endpoints, which the real API does not have: under `/_simulator/`, without credentials.
 
-GET operations   the truth about every operation; ?account=, ?status=
-GET requests     what was asked; ?last= so many one by one
-PUT faults       a list of faults instead of those before; `from` and `until` count from now
-PUT credentials  what changes about accounts: one, or a list of them
-PUT limits       limits instead of those before
+GET operations   the true state of every operation; ?account=, ?status=
+GET requests     counts of requests; ?last= also lists this number of the last ones
+PUT faults       replaces the list of faults; `from` and `until` count from now
+PUT credentials  changes accounts: one, or a list of them
+PUT limits       replaces the limits
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ CONTROL_PATH = "/_simulator/"
 
 
 def control(upstream: Upstream, ask: Request, now: int) -> Reply:
-    """The answer to a request whose path begins with `/_simulator/`."""
+    """Return the answer to a request whose path begins with `/_simulator/`."""
     given = {name: values[-1] for name, values in parse_qs(ask.query).items()}
     try:
         match ask.method, ask.path.removeprefix(CONTROL_PATH):
@@ -38,7 +38,7 @@ def control(upstream: Upstream, ask: Request, now: int) -> Reply:
             case "PUT", "limits":
                 upstream.set_limits(_read(ask.body, Limits))
             case _:
-                return _answer(404, {"error": f"no such thing: {ask.method} {ask.path}"})
+                return _answer(404, {"error": f"not found: {ask.method} {ask.path}"})
     except (ScenarioError, ValueError) as error:
         return _answer(400, {"error": str(error)})
     return _answer(200, {"changed": True})
@@ -56,7 +56,7 @@ def _truth(life: Life, now: int) -> dict[str, Any]:
     return {
         **msgspec.to_builtins(record),
         "accountId": life.account_id,
-        # To the microsecond, unlike what the API shows; null for what never ends.
+        # To the microsecond, unlike in the API; null for an operation that never ends.
         "createdSeconds": life.created_at / SECOND,
         "endsSeconds": life.ended_at / SECOND if life.ended_at < NEVER else None,
         "finalStats": last_stats(life) if record.status in ENDED else None,

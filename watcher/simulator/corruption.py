@@ -1,4 +1,4 @@
-"""Rows that say something else than the truth."""
+"""Changes rows so that they do not show the true state."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -21,9 +21,9 @@ _GARBAGE: tuple[Any, ...] = (
 
 
 def corrupt(records: Sequence[Record], faults: Sequence[Fault], *, now: int, rng: random.Random) -> list[Any]:
-    """The rows, some of them changed by each of the faults: its share of them, but at least one.
+    """Return the rows, of which each fault has changed its share, but at least one row.
 
-    Garbage comes last, for nothing can be changed about it any more.
+    `garbage_rows` comes last, since no other fault can change a garbage row.
     """
     rows: list[Any] = list(records)
     for fault in sorted(faults, key=lambda fault: fault.kind == "garbage_rows"):
@@ -58,7 +58,7 @@ def _nulls(row: Row, fault: Fault, _now: int, _rng: random.Random) -> Row:
 
 
 def _odd_stats(row: Row, _fault: Fault, _now: int, _rng: random.Random) -> Row:
-    # More sent than there were, and all of them still to come.
+    # More sent than the total, and more than all of them still scheduled.
     stats = row.get("stats") or {}
     total = stats.get("total", 0)
     return row | {"stats": stats | {"sent": total + 7, "scheduled": total + 1}}
@@ -82,7 +82,7 @@ def _skewed_time(row: Row, fault: Fault, _now: int, _rng: random.Random) -> Row:
 
 
 def _fine_times(row: Row, _fault: Fault, _now: int, _rng: random.Random) -> Row:
-    # The machine that writes progress writes milliseconds, and the one that writes ends whole seconds.
+    # Times of progress with milliseconds, times of ends in whole seconds, as from two different servers.
     if row.get("status") in ENDED or "updatedAt" not in row:
         return row
     return row | {"updatedAt": row["updatedAt"].removesuffix("Z") + ".999Z"}

@@ -1,4 +1,4 @@
-"""Whose request it is: HTTP Basic with either pair of an account's credentials."""
+"""Finds the account of a request: HTTP Basic with either pair of the account's credentials."""
 
 import base64
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from watcher.simulator.scenario import Account
 
 
 class Credentials:
-    """The accounts by what opens them."""
+    """The accounts by the credentials that they accept."""
 
     def __init__(self, accounts: Iterable[Account]) -> None:
         self._accounts: dict[str, Account] = {}
@@ -17,7 +17,7 @@ class Credentials:
                 self._accounts[_basic(account.api_key, account.api_key_secret)] = account
 
     def account(self, authorization: str | None) -> Account | None:
-        """The account that the header opens, if any."""
+        """Return the account with the credentials of the Authorization header, or None."""
         scheme, _, secret = (authorization or "").partition(" ")
         return self._accounts.get(secret.strip()) if scheme.lower() == "basic" else None
 

@@ -1,4 +1,4 @@
-"""Answers that are errors, in the shapes that the API, its gateway and a proxy give them."""
+"""Bodies of error answers, in the shapes of the API, its gateway and a proxy."""
 
 import msgspec
 
@@ -21,7 +21,7 @@ _MESSAGES = {
 
 
 def error_body(status: int, *, shape: Shape = "errors", message: str | None = None) -> tuple[bytes, str]:
-    """The body and its content type."""
+    """Return the body and its content type."""
     code = _CODES.get(status, status)
     text = message or _MESSAGES.get(status, "Error")
     if shape == "empty":
@@ -39,7 +39,7 @@ def _written(shape: UpstreamShape, status: int, code: int, text: str) -> dict[st
     problem = {"type": url, "title": text, "status": status}
     shapes: dict[UpstreamShape, dict[str, object]] = {
         "errors": {"errors": [item]},
-        # The first one has no code, as an item about a field may.
+        # The first item has no code, as an item about a field may.
         "several": {"errors": [{"message": "see the next one"}, item, item | {"code": 20001}]},
         "classic": {"code": code, "message": text, "more_info": url, "status": status},
         "bare": {"code": status, "message": text, "status": status},
@@ -50,7 +50,7 @@ def _written(shape: UpstreamShape, status: int, code: int, text: str) -> dict[st
 
 
 def retry_after(form: RetryAfterForm, wait: int, now: int) -> tuple[tuple[str, str], ...]:
-    """The header that asks to wait so many microseconds, in whole seconds rounded up; none for the form none."""
+    """Return the header that asks to wait, in whole seconds rounded up; no header for the form none."""
     match form:
         case "none":
             return ()

@@ -1,4 +1,4 @@
-"""What can go wrong upstream, as a scenario writes it: when a fault strikes, which requests, and with what."""
+"""The faults that a scenario can have: when a fault applies, to which requests, and with which details."""
 
 from typing import Annotated, Literal, get_args
 
@@ -7,18 +7,18 @@ import msgspec
 from watcher.simulator.values import Duration
 
 Endpoint = Literal["fetch", "list", "send"]
-# Of upstream: its documented shape, several errors in one body, what its gateway writes (also without `more_info` and
+# Shapes of upstream: the documented one, several errors in one body, that of the gateway (also without `more_info` and
 # with the HTTP status as the code), and RFC 9457 without and with a list of errors.
 UpstreamShape = Literal["errors", "several", "classic", "bare", "problem", "problem_errors"]
 Shape = Literal[UpstreamShape, "html", "empty"]
 RetryAfterForm = Literal["none", "seconds", "date", "garbage"]
 Field = Literal["id", "status", "stats", "createdAt", "updatedAt"]
 
-# Instead of an answer.
+# Something else instead of the answer.
 Replacing = Literal["status", "redirect", "reset", "silent", "endless", "garbage", "empty"]
-# A true answer, badly delivered.
+# A true answer, delivered badly.
 Delivering = Literal["slow", "trickle", "cut", "huge", "hint", "skewed_date", "no_date"]
-# A true answer to a question put a little differently.
+# The true answer to a slightly different request.
 Looking = Literal[
     "forbidden",
     "unfiltered",
@@ -31,7 +31,7 @@ Looking = Literal[
     "repeated_rows",
     "missed_rows",
 ]
-# Rows that say something else than the truth.
+# Rows that do not show the true state.
 Corruption = Literal[
     "unknown_status",
     "unknown_fields",
@@ -50,7 +50,7 @@ Kind = Literal[Replacing, Delivering, Looking, Corruption]
 REPLACING: frozenset[str] = frozenset(get_args(Replacing))
 CORRUPTION: frozenset[str] = frozenset(get_args(Corruption))
 
-# What each kind can be told besides when and whom; the rest is refused, so that nothing is ignored in silence.
+# The details that each kind accepts. Others are refused, so that no detail is ignored silently.
 _DETAILS: dict[str, frozenset[str]] = {
     "status": frozenset({"status", "shape", "retry_after", "wait"}),
     "redirect": frozenset({"to"}),
@@ -83,25 +83,25 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"since": "from"}):
-    """One trouble. With neither `probability` nor `every`, it strikes every request that it concerns."""
+    """One fault. Without `probability` and `every`, it applies to every request that it matches."""
 
     kind: Kind
-    # When: by chance, each n-th time, at most so many times, from and until (since the start, in virtual time).
+    # When: with a probability, each n-th time, at most `times` times, from and until (virtual time since the start).
     probability: Share | None = None
     every: Annotated[int, msgspec.Meta(ge=1)] | None = None
     times: Annotated[int, msgspec.Meta(ge=1)] | None = None
     since: Duration | None = None
     until: Duration | None = None
-    # Which requests: all of the API, or those to one endpoint, of one account, for one operation.
+    # Which requests: all, or only those to one endpoint, of one account, for one operation.
     endpoint: Endpoint | None = None
     account: str | None = None
     operation: str | None = None
-    # With what.
+    # Details.
     status: Annotated[int, msgspec.Meta(ge=300, le=599)] | None = None
     shape: Shape | None = None
     retry_after: RetryAfterForm | None = None
     wait: Duration | None = None
-    # Of the rows of a page (struck: 0.2), or of the bytes or rows that get through (0.5).
+    # The share of the rows of a page that are changed (default 0.2), or of bytes or rows that are delivered (0.5).
     share: Share | None = None
     rows: Annotated[int, msgspec.Meta(ge=1)] | None = None
     word: str | None = None
@@ -117,12 +117,12 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if self.kind == "status" and self.status is None:
             raise ValueError("a fault of kind status needs a status, such as 503")
         if self.probability is not None and self.every is not None:
-            raise ValueError("a fault strikes by probability or every n-th time, not both")
+            raise ValueError("a fault has either probability or every, not both")
 
     def waits(self, default: int) -> int:
-        """Its duration in microseconds, or this one."""
+        """Return its duration in microseconds, or the default."""
         return default if self.wait is None else self.wait
 
     def shares(self, default: float) -> float:
-        """Its share, or this one."""
+        """Return its share, or the default."""
         return default if self.share is None else self.share

@@ -1,4 +1,4 @@
-"""Which faults strike a request, and what those do to rows and answers."""
+"""Decides which faults apply to a request, and changes the answer accordingly."""
 
 import random
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from watcher.simulator.timestamps import SECOND, http_date
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request is about, as far as faults can tell requests apart."""
+    """The properties of a request by which faults select it."""
 
     endpoint: str
     account_id: str | None = None
@@ -20,27 +20,27 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Struck(tuple[Fault, ...]):
-    """The faults that strike one request."""
+    """The faults that apply to one request."""
 
     __slots__ = ()
 
     def of(self, kind: str) -> Fault | None:
-        """The first of that kind."""
+        """Return the first fault of that kind, or None."""
         return next((fault for fault in self if fault.kind == kind), None)
 
     @property
     def replacing(self) -> Fault | None:
-        """The first that puts something else in the place of an answer."""
+        """The first fault that replaces the answer, or None."""
         return next((fault for fault in self if fault.kind in REPLACING), None)
 
     @property
     def corruption(self) -> tuple[Fault, ...]:
-        """Those that change rows."""
+        """The faults that change rows."""
         return tuple(fault for fault in self if fault.kind in CORRUPTION)
 
 
 class Faults:
-    """Faults in force since an instant, from which their `from` and `until` count."""
+    """Faults in force since `in_force_at`, from which their `from` and `until` count."""
 
     def __init__(self, faults: Sequence[Fault], *, in_force_at: int, rng: random.Random) -> None:
         self._faults = tuple(faults)
@@ -51,7 +51,7 @@ class Faults:
         self._struck = [0] * len(self._faults)
 
     def strike(self, target: Target, now: int) -> Struck:
-        """The faults that strike this request; it counts for those that strike every n-th time."""
+        """Return the faults that apply to this request, and count it for those that apply every n-th time."""
         return Struck(
             fault
             for number, fault in enumerate(self._faults)
@@ -59,7 +59,7 @@ class Faults:
         )
 
     def forbidden(self, account_id: str, now: int) -> frozenset[str]:
-        """Operations of the account that may not be read now: their fetch is a 403, and no list has them."""
+        """Return the operations that may not be read now: a fetch is answered 403, and lists leave them out."""
         return frozenset(
             fault.operation
             for fault in self._forbidden
@@ -92,7 +92,7 @@ class Faults:
 
 
 def replace(fault: Fault, now: int) -> Reply:
-    """What comes instead of an answer."""
+    """Return what is sent instead of the answer."""
     if fault.kind == "status":
         return _error(fault, now)
     if fault.kind == "redirect":
@@ -101,10 +101,10 @@ def replace(fault: Fault, now: int) -> Reply:
 
 
 def deliver(reply: Reply, struck: Struck, now: int) -> Reply:
-    """The answer with the troubles of its delivery."""
+    """Return the answer with the faults of its delivery."""
     headers, body = reply.headers, reply.body
     if (huge := struck.of("huge")) is not None:
-        # Blanks after a JSON value are no error.
+        # Spaces after a JSON value are valid.
         body += b" " * ((huge.mebibytes or 16) << 20)
     if (hint := struck.of("hint")) is not None and reply.header("Retry-After") is None:
         headers += retry_after(hint.retry_after or "seconds", hint.waits(5 * SECOND), now)
@@ -139,7 +139,7 @@ def _error(fault: Fault, now: int) -> Reply:
 
 def _delivery(struck: Struck, length: int) -> Delivery:
     if (cut := struck.of("cut")) is not None:
-        # At least one byte is missing, or nobody would notice.
+        # At least one byte must be missing, or the body would be complete.
         return Cut(max(0, min(length - 1, int(length * cut.shares(0.5)))))
     if (trickle := struck.of("trickle")) is not None:
         return Trickle(trickle.waits(5 * SECOND))

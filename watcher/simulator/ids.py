@@ -11,7 +11,7 @@ _PATTERN = re.compile(r"comms_operation_[0-7][a-hjkmnpqrstv-z0-9]{25,34}")
 
 
 def make_id(created_at: int, rng: random.Random) -> str:
-    """A new id whose first 48 bits are the millisecond of `created_at`."""
+    """Return a new id whose first 48 bits are the millisecond of `created_at`."""
     millisecond = created_at // 1_000
     uuid = millisecond << 80 | 0x7 << 76 | rng.getrandbits(12) << 64 | 0b10 << 62 | rng.getrandbits(62)
     return PREFIX + _base32(uuid)

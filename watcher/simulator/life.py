@@ -1,7 +1,7 @@
-"""A virtual operation: its life is fixed at birth, and what the API says of it is a function of the instant.
+"""A virtual operation: its life is fixed at creation, and what the API shows of it is a function of the time.
 
 Notifications are processed one by one at an even pace, so queued falls while sent and failed rise. `updatedAt` is the
-instant of the last change. A scripted life replaces all of that by steps, which may contradict themselves.
+time of the last change. A scripted life replaces all of that by steps, which may contradict themselves.
 """
 
 from typing import Literal
@@ -30,7 +30,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename="camel"):
-    """An operation as the API shows it at one instant."""
+    """An operation as the API shows it at one time."""
 
     id: str
     status: str
@@ -56,16 +56,16 @@ class Life(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     processing_at: int
     ended_at: int
     outcome: Outcome
-    # Stats once all is done and corrected.
+    # The stats at the end, after corrections.
     final: Stats
-    # So many notifications are first counted as sent and turn into failed ones at `corrected_at`, after the end.
+    # This number of notifications count as sent first, and as failed from `corrected_at` on, after the end.
     corrected: int = 0
     corrected_at: int = 0
     steps: tuple[Step, ...] = ()
 
 
 def state(life: Life, now: int) -> Record:
-    """What the API shows of the life at `now`, which is not before its creation."""
+    """Return the operation as the API shows it at `now`, which must not be before its creation."""
     if life.steps:
         return _scripted(life, now)
     if now >= life.ended_at:
@@ -78,12 +78,12 @@ def state(life: Life, now: int) -> Record:
 
 
 def last_stats(life: Life) -> Stats:
-    """Stats that nobody will ever correct again."""
+    """Return the stats after all corrections."""
     return life.steps[-1].stats if life.steps else life.final
 
 
 def turns(life: Life) -> tuple[tuple[int, Status], ...]:
-    """Instants from which each status holds, the first at creation."""
+    """Return each status with the time at which it begins; the first begins at creation."""
     if life.steps:
         later = tuple((step.at, step.status) for step in life.steps[1:])
         return ((life.created_at, life.steps[0].status), *later)
@@ -101,7 +101,7 @@ def _processing(life: Life, now: int) -> Record:
     duration = life.ended_at - life.processing_at
     done = all_of_them * (now - life.processing_at) // duration
     failed = done * (final.failed - life.corrected) // all_of_them if all_of_them else 0
-    # The first instant at which `done` was reached: the division above, rounded up backwards.
+    # The earliest time at which `done` has this value: the division above solved for `now`, rounded up.
     changed_at = life.processing_at - (-done * duration // all_of_them if all_of_them else 0)
     stats = Stats(
         total=final.total,

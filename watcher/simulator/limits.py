@@ -1,4 +1,4 @@
-"""How much an account may ask: so many requests at once, and so many per second from a bucket of one second."""
+"""Limits of an account: requests at the same time, and requests per second by a token bucket of one second."""
 
 from collections import Counter
 
@@ -6,18 +6,18 @@ from watcher.simulator.scenario import Limits
 
 
 class Throttle:
-    """What each account has under way, and what is left in its bucket."""
+    """The running requests of each account, and the state of its token bucket."""
 
     def __init__(self, limits: Limits, *, second: int) -> None:
         self.limits = limits
-        # A second of the client, on the clock that `now` is read from.
+        # One second of the client, in the microseconds of the simulated clock.
         self._second = second
         self.under_way: Counter[str] = Counter()
-        # What was left, and when.
+        # By account: the tokens left, and the time of that count.
         self._buckets: dict[str, tuple[float, int]] = {}
 
     def refuses(self, account_id: str, now: int) -> bool:
-        """Whether the request that has just begun is one too many; if not, it is paid for."""
+        """Return whether the request that has just begun is above a limit; if not, take a token for it."""
         most = self.limits.max_concurrent
         if most is not None and self.under_way[account_id] > most:
             return True
@@ -28,7 +28,7 @@ class Throttle:
         full = max(1.0, rate)
         left, at = self._buckets.get(account_id, (full, now))
         left = min(full, left + rate * max(0, now - at) / self._second)
-        # A millionth of a request is a rounding error.
+        # Allow for a rounding error of a millionth.
         paid = left >= 1 - 1e-6
         self._buckets[account_id] = (left - 1 if paid else left, max(now, at))
         return paid

@@ -1,8 +1,8 @@
-"""The list endpoint: what a query means, which lives are on a page, and the tokens that lead from page to page.
+"""The list endpoint: parses queries, selects the rows of a page, and makes page tokens.
 
-A token holds the place of the last row that was walked over and is bound to the filters it was made for. It looks
-random, as upstream's do: 35 to 83 characters of base64url without padding. Nothing is remembered between pages, so rows
-that change their status between two of them are missed or seen twice.
+A token holds the position of the last row that was read, and is only valid with the same filters. It looks random, as
+upstream's do: 35 to 83 characters of base64url without padding. No state is kept between pages, so rows that change
+their status between two pages are missed or seen twice.
 """
 
 import base64
@@ -25,7 +25,7 @@ LARGEST_PAGE_SIZE = 1_000
 
 _SALT, _DIGEST, _INSTANT = 4, 6, 8
 _SHORTEST = 26
-"""Bytes of a token at least: 35 characters."""
+"""Smallest size of a token in bytes; that is 35 characters."""
 
 _STATUSES: dict[str, Status] = {
     "SCHEDULED": "SCHEDULED",
@@ -35,12 +35,12 @@ _STATUSES: dict[str, Status] = {
 }
 
 
-class BadQuery(Exception):  # noqa: N818 - it is the client's error, not ours
-    """A query that deserves a 400; the text says why."""
+class BadQuery(Exception):  # noqa: N818 - the client's error, not the simulator's
+    """A query that is answered 400; the text says why."""
 
 
 class Query(NamedTuple):
-    """What is asked: created after and before (both exclusive), the status, and from where on."""
+    """A parsed query: created after and before (both exclusive), the status, and the position to start from."""
 
     account_id: str
     after: int
@@ -53,7 +53,7 @@ class Query(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Rows, and where the next page starts; `has_next` without a place means from the beginning."""
+    """The rows, and where the next page starts; `has_next` without `next_start` means from the beginning."""
 
     records: list[Record]
     has_next: bool
@@ -61,7 +61,7 @@ class Page(NamedTuple):
 
 
 def parse_query(text: str, account_id: str) -> Query:
-    """The query, or BadQuery."""
+    """Return the query. Raises BadQuery."""
     given = {name: values[-1] for name, values in parse_qs(text).items()}
     after = _instant(given, "startDate", 0)
     before = _instant(given, "endDate", NEVER)
@@ -87,7 +87,7 @@ def parse_query(text: str, account_id: str) -> Query:
 
 
 def make_token(digest: str, start: Place | None, number: int) -> str:
-    """A token for the filters of that digest; the number makes it different from all others."""
+    """Return a token for the filters of that digest; the number makes it unique."""
     salt = number.to_bytes(_SALT, "big")
     plain = bytes.fromhex(digest)
     if start is not None:
@@ -100,7 +100,7 @@ def make_token(digest: str, start: Place | None, number: int) -> str:
 def view(
     world: World, query: Query, struck: Struck, *, newest_first: bool, now: int, hidden: Collection[str] = ()
 ) -> Page:
-    """The page of the query at `now`, with what the faults do to it; without those that are `hidden`."""
+    """Return the page of the query at `now`, changed by the faults, without the ids in `hidden`."""
     if struck.of("unfiltered") is not None:
         query = query._replace(after=0, before=NEVER, status=None)
     if struck.of("empty_page") is not None:
@@ -113,7 +113,7 @@ def view(
         before = min(before, query.start)
     elif query.start is not None:
         after = max(after, query.start)
-    # Who stands where is known for now only: for the past, everybody has to be asked.
+    # The index by status is only valid for now. For the past, the status of each life is computed.
     line = world.timeline(query.account_id, query.status if then == now else None)
     lives = line.between(after, before, newest_first=newest_first)
     if hidden:
@@ -137,7 +137,7 @@ def _cut_page(seen: list[tuple[Life, Record]], query: Query, struck: Struck) -> 
     if (missed := struck.of("missed_rows")) is not None:
         last = min(len(seen) - 1, last + (missed.rows or 1))
     if (repeated := struck.of("repeated_rows")) is not None:
-        # At least one row is new, or the walk would never end.
+        # At least one row must be new, or paging would never end.
         last = max(0, last - (repeated.rows or 1))
     life = seen[last][0]
     return Page([record for _, record in shown], has_next=True, next_start=(life.created_at, life.id))
@@ -149,7 +149,7 @@ def _instant(given: dict[str, Any], name: str, default: int) -> int:
     try:
         return parse_rfc3339(given[name])
     except ValueError as error:
-        raise BadQuery(f"{name} is no RFC 3339 instant") from error
+        raise BadQuery(f"{name} is not an RFC 3339 timestamp") from error
 
 
 def _size(written: str | None) -> int:
@@ -178,7 +178,7 @@ def _start(token: str, digest: str) -> Place | None:
 
 
 def _short(operation_id: str) -> str:
-    """What is not the same in all ids, so that a token is no longer than upstream's."""
+    """Return the id without its common prefix, so that a token is no longer than upstream's."""
     return operation_id.removeprefix(PREFIX) if operation_id.startswith(PREFIX) else f"={operation_id}"
 
 
@@ -187,6 +187,6 @@ def _long(text: str) -> str:
 
 
 def _hidden(salt: bytes, text: bytes) -> bytes:
-    """The text behind noise that the salt makes, or in front of it again."""
+    """Return the bytes XORed with noise derived from the salt; a second call with the same salt restores them."""
     noise = hashlib.shake_128(salt).digest(len(text))
     return bytes(one ^ other for one, other in zip(text, noise, strict=True))

@@ -1,4 +1,4 @@
-"""One exchange as values: what was asked, what is answered, and how the answer comes over the wire."""
+"""Requests and replies as values, and how a reply is delivered over the wire."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request: the path and query as they came, still percent-encoded; names of headers in lower case."""
+    """A request. Path and query are percent-encoded as received; names of headers are in lower case."""
 
     method: str
     path: str
@@ -17,36 +17,36 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """All of it, as it should be."""
+    """The whole body, at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trickle:
-    """All of it, spread over so many microseconds."""
+    """The whole body, in pieces over `lasts` microseconds."""
 
     lasts: int
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The full length is announced, but the connection breaks after so many bytes of the body."""
+    """The full length is announced, but the connection breaks after `after_bytes` bytes of the body."""
 
     after_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """The connection breaks before anything is answered."""
+    """The connection is reset before any answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """Nothing is ever answered, and the connection stays."""
+    """No answer is ever sent, and the connection stays open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endless:
-    """The body is followed by blanks for as long as somebody listens."""
+    """The body is followed by spaces until the client disconnects."""
 
 
 Delivery = Whole | Trickle | Cut | Reset | Silent | Endless
@@ -54,7 +54,7 @@ Delivery = Whole | Trickle | Cut | Reset | Silent | Endless
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """An answer, to be sent `delay` microseconds after the request came."""
+    """An answer, to be sent `delay` microseconds after the request was received."""
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
@@ -63,5 +63,5 @@ class Reply:
     delivery: Delivery = field(default_factory=Whole)
 
     def header(self, name: str) -> str | None:
-        """The value of a header, whatever the case of its name."""
+        """Return the value of a header, or None; case of the name is ignored."""
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)

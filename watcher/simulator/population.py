@@ -1,4 +1,4 @@
-"""How lives come to be: drawn from a population, asked for by a send, or written in a scenario."""
+"""Creates lives: drawn from a population, requested by a send, or scripted in a scenario."""
 
 import random
 
@@ -11,24 +11,25 @@ from watcher.simulator.timestamps import NEVER
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What shall become of an operation; durations in microseconds."""
+    """The plan for an operation; durations are in microseconds."""
 
     recipients: int
     unaddressable: int
     failed: int
     scheduled_for: int
     lifetime: int
-    # Canceled after this share of its time; None for never.
+    # Canceled after this share of its time; None: not canceled.
     canceled_at: float | None
     corrected_after: int
 
 
 def draw_plan(population: Population, rng: random.Random, *, in_flight: bool = False) -> Plan:
-    """A plan by chance; for one found in flight, whose lifetime is longer than most, as those are met more often."""
+    """Return a random plan. Operations in flight get longer lifetimes, since long ones are found running more often."""
     recipients = population.recipients.draw(rng)
     unaddressable = failed = scheduled_for = corrected_after = 0
     canceled_at = None
-    # What is even over 1..2m when met is log-uniform when born: each is met as often as it lasts long.
+    # An operation is found running in proportion to its lifetime, so lifetimes that are log-uniform
+    # at creation are uniform among running operations.
     lifetime = population.lifetime.draw_evenly(rng) if in_flight else population.lifetime.draw(rng)
     if rng.random() < population.share_unaddressable:
         unaddressable = _part(recipients, population.unaddressable_at_most, rng)
@@ -52,7 +53,7 @@ def draw_plan(population: Population, rng: random.Random, *, in_flight: bool = F
 
 
 def arrivals_per_second(population: Population) -> float:
-    """As the population says, or as many as keep its number in flight."""
+    """Return the configured rate, or the rate that keeps `in_flight` operations running on average."""
     if population.arrivals_per_second is not None:
         return population.arrivals_per_second
     lifetime = population.lifetime.mean * (1 - population.share_canceled / 2)
@@ -61,7 +62,7 @@ def arrivals_per_second(population: Population) -> float:
 
 
 def live(plan: Plan, *, account_id: str, operation_id: str, created_at: int) -> Life:
-    """The life that follows the plan; its stats add up at the end."""
+    """Return the life for the plan; its stats add up at the end."""
     total = plan.recipients - plan.unaddressable
     whole = plan.scheduled_for + plan.lifetime
     ended_at = created_at + (whole if plan.canceled_at is None else max(1, int(whole * plan.canceled_at)))
@@ -91,7 +92,7 @@ def live(plan: Plan, *, account_id: str, operation_id: str, created_at: int) -> 
 
 
 def scripted(script: ScriptedOperation, *, account_id: str, started_at: int, rng: random.Random) -> Life:
-    """The life that a scenario writes down."""
+    """Return the life that a scenario scripts."""
     created_at = started_at + script.created
     ends = script.completed if script.completed is not None else script.canceled
     ended_at = NEVER if ends is None else started_at + ends

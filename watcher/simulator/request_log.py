@@ -1,4 +1,4 @@
-"""What was asked and how it was answered: so that a test, or a curious user, can tell how a client behaved."""
+"""Records requests and their outcomes, so that tests and users can see how a client behaved."""
 
 from collections import Counter, deque
 
@@ -15,12 +15,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     endpoint: str
     operation_id: str | None
     outcome: str
-    # It came although the account had been told to wait.
+    # The request came during the time of an earlier Retry-After.
     during_hold: bool
 
 
 class RequestLog:
-    """Counts for good, and the last requests one by one."""
+    """Counts all requests, and keeps the last ones."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -30,26 +30,26 @@ class RequestLog:
         self._holds: dict[str, tuple[int, int]] = {}
 
     def note(self, entry: Entry) -> None:
-        """The request is counted."""
+        """Count and keep a request."""
         self.counts[entry.endpoint, entry.outcome] += 1
         self.entries.append(entry)
         self.during_hold += entry.during_hold
 
     def saw_concurrent(self, account_id: str, number: int) -> None:
-        """So many requests of the account were under way at once."""
+        """Record the number of requests that an account had under way at once."""
         self.most_concurrent[account_id] = max(self.most_concurrent[account_id], number)
 
     def hold(self, account_id: str, *, answered_at: int, until: int) -> None:
-        """From when it hears of it, the account should ask nothing until then."""
+        """Record that the account should send no requests from `answered_at` until `until`."""
         self._holds[account_id] = (answered_at, until)
 
     def holds(self, account_id: str, now: int) -> bool:
-        """Whether the account has been told to be quiet now."""
+        """Whether the account should send no requests now."""
         answered_at, until = self._holds.get(account_id, (0, 0))
         return answered_at < now < until
 
     def count(self, endpoint: str | None = None, outcome: str | None = None) -> int:
-        """How many requests there were to the endpoint (any) with the outcome (any)."""
+        """Return the number of requests, of all or one endpoint and outcome."""
         return sum(
             number
             for (its_endpoint, its_outcome), number in self.counts.items()
@@ -57,7 +57,7 @@ class RequestLog:
         )
 
     def instants(self, endpoint: str | None = None, outcome: str | None = None) -> list[int]:
-        """When the last requests to the endpoint (any) with the outcome (any) began, in microseconds."""
+        """Return when the kept requests began, in microseconds, of all or one endpoint and outcome."""
         return [
             entry.at
             for entry in self.entries

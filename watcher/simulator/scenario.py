@@ -1,6 +1,6 @@
-"""A scenario: who may ask, what operations live, and what goes wrong. YAML on disk, frozen values in here.
+"""A scenario: accounts, operations and faults. YAML in a file, frozen values in memory.
 
-Everything may be left out; an empty scenario has one account, no operations, no limits and no faults.
+Every setting is optional. An empty scenario has one account, no operations, no limits and no faults.
 """
 
 from importlib.resources import files
@@ -25,14 +25,14 @@ class ScenarioError(Exception):
 
 
 class _Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What all parts of a scenario have in common."""
+    """Base of all parts of a scenario."""
 
 
 class Account(_Settings, frozen=True):
-    """Two pairs of credentials that open the same account; `weight` is its part of the population."""
+    """An account with two pairs of credentials; `weight` is its share of the population."""
 
     account_id: str = "AC00000000000000000000000000000000"
-    auth_token: str = "simulated-auth-token"  # noqa: S105 - opens nothing but a simulation
+    auth_token: str = "simulated-auth-token"  # noqa: S105 - accepted by the simulation only
     api_key: str | None = "SK00000000000000000000000000000000"
     api_key_secret: str | None = "simulated-api-key-secret"  # noqa: S105 - as above
     forbidden: bool = False
@@ -43,10 +43,10 @@ class Account(_Settings, frozen=True):
 
 
 class Population(_Settings, frozen=True):
-    """Operations that come and go by chance.
+    """Random operations.
 
-    `in_flight` is how many there are at the start, and on average if `arrivals_per_second` is left out. `history` is
-    the time before the start whose operations are in the lists too, as ended ones.
+    `in_flight` is the number of running operations at the start, and on average if `arrivals_per_second` is left out.
+    Operations that were created and ended within `history` before the start are in the lists too.
     """
 
     in_flight: Natural = 0
@@ -54,13 +54,13 @@ class Population(_Settings, frozen=True):
     history: Duration = Duration(0)
     lifetime: Durations = Durations.parse("5s..2m")
     recipients: Counts = Counts.parse("1..10000")
-    # Of the operations: that have failures, that have recipients without a device, and so on.
+    # Shares of the operations: those with failures, those with recipients without a device, and so on.
     share_failing: Share = 0.0
     share_unaddressable: Share = 0.0
     share_canceled: Share = 0.0
     share_scheduled: Share = 0.0
     share_corrected: Share = 0.0
-    # Of the notifications of a failing one, and of the recipients of one with unaddressable ones: up to this.
+    # The largest share of failed notifications in a failing operation, and of unaddressable recipients.
     failed_at_most: Share = 1.0
     unaddressable_at_most: Share = 0.5
     scheduled_for: Durations = Durations.parse("10s..1m")
@@ -68,11 +68,11 @@ class Population(_Settings, frozen=True):
 
     def __post_init__(self) -> None:
         if self.history < 0:
-            raise ValueError("history is how long before the start, and cannot be negative")
+            raise ValueError("history is a time before the start, and cannot be negative")
 
 
 class FinalStats(_Settings, frozen=True):
-    """Stats at the end. What is left out follows: total = recipients - unaddressable = sent + failed + canceled."""
+    """Stats at the end. Missing numbers are computed: total = recipients - unaddressable = sent + failed + canceled."""
 
     recipients: Natural | None = None
     total: Natural | None = None
@@ -83,7 +83,7 @@ class FinalStats(_Settings, frozen=True):
 
 
 class ScriptedStats(_Settings, frozen=True):
-    """Stats shown word for word."""
+    """Stats that are shown exactly as given."""
 
     total: int = 0
     recipients: int = 0
@@ -104,9 +104,9 @@ class ScriptedStep(_Settings, frozen=True):
 
 
 class ScriptedOperation(_Settings, frozen=True):
-    """One operation with a life of its own; instants count from the start, and may be negative.
+    """One scripted operation. Times count from the start, and may be negative.
 
-    Without `completed` and `canceled` it never ends; `steps` say all by themselves.
+    Without `completed` and `canceled` it never ends. `steps` replace the other settings of its life.
     """
 
     id: str | None = None
@@ -123,16 +123,16 @@ class ScriptedOperation(_Settings, frozen=True):
             raise ValueError("an operation is completed or canceled, not both")
         ends = self.completed if self.completed is not None else self.canceled
         if self.steps and not (self.processing is None and ends is None):
-            raise ValueError("steps say all by themselves: leave out processing, completed and canceled")
+            raise ValueError("steps replace processing, completed and canceled; leave those out")
         instants = (
             [step.at for step in self.steps] if self.steps else [at for at in (self.processing, ends) if at is not None]
         )
         if [self.created, *instants] != sorted([self.created, *instants]) or ends == self.created:
-            raise ValueError("the instants of an operation are not in order")
+            raise ValueError("the times of an operation are not in order")
 
 
 class Limits(_Settings, frozen=True):
-    """What an account may ask before it gets 429, and what the answer says about waiting."""
+    """The limits above which an account gets 429, and the Retry-After of that answer."""
 
     max_concurrent: Annotated[int, msgspec.Meta(ge=1)] | None = None
     requests_per_second: Positive | None = None
@@ -141,9 +141,9 @@ class Limits(_Settings, frozen=True):
 
 
 class Clock(_Settings, frozen=True):
-    """Upstream's own clock: how fast it runs, and how far it is from ours at the start.
+    """Upstream's own clock: its speed, and its difference from the real clock at the start.
 
-    Operations live by it. Waits on the wire (latency, slow answers, Retry-After, limits) are the client's seconds.
+    Operations run by it. Waits on the wire (latency, slow answers, Retry-After, limits) are in real seconds.
     """
 
     speed: Positive = 1.0
@@ -151,14 +151,14 @@ class Clock(_Settings, frozen=True):
 
 
 class Paging(_Settings, frozen=True):
-    """What the reference leaves open about lists: their order, and how `next` says that nothing follows."""
+    """What the API reference does not specify about lists: their order, and the `next` of the last page."""
 
     newest_first: bool = True
     end: Literal["null", "absent", "empty"] = "null"
 
 
 class Scenario(_Settings, frozen=True):
-    """The whole of it; equal scenarios with equal seeds make equal worlds."""
+    """A whole scenario. The same scenario with the same seed gives the same operations."""
 
     seed: int = 0
     accounts: Annotated[tuple[Account, ...], msgspec.Meta(min_length=1)] = (Account(),)
@@ -167,7 +167,7 @@ class Scenario(_Settings, frozen=True):
     limits: Limits = Limits()
     latency: Durations = Durations.parse(0)
     paging: Paging = Paging()
-    # Of the bodies of errors that are no faults; mixed: each of upstream's shapes in turn.
+    # The shape of error bodies that do not come from faults; mixed: each of upstream's shapes in turn.
     error_shape: Shape | Literal["mixed"] = "errors"
     clock: Clock = Clock()
     # Twilio: records are kept 7 days after creation.
@@ -187,14 +187,14 @@ class Scenario(_Settings, frozen=True):
 
 
 def load_scenario(name_or_file: str) -> Scenario:
-    """The scenario in a file, or the one that comes along under this name; ScenarioError as below."""
+    """Return the scenario in a file, or the built-in one of this name. Raises ScenarioError."""
     if name_or_file in built_in_names() and not Path(name_or_file).exists():
         return built_in(name_or_file)
     return read_scenario(Path(name_or_file))
 
 
 def read_scenario(path: Path) -> Scenario:
-    """The scenario in a YAML file; ScenarioError names the file and what is wrong with it."""
+    """Return the scenario in a YAML file. Raises ScenarioError, which names the file and the fault."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -203,11 +203,11 @@ def read_scenario(path: Path) -> Scenario:
 
 
 def parse_scenario(text: str, *, name: str = "scenario") -> Scenario:
-    """The scenario that a YAML text describes; ScenarioError says what is wrong with it."""
+    """Return the scenario in a YAML text. Raises ScenarioError."""
     try:
         written = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, OverflowError, AttributeError, RecursionError) as error:
-        # Of the last ones PyYAML says nothing better: dates, numbers and characters that do not exist.
+        # PyYAML raises the other types for dates, numbers and characters that do not exist.
         raise ScenarioError(f"{name}: not valid YAML: {error}") from error
     try:
         return convert({} if written is None else written, Scenario)
@@ -216,7 +216,7 @@ def parse_scenario(text: str, *, name: str = "scenario") -> Scenario:
 
 
 def convert(written: Any, kind: type[T]) -> T:
-    """A part of a scenario from what YAML or JSON made of it; ScenarioError says what is wrong, and where."""
+    """Convert decoded YAML or JSON to a part of a scenario. Raises ScenarioError, with the fault and its place."""
     try:
         return msgspec.convert(written, kind, dec_hook=decode)
     except msgspec.ValidationError as error:
@@ -224,13 +224,13 @@ def convert(written: Any, kind: type[T]) -> T:
 
 
 def built_in_names() -> tuple[str, ...]:
-    """Names that `built_in` knows."""
+    """Return the names of the built-in scenarios."""
     found = (files("watcher.simulator") / "scenarios").iterdir()
     return tuple(sorted(entry.name.removesuffix(".yaml") for entry in found if entry.name.endswith(".yaml")))
 
 
 def built_in(name: str) -> Scenario:
-    """A scenario that comes along: calm, demo or nasty; ScenarioError for other names."""
+    """Return a built-in scenario: calm, demo or nasty. Raises ScenarioError for other names."""
     if name not in built_in_names():
         raise ScenarioError(f"no scenario is called {name!r}, only {', '.join(built_in_names())}")
     text = (files("watcher.simulator") / "scenarios" / f"{name}.yaml").read_text(encoding="utf-8")

@@ -1,28 +1,28 @@
-"""The send: its body is the client's own business, but it may also script what becomes of the operation."""
+"""The send endpoint. The body is ignored like a real send's, except for keys that script the operation."""
 
 import msgspec
 
 from watcher.simulator.values import Duration, decode
 
 
-class BadSend(Exception):  # noqa: N818 - it is the client's error, not ours
-    """A send that deserves a 400; the text says why."""
+class BadSend(Exception):  # noqa: N818 - the client's error, not the simulator's
+    """A send that is answered 400; the text says why."""
 
 
 class _Send(msgspec.Struct, frozen=True, kw_only=True):
-    """All keys may be left out; those that nobody here knows are what a real send consists of."""
+    """The keys that script the operation; all are optional. Other keys are ignored: a real send consists of them."""
 
     recipients: int | None = None
     unaddressable: int | None = None
     failed: int | None = None
     lifetime: Duration | None = None
     scheduled: Duration | None = None
-    # Canceled after this share of its time.
+    # Canceled after this share of its time, 0 to 1.
     canceled_at: float | None = None
 
 
 def read_send(body: bytes) -> dict[str, float]:
-    """Fields of a Plan that the body asks for; BadSend when it is no JSON object or asks for nonsense."""
+    """Return the fields of a Plan that the body sets. Raises BadSend if it is not a JSON object, or for bad values."""
     if not body.strip():
         return {}
     try:
@@ -39,7 +39,7 @@ def read_send(body: bytes) -> dict[str, float]:
     }
     given = {name: value for name, value in wanted.items() if value is not None}
     if any(value < 0 for value in given.values()) or (send.canceled_at or 0) > 1:
-        raise BadSend("no negative numbers, and canceled_at is a share")
+        raise BadSend("numbers must not be negative, and canceled_at must be from 0 to 1")
     if send.lifetime == 0:
-        raise BadSend("lifetime is more than nothing")
+        raise BadSend("lifetime must be more than 0")
     return given

@@ -18,7 +18,7 @@ from watcher.simulator.upstream import BASE_PATH, Upstream
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A simulated API that answers: `base_url` is what a client is configured with."""
+    """A running simulated API. `base_url` is the URL to configure in a client."""
 
     base_url: str
     control_url: str
@@ -28,7 +28,7 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def serving(scenario: Scenario, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Running]:
-    """The API for as long as the context lasts; port 0 picks a free one. OSError when the address cannot be had."""
+    """Serve the API while the context is open; port 0 picks a free port. Raises OSError if it cannot listen."""
     clock = virtual_clock(scenario.clock)
     upstream = Upstream(scenario, clock())
     listener = socket.create_server(
@@ -55,21 +55,21 @@ async def serving(scenario: Scenario, host: str = "127.0.0.1", port: int = 0) ->
 async def serve(
     scenario: Scenario, host: str, port: int, *, ready: Callable[[Running], None], stop: asyncio.Event
 ) -> None:
-    """The API until `stop` is set; `ready` hears where it stands."""
+    """Serve the API until `stop` is set; `ready` is called once it listens."""
     async with serving(scenario, host, port) as running:
         ready(running)
         await stop.wait()
 
 
 def virtual_clock(clock: Clock) -> Callable[[], int]:
-    """Microseconds since 1970 as upstream counts them; monotonic."""
+    """Return a monotonic clock: microseconds since 1970 by upstream's clock."""
     began_at = time.time_ns() // 1_000 + clock.offset
     began = time.monotonic()
     return lambda: began_at + int((time.monotonic() - began) * clock.speed * SECOND)
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to whoever runs the loop, and says when it stands."""
+    """Installs no signal handlers, and sets an event once it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -101,6 +101,6 @@ def _config(application: Application) -> uvicorn.Config:
 
 
 def _origin(host: str, port: int) -> str:
-    # An address to listen on is not always one to connect to.
+    # A wildcard address cannot be connected to.
     reachable = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - nothing is bound here
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"

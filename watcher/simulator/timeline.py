@@ -1,6 +1,6 @@
-"""Lives in the order of creation, in buckets of a minute: what a list walks through.
+"""Lives in order of creation, in buckets of one minute; lists are read from it.
 
-Adding, removing and starting anywhere cost about the same with ten lives and with a million.
+The cost of adding, removing and seeking hardly depends on the number of lives.
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from watcher.simulator.life import Life
 from watcher.simulator.timestamps import SECOND
 
-# The creation, and the id for lives created in the same instant.
+# The creation time, and the id to order lives of the same time.
 Place = tuple[int, str]
 Entry = tuple[int, str, Life]
 
 _BUCKET = 60 * SECOND
-# Sorts behind every id.
+# Sorts after every id.
 LAST_ID = "\U0010ffff"
 
 
@@ -30,7 +30,7 @@ class Timeline:
         return self._size
 
     def add(self, life: Life) -> None:
-        """The life is in, once."""
+        """Add a life that is not in the timeline."""
         number = life.created_at // _BUCKET
         bucket = self._buckets.get(number)
         if bucket is None:
@@ -40,7 +40,7 @@ class Timeline:
         self._size += 1
 
     def remove(self, life: Life) -> None:
-        """The life is out; it was in."""
+        """Remove a life that is in the timeline."""
         number = life.created_at // _BUCKET
         bucket = self._buckets[number]
         del bucket[bisect_left(bucket, (life.created_at, life.id), key=_place)]
@@ -50,11 +50,11 @@ class Timeline:
             del self._numbers[bisect_left(self._numbers, number)]
 
     def oldest(self) -> Life | None:
-        """The life created first."""
+        """Return the life that was created first, or None."""
         return self._buckets[self._numbers[0]][0][2] if self._numbers else None
 
     def between(self, after: Place, before: Place, *, newest_first: bool) -> Iterator[Life]:
-        """Lives whose places lie strictly between the two."""
+        """Yield the lives strictly between the two places."""
         first = bisect_left(self._numbers, after[0] // _BUCKET)
         last = bisect_right(self._numbers, before[0] // _BUCKET)
         numbers = self._numbers[first:last]

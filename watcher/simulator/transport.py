@@ -1,4 +1,4 @@
-"""The API behind httpx without a socket, for tests on a clock of their own: waits go through asyncio.sleep."""
+"""The API behind httpx without a socket, for tests with a virtual clock: waits use asyncio.sleep."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -11,39 +11,39 @@ from watcher.simulator.timestamps import SECOND
 from watcher.simulator.upstream import Upstream
 
 _PIECE = 65_536
-# Endless bodies and trickles come in steps, so that a clock which only jumps while everybody waits gets its turn.
+# Endless and slow bodies are sent in steps with sleeps, since a virtual clock advances only while all tasks wait.
 _STEPS = 20
 _STEP = 0.01
 
 
 class SimulatedTransport(httpx.AsyncBaseTransport):
-    """Asks `upstream` at the instants that `clock` gives, in microseconds."""
+    """Passes requests to `upstream`, at the times that `clock` returns, in microseconds."""
 
     def __init__(self, upstream: Upstream, clock: Callable[[], int]) -> None:
         self.upstream = upstream
         self._clock = clock
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The answer, or the error that httpx has for what came instead."""
+        """Return the answer, or raise the error of httpx for a broken one."""
         body = await request.aread()
         ask = _ask(request, body)
         visit = self.upstream.began(ask, self._clock())
         try:
             reply = self.upstream.answer(ask, self._clock())
-            patience = request.extensions.get("timeout", {}).get("read")
-            await self._wait_for_first_byte(reply, patience, request)
+            read_timeout = request.extensions.get("timeout", {}).get("read")
+            await self._wait_for_first_byte(reply, read_timeout, request)
         except BaseException:
             self.upstream.ended(visit)
             raise
-        stream = _Stream(reply, request, ended=lambda: self.upstream.ended(visit), patience=patience)
+        stream = _Stream(reply, request, ended=lambda: self.upstream.ended(visit), read_timeout=read_timeout)
         return httpx.Response(reply.status, headers=_headers(reply), stream=stream, request=request)
 
-    async def _wait_for_first_byte(self, reply: Reply, patience: float | None, request: httpx.Request) -> None:
+    async def _wait_for_first_byte(self, reply: Reply, read_timeout: float | None, request: httpx.Request) -> None:
         delay = reply.delay / SECOND
         silent = isinstance(reply.delivery, Silent)
-        # Nobody but the transport keeps httpx's read timeout.
-        if patience is not None and (silent or delay > patience):
-            await asyncio.sleep(patience)
+        # httpx leaves the read timeout to the transport.
+        if read_timeout is not None and (silent or delay > read_timeout):
+            await asyncio.sleep(read_timeout)
             raise httpx.ReadTimeout("nothing came in time", request=request)
         if silent:
             await asyncio.Event().wait()
@@ -54,12 +54,12 @@ class SimulatedTransport(httpx.AsyncBaseTransport):
 
 class _Stream(httpx.AsyncByteStream):
     def __init__(
-        self, reply: Reply, request: httpx.Request, *, ended: Callable[[], None], patience: float | None
+        self, reply: Reply, request: httpx.Request, *, ended: Callable[[], None], read_timeout: float | None
     ) -> None:
         self._reply = reply
         self._request = request
         self._ended: Callable[[], None] | None = ended
-        self._patience = patience
+        self._read_timeout = read_timeout
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         body = self._reply.body
@@ -86,8 +86,8 @@ class _Stream(httpx.AsyncByteStream):
     async def _trickle(self, body: bytes, pause: float) -> AsyncIterator[bytes]:
         size = max(1, -(-len(body) // _STEPS))
         for start in range(0, len(body), size):
-            if self._patience is not None and pause > self._patience:
-                await asyncio.sleep(self._patience)
+            if self._read_timeout is not None and pause > self._read_timeout:
+                await asyncio.sleep(self._read_timeout)
                 raise httpx.ReadTimeout("nothing came in time", request=self._request)
             await asyncio.sleep(pause)
             yield body[start : start + size]

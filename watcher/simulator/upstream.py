@@ -1,6 +1,6 @@
-"""The API as a function: a request and an instant in, an answer out. It does no input or output and knows no clock.
+"""The API as a function from a request and a time to an answer. It does no input or output and reads no clock.
 
-A shell that carries answers over a wire says when a request begins and ends, for upstream counts those under way:
+The caller reports when a request begins and ends, so that upstream can count the requests under way:
 
     visit = upstream.began(ask, now)
     reply = upstream.answer(ask, now)
@@ -35,7 +35,7 @@ from watcher.simulator.world import World
 
 BASE_PATH = "/v1"
 PREVIEW_PATH = "/preview"
-"""The same paths under another name, as upstream has it."""
+"""A second base path with the same endpoints, as upstream has it."""
 
 _SENDS = frozenset(f"{base}/PushNotifications" for base in (BASE_PATH, PREVIEW_PATH))
 _OPERATIONS = frozenset(f"{sends}/Operations" for sends in _SENDS)
@@ -62,14 +62,14 @@ class Upstream:
         self._rng = random.Random(f"{scenario.seed} answers")  # noqa: S311 - repeatable, nothing secret
         self._faults = Faults(scenario.faults, in_force_at=started_at, rng=self._rng)
         self._credentials = Credentials(scenario.accounts)
-        # A client waits by its own clock, however fast operations live here.
+        # One second of the client, in the microseconds of the simulated clock.
         self._second = round(SECOND * scenario.clock.speed)
         self._throttle = Throttle(scenario.limits, second=self._second)
         self._tokens = 0
         self._errors = 0
 
     def began(self, ask: Request, _now: int) -> Visit:
-        """The request is under way from now on."""
+        """Count the request as under way."""
         account = self._credentials.account(ask.headers.get("authorization"))
         if account is None:
             return Visit(None)
@@ -79,12 +79,12 @@ class Upstream:
         return Visit(account.account_id)
 
     def ended(self, visit: Visit) -> None:
-        """The request is over, however it ended."""
+        """Count the request as ended."""
         if visit.account_id is not None:
             self._throttle.under_way[visit.account_id] -= 1
 
     def answer(self, ask: Request, now: int) -> Reply:
-        """What is answered to a request that comes at `now`."""
+        """Return the answer to a request received at `now`."""
         self.world.advance(now)
         account = self._credentials.account(ask.headers.get("authorization"))
         target = _target(ask, account)
@@ -95,11 +95,11 @@ class Upstream:
         return reply
 
     def set_faults(self, faults: Sequence[Fault], now: int) -> None:
-        """These faults instead of those before; their `from` and `until` count from now."""
+        """Replace the faults; their `from` and `until` count from now."""
         self._faults = Faults(faults, in_force_at=now, rng=self._rng)
 
     def set_accounts(self, accounts: Sequence[Account]) -> None:
-        """These credentials instead of those before; an account that is not mentioned keeps its own."""
+        """Replace the credentials of the given accounts; other accounts keep theirs."""
         new = {account.account_id: account for account in accounts}
         unknown = new.keys() - {account.account_id for account in self.accounts}
         if unknown:
@@ -108,7 +108,7 @@ class Upstream:
         self._credentials = Credentials(self.accounts)
 
     def set_limits(self, limits: Limits) -> None:
-        """These limits instead of those before."""
+        """Replace the limits."""
         self._throttle.limits = limits
 
     def _refuse(self, account: Account | None, struck: Struck, now: int) -> Reply | None:
@@ -219,7 +219,7 @@ class Upstream:
         wait = reply.header("Retry-After")
         if account_id is not None and wait is not None and reply.status in (_TOO_MANY, _UNAVAILABLE):
             answered_at = now + reply.delay * self._second // SECOND
-            # Only what is written in seconds is watched over: a date has lost its fraction.
+            # Only a Retry-After in seconds is recorded: a date has lost its fraction of a second.
             if wait.isdigit():
                 self.ledger.hold(account_id, answered_at=answered_at, until=answered_at + int(wait) * self._second)
 
@@ -241,7 +241,7 @@ def _json(status: int, value: object) -> Reply:
 
 
 def _denied(status: int, *headers: tuple[str, str]) -> Reply:
-    # The gateway speaks before the API does, in a shape of its own.
+    # The gateway answers before the API, in a shape of its own.
     body, content_type = error_body(status, shape="classic")
     return Reply(status=status, headers=(("Content-Type", content_type), *headers), body=body)
 

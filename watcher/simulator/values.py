@@ -1,4 +1,4 @@
-"""Texts of the scenario file that stand for numbers: durations (`30s`) and ranges (`5s..2m`, `1..10000`)."""
+"""Values of the scenario file that are written as text: durations (`30s`) and ranges (`5s..2m`, `1..10000`)."""
 
 import math
 import random
@@ -17,7 +17,7 @@ class Duration(int):
 
     @classmethod
     def parse(cls, written: object) -> "Duration":
-        """ValueError for anything but such a text, or a plain 0."""
+        """Return the duration of such a text, or of a plain 0. Raises ValueError."""
         if written == 0 and not isinstance(written, bool):
             return cls(0)
         found = _DURATION.fullmatch(written) if isinstance(written, str) else None
@@ -27,7 +27,7 @@ class Duration(int):
 
 
 class _Range(tuple[int, int]):
-    """The least and the most of something; both may be drawn."""
+    """A range with both ends included."""
 
     __slots__ = ()
 
@@ -43,50 +43,50 @@ class _Range(tuple[int, int]):
 
     @property
     def mean(self) -> float:
-        """What log-uniform draws come to on average."""
+        """The mean of log-uniform draws."""
         if self.least == self.most:
             return float(self.least)
         return (self.most - self.least) / math.log((self.most + 1) / (self.least + 1)) - 1
 
     def draw(self, rng: random.Random) -> int:
-        """One value, log-uniform: each tenfold is as likely as the next (of value + 1, for 0 has no logarithm)."""
+        """Return a log-uniform random value: powers of ten are equally likely (of value + 1, as 0 has no logarithm)."""
         if self.least == self.most:
             return self.least
         drawn = math.exp(rng.uniform(math.log(self.least + 1), math.log(self.most + 1))) - 1
         return min(self.most, max(self.least, round(drawn)))
 
     def draw_evenly(self, rng: random.Random) -> int:
-        """One value, uniform."""
+        """Return a uniform random value."""
         return round(rng.uniform(self.least, self.most))
 
 
 class Durations(_Range):
-    """From one duration to another, `5s..2m`, or always the same, `30s`."""
+    """A range of durations, `5s..2m`, or a single one, `30s`."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, written: object) -> "Durations":
-        """ValueError for anything but such a text."""
+        """Return the range of such a text. Raises ValueError."""
         ends = written.split("..") if isinstance(written, str) else [written]
         return cls(_ordered([Duration.parse(end) for end in ends], written))
 
 
 class Counts(_Range):
-    """From one count to another, `1..10000`, or always the same, `100`."""
+    """A range of counts, `1..10000`, or a single one, `100`."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, written: object) -> "Counts":
-        """ValueError for anything but such a text or a whole number."""
+        """Return the range of such a text or of a whole number. Raises ValueError."""
         if isinstance(written, bool) or not re.fullmatch(r"\d+(\.\.\d+)?", str(written)):
             raise ValueError(f"expected a count such as 100 or 1..10000, got {written!r}")
         return cls(_ordered([int(end) for end in str(written).split("..")], written))
 
 
 def decode(kind: type, written: Any) -> Any:
-    """What msgspec asks for when it meets a type of this module."""
+    """Decode a type of this module for msgspec."""
     return _PARSERS[kind](written)
 
 

@@ -1,4 +1,4 @@
-"""All lives, and which of them stand where. It moves forward only when asked; equal seeds make equal worlds."""
+"""All lives, by account and present status. Time advances only on request; equal seeds give equal worlds."""
 
 import heapq
 import random
@@ -13,7 +13,7 @@ from watcher.simulator.scenario import Scenario
 from watcher.simulator.timeline import Timeline
 from watcher.simulator.timestamps import SECOND
 
-# After a long sleep, so much is lived through before what is past its time is dropped.
+# Longest step of time, after which lives older than the retention are dropped.
 _STRIDE = 3600 * SECOND
 _NOTHING = Timeline()
 
@@ -25,13 +25,13 @@ class World:
         self.started_at = started_at
         self._scenario = scenario
         self._now = started_at
-        # What clients send must not change what arrives by itself, so each has a chance of its own.
+        # Sends of clients must not change which operations arrive, so each has its own random generator.
         self._rng = random.Random(scenario.seed)  # noqa: S311 - repeatable, nothing secret
-        self._chance_of_sends = random.Random(f"{scenario.seed} sends")  # noqa: S311 - as above
+        self._rng_of_sends = random.Random(f"{scenario.seed} sends")  # noqa: S311 - as above
         self._lives: dict[str, Life] = {}
         self._standing: dict[str, Status] = {}
         self._timelines: dict[tuple[str, Status | None], Timeline] = {}
-        # Instant, number (so that lives are never compared), life, which of its turns.
+        # A heap of coming changes: time, number (so that lives are never compared), life, index into its turns.
         self._coming: list[tuple[int, int, Life, int]] = []
         self._number = 0
         self._rate = arrivals_per_second(scenario.population) / SECOND
@@ -40,34 +40,34 @@ class World:
         self.advance(started_at)
 
     def advance(self, now: int) -> None:
-        """Whatever happens until `now` has happened; an earlier instant changes nothing."""
+        """Apply all changes until `now`. An earlier time changes nothing."""
         while self._now < now:
             self._live_until(min(now, self._now + _STRIDE))
         self._live_until(self._now)
 
     def find(self, operation_id: str) -> Life | None:
-        """The life of that id, of whatever account, unless it is past its time or not born yet."""
+        """Return the life of that id, of any account; None if it does not exist yet or is past its retention."""
         return self._lives.get(operation_id)
 
     def timeline(self, account_id: str, status: Status | None) -> Timeline:
-        """Lives of the account that stand so now; all of them for None."""
+        """Return the lives of the account that have the status now; all of them for None."""
         return self._timelines.get((account_id, status), _NOTHING)
 
     def lives(self) -> Iterator[Life]:
-        """All lives, of all accounts."""
+        """Return all lives of all accounts."""
         return iter(self._lives.values())
 
     def in_flight(self) -> int:
-        """How many have not ended."""
+        """Return the number of lives that have not ended."""
         return sum(len(found) for (_, status), found in self._timelines.items() if status and status not in ENDED)
 
     def send(self, account_id: str, now: int, **wanted: float | None) -> Life:
-        """A new operation, drawn from the population but for what is wanted of its plan."""
+        """Create an operation, drawn from the population except for the given fields of its plan."""
         self.advance(now)
-        plan = msgspec.structs.replace(draw_plan(self._scenario.population, self._chance_of_sends), **wanted)
+        plan = msgspec.structs.replace(draw_plan(self._scenario.population, self._rng_of_sends), **wanted)
         plan = msgspec.structs.replace(plan, unaddressable=min(plan.unaddressable, plan.recipients))
         plan = msgspec.structs.replace(plan, failed=min(plan.failed, plan.recipients - plan.unaddressable))
-        life = self._begin(plan, account_id, now, self._chance_of_sends)
+        life = self._begin(plan, account_id, now, self._rng_of_sends)
         self.advance(now)
         return life
 
@@ -85,12 +85,12 @@ class World:
         self._populate_history()
 
     def _populate_history(self) -> None:
-        """Operations of the time before the start, at the rate of those to come.
+        """Create operations of the time before the start, at the rate of later arrivals.
 
-        What would still run is left out: `in_flight` says exactly how many run at the start.
+        Operations that would still run are left out: `in_flight` is the exact number that run at the start.
         """
         population = self._scenario.population
-        # A chance of its own, so that a history changes nothing of what is in flight or arrives.
+        # A random generator of its own, so that a history does not change running and later operations.
         rng = random.Random(f"{self._scenario.seed} history")  # noqa: S311 - as above
         oldest = self.started_at - min(population.history, self._scenario.retention - 1)
         created_at = self._draw_arrival(oldest, rng)
@@ -134,7 +134,7 @@ class World:
             self._line(life.account_id, None).add(life)
         elif life.id in self._lives:
             self._line(life.account_id, self._standing[life.id]).remove(life)
-        else:  # past its time before it ended
+        else:  # dropped by the retention before it ended
             return
         self._standing[life.id] = status
         self._line(life.account_id, status).add(life)
