@@ -7,7 +7,8 @@ counted, published, marked and pruned; real loop, publisher and SQLite, on a jum
 boundaries: before each statement of a write transaction, after its COMMIT, and around the writing of lines. Then, for
 each of them, a process lives until there and ends as if killed; the next one takes up what is left and lives to the
 end; the outcome is compared with what is true. Besides, each transaction's part of the log is torn, as by a power cut
-in COMMIT."""
+in COMMIT.
+"""
 
 from __future__ import annotations
 
