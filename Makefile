@@ -1,19 +1,19 @@
-# Every target sets up what it needs; python3 (3.11 or newer) with pip is all that must be there.
+# Every target sets up what it needs. Only python3 (3.11 or newer) with pip must be installed.
 
 PYTHON ?= python3
 TAG ?= operation-watcher:dev
-# What the tests of pods run, as podman calls what `make image` has built.
+# The image for the tests of pods, by the name that podman gives to the result of `make image`.
 WATCHER_IMAGE ?= localhost/$(TAG)
 CONTAINER_RUN ?= podman
-# Tests run side by side, two processes a core (tests/conftest.py); TEST_ARGS="-n 0 -x -k name" for a closer look.
+# Tests run in parallel, two processes a core (tests/conftest.py). TEST_ARGS="-n 0 -x -k name" runs some of them in one.
 TEST_ARGS ?= -n auto --dist worksteal
 # Each of these has a target of its own.
 TESTED_ALONE = e2e pods faults soak
-# Faults wait more than they work, so more of them than cores go side by side.
+# Tests of faults mostly wait, so more of them than cores run in parallel.
 FAULTS_ARGS ?= -n 4 --dist loadgroup
 UV_VERSION = 0.13.9
 
-# Compiled modules are kept: most processes that tests start live for less time than compiling takes.
+# Compiled modules are kept, since compiling takes longer than most processes of tests run.
 unexport PYTHONDONTWRITEBYTECODE
 
 RUN_PY = .venv/bin/python
@@ -25,13 +25,13 @@ SUPPLY_PY = .venv-supply/bin/python
 ##@ Try it
 
 .PHONY: demo
-demo: .venv/.demo ## everything at once with no account: simulated API, daemon, status page (Ctrl-C ends it)
+demo: .venv/.demo ## everything at once without an account: simulated API, daemon, status page (Ctrl-C ends it)
 
-# A file and not phony, so that make deletes it when make alone is interrupted: .ci/foreground.py then stops the demo.
+# A file and not phony: when only make is interrupted, it deletes the file, and .ci/foreground.py then stops the demo.
 .venv/.demo: .venv/.ready FORCE
 	@exec $(RUN_PY) -I -S .ci/foreground.py $@ $(RUN_PY) -m watcher demo $(DEMO_ARGS)
 
-# HEALTHCHECK is kept in Docker's format only.
+# Only Docker's image format keeps HEALTHCHECK.
 image: export BUILDAH_FORMAT = docker
 
 .PHONY: image
@@ -52,15 +52,15 @@ check: .venv-dev/.tools ## format, lint, layers, types; quickest first
 	$(DEV_PY) -m mypy
 
 .PHONY: test
-test: .venv-dev/.ready ## all tests but the end-to-end ones, faults and the soak
+test: .venv-dev/.ready ## all tests except end to end, faults and soak
 	$(DEV_PY) -m pytest tests $(TESTED_ALONE:%=--ignore=tests/%) $(TEST_ARGS)
 
-# The tracer makes Python half as fast, so this is apart from `make test`. From Python 3.14 on coverage uses
-# sys.monitoring by itself, which costs little; older ones have no branches there.
-# It leaves out tests marked `unmeasured`, which run the same lines very often. Leaving tests out can only lower what is
-# measured, so it hides nothing; `make test` runs them all.
+# The tracer doubles the run time, so this is separate from `make test`. From Python 3.14 on coverage uses
+# sys.monitoring by itself, which costs little; in older versions that cannot measure branches.
+# It leaves out tests marked `unmeasured`, which run the same lines very often. Leaving tests out can only lower the
+# coverage, so it hides nothing. `make test` runs them all.
 .PHONY: coverage
-coverage: .venv-dev/.ready ## the lines and branches that the tests run: at least 95 %, of the core all
+coverage: .venv-dev/.ready ## lines and branches that the tests run: at least 95 %, in the core all
 	$(DEV_PY) -m coverage erase
 	$(DEV_PY) -m coverage run -m pytest tests $(TESTED_ALONE:%=--ignore=tests/%) -m "not unmeasured" $(TEST_ARGS)
 	$(DEV_PY) -m coverage combine --quiet
@@ -68,22 +68,22 @@ coverage: .venv-dev/.ready ## the lines and branches that the tests run: at leas
 	$(DEV_PY) -m coverage report --include='watcher/core/*' --fail-under=100
 
 .PHONY: e2e
-e2e: has-containers e2e-daemon pods ## all end-to-end tests; fails where a program or the image is missing
+e2e: has-containers e2e-daemon pods ## all end-to-end tests; fails if a program or the image is missing
 
-# Most of the time they wait, too.
+# They mostly wait, too.
 E2E_SIDE_BY_SIDE ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: e2e-daemon
-e2e-daemon: .venv-dev/.tools ## of these, those without containers: with a real Prometheus and browser
+e2e-daemon: .venv-dev/.tools ## the end-to-end tests without containers: with a real Prometheus and browser
 	@for program in promtool prometheus amtool chromium; do command -v $$program >/dev/null || \
 	{ echo "make $@: needs $$program on the PATH (Debian: prometheus, prometheus-alertmanager, chromium)" >&2; exit 1; }; done
 	$(DEV_PY) -m pytest tests/e2e $(E2E_SIDE_BY_SIDE) $(E2E_ARGS)
 
-# Two at a time where that can be: most of the time they wait for alerts, and each gets a network of its own (Linux, root).
+# Two at a time if each can have its own network (Linux, root), since they mostly wait for alerts.
 PODS_SIDE_BY_SIDE = $(shell unshare --net true 2>/dev/null && printf %s '-n 2 --dist loadfile --no-loadscope-reorder')
 
 .PHONY: pods
-pods: has-containers .venv-dev/.tools ## of these, those of the image, manifests, pods and dashboard (after make image)
+pods: has-containers .venv-dev/.tools ## the end-to-end tests of image, manifests, pods and dashboard (after make image)
 	@for program in promtool prometheus amtool; do command -v $$program >/dev/null || \
 	{ echo "make $@: needs $$program on the PATH (Debian: prometheus, prometheus-alertmanager)" >&2; exit 1; }; done
 	WATCHER_IMAGE=$(WATCHER_IMAGE) CONTAINER_RUN="$(CONTAINER_RUN)" $(DEV_PY) -m pytest tests/pods -rP \
@@ -97,16 +97,16 @@ has-containers:
 	{ echo "make: needs the image $(WATCHER_IMAGE): make image; without: make e2e-daemon" >&2; exit 1; }
 
 .PHONY: faults
-faults: .venv-dev/.ready ## what can go wrong, with real processes and sockets, and a crash at every write; build/faults.md
+faults: .venv-dev/.ready ## failures of real processes and sockets, and a crash at every write; writes build/faults.md
 	$(DEV_PY) -m pytest tests/faults $(FAULTS_ARGS)
 
 .PHONY: soak
 soak: .venv-dev/.ready ## a month and a million operations in virtual time (SOAK_OPERATIONS for another number)
 	$(DEV_PY) -m pytest tests/soak -s $(SOAK_ARGS)
 
-# The long test of make e2e, which the gate leaves out.
+# The long test of make e2e, which .ci/run leaves out.
 .PHONY: flat
-flat: .venv-dev/.ready ## memory and file stay flat over 200,000 operations (FLAT_OPERATIONS for another number)
+flat: .venv-dev/.ready ## memory and file size stay flat over 200,000 operations (FLAT_OPERATIONS for another number)
 	$(DEV_PY) -m pytest tests/e2e/test_operating.py -k test_memory_and_file_stay_flat -s $(FLAT_ARGS)
 
 .PHONY: histories
@@ -114,7 +114,7 @@ histories: .venv-dev/.ready ## 100,000 histories each of operations and of disco
 	HISTORIES=$(or $(HISTORIES),100000) $(DEV_PY) -m pytest tests/core/test_lifecycle_histories.py tests/core/test_discovery_histories.py -n 2
 
 .PHONY: nightly
-nightly: .venv-dev/.ready ## faults, soak and flat memory in one go, with one verdict at the end
+nightly: .venv-dev/.ready ## faults, soak and flat memory in one run, with one result at the end
 	.ci/nightly
 
 .PHONY: bench
@@ -122,12 +122,12 @@ bench: .venv-dev/.ready ## measure: CPU, memory, requests per operation
 	$(DEV_PY) -m benchmarks $(BENCH_ARGS)
 
 .PHONY: format
-format: .venv-dev/.tools ## format the code and repair what the linter can
+format: .venv-dev/.tools ## format the code and fix what the linter can fix
 	$(DEV_PY) -m ruff format .
 	$(DEV_PY) -m ruff check --fix .
 	$(DEV_PY) -m ruff format .
 
-##@ Look after it
+##@ Maintain it
 
 # Universal: one file for every supported Python, Linux and macOS. With `make lock UPGRADE=--upgrade` all move to the newest.
 UV_COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -142,15 +142,15 @@ lock: .venv-lock/bin/uv ## resolve the lock files again (UPGRADE=--upgrade for n
 	$(UV_COMPILE) --no-annotate --group supply --output-file .ci/supply.lock
 
 .PHONY: sbom
-sbom: .venv/.ready .venv-supply/.ready ## what is inside, with licences: dist/sbom.cdx.json (CycloneDX), docs/licences.md
+sbom: .venv/.ready .venv-supply/.ready ## list packages and licences: dist/sbom.cdx.json (CycloneDX), docs/licences.md
 	$(SUPPLY_PY) .ci/supply.py sbom
 
 .PHONY: audit
-audit: .venv-supply/.ready ## known vulnerabilities of what is inside; says so where no database can be reached
+audit: .venv-supply/.ready ## known vulnerabilities of the packages; fails if no database can be reached
 	$(SUPPLY_PY) .ci/supply.py audit
 
 .PHONY: clean
-clean: ## remove environments, caches and what was measured
+clean: ## remove environments, caches and measurements
 	rm -rf .venv .venv-dev .venv-lock .venv-supply .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	rm -rf build dist htmlcov .coverage .coverage.*
 	find watcher tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
@@ -160,9 +160,9 @@ help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
 	/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-# Environments. All of their content is pinned with hashes. pip runs from the outside: an environment without
-# a pip of its own is made in a tenth of the time. Nothing is compiled beforehand: what is imported is compiled then.
-# pyproject.toml is among the prerequisites because the command and the version come from there.
+# Environments. All packages are pinned with hashes. pip runs from outside, since an environment without its own pip
+# is created in a tenth of the time. Modules are compiled when they are first imported.
+# pyproject.toml is a prerequisite because the command and the version come from there.
 
 .venv/.ready: requirements.lock build.lock pyproject.toml
 	$(call environment,.venv,requirements.lock)
@@ -181,7 +181,7 @@ help: ## list the targets
 
 define environment
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	{ echo "make: needs Python 3.11 or newer as $(PYTHON); say another with PYTHON=…" >&2; exit 1; }
+	{ echo "make: needs Python 3.11 or newer as $(PYTHON); set another with PYTHON=…" >&2; exit 1; }
 @echo "setting up $(1)"
 @rm -rf $(1)
 @if $(PYTHON) -m pip --version >/dev/null 2>&1; \

@@ -1,9 +1,8 @@
 """Runs a command in the foreground of the terminal, in a process group of its own: `foreground.py FLAG COMMAND…`.
 
-For `make demo`. Ctrl-C reaches the command alone, so that make does not take it for a failure and ends as the command
-ends. A signal that reaches make or this process instead is passed on once. The command is told to stop, too, when FLAG
-is removed (make deletes the target that it was working on when it is interrupted), when make dies and when the terminal
-is closed.
+For `make demo`. Ctrl-C reaches only the command, so that make does not report a failure and ends as the command ends. A
+signal to make or to this process is passed on to the command once. The command is also stopped when FLAG is removed
+(make deletes its current target when it is interrupted), when make dies, and when the terminal is closed.
 """
 
 import contextlib
@@ -15,12 +14,12 @@ import time
 from pathlib import Path
 
 TURN_SECONDS = 0.05
-# make passes SIGTERM on to its children, so one that is sent to the whole group arrives here twice.
-ECHO_SECONDS = 1.0
+# make passes SIGTERM on to its children, so a SIGTERM to the whole group arrives here twice.
+REPEAT_SECONDS = 1.0
 
 
 def main() -> int:
-    """The exit status of the command, 128 + n when signal n ended it."""
+    """Return the exit status of the command, 128 + n if signal n ended it."""
     flag, *command = sys.argv[1:]
     foreground = Foreground(Path(flag), command)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -32,12 +31,12 @@ def main() -> int:
 
 
 class Foreground:
-    """The command as a process, and the terminal that it borrows."""
+    """The command as a process, which is given the foreground of the terminal."""
 
     def __init__(self, flag: Path, command: list[str]) -> None:
         self.flag = flag
         self.make_pid = os.getppid()
-        self.told_at = -ECHO_SECONDS
+        self.passed_on_at = -REPEAT_SECONDS
         self.terminal = terminal()
         self.flag.touch()
         self.pid = os.fork()
@@ -48,8 +47,8 @@ class Foreground:
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
 
     def wait(self) -> int:
-        """The exit status, when the command has ended."""
-        deserted = False
+        """Wait for the end of the command, and return its exit status."""
+        is_abandoned = False
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
             if pid and os.WIFSTOPPED(status):
@@ -58,20 +57,20 @@ class Foreground:
                 self.lend_terminal(os.getpgrp())
                 code = os.waitstatus_to_exitcode(status)
                 return code if code >= 0 else 128 - code
-            elif not deserted and self.is_deserted():
-                deserted = True
+            elif not is_abandoned and self.is_abandoned():
+                is_abandoned = True
                 self.stop(signal.SIGTERM)
             time.sleep(TURN_SECONDS)
 
     def stop(self, received: int) -> None:
-        """Passes a signal on, but not its echo."""
-        if time.monotonic() - self.told_at < ECHO_SECONDS:
+        """Pass a signal on, but not its repetition."""
+        if time.monotonic() - self.passed_on_at < REPEAT_SECONDS:
             return
-        self.told_at = time.monotonic()
+        self.passed_on_at = time.monotonic()
         os.kill(self.pid, signal.SIGINT if received == signal.SIGINT else signal.SIGTERM)
 
-    def is_deserted(self) -> bool:
-        """Make was interrupted or died, or the terminal was closed."""
+    def is_abandoned(self) -> bool:
+        """Whether make was interrupted or died, or the terminal was closed."""
         if os.getppid() != self.make_pid or not self.flag.exists():
             return True
         try:
@@ -80,7 +79,7 @@ class Foreground:
             return True
 
     def stay_stopped(self) -> None:
-        """Ctrl-Z: stops with the command, and goes on with it."""
+        """Ctrl-Z: stop with the command, and continue with it."""
         self.lend_terminal(os.getpgrp())
         os.kill(0, signal.SIGTSTP)
         if self.terminal is not None and os.tcgetpgrp(self.terminal) == os.getpgrp():
@@ -88,15 +87,15 @@ class Foreground:
         os.killpg(self.pid, signal.SIGCONT)
 
     def lend_terminal(self, group: int) -> None:
-        """Makes a process group the one that Ctrl-C and Ctrl-Z reach."""
+        """Make the process group the one that Ctrl-C and Ctrl-Z reach."""
         if self.terminal is not None:
-            # A terminal that was closed meanwhile needs nobody in its foreground.
+            # The terminal may have been closed meanwhile.
             with contextlib.suppress(OSError):
                 os.tcsetpgrp(self.terminal, group)
 
 
 def terminal() -> int | None:
-    """The terminal, where there is one and it is ours to lend."""
+    """Return the terminal, or None if there is none or this process is not in its foreground."""
     try:
         found = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
     except OSError:
@@ -105,7 +104,7 @@ def terminal() -> int | None:
 
 
 def become(command: list[str]) -> None:
-    """Turns the forked child into the command."""
+    """Replace the forked child by the command."""
     os.setpgid(0, 0)
     if sys.platform == "linux":
         set_parent_death_signal = 1

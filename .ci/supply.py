@@ -1,8 +1,8 @@
-"""What is inside the product, from its lock file: `supply.py sbom` and `supply.py audit`.
+"""Lists and audits the packages of the product, from its lock file: `supply.py sbom` and `supply.py audit`.
 
 `sbom` writes dist/sbom.cdx.json (CycloneDX) and docs/licences.md; packages and hashes come from requirements.lock,
-licences from the metadata of what was installed from it. `audit` looks for known vulnerabilities, and ends with 0 when
-there are none, 1 when there are, and 3 when no database could be reached: not knowing is no all-clear.
+licences from the metadata of the installed packages. `audit` checks for known vulnerabilities, and ends with 0 if there
+are none, 1 if there are some, and 3 if no database could be reached, since that proves nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BIN = Path(sys.executable).parent
 FOUND, UNKNOWN = 1, 3
 SECONDS = 120
 
-# What packages say in words of their own, in those of SPDX.
+# Licence names of packages, and their SPDX identifiers.
 SPDX: Mapping[str, str] = {
     "MIT License": "MIT",
     "BSD License": "BSD-3-Clause",
@@ -43,7 +43,7 @@ The watcher is under the [MIT licence](../LICENSE). It runs with these packages,
 
 
 def sbom() -> int:
-    """Write both files."""
+    """Write dist/sbom.cdx.json and docs/licences.md."""
     document = _packages()
     licences = _licences(ROOT / ".venv")
     for component in document["components"]:
@@ -57,31 +57,31 @@ def sbom() -> int:
 
 
 def audit() -> int:
-    """Say what is known of the packages."""
+    """Print the known vulnerabilities of the packages."""
     command: list[str | Path] = [BIN / "pip-audit", "--disable-pip", "--require-hashes", "--requirement", LOCK]
     quiet = ["--format", "json", "--progress-spinner", "off", "--timeout", "10"]
-    trouble = ""
+    failure = ""
     for service in ("pypi", "osv"):
         done = _run([*command, *quiet, "--vulnerability-service", service])
         try:
             found = json.loads(done.stdout)["dependencies"]
         except (ValueError, KeyError):
-            trouble = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+            failure = (done.stderr.strip().splitlines() or ["no answer"])[-1]
             continue
         audited = [one for one in found if "vulns" in one]
         if audited:
-            return _tell(audited, len(found))
-        trouble = "it knows none of the packages"
+            return _print_result(audited, len(found))
+        failure = "the database knows none of the packages"
     print("NOT AUDITED: no database of vulnerabilities could be reached from here")
-    print(f"  ({trouble[:200]})")
-    print("  run `make audit` where there is a way to one before a release")
+    print(f"  ({failure[:200]})")
+    print("  run `make audit` with access to a database before a release")
     return UNKNOWN
 
 
-def _tell(audited: Sequence[Mapping[str, Any]], known: int) -> int:
+def _print_result(audited: Sequence[Mapping[str, Any]], known: int) -> int:
     bad = [(one, flaw) for one in audited for flaw in one["vulns"]]
     for one, flaw in bad:
-        print(f"{one['name']} {one['version']}: {flaw['id']}, mended in {', '.join(flaw['fix_versions']) or 'none'}")
+        print(f"{one['name']} {one['version']}: {flaw['id']}, fixed in {', '.join(flaw['fix_versions']) or 'none'}")
     print(f"audited {len(audited)} of {known} packages: {len(bad)} known vulnerabilities")
     if bad:
         return FOUND
@@ -102,8 +102,8 @@ def _packages() -> Any:
         sys.exit(done.stderr)
     document = json.loads(done.stdout)
     for component in document["components"]:
-        del component["description"]  # the line of the lock file, hashes and all
-        # Where a package was fetched from is the business of whoever builds; what it is says its hash.
+        del component["description"]  # the line of the lock file, with all hashes
+        # The URL depends on the build; the hash identifies the package.
         for reference in component.get("externalReferences", ()):
             reference.pop("url", None)
         component["hashes"] = [

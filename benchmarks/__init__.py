@@ -1,1 +1,1 @@
-"""What the watcher costs and how fresh it is, measured."""
+"""Measures the cost and the freshness of the watcher."""

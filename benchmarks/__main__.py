@@ -1,4 +1,4 @@
-"""`python -m benchmarks [planner|daemon|scrape] [options]`: the named benchmark with its options, or both with none."""
+"""`python -m benchmarks [planner|daemon|scrape] [options]`: runs the named benchmark, or all of them."""
 
 from __future__ import annotations
 

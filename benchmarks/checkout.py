@@ -1,7 +1,7 @@
-"""The `watcher` package of this tree or of another commit, copied and compiled in a temporary folder.
+"""Copies the `watcher` package of this tree or of another commit to a temporary folder, and compiles it.
 
-Both sides of a comparison are made the same way: a package that is compiled at its first start, or that lies elsewhere,
-uses other amounts of memory and CPU time for the same code.
+Both sides of a comparison are prepared in the same way, since a package that is compiled at its first start, or that is
+in another place, uses other amounts of memory and CPU time for the same code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PACKAGE = "watcher"
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A folder that holds the package, and what it is called in tables."""
+    """A folder that holds the package, and its name in tables."""
 
     name: str
     root: Path
@@ -32,7 +32,7 @@ class Source:
 
 @contextlib.contextmanager
 def working_tree() -> Iterator[Source]:
-    """The files as they are now, with changes that are not committed."""
+    """Yield the present files, with changes that are not committed."""
     with tempfile.TemporaryDirectory(prefix="watcher-") as folder:
         shutil.copytree(ROOT / PACKAGE, Path(folder) / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
         yield _compiled("this tree", folder)
@@ -40,7 +40,7 @@ def working_tree() -> Iterator[Source]:
 
 @contextlib.contextmanager
 def checked_out(commit: str) -> Iterator[Source]:
-    """That of a commit. ValueError for an unknown commit."""
+    """Yield the package of a commit. Raises ValueError for an unknown commit."""
     found = _git("rev-parse", "--short", "--verify", "--quiet", f"{commit}^{{commit}}")
     if found.returncode:
         raise ValueError(f"not a commit of this repository: {commit}")
@@ -54,7 +54,7 @@ def checked_out(commit: str) -> Iterator[Source]:
 
 
 def _compiled(name: str, folder: str) -> Source:
-    # What is installed, too: in a new virtual environment the side that starts first would compile it, and keep 5 MiB.
+    # Installed packages too: in a new virtual environment the first side would compile them and use 5 MiB more.
     for compiled in (folder, sysconfig.get_path("purelib")):
         compileall.compile_dir(compiled, quiet=2)
     return Source(name=name, root=Path(folder))
