@@ -68,7 +68,7 @@ def test_every_command_names_a_module_and_helps(watcher: Command):
 
 
 @pytest.mark.parametrize("argv", [["healthcheck"], ["--version"], ["--help"], ["nothing"]])
-def test_the_quick_commands_need_the_standard_library_alone(argv: list[str]):
+def test_the_quick_commands_import_the_standard_library_only(argv: list[str]):
     script = (
         "import sys; from watcher.__main__ import main; main(sys.argv[1:])\n"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)\n"

@@ -48,7 +48,7 @@ def test_an_api_key_needs_no_account_id(loader: Loader) -> None:
     assert loader.load(None, KEY).configuration.accounts[0].account_id is None
 
 
-def test_an_account_id_may_stand_beside_an_api_key(loader: Loader) -> None:
+def test_an_account_id_may_be_set_beside_an_api_key(loader: Loader) -> None:
     account = loader.load(None, KEY | {"TWILIO_ACCOUNT_SID": ACCOUNT_ID}).configuration.accounts[0]
     assert (account.account_id, account.api_key) == (ACCOUNT_ID, API_KEY)
 
@@ -70,13 +70,13 @@ def test_of_two_whole_pairs_in_the_environment_the_api_key_is_taken(loader: Load
     )
 
 
-def test_half_a_pair_does_not_win(loader: Loader) -> None:
+def test_an_incomplete_pair_is_not_used(loader: Loader) -> None:
     environ = CREDENTIALS | {"TWILIO_API_KEY": API_KEY}
     assert used(loader, None, environ) == (ACCOUNT_ID, TOKEN)
     assert loader.load(None, environ).warnings == ("TWILIO_API_KEY is not used: the other pair of credentials is used",)
 
 
-def test_a_pair_that_is_not_used_does_not_stand_in_the_settings(loader: Loader, by_token: str, by_key: str) -> None:
+def test_a_pair_that_is_not_used_is_not_in_the_settings(loader: Loader, by_token: str, by_key: str) -> None:
     account = loader.load(by_key, CREDENTIALS).configuration.accounts[0]
     assert (account.api_key, account.api_key_secret_file, account.auth_token_file) == (None, None, None)
     account = loader.load(by_token, KEY).configuration.accounts[0]
@@ -97,7 +97,7 @@ def test_an_empty_variable_counts_as_not_set(loader: Loader) -> None:
     assert used(loader, None, CREDENTIALS | empty) == (ACCOUNT_ID, TOKEN)
 
 
-def test_of_several_accounts_the_environment_belongs_to_the_first_without_a_secret(loader: Loader) -> None:
+def test_of_several_accounts_the_first_without_a_secret_uses_the_environment(loader: Loader) -> None:
     loader.write("token", "x")
     given = f"{{name: a, account_id: {OTHER_ACCOUNT_ID}, auth_token_file: token}}"
     text = f"accounts: [{given}, {{name: b, account_id: null}}]"
@@ -161,15 +161,15 @@ ID = {"TWILIO_ACCOUNT_SID": ACCOUNT_ID}
         ({"TWILIO_ACCOUNT_SID_FILE": "/none", "TWILIO_AUTH_TOKEN": "x"}, "ACCOUNT_SID_FILE", UNREADABLE),
     ],
 )
-def test_what_is_wrong_in_the_environment_is_told_once(
+def test_an_error_in_the_environment_is_reported_once(
     loader: Loader, environ: dict[str, str], place: str, message: str
 ) -> None:
     assert loader.problems(None, environ) == [f"environment: TWILIO_{place}: {message}"]
 
 
-def test_half_a_pair_alone_is_not_enough(loader: Loader) -> None:
-    (told,) = loader.problems(None, ID)
-    assert told.startswith(
+def test_an_incomplete_pair_alone_is_an_error(loader: Loader) -> None:
+    (reported,) = loader.problems(None, ID)
+    assert reported.startswith(
         "environment: accounts[0]: an account id without a secret; set auth_token_file or TWILIO_AUTH_"
     )
 
@@ -177,5 +177,5 @@ def test_half_a_pair_alone_is_not_enough(loader: Loader) -> None:
 def test_the_environment_may_bring_in_an_identity_that_another_account_has(loader: Loader) -> None:
     loader.write("token", "x")
     text = f"accounts:\n- {{name: a, account_id: {ACCOUNT_ID}, auth_token_file: token}}\n- {{name: b}}\n"
-    (told,) = loader.problems(text)
-    assert told.startswith("config.yaml:3: accounts[1].account_id: the same account_id as accounts[0]")
+    (reported,) = loader.problems(text)
+    assert reported.startswith("config.yaml:3: accounts[1].account_id: the same account_id as accounts[0]")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 ABSOLUTE = "storage: {url: 'sqlite:////var/lib/watcher.db'}\n"
 
 
-def test_the_defaults_are_said_in_plain_words(loader: Loader) -> None:
+def test_the_defaults_are_described_in_plain_words(loader: Loader) -> None:
     assert describe(loader.load(None)) == [
         "configuration: no file, the environment alone",
         f"account default: polls https://comms.twilio.com/v1 as {ACCOUNT_ID}",
@@ -40,7 +40,7 @@ def test_the_defaults_are_said_in_plain_words(loader: Loader) -> None:
     ]
 
 
-def test_what_is_set_is_said_in_plain_words(loader: Loader) -> None:
+def test_settings_are_described_in_plain_words(loader: Loader) -> None:
     certifi = pytest.importorskip("certifi")
     loader.write("secret", "hidden")
     loader.write("web.yaml", "{}")
@@ -69,12 +69,12 @@ def test_what_is_set_is_said_in_plain_words(loader: Loader) -> None:
     assert "admin: the Unix socket /run/a.sock; with a token" in said
 
 
-def test_a_plain_configuration_raises_no_doubt(loader: Loader) -> None:
+def test_a_plain_configuration_has_no_warnings(loader: Loader) -> None:
     assert warnings_of(loader.load(ABSOLUTE)) == []
 
 
 @pytest.mark.parametrize(
-    ("text", "doubt"),
+    ("text", "warning"),
     [
         ("accounts: [{name: main, discover: true}]", "account main: discover tracks the whole account"),
         (
@@ -100,17 +100,17 @@ def test_a_plain_configuration_raises_no_doubt(loader: Loader) -> None:
         ("metrics: {labels: [job]}", "metrics.labels: Prometheus sets job itself and renames ours to exported_job"),
     ],
 )
-def test_what_may_not_be_meant_is_doubted(loader: Loader, text: str, doubt: str) -> None:
+def test_a_doubtful_setting_has_a_warning(loader: Loader, text: str, warning: str) -> None:
     (said,) = warnings_of(loader.load(ABSOLUTE + text))
-    assert said.startswith(doubt)
+    assert said.startswith(warning)
 
 
-def test_a_relative_database_is_doubted(loader: Loader) -> None:
+def test_a_relative_path_of_the_database_has_a_warning(loader: Loader) -> None:
     (said,) = warnings_of(loader.load(None))
     assert said.startswith("storage.url: is a relative path")
 
 
-def test_a_secret_for_everybody_is_doubted(loader: Loader) -> None:
+def test_a_secret_that_all_users_can_read_has_a_warning(loader: Loader) -> None:
     for name in ("token", "admin"):
         loader.write(name, "x").chmod(0o644)
     text = f"accounts: [{{name: main, account_id: {ACCOUNT_ID}, auth_token_file: token}}]\nadmin: {{token_file: admin}}"
@@ -120,7 +120,7 @@ def test_a_secret_for_everybody_is_doubted(loader: Loader) -> None:
     ]
 
 
-def test_credentials_that_are_not_used_are_doubted(loader: Loader) -> None:
+def test_credentials_that_are_not_used_have_a_warning(loader: Loader) -> None:
     loader.write("token", "x").chmod(0o600)
     account = f"{{name: NAME, account_id: ID, auth_token_file: {loader.directory}/token}}"
     accounts = [account.replace("NAME", f"a{digit}").replace("ID", f"AC{digit * 32}") for digit in "12"]

@@ -1,4 +1,4 @@
-"""The example and the manual cannot lie: every setting stands in both, and nothing else does."""
+"""The example and the manual cannot lie: every setting is in both, and nothing else is."""
 
 from __future__ import annotations
 
@@ -67,15 +67,15 @@ def test_every_setting_of_the_example_has_a_comment() -> None:
     lines = EXAMPLE.read_text().splitlines()
     settled = [line for line in lines if re.match(r" +(- )?[a-z_]+: ", line)]
     without = [line for line in settled if " # " not in line]
-    assert [line.strip().partition(":")[0] for line in without] == ["auth_token_file"]  # its comment stands above it
+    assert [line.strip().partition(":")[0] for line in without] == ["auth_token_file"]  # its comment is above it
 
 
-def test_every_setting_stands_in_the_manual_and_none_that_is_gone() -> None:
+def test_the_manual_has_every_setting_and_no_others() -> None:
     assert sorted(ROWS) == sorted(PATHS)
 
 
 @pytest.mark.parametrize("setting", list(settings()), ids=lambda setting: setting.path)
-def test_the_manual_tells_default_and_variable(setting: Setting) -> None:
+def test_the_manual_names_default_and_variable_of_a_setting(setting: Setting) -> None:
     _, default, _, variable = ROWS[setting.path]
     assert variable == environment_name(setting.path)
     assert default.partition(";")[0] == written(setting)
@@ -86,6 +86,6 @@ def test_every_rule_is_of_a_setting() -> None:
     assert set(RULES) <= set(PATHS) | lists
 
 
-def test_every_link_of_the_manual_goes_somewhere() -> None:
+def test_every_link_of_the_manual_has_a_target() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", MANUAL):
         assert (ROOT / "docs" / target).exists()

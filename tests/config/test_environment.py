@@ -43,7 +43,7 @@ def test_the_environment_wins_over_the_file(loader: Loader) -> None:
     assert loader.value(text, "accounts", 0, "name", environ=environ) == "other"
 
 
-def test_a_mistake_of_the_file_stays_one_when_the_environment_overrides_it(loader: Loader) -> None:
+def test_an_error_of_the_file_is_reported_also_when_the_environment_overrides_it(loader: Loader) -> None:
     assert loader.problems("log: {level: loud}", CREDENTIALS | {"WATCHER_LOG__LEVEL": "info"}) == [
         'config.yaml:1: log.level: expected one of debug, info, warning, error, got "loud"'
     ]
@@ -52,7 +52,7 @@ def test_a_mistake_of_the_file_stays_one_when_the_environment_overrides_it(loade
 @pytest.mark.parametrize(
     "name", ["WATCHER_PORT", "WATCHER_PORT_10617_TCP_ADDR", "WATCHER_SERVICE_HOST", "WATCHER_", "OTHER__X"]
 )
-def test_names_that_are_not_ours_are_ignored(loader: Loader, name: str) -> None:
+def test_variables_without_our_prefix_are_ignored(loader: Loader, name: str) -> None:
     assert loader.load(None, CREDENTIALS | {name: "tcp://10.0.0.1:10617"}).warnings == ()
 
 
@@ -69,7 +69,7 @@ def test_names_that_are_not_ours_are_ignored(loader: Loader, name: str) -> None:
         ),
     ],
 )
-def test_a_name_that_looks_like_ours_and_is_not_is_a_mistake(loader: Loader, name: str, message: str) -> None:
+def test_an_unknown_variable_with_our_prefix_is_an_error(loader: Loader, name: str, message: str) -> None:
     assert loader.problems(None, CREDENTIALS | {name: "x"}) == [f"environment: {name}: {message}"]
 
 
@@ -96,7 +96,9 @@ def test_a_name_that_looks_like_ours_and_is_not_is_a_mistake(loader: Loader, nam
         ("WATCHER_STORAGE__URL", "sqlite:///\udcff", "the text has line breaks or characters that cannot be printed"),
     ],
 )
-def test_a_bad_value_is_told_with_the_name_of_the_variable(loader: Loader, name: str, text: str, message: str) -> None:
+def test_a_bad_value_is_reported_with_the_name_of_the_variable(
+    loader: Loader, name: str, text: str, message: str
+) -> None:
     assert loader.problems(None, CREDENTIALS | {name: text}) == [f"environment: {name}: {message}"]
 
 
@@ -121,9 +123,9 @@ def test_the_environment_alone_can_make_several_accounts(loader: Loader) -> None
 
 def test_accounts_of_the_environment_are_numbers_not_names_in_order(loader: Loader) -> None:
     names = {f"WATCHER_ACCOUNTS__{index}__NAME": f"a{index}" for index in range(12)}
-    told = loader.problems(None, CREDENTIALS | names)
-    assert len(told) == 11
-    assert all("no credentials" in line for line in told)
+    reported = loader.problems(None, CREDENTIALS | names)
+    assert len(reported) == 11
+    assert all("no credentials" in line for line in reported)
 
 
 def test_every_setting_has_a_variable_of_its_own() -> None:

@@ -13,11 +13,11 @@ MISTAKES = Path(__file__).parent / "mistakes"
 
 
 @pytest.mark.parametrize("file", sorted(MISTAKES.glob("*.yaml")), ids=lambda file: file.stem)
-def test_each_mistake_is_told_in_these_words(file: Path) -> None:
+def test_each_mistake_has_exactly_this_message(file: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load(file, CREDENTIALS)
-    told = str(caught.value).replace(f"{MISTAKES}/", "").replace(str(MISTAKES), "mistakes") + "\n"
-    assert told == file.with_suffix(".txt").read_text()
+    reported = str(caught.value).replace(f"{MISTAKES}/", "").replace(str(MISTAKES), "mistakes") + "\n"
+    assert reported == file.with_suffix(".txt").read_text()
 
 
 def test_each_text_belongs_to_a_mistake() -> None:

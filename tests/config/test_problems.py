@@ -28,12 +28,14 @@ def test_a_problem_of_the_whole_file_has_neither_line_nor_path() -> None:
     )
 
 
-def test_all_problems_are_told_at_once_in_the_order_of_the_file_then_those_of_the_environment(loader: Loader) -> None:
-    told = loader.problems(
+def test_all_problems_are_reported_at_once_in_the_order_of_the_file_then_those_of_the_environment(
+    loader: Loader,
+) -> None:
+    reported = loader.problems(
         "web: {listen: x}\nlog: {level: loud}\npolling: {freshness: 0s}\n",
         CREDENTIALS | {"WATCHER_LOG__FORMAT": "xml", "TWILIO_ACCOUNT_SID": "AC"},
     )
-    assert [line.partition(": ")[0] for line in told] == [
+    assert [line.partition(": ")[0] for line in reported] == [
         "config.yaml:1",
         "config.yaml:2",
         "config.yaml:3",
@@ -49,10 +51,10 @@ def test_the_text_of_the_error_is_a_line_for_each_problem(loader: Loader) -> Non
     assert isinstance(caught.value, OperatorError)
 
 
-def test_past_a_hundred_problems_nobody_looks_on(loader: Loader) -> None:
-    told = loader.problems("\n".join(f"key{number}: 1" for number in range(500)))
-    assert len(told) == 101
-    assert told[0] == "config.yaml: has 100 problems and perhaps more"
+def test_after_a_hundred_problems_the_check_stops(loader: Loader) -> None:
+    reported = loader.problems("\n".join(f"key{number}: 1" for number in range(500)))
+    assert len(reported) == 101
+    assert reported[0] == "config.yaml: has 100 problems and perhaps more"
 
 
 def test_a_missing_file_is_a_problem(tmp_path: Path) -> None:
@@ -99,15 +101,15 @@ def test_a_flood_of_brackets_does_not_exhaust_the_stack(loader: Loader) -> None:
     [r'log: "\UFFFFFFFF"', r'log: "\U00110000"', f"%YAML 1.{'9' * 5000}", f"%YAML {'9' * 5000}.1"],
     ids=["beyond 32 bits", "beyond Unicode", "a long minor version", "a long version"],
 )
-def test_characters_and_versions_that_do_not_exist_are_told(loader: Loader, text: str) -> None:
+def test_characters_and_versions_that_do_not_exist_are_reported(loader: Loader, text: str) -> None:
     assert loader.problems(f"\n{text}") == [
         "config.yaml:2: is not valid YAML: a character or version that does not exist"
     ]
 
 
 def test_without_file_and_environment_the_problem_says_what_to_set(loader: Loader) -> None:
-    (told,) = loader.problems(None, {})
-    assert told == (
+    (reported,) = loader.problems(None, {})
+    assert reported == (
         "environment: accounts[0]: no credentials; set account_id and auth_token_file, or api_key and "
         "api_key_secret_file, or in the environment TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, or TWILIO_API_KEY and "
         "TWILIO_API_KEY_SECRET (each also with _FILE)"
@@ -115,7 +117,7 @@ def test_without_file_and_environment_the_problem_says_what_to_set(loader: Loade
 
 
 @pytest.mark.parametrize(("word", "meant"), [("Freshness", "freshness"), ("colour", None), ("f" * 100_000, None)])
-def test_a_suggestion_is_near_or_none(word: str, meant: str | None) -> None:
+def test_only_a_similar_name_is_suggested(word: str, meant: str | None) -> None:
     assert suggest(word, ["freshness", "request_timeout"]) == meant
 
 

@@ -29,7 +29,7 @@ def test_a_secret_is_revealed_on_request_alone() -> None:
 
 
 @pytest.mark.parametrize("encode", [pickle.dumps, msgspec.json.encode, msgspec.msgpack.encode, msgspec.to_builtins])
-def test_a_secret_is_not_written_down(encode) -> None:
+def test_a_secret_cannot_be_serialized(encode) -> None:
     with pytest.raises(TypeError) as caught:
         encode(SECRET)
     assert TOKEN not in str(caught.value)
@@ -101,13 +101,13 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         FileSecret(path=str(tmp_path)).read()
 
 
-def test_a_pipe_is_no_secret_and_does_not_stop_us(tmp_path: Path) -> None:
+def test_a_pipe_is_refused_as_a_secret_and_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(SecretError, match="not a regular file"):
         FileSecret(path=str(tmp_path / "pipe")).read()
 
 
-def test_a_file_is_read_anew_each_time(tmp_path: Path) -> None:
+def test_a_file_is_read_again_each_time(tmp_path: Path) -> None:
     source = file_with(tmp_path, b"first")
     before = source.read()
     assert source.read() == before
@@ -128,7 +128,7 @@ def test_a_symlink_that_is_swapped_shows_the_new_secret(tmp_path: Path) -> None:
     assert source.read().reveal() == "second"
 
 
-def test_a_file_for_everybody_is_known(tmp_path: Path) -> None:
+def test_a_file_that_all_users_can_read_is_detected(tmp_path: Path) -> None:
     source = file_with(tmp_path, b"x")
     Path(source.path).chmod(0o600)
     assert not source.is_world_readable()

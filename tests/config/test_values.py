@@ -34,7 +34,7 @@ def test_a_duration_is_a_number_and_a_unit(loader: Loader, written: str, wait: t
 
 
 @pytest.mark.parametrize("written", ["0s", "1ms", "1500ms", "90s", "1h", "24h", "36h", "48h", "7d"])
-def test_a_duration_is_shown_as_one_would_write_it(loader: Loader, written: str) -> None:
+def test_a_duration_is_shown_as_it_is_written(loader: Loader, written: str) -> None:
     wait = loader.value(f"metrics: {{hold: {written}, hold_at_most: 30d}}", "metrics", "hold")
     assert format_duration(wait) == written.replace("48h", "2d")
 
@@ -71,9 +71,9 @@ def test_a_share_is_a_number(loader: Loader, written: str, value: float) -> None
 
 
 @pytest.mark.parametrize("written", ["9" * 400, "1.0e+999"])
-def test_a_share_beyond_counting_is_too_much(loader: Loader, written: str) -> None:
-    (told,) = loader.problems(f"accounts: [{{name: main, max_requests_per_second: {written}}}]")
-    assert told.endswith("must be at most 1,000, got far more")
+def test_a_huge_share_is_refused(loader: Loader, written: str) -> None:
+    (reported,) = loader.problems(f"accounts: [{{name: main, max_requests_per_second: {written}}}]")
+    assert reported.endswith("must be at most 1,000, got far more")
 
 
 @pytest.mark.parametrize(("written", "value"), [("true", True), ("yes", True), ("False", False), ("off", False)])
@@ -101,23 +101,23 @@ def test_plain_http_elsewhere_is_allowed_on_request(loader: Loader) -> None:
 
 
 @pytest.mark.parametrize("host", ["[v1.x]", "xn--a", "a..b", "x" * 64])
-def test_a_base_url_names_a_host_that_can_be_asked(loader: Loader, host: str) -> None:
-    (told,) = loader.problems(f"accounts: [{{name: main, base_url: 'https://{host}/v1'}}]")[:1]
-    assert "accounts[0].base_url: " in told
+def test_a_base_url_has_a_valid_host_name(loader: Loader, host: str) -> None:
+    (reported,) = loader.problems(f"accounts: [{{name: main, base_url: 'https://{host}/v1'}}]")[:1]
+    assert "accounts[0].base_url: " in reported
 
 
-def test_an_operation_is_followed_once_however_often_it_is_listed(loader: Loader) -> None:
+def test_an_operation_that_is_listed_twice_is_tracked_once(loader: Loader) -> None:
     text = f"accounts: [{{name: main, operations: [{OPERATION_ID}, {OPERATION_ID}]}}]"
     assert loader.value(text, "accounts", 0, "operations") == (OPERATION_ID,)
 
 
-def test_a_value_may_stand_at_an_alias(loader: Loader) -> None:
+def test_a_value_may_be_a_yaml_alias(loader: Loader) -> None:
     assert loader.value("log: {level: &x info}\nmetrics: {labels: [*x]}", "metrics", "labels") == ("info",)
 
 
-def test_text_has_an_end(loader: Loader) -> None:
-    (told,) = loader.problems(f"storage: {{url: 'sqlite:///{'x' * 5000}'}}")
-    assert told == "config.yaml:1: storage.url: the text is longer than 4096 characters"
+def test_a_text_has_a_maximum_length(loader: Loader) -> None:
+    (reported,) = loader.problems(f"storage: {{url: 'sqlite:///{'x' * 5000}'}}")
+    assert reported == "config.yaml:1: storage.url: the text is longer than 4096 characters"
 
 
 def test_files_are_sought_beside_the_configuration(loader: Loader) -> None:
@@ -133,7 +133,7 @@ def test_an_admin_listener_for_others_needs_a_token(loader: Loader) -> None:
     assert loaded.admin_token.read().reveal() == "admin-token"
 
 
-def test_a_bad_token_file_is_told_once(loader: Loader) -> None:
+def test_a_bad_token_file_is_reported_once(loader: Loader) -> None:
     assert loader.problems('admin: {listen: ":10618", token_file: 7}') == [
         "config.yaml:1: admin.token_file: expected text, got the number 7; put it in quotes"
     ]
@@ -174,7 +174,7 @@ def test_an_address_is_parsed(text: str, address: TcpAddress | UnixAddress) -> N
 @pytest.mark.parametrize(
     "text", ["", ":", "a", "a:b", "a:1:2", "[]:1", "[::1:1", "a b:1", ":123456", "unix:", "unix:/" + "x" * 107]
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_an_invalid_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected|must"):
         parse_listen(text)
 

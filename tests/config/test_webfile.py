@@ -44,7 +44,7 @@ def context_of(folder: Path, **tls: Any) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("text", ["", "{}", "tls_server_config:\nbasic_auth_users:\nhttp_server_config:\n"])
-def test_an_empty_file_asks_for_nothing(folder: Path, text: str):
+def test_an_empty_file_changes_nothing(folder: Path, text: str):
     (folder / "web.yml").write_text(text)
     found = read_web_file(str(folder / "web.yml"))
     assert (found.tls, found.users, found.headers, found.warnings) == (None, {}, {}, ())
@@ -58,7 +58,7 @@ def test_the_defaults_are_those_of_the_toolkit(folder: Path):
     assert context.options & ssl.OP_CIPHER_SERVER_PREFERENCE
 
 
-def test_everything_that_can_be_had_is_taken(folder: Path):
+def test_every_supported_setting_is_accepted(folder: Path):
     context = context_of(
         folder,
         client_auth_type="RequireAndVerifyClientCert",
@@ -94,7 +94,7 @@ def test_users_and_headers_are_read_and_hashes_do_not_show(folder: Path):
     assert "$2" not in repr(found)
 
 
-def test_what_has_no_effect_or_is_readable_by_all_is_doubtful(folder: Path):
+def test_a_setting_without_effect_or_a_key_readable_by_all_has_a_warning(folder: Path):
     write_web_file(folder, tls={}, http_server_config={"http2": True})
     (folder / "server.key").chmod(0o644)
     loaded = Loader(folder).load("web: {config_file: web.yml}")
@@ -244,14 +244,14 @@ CHANGES: Mapping[str, tuple[str, list[str]]] = {
 }
 
 
-@pytest.mark.parametrize(("text", "told"), CHANGES.values(), ids=CHANGES)
-def test_each_mistake_is_told_in_these_words(folder: Path, text: str, told: list[str]):
+@pytest.mark.parametrize(("text", "expected"), CHANGES.values(), ids=CHANGES)
+def test_each_mistake_has_exactly_this_message(folder: Path, text: str, expected: list[str]):
     found = problems(folder, text)
-    assert len(found) == len(told)
-    assert all(one.startswith(wanted) for one, wanted in zip(found, told, strict=True)), found
+    assert len(found) == len(expected)
+    assert all(one.startswith(wanted) for one, wanted in zip(found, expected, strict=True)), found
 
 
-def test_a_key_of_another_certificate_is_told(folder: Path):
+def test_a_key_of_another_certificate_is_reported(folder: Path):
     Authority().client(folder)
     text = "tls_server_config:\n  cert_file: server.crt\n  key_file: client.key\n"
     assert problems(folder, text) == [
@@ -259,7 +259,7 @@ def test_a_key_of_another_certificate_is_told(folder: Path):
     ]
 
 
-def test_a_damaged_certificate_and_a_file_that_is_too_large_are_told(folder: Path):
+def test_a_damaged_certificate_and_a_file_that_is_too_large_are_reported(folder: Path):
     (folder / "server.crt").write_text("-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
     assert problems(folder, TLS)[0].startswith(
         "web.yml:2: tls_server_config.cert_file: certificate or key cannot be used: "
@@ -268,7 +268,7 @@ def test_a_damaged_certificate_and_a_file_that_is_too_large_are_told(folder: Pat
     assert problems(folder, TLS) == ["web.yml:2: tls_server_config.cert_file: server.crt is larger than 1 MiB"]
 
 
-def test_an_encrypted_key_asks_nobody(folder: Path):
+def test_an_encrypted_key_is_refused_without_a_prompt(folder: Path):
     from cryptography.hazmat.primitives import serialization
 
     key = serialization.load_pem_private_key((folder / "server.key").read_bytes(), None)
@@ -278,11 +278,11 @@ def test_an_encrypted_key_asks_nobody(folder: Path):
         serialization.BestAvailableEncryption(b"made-up"),
     )
     (folder / "server.key").write_bytes(sealed)
-    (told,) = problems(folder, TLS)
-    assert told.startswith("web.yml:3: tls_server_config.key_file: the key is encrypted; ")
+    (reported,) = problems(folder, TLS)
+    assert reported.startswith("web.yml:3: tls_server_config.key_file: the key is encrypted; ")
 
 
-def test_what_is_wrong_is_told_with_what_is_wrong_elsewhere(folder: Path):
+def test_errors_of_the_web_file_are_reported_together_with_those_of_the_configuration(folder: Path):
     (folder / "web.yml").write_text("tls: {}\n")
     (folder / "config.yaml").write_text("web:\n  config_file: web.yml\nlog: {level: loud}\n")
     with pytest.raises(ConfigurationError) as caught:

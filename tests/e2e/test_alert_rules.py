@@ -148,7 +148,7 @@ def test_every_alert_is_tested_for_firing_and_for_staying_silent():
     assert silent == set(ALERTS)
 
 
-def test_every_alert_has_its_section_and_no_section_is_of_one_that_is_gone():
+def test_every_alert_has_its_section_and_every_section_its_alert():
     assert sections().keys() == ALERTS.keys()
 
 

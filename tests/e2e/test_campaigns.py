@@ -114,7 +114,7 @@ def finals_of(addresses: dict[str, str]) -> dict[str, list[float]]:
             return found
 
 
-def test_each_campaign_begins_at_0_and_increase_is_what_finished(tmp_path: Path) -> None:
+def test_each_campaign_begins_at_0_and_increase_equals_the_finished_operations(tmp_path: Path) -> None:
     with watched_demo(tmp_path) as (prometheus, addresses):
         until(lambda: prometheus.query(f"{FINISHED}{{campaign!=''}}"), within=30, what="campaigns are scraped")
         reject_at_once(addresses)

@@ -25,8 +25,8 @@ from watcher.config import read_web_file
 from watcher.core.model import Status
 from watcher.server import WebConfig
 
-# pytest-asyncio asks for the present loop before the first test, which makes one that nobody closes (its issue 724);
-# once one was set, be it none, no other is made.
+# pytest-asyncio gets the current loop before the first test, which creates a loop that is never closed (its issue 724).
+# After any call of set_event_loop, even with None, no such loop is created.
 asyncio.set_event_loop(None)
 
 EXAMPLES = 12

@@ -16,7 +16,7 @@ class Pipe:
         fcntl.fcntl(self.writing, fcntl.F_SETPIPE_SZ, 4096)
 
     def read(self, size: int) -> bytes:
-        """Exactly so many bytes, waited for."""
+        """Wait for exactly `size` bytes."""
         found = b""
         while len(found) < size:
             piece = os.read(self.reading, size - len(found))
@@ -25,7 +25,7 @@ class Pipe:
         return found
 
     def close_reading(self) -> None:
-        """Nobody reads any more."""
+        """Close the reading end."""
         if self.reading >= 0:
             os.close(self.reading)
             self.reading = -1

@@ -92,13 +92,13 @@ def test_an_event_of_an_operation_has_its_name_level_and_keys(
     assert fields_of(event)["event"] == name
 
 
-def test_what_is_not_known_is_null_and_a_stat_that_never_came_is_absent():
+def test_an_unknown_value_is_null_and_a_stat_that_was_never_received_is_absent():
     fields = fields_of(moved(from_status=None, stats=Stats(sent=0), updated_at=None, delay_seconds=None))
     assert (fields["from_status"], fields["updated_at"], fields["delay_seconds"]) == (None, None, None)
     assert fields["stats"] == {"sent": 0}
 
 
-def test_every_event_of_an_operation_carries_whose_it_is_and_its_place():
+def test_every_event_of_an_operation_has_account_id_labels_and_sequence():
     fields = operation_fields(
         account="main",
         operation_id="comms_operation_1",
@@ -119,7 +119,7 @@ def test_every_event_of_an_operation_carries_whose_it_is_and_its_place():
     }
 
 
-def test_a_line_is_one_json_object_that_begins_with_when_how_grave_and_what():
+def test_a_line_is_one_json_object_that_begins_with_timestamp_level_and_event():
     line = a_log().line("operation.odd", "info", {"kind": "two\nlines", "number": 1.5, "other": Status.UNSEEN})
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
@@ -130,7 +130,7 @@ def test_a_line_is_one_json_object_that_begins_with_when_how_grave_and_what():
     assert datetime.fromisoformat(found["timestamp"]).utcoffset() is not None
 
 
-class Told:
+class WrittenEvents:
     """A log on a pipe, and the lines that came through."""
 
     def __init__(self, pipe: Pipe, **settings: str) -> None:
@@ -140,10 +140,10 @@ class Told:
 
     def lines(self) -> list[bytes]:
         self._writer.drop_in(b"end\n")
-        told = b""
-        while not told.endswith(b"end\n"):
-            told += self._pipe.read(1)
-        return told.splitlines()[:-1]
+        written = b""
+        while not written.endswith(b"end\n"):
+            written += self._pipe.read(1)
+        return written.splitlines()[:-1]
 
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.lines()]
@@ -181,23 +181,23 @@ class Told:
         ),
     ],
 )
-def test_the_edges_of_an_accounts_trouble_are_events(event: AccountEvent, fields: dict[str, Any]):
+def test_begin_and_end_of_an_issue_of_an_account_are_events(event: AccountEvent, fields: dict[str, Any]):
     with piped() as pipe:
-        told = Told(pipe)
-        told.log.account_event("main", event)
-        (found,) = told.events()
+        written = WrittenEvents(pipe)
+        written.log.account_event("main", event)
+        (found,) = written.events()
     assert {key: value for key, value in found.items() if key != "timestamp"} == fields
 
 
-def test_events_are_told_whatever_the_level_and_the_rest_goes_by_it():
+def test_events_are_written_at_every_level_and_other_lines_by_the_level():
     with piped() as pipe:
-        told = Told(pipe, level="error")
-        told.log.event("config.reloaded", accounts=["main"])
-        told.log.about_itself.info("api.attempted")
-        told.log.about_itself.error("request.failed")
-        told.log.adopt(level="debug", form="json")
-        told.log.about_itself.debug("api.attempted", account="main", seconds=0.25)
-        events = told.events()
+        written = WrittenEvents(pipe, level="error")
+        written.log.event("config.reloaded", accounts=["main"])
+        written.log.about_itself.info("api.attempted")
+        written.log.about_itself.error("request.failed")
+        written.log.adopt(level="debug", form="json")
+        written.log.about_itself.debug("api.attempted", account="main", seconds=0.25)
+        events = written.events()
     assert [(event["event"], event["level"]) for event in events] == [
         ("config.reloaded", "info"),
         ("request.failed", "error"),
@@ -207,20 +207,20 @@ def test_events_are_told_whatever_the_level_and_the_rest_goes_by_it():
     assert events[2]["timestamp"].endswith("Z")
 
 
-def test_a_fault_of_ours_is_told_with_its_traceback_in_one_line():
+def test_an_unexpected_exception_is_written_with_its_traceback_in_one_line():
     def fail() -> None:
         message = "it broke"
         raise ValueError(message)
 
     with piped() as pipe:
-        told = Told(pipe)
+        written = WrittenEvents(pipe)
         try:
             fail()
         except ValueError as exc:
-            told.log.about_itself.critical("daemon.died", exc_info=exc)
-            told.log.adopt(level="info", form="console")
-            told.log.about_itself.critical("daemon.died", exc_info=exc)
-        one, two = told.lines()
+            written.log.about_itself.critical("daemon.died", exc_info=exc)
+            written.log.adopt(level="info", form="console")
+            written.log.about_itself.critical("daemon.died", exc_info=exc)
+        one, two = written.lines()
     assert json.loads(one)["exception"].endswith("ValueError: it broke")
     assert b"| Traceback (most recent call last): |" in two
     assert two.endswith(b"ValueError: it broke")
@@ -262,20 +262,20 @@ def test_for_people_a_move_is_a_single_word_and_a_label_cannot_pass_for_it():
     assert line.split()[2:] == ["operation.moved", "status=SCHEDULED"]
 
 
-def test_for_people_what_is_told_again_says_so_and_other_counts_say_whose_they_are():
+def test_for_people_a_replayed_event_is_marked_and_other_counts_are_named():
     fields = {"replayed": True, "stats": {"failed": 2}, "before": {"failed": 1, "sent": 0}}
     line = a_log(form="console").line("operation.corrected", "warning", fields).decode()
     assert line.split()[2:] == ["operation.corrected", "replayed=True", "failed=2", "before.failed=1"]
 
 
-def test_a_label_of_the_apps_cannot_pass_for_an_event():
+def test_a_label_cannot_imitate_an_event():
     fields = {"account": "main", "labels": {"event": "operation.finished", "account": "x", "outcome": "completed"}}
     line = a_log(form="console").line("operation.tracked", "info", fields).decode()
     assert line.split()[2:] == ["operation.tracked", "outcome=completed", "account=main"]
 
 
 @pytest.mark.parametrize("name", ["campaign", "stack", "exception", "logger", "exc_info"])
-def test_a_terminal_does_not_obey_labels(name: str):
+def test_control_characters_in_labels_do_not_reach_a_terminal(name: str):
     line = a_log(form="console").line("operation.tracked", "info", {"labels": {name: "\x1b[2J\r\n"}, "source": "api"})
     assert line[:-1].decode().isprintable()
     assert line.count(b"\n") == 1

@@ -1,4 +1,4 @@
-"""Lines through a real pipe: whole and in order, or an error; a reader that does not read blocks nobody."""
+"""Lines through a real pipe: whole and in order, or an error; a reader that does not read blocks nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def reading(pipe: Pipe, size: int) -> bytes:
     return await asyncio.to_thread(pipe.read, size)
 
 
-async def test_lines_are_written_whole_and_in_order_however_little_the_pipe_takes_at_once():
+async def test_lines_are_written_whole_and_in_order_also_when_the_pipe_accepts_little_at_once():
     with piped() as pipe:
         writer = LineWriter(pipe.writing)
         first, second = BIG[:50], BIG[50:]
@@ -28,7 +28,7 @@ async def test_lines_are_written_whole_and_in_order_however_little_the_pipe_take
         await asyncio.gather(*tasks)
 
 
-async def test_a_write_is_done_only_when_the_last_byte_was_taken():
+async def test_a_write_is_done_only_when_the_last_byte_was_accepted():
     with piped() as pipe:
         writer = LineWriter(pipe.writing)
         task = asyncio.create_task(writer.write([b"x" * 8191 + b"\n"]))
@@ -49,9 +49,9 @@ async def test_a_blocked_output_blocks_neither_the_loop_nor_what_is_dropped_in()
         assert writer.dropped == 50
         assert not task.done()
         assert not writer.drain(0.01)
-        told = first + await reading(pipe, 99_999 + QUEUED_AT_MOST * 5)
+        written = first + await reading(pipe, 99_999 + QUEUED_AT_MOST * 5)
         await task
-        assert told == b"".join(BIG) + b"".join(b"%04d\n" % number for number in range(QUEUED_AT_MOST))
+        assert written == b"".join(BIG) + b"".join(b"%04d\n" % number for number in range(QUEUED_AT_MOST))
         assert await asyncio.to_thread(writer.drain, 5)
 
 
@@ -80,7 +80,7 @@ async def test_a_line_that_was_torn_does_not_spoil_the_next_one():
         assert await reading(other, 19) == b"\ntold again\nand on\n"
 
 
-async def test_an_output_that_whoever_shares_it_made_non_blocking_is_waited_for():
+async def test_a_non_blocking_output_is_waited_for():
     with piped() as pipe:
         os.set_blocking(pipe.writing, False)
         writer = LineWriter(pipe.writing)
@@ -89,7 +89,7 @@ async def test_an_output_that_whoever_shares_it_made_non_blocking_is_waited_for(
         await task
 
 
-async def test_whoever_stops_waiting_for_a_blocked_output_harms_nobody():
+async def test_a_cancelled_write_to_a_blocked_output_does_not_disturb_later_writes():
     with piped() as pipe:
         writer = LineWriter(pipe.writing)
         task = asyncio.create_task(writer.write(BIG))
@@ -101,7 +101,7 @@ async def test_whoever_stops_waiting_for_a_blocked_output_harms_nobody():
         assert await reading(pipe, 9) == b"the next\n"
 
 
-def test_a_loop_that_ended_meanwhile_harms_nobody():
+def test_a_loop_that_ended_meanwhile_does_not_stop_the_writer():
     with piped() as pipe:
         writer = LineWriter(pipe.writing)
 

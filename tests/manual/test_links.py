@@ -33,7 +33,7 @@ def is_dead(page: Path, link: str) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_goes_somewhere(page: Path):
+def test_every_link_has_a_target(page: Path):
     assert [link for link in links(page) if is_dead(page, link)] == []
 
 
@@ -55,5 +55,5 @@ def test_every_command_of_make_that_is_named_exists():
 
 
 def code_of(page: Path) -> str:
-    """What stands in fences and between backticks."""
+    """The text in fences and between backticks."""
     return "\n".join(re.findall(r"```.*?```|`[^`\n]+`", page.read_text(), re.DOTALL))

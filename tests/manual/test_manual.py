@@ -42,7 +42,7 @@ def page(name: str) -> str:
 
 
 def sections(text: str, level: str = "###") -> Mapping[str, str]:
-    """What stands under each heading of the level that is code, up to the next heading."""
+    """The text under each heading of the level that is code, up to the next heading."""
     found = re.findall(rf"^{level} `([^`]+)`\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
     return dict(found)
 
@@ -103,7 +103,7 @@ FAMILIES = {
 METRIC_ROWS = {row[0].strip("`"): row for row in rows(page("metrics.md"), head="metric")}
 
 
-def test_every_metric_is_in_the_manual_and_none_that_is_gone():
+def test_the_manual_has_every_metric_and_no_others():
     # Those of the process depend on the platform.
     documented = {name for name in METRIC_ROWS if OURS.fullmatch(name)}
     assert documented == {name for name in FAMILIES if OURS.fullmatch(name)}
@@ -111,7 +111,7 @@ def test_every_metric_is_in_the_manual_and_none_that_is_gone():
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
-def test_the_manual_tells_type_and_labels_of_a_metric(name: str):
+def test_the_manual_names_type_and_labels_of_a_metric(name: str):
     _, kind, labels, unit, meaning = METRIC_ROWS[name]
     family = FAMILIES[name]
     assert kind == family.type
@@ -121,15 +121,15 @@ def test_the_manual_tells_type_and_labels_of_a_metric(name: str):
 
 
 @pytest.mark.parametrize("name", [name for name in sorted(FAMILIES) if FAMILIES[name].type == "histogram"])
-def test_the_manual_tells_the_buckets_of_a_histogram(name: str):
-    told = METRIC_ROWS[name][4].partition("buckets ")[2]
+def test_the_manual_names_the_buckets_of_a_histogram(name: str):
+    documented = METRIC_ROWS[name][4].partition("buckets ")[2]
     units = {"s": 1, "min": 60, "h": 3600, "d": 86400, "": 1}
-    numbers = [float(number) * units[unit] for number, unit in re.findall(r"([0-9.]+)(?: (s|min|h|d))?\b", told)]
+    numbers = [float(number) * units[unit] for number, unit in re.findall(r"([0-9.]+)(?: (s|min|h|d))?\b", documented)]
     bounds = {float(sample.labels["le"]) for sample in FAMILIES[name].samples if "le" in sample.labels}
     assert numbers == sorted(bounds - {float("inf")})
 
 
-def test_every_label_value_that_is_known_beforehand_is_in_the_manual():
+def test_every_fixed_label_value_is_in_the_manual():
     for name, family in FAMILIES.items():
         for sample in family.samples:
             for label in {"state", "outcome", "code", "endpoint"} & sample.labels.keys():
@@ -156,14 +156,14 @@ OPERATION_EVENTS: Mapping[str, type[msgspec.Struct]] = {
 OF_EVERY_OPERATION = list(
     operation_fields(account="", operation_id="", labels={}, event_id="", seq=1, occurred_at=1, replayed=False)
 )
-# What the AST cannot tell: names that are put together.
+# What the AST does not show: names that are composed at run time.
 PUT_TOGETHER = {"f'account.{issue}'": [f"account.{issue.value}" for issue in HealthIssue]}
 SPOKEN = {"debug", "info", "warning", "error", "critical"}
 
 
 @dataclass(frozen=True)
 class Call:
-    """One telling of an event that is not of an operation."""
+    """One call that logs an event that is not of an operation."""
 
     event: str
     keys: frozenset[str]
@@ -175,7 +175,7 @@ def tellings() -> Iterator[Call]:
         tree = ast.parse(path.read_text())
         for function in functions(tree):
             for call in calls_in(function):
-                if is_telling(call):
+                if is_logging_call(call):
                     keywords = frozenset(word.arg for word in call.keywords if word.arg) - {"exc_info"}
                     yield from (Call(name, keywords) for name in texts(call.args[0], function))
 
@@ -188,7 +188,7 @@ def calls_in(function: ast.AST) -> Iterator[ast.Call]:
     return (node for node in ast.walk(function) if isinstance(node, ast.Call) and node.args)
 
 
-def is_telling(call: ast.Call) -> bool:
+def is_logging_call(call: ast.Call) -> bool:
     match call.func:
         case ast.Attribute(attr="event"):
             return True
@@ -201,7 +201,7 @@ def is_telling(call: ast.Call) -> bool:
 
 
 def texts(node: ast.expr, function: ast.AST) -> Sequence[str]:
-    """The texts that an argument can be; raises for one that nobody can tell."""
+    """The texts that an argument can be; raises for an argument that is not a constant."""
     match node:
         case ast.Constant(value=str(text)):
             return [text]
@@ -218,28 +218,28 @@ def texts(node: ast.expr, function: ast.AST) -> Sequence[str]:
             ]
             if given:
                 return [text for value in given for text in texts(value, function)]
-    raise AssertionError(f"cannot tell which text this is: {ast.unparse(node)}")
+    raise AssertionError(f"cannot determine the text of: {ast.unparse(node)}")
 
 
-TELLINGS = list(tellings())
+LOG_CALLS = list(tellings())
 
 
-def test_every_event_is_in_the_manual_and_none_that_is_gone():
-    assert set(EVENTS) == OPERATION_EVENTS.keys() | {call.event for call in TELLINGS}
+def test_the_manual_has_every_event_and_no_others():
+    assert set(EVENTS) == OPERATION_EVENTS.keys() | {call.event for call in LOG_CALLS}
 
 
 @pytest.mark.parametrize("name", sorted(OPERATION_EVENTS))
-def test_the_manual_tells_the_keys_of_an_operations_event(name: str):
+def test_the_manual_names_the_keys_of_an_operations_event(name: str):
     assert keys(EVENTS[name], head="key") == list(OPERATION_EVENTS[name].__struct_fields__)
 
 
-@pytest.mark.parametrize("name", sorted({call.event for call in TELLINGS}))
-def test_the_manual_tells_the_keys_of_every_other_event(name: str):
-    carried = frozenset[str]().union(*(call.keys for call in TELLINGS if call.event == name))
+@pytest.mark.parametrize("name", sorted({call.event for call in LOG_CALLS}))
+def test_the_manual_names_the_keys_of_every_other_event(name: str):
+    carried = frozenset[str]().union(*(call.keys for call in LOG_CALLS if call.event == name))
     assert set(keys(EVENTS[name], head="key")) == carried
 
 
-def test_the_manual_tells_what_all_events_of_operations_carry():
+def test_the_manual_names_the_keys_of_all_events_of_operations():
     beginning = page("events.md").partition("## Events of operations")[2].partition("###")[0]
     assert keys(beginning, head="key") == OF_EVERY_OPERATION
 
@@ -312,11 +312,11 @@ def _initial_oddities(function: ast.AST) -> Iterator[str]:
                 yield from (one.value for one in found if isinstance(one, ast.Constant) and isinstance(one.value, str))
 
 
-def test_every_anomaly_is_known_by_name_and_there_at_nought():
+def test_every_anomaly_is_known_by_name_and_shown_at_zero():
     assert set(anomalies()) == set(KINDS)
 
 
-def test_every_anomaly_is_in_the_manual_and_none_that_is_gone():
+def test_the_manual_has_every_anomaly_and_no_others():
     assert sorted(keys(page("operating.md"), head="kind")) == sorted({*KINDS, *anomalies()})
 
 
@@ -332,12 +332,12 @@ OF_ALL = [
 ]
 
 
-def test_every_route_is_in_the_manual_and_none_that_is_gone():
+def test_the_manual_has_every_route_and_no_others():
     assert set(ROUTES) == {f"{endpoint.method} {endpoint.path}" for endpoint in OF_ALL}
 
 
 @pytest.mark.parametrize("endpoint", OF_ALL, ids=lambda endpoint: f"{endpoint.method} {endpoint.path}")
-def test_the_manual_tells_listener_parameters_and_answers_of_a_route(endpoint: ApiEndpoint):
+def test_the_manual_names_listener_parameters_and_answers_of_a_route(endpoint: ApiEndpoint):
     name = f"{endpoint.method} {endpoint.path}"
     both, admin = HTTP.split("## On admin only")
     assert (f"### `{name}`" in admin) is (endpoint.side is Side.ADMIN)
@@ -348,7 +348,7 @@ def test_the_manual_tells_listener_parameters_and_answers_of_a_route(endpoint: A
     assert keys(ROUTES[name], head="key") == body
 
 
-def test_every_type_of_problem_is_in_the_manual_and_none_that_is_gone():
+def test_the_manual_has_every_type_of_problem_and_no_others():
     given = {name for _, name in PLAIN.values()}
     for path in (CODE / "server").rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text())):
@@ -365,10 +365,10 @@ def test_every_type_of_problem_is_in_the_manual_and_none_that_is_gone():
 SIMULATOR = page("simulator.md")
 
 
-def test_every_kind_of_fault_is_in_the_manual_with_its_details_and_none_that_is_gone():
-    told = {row[0].strip("`"): quoted(row[1]) for row in rows(SIMULATOR, head="kind")}
+def test_the_manual_has_every_kind_of_fault_with_its_details_and_no_others():
+    documented = {row[0].strip("`"): quoted(row[1]) for row in rows(SIMULATOR, head="kind")}
     kinds = {kind for group in get_args(Kind) for kind in (get_args(group) or [group])}
-    assert told == {kind: set(_DETAILS.get(kind, ())) for kind in kinds}
+    assert documented == {kind: set(_DETAILS.get(kind, ())) for kind in kinds}
 
 
 def test_every_key_of_a_fault_is_in_the_manual():
@@ -396,15 +396,15 @@ def parts(annotation: Any) -> type[msgspec.Struct] | None:
     return next((found for one in get_args(annotation) if (found := parts(one)) is not None), None)
 
 
-def test_every_setting_of_a_scenario_is_in_the_manual_and_none_that_is_gone():
+def test_the_manual_has_every_setting_of_a_scenario_and_no_others():
     assert keys(SIMULATOR, head="setting") == list(scenario_settings(Scenario))
 
 
-def test_every_scenario_that_comes_along_is_in_the_manual():
+def test_every_included_scenario_is_in_the_manual():
     assert all(f"`{name}` (" in SIMULATOR for name in built_in_names())
 
 
-def test_every_lever_behind_the_scenes_is_in_the_manual_and_none_that_is_gone():
+def test_the_manual_has_every_control_route_of_the_simulator_and_no_others():
     tree = ast.parse((CODE / "simulator" / "control.py").read_text())
     patterns = [case.pattern for node in ast.walk(tree) if isinstance(node, ast.Match) for case in node.cases]
     routes = {

@@ -56,7 +56,7 @@ def state_table() -> str:
 
 
 @pytest.mark.parametrize(("block", "package"), [(WHOLE, PACKAGE), (CORE, PACKAGE / "core")], ids=["watcher", "core"])
-def test_the_map_names_every_module_and_none_that_is_gone(block: str, package: Path):
+def test_the_map_has_every_module_and_no_others(block: str, package: Path):
     assert sorted(names(block)) == sorted(modules(package))
 
 

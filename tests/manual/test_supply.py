@@ -21,7 +21,7 @@ def test_everything_is_pinned_with_hashes(name: str):
     assert [entry.split()[0] for entry in entries if "--hash=sha256:" not in entry or not PINNED.match(entry)] == []
 
 
-def test_the_page_of_licences_names_what_runs_and_nothing_that_is_gone():
+def test_the_page_of_licences_names_exactly_the_packages_that_run():
     assert PAGE.keys() - {"package"} == set(PACKAGES)
 
 

@@ -21,7 +21,7 @@ HEADERS = st.lists(
 
 
 @given(HEADERS)
-def test_whatever_is_accepted_there_is_an_encoder_for_it(header: str):
+def test_there_is_an_encoder_for_every_accepted_format(header: str):
     _, content_type = choose_encoder(accepted_format(header))
     assert content_type.split(";")[0] in {"text/plain", "application/openmetrics-text"}
     assert accepts_gzip(header) in {True, False}
@@ -42,5 +42,5 @@ PROMETHEUS_3 = (
         ("*/*", ""),
     ],
 )
-def test_the_one_that_is_liked_best_is_written(header: str, chosen: str):
+def test_the_preferred_format_is_written(header: str, chosen: str):
     assert accepted_format(header) == chosen

@@ -62,7 +62,7 @@ async def test_an_operation_is_shown_with_its_stats_instants_and_status():
     }
 
 
-async def test_of_a_registered_operation_only_its_status_and_its_labels_are_known():
+async def test_of_a_registered_operation_only_status_and_labels_are_shown():
     samples = await Scraper(a_snapshot(an_operation())).samples()
     shown = {name: labels - KEY for name, labels in samples if ("operation_id", PLAIN_ID) in labels}
     assert shown == {
@@ -71,7 +71,7 @@ async def test_of_a_registered_operation_only_its_status_and_its_labels_are_know
     }
 
 
-async def test_a_stat_of_zero_is_shown_and_one_that_never_came_is_absent():
+async def test_a_stat_of_zero_is_shown_and_a_stat_that_was_never_received_is_absent():
     series = await Scraper(a_snapshot(a_running_operation(stats=Stats(sent=0)))).series(
         "twilio_push_operation_notifications"
     )
@@ -121,7 +121,7 @@ def test_any_operation_and_any_label_comes_back_as_it_was_from_both_formats(show
 # ── counters of the finished ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_counters_are_there_at_zero_from_the_start():
+async def test_counters_are_shown_at_zero_from_the_start():
     samples = await Scraper(a_snapshot()).samples()
     finished = {
         (name, *(value for _, value in sorted(labels) if value != "main")): value
@@ -170,7 +170,7 @@ def counted(*tallies: tuple[dict[str, str], dict[str, Any]], names: Sequence[str
     return counters_with(totals, names)
 
 
-async def test_counter_labels_tell_apart_and_a_change_of_the_setting_keeps_every_sum():
+async def test_counter_labels_split_counters_and_a_change_of_the_setting_keeps_every_sum():
     tallies: Sequence[tuple[dict[str, str], dict[str, Any]]] = (
         ({}, {}),
         ({"campaign": "a=b", "team": "x"}, {"duration_seconds": 3.0}),
@@ -250,7 +250,7 @@ async def test_durations_fall_into_cumulative_buckets():
 # ── accounts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_an_account_shows_how_it_is_doing():
+async def test_an_account_shows_its_health():
     snapshot = a_snapshot(
         statuses={status.value: 0 for status in Status} | {"PROCESSING": 7},
         up=False,
@@ -289,12 +289,12 @@ async def test_an_account_shows_how_it_is_doing():
         "discovery_last_complete_timestamp_seconds": NOW / SECOND + 1,
     }
     assert samples["operation_watcher_operations_suppressed", frozenset()] == 7
-    followed = {
+    tracked = {
         dict(labels)["status"]: value
         for (name, labels), value in samples.items()
         if name == "twilio_push_operations" and ("account", "main") in labels
     }
-    assert followed == dict.fromkeys(Status, 0) | {"PROCESSING": 7}
+    assert tracked == dict.fromkeys(Status, 0) | {"PROCESSING": 7}
     assert (prefix + "discovery_last_complete_timestamp_seconds", frozenset({("account", "other")})) not in samples
 
 

@@ -74,7 +74,7 @@ async def test_every_metric_is_there_once_with_its_type_its_help_and_a_series():
         assert {"process_resident_memory_bytes", "process_open_fds", "python_info"} <= others
 
 
-async def test_openmetrics_says_since_when_every_counter_counts_and_plain_text_does_not():
+async def test_openmetrics_has_the_creation_time_of_every_counter_and_plain_text_does_not():
     scraper = Scraper(a_snapshot(a_final_operation(), started_at=NOW))
     assert not re.search(r"_created[{ ]", await scraper.text(TEXT))
     for family in await scraper.openmetrics():
@@ -132,7 +132,7 @@ async def test_the_format_is_what_the_scraper_accepts(accept: str, content_type:
         ("identity", False),
     ],
 )
-async def test_it_is_packed_where_that_is_accepted(accept_encoding: str, packed: bool):  # noqa: FBT001 -- a table
+async def test_the_exposition_is_compressed_where_that_is_accepted(accept_encoding: str, packed: bool):  # noqa: FBT001 -- a table
     scraper = Scraper(a_snapshot(a_final_operation()))
     body, headers, _ = await scraper.exposition.render(TEXT, accept_encoding)
     assert (headers.get("Content-Encoding") == "gzip") is packed
@@ -160,7 +160,7 @@ def attempt(code: str = "200", *, seconds: float = 0.2, endpoint: Endpoint = End
     return Attempt(endpoint=endpoint, code=code, result=AttemptResult.GOOD, timing=a_timing(latency=seconds))
 
 
-async def test_all_that_is_counted_by_account_is_there_at_zero_from_the_start():
+async def test_all_counters_by_account_are_shown_at_zero_from_the_start():
     scraper = Scraper(a_snapshot())
     requests = await scraper.series(OWN + "api_requests_total")
     assert requests == {
@@ -202,7 +202,7 @@ async def test_attempts_delays_and_anomalies_are_counted():
     assert delays == [0, 0, 1, 1, 1, 1, 1, 1, 1]
 
 
-async def test_series_of_an_account_that_is_closed_are_gone_and_begin_anew():
+async def test_series_of_a_closed_account_disappear_and_start_again_at_zero():
     scraper = Scraper(a_snapshot(), a_snapshot(account="other"))
     scraper.instruments.attempted("other", attempt())
     scraper.instruments.close_accounts(["other"])
@@ -214,7 +214,7 @@ async def test_series_of_an_account_that_is_closed_are_gone_and_begin_anew():
     assert {value for labels, value in requests.items() if ("account", "other") in labels} == {0}
 
 
-async def test_how_the_store_the_loop_and_the_configuration_do_is_shown():
+async def test_the_state_of_store_loop_and_configuration_is_shown():
     scraper = Scraper()
     instruments = scraper.instruments
 

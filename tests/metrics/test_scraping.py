@@ -83,7 +83,7 @@ async def test_a_scrape_is_what_prometheus_client_writes(accept: str, labels: tu
     assert headers["Content-Type"] == content_type
 
 
-async def test_the_lines_of_counters_are_written_anew_only_where_they_changed():
+async def test_only_changed_lines_of_counters_are_written_again():
     names = ("campaign",)
     values: dict[Key, float] = {}
     scrapes = []
@@ -115,7 +115,7 @@ async def test_an_account_that_still_counts_under_other_labels_shows_no_counters
 
 @pytest.mark.parametrize("scheme", ["dots", "values"])
 @pytest.mark.parametrize("kind", ["application/openmetrics-text;version=1.0.0", "text/plain;version=1.0.0"])
-async def test_names_that_need_no_escaping_get_none(scheme: str, kind: str):
+async def test_names_that_need_no_escaping_are_not_escaped(scheme: str, kind: str):
     exposition = Exposition(a_registry(), lambda: [a_snapshot(*SHOWN)])
     body, headers, _ = await exposition.render(f"{kind};escaping={scheme};q=0.5,*/*;q=0.1", "")
     assert headers["Content-Type"].endswith("escaping=underscores")
@@ -123,7 +123,7 @@ async def test_names_that_need_no_escaping_get_none(scheme: str, kind: str):
     assert b"\ntwilio_push_operation_status{" in body
 
 
-async def test_a_packed_scrape_is_the_same():
+async def test_a_compressed_scrape_has_the_same_content():
     exposition = Exposition(a_registry(), lambda: [a_snapshot(*SHOWN)])
     plain, without, _ = await exposition.render("", "identity, gzip;q=0")
     packed, headers, _ = await exposition.render("", "deflate, gzip")
@@ -132,7 +132,7 @@ async def test_a_packed_scrape_is_the_same():
     assert "Content-Encoding" not in without
 
 
-async def test_what_a_scrape_carries_comes_with_it():
+async def test_a_scrape_reports_which_operations_it_contains():
     snapshots: Sequence[AccountSnapshot] = [a_snapshot(*SHOWN)]
     _, _, carried = await Exposition(a_registry(), lambda: snapshots).render("", "")
     assert carried is snapshots

@@ -78,7 +78,7 @@ candidates_by_account = st.lists(operations, max_size=5, unique_by=lambda operat
 )
 @example(turns=[[an_operation(), a_final_operation(id=an_id(1))]], labels=(), encode=plain)
 @example(turns=[[a_running_operation(labels={"campaign": '\\n"\n'})]], labels=LABELS, encode=openmetrics)
-def test_it_is_what_prometheus_client_writes(turns: list[list[Operation]], labels: tuple[str, ...], encode: Any):
+def test_the_text_is_what_prometheus_client_writes(turns: list[list[Operation]], labels: tuple[str, ...], encode: Any):
     text = OperationText(labels)
     for shown in turns:
         assert written(text, encode, shown) == reference(encode, shown, labels)
@@ -86,7 +86,7 @@ def test_it_is_what_prometheus_client_writes(turns: list[list[Operation]], label
 
 @unhurried
 @given(first=operations, second=operations, encode=st.sampled_from([plain, openmetrics]))
-def test_it_is_so_whatever_changed(first: Operation, second: Operation, encode: Any):
+def test_the_text_is_the_same_after_any_change(first: Operation, second: Operation, encode: Any):
     text = OperationText(LABELS)
     written(text, encode, [first])
     later = second.with_(id=first.id)
@@ -99,7 +99,7 @@ def test_it_is_so_whatever_changed(first: Operation, second: Operation, encode: 
 
 
 @ENCODERS
-def test_it_is_so_across_pieces(encode: Any):
+def test_the_text_is_the_same_across_pieces(encode: Any):
     many = [a_running_operation(id=an_id(number)) for number in range(2 * BATCH + 1)]
     text = OperationText()
     pieces = list(text.pieces(many, heads_of(encode, ()), Pace()))
@@ -114,7 +114,7 @@ def test_an_instant_is_written_as_the_library_does(instant: int):
     assert written(OperationText(), plain, [operation]) == reference(plain, [operation], ())
 
 
-def test_of_an_operation_that_moves_on_only_numbers_are_written(monkeypatch: pytest.MonkeyPatch):
+def test_of_an_operation_that_changed_only_numbers_are_written_again(monkeypatch: pytest.MonkeyPatch):
     text, stats = OperationText(LABELS), Stats(**dict.fromkeys(STAT_NAMES, 7))
     operation = a_running_operation(stats=stats, labels={"campaign": "welcome"})
     written(text, plain, [operation])
@@ -144,12 +144,12 @@ def test_scrapes_may_overlap():
     assert b"".join([*pieces, *slow]) == reference(plain, many, ())
 
 
-def test_what_utf_8_cannot_say_does_not_cost_the_scrape():
+def test_a_label_that_utf_8_cannot_encode_does_not_break_the_scrape():
     operation = a_running_operation(labels={"campaign": "x\ud800y"})
     assert b'campaign="x?y"' in written(OperationText(("campaign",)), plain, [operation])
 
 
-def test_a_thread_that_worked_for_long_rests():
+def test_a_thread_pauses_after_long_work():
     now, rests = 0.0, list[float]()
     pace = Pace(now=lambda: now, rest=lambda _: rests.append(now))
     for now in (0.0005, 0.0011, 0.0015, 0.0022):  # noqa: B007 -- the clock reads it
