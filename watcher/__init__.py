@@ -57,6 +57,7 @@ The core has layers too:
     totals         what a finished operation adds to the counters
     backoff        the wait before the next try
     model          operations, stats, events
+    channels       what upstream counts of an operation, and what each count means
     settings       the settings and their defaults
     errors         the base classes of errors, by who must act
     printable      texts from outside, fit for a terminal and a log

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.planner.world import LONGEST, SHORTEST, START, World
-from watcher.core.model import HOUR, SECOND, Instant, Stats, Status
+from watcher.core.channels import Stats
+from watcher.core.model import HOUR, SECOND, Instant, Status
 from watcher.core.observation import Record
 
 CREATED_BEFORE = HOUR

@@ -11,7 +11,8 @@ import random
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 
-from watcher.core.model import SECOND, Instant, Stats, Status
+from watcher.core.channels import Stats
+from watcher.core.model import SECOND, Instant, Status
 from watcher.core.observation import Record
 from watcher.core.requests import PAGE_SIZE, Sweep
 from watcher.simulator.ids import make_id

@@ -215,7 +215,7 @@ async def _measure(
         "delay_ms": statistics.median(delays) * 1000,
         "idle_delay_ms": idle * 1000,
         "size_bytes": len(body),
-        "series": text.count(b"\ntwilio_push_operation_"),
+        "series": text.count(b"\ntwilio_operation_"),
     }
 
 

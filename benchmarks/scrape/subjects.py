@@ -16,16 +16,17 @@ from prometheus_client.registry import Collector
 from watcher.api import BasicCredentials, Client, Gate
 from watcher.clock import Clock
 from watcher.core.census import Retention
+from watcher.core.channels import PUSH, STATES, Stats
 from watcher.core.governor import Governor, Share
 from watcher.core.lifecycle import LifecycleRules
-from watcher.core.model import SECOND, Instant, Moment, Operation, Source, Stats, Status
+from watcher.core.model import SECOND, Instant, Moment, Operation, Source, Status
 from watcher.core.planner import Promise
 from watcher.core.settings import Account
 from watcher.core.snapshot import AccountSnapshot
 from watcher.daemon.account_loops import AccountLoops
 from watcher.daemon.accounts import AccountRuntime
 from watcher.metrics import Exposition, Instruments
-from watcher.metrics.census import COUNTS, INFO, INSTANTS, NOTIFICATIONS, STATES, STATUS, CensusCollector
+from watcher.metrics.census import COUNTS, INFO, INSTANTS, MESSAGES, PER_OPERATION, STATUS, CensusCollector
 from watcher.store import LoadedAccount
 from watcher.store.memory import MemoryStore
 from watcher.watch import AccountObserver, AccountWatch, WatchSettings
@@ -174,14 +175,14 @@ def by_collector(operations: Sequence[Operation]) -> Callable[[], bytes]:
 def by_gauges(operations: Sequence[Operation]) -> Callable[[], bytes]:
     """Scrapes by prometheus-client out of gauges with labels that are set already."""
     registry = CollectorRegistry()
-    who = ("account", "operation_id")
-    states = Gauge(*NOTIFICATIONS, (*who, "state"), registry=registry)
+    who = PER_OPERATION
+    states = Gauge(*MESSAGES, (*who, "state"), registry=registry)
     plain = [(Gauge(name, text, who, registry=registry), attrgetter(path), 1) for name, text, path in COUNTS]
     plain += [(Gauge(name, text, who, registry=registry), attrgetter(path), SECOND) for name, text, path in INSTANTS]
     status = Gauge(*STATUS, (*who, "status"), registry=registry)
     info = Gauge(*INFO, (*who, *LABELS), registry=registry)
     for operation in operations:
-        key = (operation.account, operation.id)
+        key = (operation.account, PUSH.name, operation.id)
         for state in STATES:
             states.labels(*key, state).set(getattr(operation.stats, state))
         for gauge, read, unit in plain:

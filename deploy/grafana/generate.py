@@ -1,8 +1,8 @@
 """Write operation-watcher.json, the Grafana dashboard.
 
 The dashboard is reviewed here, as rows of panels with their queries; the JSON is what Grafana imports. What holds in
-all queries: an operation may be shown by several processes, so its gauges are `max by (account, operation_id)`;
-counters and numbers of a process are summed.
+all queries: an operation may be shown by several processes, so its gauges are
+`max by (account, channel, operation_id)`; counters and numbers of a process are summed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 WIDTH = 24
 OF = 'account=~"$account"'
 ONE = 'account=~"$account",operation_id="$operation"'
-BY_OPERATION = "by (account, operation_id)"
-RUNNING = f'max {BY_OPERATION} (twilio_push_operation_status{{{OF},status=~"UNSEEN|SCHEDULED|PROCESSING|UNKNOWN"}})'
+BY_OPERATION = "by (account, channel, operation_id)"
+ON_OPERATION = "on (account, channel, operation_id)"
+RUNNING = f'max {BY_OPERATION} (twilio_operation_status{{{OF},status=~"UNSEEN|SCHEDULED|PROCESSING|UNKNOWN"}})'
 # Two pods of a rollout may know different campaigns, and a join needs one.
-CAMPAIGN = f"topk {BY_OPERATION} (1, max by (account, operation_id, campaign) (twilio_push_operation_info{{{OF}}}))"
+CAMPAIGN = f"topk {BY_OPERATION} (1, max by (account, channel, operation_id, campaign) (twilio_operation_info{{{OF}}}))"
 
 Json = dict[str, Any]
 
@@ -33,8 +34,8 @@ def latest(metric: str, matchers: str = OF) -> str:
 
 def notifications(states: str) -> str:
     """An operation's notifications in these states."""
-    each = f'twilio_push_operation_notifications{{{OF},state=~"{states}"}}'
-    return f"sum {BY_OPERATION} (max by (account, operation_id, state) ({each}))"
+    each = f'twilio_operation_messages{{{OF},state=~"{states}"}}'
+    return f"sum {BY_OPERATION} (max by (account, channel, operation_id, state) ({each}))"
 
 
 def increase(metric: str, matchers: str = OF) -> str:
@@ -54,12 +55,12 @@ def quantile(share: float, metric: str) -> str:
 
 def running(expression: str) -> str:
     """Only of operations that have not ended."""
-    return f"{expression} and on (account, operation_id) {RUNNING}"
+    return f"{expression} and on (account, channel, operation_id) {RUNNING}"
 
 
 def with_campaign(expression: str) -> str:
     """With the campaign as a label."""
-    return f"({expression}) * on (account, operation_id) group_left (campaign) {CAMPAIGN}"
+    return f"({expression}) * on (account, channel, operation_id) group_left (campaign) {CAMPAIGN}"
 
 
 def target(expression: str, legend: str = "", **more: Any) -> Json:
@@ -143,10 +144,10 @@ def table(title: str, columns: Sequence[tuple[str, str]], *, sort_by: str, bar: 
     )
 
 
-FAILED = latest("twilio_push_operation_notifications", f'{OF},state="failed"')
-UNADDRESSABLE = latest("twilio_push_operation_unaddressable_recipients")
+FAILED = latest("twilio_operation_messages", f'{OF},state="failed"')
+UNADDRESSABLE = latest("twilio_operation_unaddressable_recipients")
 FAILED_ONES, SENT_OR_FAILED = f'{OF},state="failed"', f'{OF},state=~"sent|failed"'
-FINISHED = "twilio_push_notifications_finished_total"
+FINISHED = "twilio_operation_messages_finished_total"
 ALERTS = 'ALERTS{alertname=~"(Operation|Account|Watcher).+",alertstate="firing"}'
 
 ROWS: Sequence[tuple[str, Sequence[Json]]] = (
@@ -155,10 +156,10 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
         (
             stat(
                 "Under way",
-                f'sum by (account) (twilio_push_operations{{{OF},status=~"UNSEEN|SCHEDULED|PROCESSING|UNKNOWN"}})',
+                f'sum by (account) (twilio_operations{{{OF},status=~"UNSEEN|SCHEDULED|PROCESSING|UNKNOWN"}})',
                 description="Operations that are followed and have not ended.",
             ),
-            stat("Finished", increase("twilio_push_operations_finished_total"), description="In the time shown."),
+            stat("Finished", increase("twilio_operations_finished_total"), description="In the time shown."),
             stat(
                 "Failed notifications",
                 f"{increase(FINISHED, FAILED_ONES)} / {increase(FINISHED, SENT_OR_FAILED)}",
@@ -168,18 +169,18 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
             ),
             stat(
                 "Unaddressable recipients",
-                f"{increase('twilio_push_unaddressable_recipients_finished_total')}"
-                f" / {increase('twilio_push_recipients_finished_total')}",
+                f"{increase('twilio_operation_unaddressable_recipients_finished_total')}"
+                f" / {increase('twilio_operation_recipients_finished_total')}",
                 unit="percentunit",
                 defaults=alarming(0.1),
                 description="Share of the recipients of operations that finished in the time shown.",
             ),
             yes_or_no("Account reached", f"min by (account) (operation_watcher_account_up{{{OF}}})", "{{account}}"),
             stat("Alerts", f"count by (severity) ({ALERTS})", "{{severity}}", description="Firing, of our rules."),
-            graph("Operations by status", target(f"sum by (status) (twilio_push_operations{{{OF}}})", "{{status}}")),
+            graph("Operations by status", target(f"sum by (status) (twilio_operations{{{OF}}})", "{{status}}")),
             graph(
                 "Finished operations",
-                target(rate("twilio_push_operations_finished_total", "account, outcome"), "{{account}} {{outcome}}"),
+                target(rate("twilio_operations_finished_total", "account, outcome"), "{{account}} {{outcome}}"),
                 unit="ops",
             ),
             graph(
@@ -187,8 +188,8 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
             ),
             graph(
                 "From creation to end",
-                target(quantile(0.5, "twilio_push_operation_duration_seconds"), "{{account}} half"),
-                target(quantile(0.95, "twilio_push_operation_duration_seconds"), "{{account}} 95 %"),
+                target(quantile(0.5, "twilio_operation_duration_seconds"), "{{account}} half"),
+                target(quantile(0.95, "twilio_operation_duration_seconds"), "{{account}} 95 %"),
                 width=WIDTH,
                 unit="s",
             ),
@@ -205,11 +206,11 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
                         with_campaign(
                             running(
                                 f"{notifications('sent|failed|canceled')}"
-                                f" / on (account, operation_id) ({latest('twilio_push_operation_size')} > 0)"
+                                f" / {ON_OPERATION} ({latest('twilio_operation_size')} > 0)"
                             )
                         ),
                     ),
-                    ("Size", with_campaign(running(latest("twilio_push_operation_size")))),
+                    ("Size", with_campaign(running(latest("twilio_operation_size")))),
                     ("Failed", with_campaign(running(FAILED))),
                     ("Unaddressable", with_campaign(running(UNADDRESSABLE))),
                 ),
@@ -219,7 +220,7 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
             graph(
                 "Without progress for",
                 target(
-                    f"time() - ({running(latest('twilio_push_operation_progressed_timestamp_seconds'))})",
+                    f"time() - ({running(latest('twilio_operation_progressed_timestamp_seconds'))})",
                     "{{operation_id}}",
                 ),
                 width=12,
@@ -229,7 +230,7 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
             graph(
                 "Age",
                 target(
-                    f"time() - ({running(latest('twilio_push_operation_created_timestamp_seconds'))})",
+                    f"time() - ({running(latest('twilio_operation_created_timestamp_seconds'))})",
                     "{{operation_id}}",
                 ),
                 width=12,
@@ -247,9 +248,7 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
                     ("Failed", with_campaign(f"{FAILED} > 0")),
                     (
                         "Share",
-                        with_campaign(
-                            f"({FAILED} > 0) / on (account, operation_id) ({latest('twilio_push_operation_size')} > 0)"
-                        ),
+                        with_campaign(f"({FAILED} > 0) / {ON_OPERATION} ({latest('twilio_operation_size')} > 0)"),
                     ),
                 ),
                 sort_by="Failed",
@@ -262,8 +261,7 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
                     (
                         "Share",
                         with_campaign(
-                            f"({UNADDRESSABLE} > 0)"
-                            f" / on (account, operation_id) ({latest('twilio_push_operation_recipients')} > 0)"
+                            f"({UNADDRESSABLE} > 0) / {ON_OPERATION} ({latest('twilio_operation_recipients')} > 0)"
                         ),
                     ),
                 ),
@@ -277,33 +275,33 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
         (
             graph(
                 "Notifications of $operation",
-                target(f"max by (state) (twilio_push_operation_notifications{{{ONE}}})", "{{state}}"),
-                target(f"max(twilio_push_operation_size{{{ONE}}})", "size"),
+                target(f"max by (state) (twilio_operation_messages{{{ONE}}})", "{{state}}"),
+                target(f"max(twilio_operation_size{{{ONE}}})", "size"),
                 width=12,
             ),
             panel(
                 "state-timeline",
                 "Status of $operation",
-                [target(f"max by (status) (twilio_push_operation_status{{{ONE}}})", "{{status}}")],
+                [target(f"max by (status) (twilio_operation_status{{{ONE}}})", "{{status}}")],
                 width=12,
             ),
-            stat("Recipients", f"max(twilio_push_operation_recipients{{{ONE}}})", "recipients", width=6),
+            stat("Recipients", f"max(twilio_operation_recipients{{{ONE}}})", "recipients", width=6),
             stat(
                 "Unaddressable",
-                f"max(twilio_push_operation_unaddressable_recipients{{{ONE}}})",
+                f"max(twilio_operation_unaddressable_recipients{{{ONE}}})",
                 "unaddressable",
                 width=6,
             ),
             stat(
                 "Created",
-                f"1000 * max(twilio_push_operation_created_timestamp_seconds{{{ONE}}})",
+                f"1000 * max(twilio_operation_created_timestamp_seconds{{{ONE}}})",
                 "created",
                 width=6,
                 unit="dateTimeAsIso",
             ),
             stat(
                 "Updated by upstream",
-                f"1000 * max(twilio_push_operation_updated_timestamp_seconds{{{ONE}}})",
+                f"1000 * max(twilio_operation_updated_timestamp_seconds{{{ONE}}})",
                 "updated",
                 width=6,
                 unit="dateTimeAsIso",
@@ -444,7 +442,7 @@ VARIABLES: Sequence[Json] = (
         "type": "query",
         "label": "Account",
         "datasource": SOURCE,
-        "query": "label_values(twilio_push_operations, account)",
+        "query": "label_values(twilio_operations, account)",
         "includeAll": True,
         "multi": True,
         "allValue": ".*",
@@ -456,7 +454,7 @@ VARIABLES: Sequence[Json] = (
         "type": "query",
         "label": "Operation",
         "datasource": SOURCE,
-        "query": f"label_values(twilio_push_operation_status{{{OF}}}, operation_id)",
+        "query": f"label_values(twilio_operation_status{{{OF}}}, operation_id)",
         "refresh": 2,
     },
 )

@@ -17,9 +17,10 @@ from tests.server.serving import NOW, AppParts, a_running_operation, a_snapshot,
 from watcher.cli import track
 from watcher.cli.exits import Exit
 from watcher.cli.listing import drawn
+from watcher.core.channels import Stats
 from watcher.core.clocks import ClockReading
 from watcher.core.lifecycle import LifecycleRules, observe
-from watcher.core.model import SECOND, Operation, OperationEvent, Source, Stats
+from watcher.core.model import SECOND, Operation, OperationEvent, Source
 from watcher.core.observation import Record, Seen, Timing
 from watcher.core.snapshot import NextPoll
 from watcher.intake import TrackRequest

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from watcher.cli.formatting import Operation, ago_words, entry_words, sent_words, stats_words, status_words, wait_words
-from watcher.core.model import Stats
+from watcher.core.channels import Stats
 
 NOW = datetime(2027, 1, 15, 8, tzinfo=UTC)
 

@@ -5,7 +5,8 @@ from rich.console import Console
 
 from tests.server.serving import an_id, an_operation
 from watcher.cli.progress import Bars, Lines
-from watcher.core.model import SECOND, Operation, Stats, Status
+from watcher.core.channels import Stats
+from watcher.core.model import SECOND, Operation, Status
 
 
 def lines_of(*shown: tuple[int, Operation]) -> list[str]:

@@ -8,8 +8,9 @@ from watcher.cli.reachability import Reachability
 from watcher.cli.verdict import FailureLimits, Stop, judge, total
 from watcher.core.account_health import Began, HealthIssue, Recovered
 from watcher.core.attempt import Attempt, Endpoint
+from watcher.core.channels import Stats
 from watcher.core.governor import AttemptResult
-from watcher.core.model import SECOND, Moment, Stats, Status
+from watcher.core.model import SECOND, Moment, Status
 from watcher.core.observation import Timing
 
 COMPLETED = an_operation(status=Status.COMPLETED, stats=Stats(sent=10, failed=0, unaddressable=4))

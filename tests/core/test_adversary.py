@@ -17,10 +17,11 @@ from dataclasses import dataclass
 import pytest
 
 from tests.support.factories import a_reading
+from watcher.core.channels import Stats
 from watcher.core.clocks import ClockReading, UpstreamClock
 from watcher.core.governor import FOREVER, AttemptResult, Governor, Permit, Share
 from watcher.core.lifecycle import LifecycleRules, observe
-from watcher.core.model import SECOND, Instant, Micros, Moment, Operation, Phase, Source, Stats, Status, Tally
+from watcher.core.model import SECOND, Instant, Micros, Moment, Operation, Phase, Source, Status, Tally
 from watcher.core.observation import FailureCause, Missing, Observation, Page, Record, Refused, Seen, Timing, Unanswered
 from watcher.core.planner import Planner, Promise
 from watcher.core.requests import Fetch, Request, Sweep

@@ -16,7 +16,8 @@ from tests.support.factories import (
 )
 from tests.support.strategies import unhurried
 from watcher.core.census import SHOWN_AT_LEAST, Census, Retention, choose_shown, is_retired, surplus_finals
-from watcher.core.model import DAY, MINUTE, SECOND, Operation, Stats
+from watcher.core.channels import Stats
+from watcher.core.model import DAY, MINUTE, SECOND, Operation
 
 RETENTION = Retention(hold=10 * MINUTE, hold_at_most=DAY)
 CLEAN = Stats(sent=9)

@@ -24,6 +24,7 @@ from tests.support.factories import (
     seen,
     unanswered,
 )
+from watcher.core.channels import Stats
 from watcher.core.clocks import ClockReading, UpstreamClock
 from watcher.core.lifecycle import LifecycleRules, observe
 from watcher.core.model import (
@@ -38,7 +39,6 @@ from watcher.core.model import (
     Operation,
     Outcome,
     Phase,
-    Stats,
     Status,
 )
 from watcher.core.observation import Observation, Seen
@@ -68,7 +68,7 @@ def anomalies(steps: Iterable[Step]) -> list[str]:
 
 def tallied(steps: Iterable[Step]) -> list[int]:
     """What was sent by the operations that were counted."""
-    return [step.tally.sent for step in steps if step.tally is not None]
+    return [step.tally.stats.sent or 0 for step in steps if step.tally is not None]
 
 
 # ── order: an end is absorbing ────────────────────────────────────────────────────────────────────────────────────────
@@ -272,7 +272,7 @@ def test_the_other_end_takes_the_place_of_the_first_when_a_minute_later_it_is_sh
     assert [step.operation.status for step in steps] == [Status.COMPLETED] * 2 + [Status.CANCELED] * 3
     assert [type(event) for event in steps[2].events] == [Moved, Corrected]
     (tally,) = (step.tally for step in steps if step.tally is not None)
-    assert (tally.outcome, tally.canceled) == (Outcome.CANCELED, 200)
+    assert (tally.outcome, tally.stats.canceled) == (Outcome.CANCELED, 200)
     assert anomalies(steps) == ["terminal_changed"] * 3
 
 

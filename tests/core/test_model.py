@@ -24,18 +24,17 @@ from tests.support.factories import (
     days,
 )
 from tests.support.strategies import stats
+from watcher.core.channels import STAT_NAMES, Stats
 from watcher.core.model import (
     DAY,
     HOUR,
     MINUTE,
     OUTCOME_OF,
     SECOND,
-    STAT_NAMES,
     Moment,
     OperationEvent,
     Outcome,
     Phase,
-    Stats,
     Status,
     created_hint,
     is_operation_id,

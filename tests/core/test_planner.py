@@ -29,8 +29,9 @@ from tests.support.factories import (
     unanswered,
 )
 from tests.support.strategies import unhurried
+from watcher.core.channels import Stats
 from watcher.core.governor import FOREVER, AttemptResult, Governor, Permit, Share
-from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Stats, Status
+from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Status
 from watcher.core.observation import Observation, Record, Seen, Timing
 from watcher.core.planner import IDLE_EVERY, Planner, Promise
 from watcher.core.polls import SETTLE_SLACK, Poll, running_plan, second_question

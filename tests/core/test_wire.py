@@ -23,8 +23,9 @@ from tests.support.factories import (
     unanswered,
 )
 from tests.support.strategies import unhurried
+from watcher.core.channels import Stats
 from watcher.core.error_bodies import read_error
-from watcher.core.model import MINUTE, SECOND, Stats
+from watcher.core.model import MINUTE, SECOND
 from watcher.core.observation import (
     FailureCause,
     Forbidden,

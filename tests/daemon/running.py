@@ -21,6 +21,7 @@ from watcher.simulator import parse_scenario
 from watcher.simulator.server import Running as Api
 from watcher.simulator.server import serving
 
+PUSH = {("channel", "push")}
 WITHIN = 10.0
 """Seconds after which a test has failed; a busy machine is no failure."""
 
@@ -153,7 +154,9 @@ class Running:
         }
 
     async def value(self, name: str, **labels: str) -> float | None:
-        return (await self.samples()).get((name, frozenset(labels.items())))
+        """One sample, also where the series has the channel; None where there is no such series."""
+        samples, key = await self.samples(), frozenset(labels.items())
+        return samples.get((name, key), samples.get((name, key | PUSH)))
 
     async def until_value(self, wanted: float | None, name: str, **labels: str) -> None:
         """Wait until a sample has this value; None: until it is not there."""

@@ -28,7 +28,7 @@ async def test_a_stop_leaves_no_event_pending(tmp_path: Path):
             place.configure(settings(place.account(api)))
             async with started(place) as one:
                 await one.track(*range(100))
-                await one.until_value(100, "twilio_push_operations", account="main", status="UNSEEN")
+                await one.until_value(100, "twilio_operations", account="main", status="UNSEEN")
                 assert await one.stop() == 0
             with contextlib.closing(sqlite3.connect(tmp_path / "watcher.db")) as store:
                 ((pending_events,),) = store.execute(
@@ -48,7 +48,7 @@ async def test_a_blocked_output_stops_neither_polling_nor_the_end_and_its_events
                 place.is_read = False
                 assert (await one.track(*range(500))).status_code == httpx.codes.CREATED
                 key = {"account": "main", "operation_id": an_id(0)}
-                await one.until_value(1, "twilio_push_operation_status", status="PROCESSING", **key)
+                await one.until_value(1, "twilio_operation_status", status="PROCESSING", **key)
                 before = asyncio.get_running_loop().time()
                 assert await one.stop() == 0
                 assert asyncio.get_running_loop().time() - before < 5

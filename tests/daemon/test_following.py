@@ -9,8 +9,8 @@ import httpx
 
 from tests.daemon.running import an_id, names, placed, settings, simulated, started
 
-FINISHED = "twilio_push_operations_finished_total"
-STATUS = "twilio_push_operation_status"
+FINISHED = "twilio_operations_finished_total"
+STATUS = "twilio_operation_status"
 
 
 async def test_a_registered_operation_is_tracked_published_shown_and_counted_also_after_a_restart(tmp_path: Path):
@@ -35,13 +35,13 @@ async def test_a_registered_operation_is_tracked_published_shown_and_counted_als
             async with started(place) as two:
                 await two.published("daemon.started", 2)
                 await two.until_value(1, FINISHED, account="main", outcome="completed")
-                assert await two.value("twilio_push_notifications_finished_total", account="main", state="failed") == 2
+                assert await two.value("twilio_operation_messages_finished_total", account="main", state="failed") == 2
                 assert await two.value(STATUS, account="main", operation_id=an_id(0), status="COMPLETED") == 1
                 assert await two.stop() == 0
             assert names(place.events()[len(events) :]) == ["daemon.started", "daemon.stopping", "daemon.stopped"]
-    key = {("account", "main"), ("operation_id", an_id(0))}
-    assert samples["twilio_push_operation_notifications", frozenset({*key, ("state", "failed")})] == 2
-    assert samples["twilio_push_operation_info", frozenset({*key, ("campaign", "spring")})] == 1
+    key = {("account", "main"), ("channel", "push"), ("operation_id", an_id(0))}
+    assert samples["twilio_operation_messages", frozenset({*key, ("state", "failed")})] == 2
+    assert samples["twilio_operation_info", frozenset({*key, ("campaign", "spring")})] == 1
     assert (shown["status"], again.json()["operations"][0]["outcome"]) == ("COMPLETED", "completed")
     assert (finished["outcome"], finished["level"], finished["labels"]) == (
         "completed",

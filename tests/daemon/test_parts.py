@@ -39,10 +39,12 @@ from watcher.threads import Threads
 
 
 def value(instruments: Instruments, name: str, **labels: str) -> float | None:
-    return instruments.registry.get_sample_value(name, labels)
+    """One sample, also where the series has the channel."""
+    found = instruments.registry.get_sample_value(name, labels)
+    return instruments.registry.get_sample_value(name, labels | {"channel": "push"}) if found is None else found
 
 
-# ── ears ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── telemetry ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Remembering(LineWriter):

@@ -18,8 +18,8 @@ from tests.support.processes import account
 from watcher.config import LoadedConfiguration, load
 from watcher.simulator.server import Running as Api
 
-FINISHED = "twilio_push_operations_finished_total"
-STATUS = "twilio_push_operation_status"
+FINISHED = "twilio_operations_finished_total"
+STATUS = "twilio_operation_status"
 FRESHNESS = "operation_watcher_freshness_seconds"
 GOOD_RELOAD = "operation_watcher_config_last_reload_successful"
 OTHER_ID = "AC11111111111111111111111111111111"
@@ -58,7 +58,7 @@ async def test_a_good_file_is_in_force_at_once(tmp_path: Path):
         assert await one.value(FRESHNESS, account="main") == 2
         assert await one.value(GOOD_RELOAD) == 1
         key = {"account": "main", "operation_id": an_id(0)}
-        assert await one.value("twilio_push_operation_info", campaign="", **key) == 1
+        assert await one.value("twilio_operation_info", campaign="", **key) == 1
         (event,) = await one.published("config.reloaded")
         assert event["accounts"] == ["main"]
 

@@ -72,7 +72,7 @@ async def test_a_repeated_cause_is_published_once_and_a_corrected_file_starts_th
                 assert (await one.get("/-/ready")).status_code == httpx.codes.OK
                 assert (await one.value(RELOADED), await one.value(USABLE)) == (1, 1)
                 status = {"account": "main", "operation_id": an_id(0), "status": "PROCESSING"}
-                await one.until_value(1, "twilio_push_operation_status", **status)
+                await one.until_value(1, "twilio_operation_status", **status)
                 assert (await one.track(1)).status_code == httpx.codes.CREATED
                 assert await one.stop() == 0
     assert names(place.events())[:3] == ["config.rejected", "config.rejected", "daemon.started"]

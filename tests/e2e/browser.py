@@ -18,11 +18,11 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error,
 
 from tests.server.serving import NOW, AppParts, a_snapshot
 from tests.support.factories import counters_with
+from watcher.core.channels import STAT_NAMES, Stats
 from watcher.core.model import (
     MINUTE,
     OUTCOME_OF,
     SECOND,
-    STAT_NAMES,
     Failing,
     Finished,
     Moment,
@@ -30,7 +30,6 @@ from watcher.core.model import (
     Operation,
     OperationEvent,
     Source,
-    Stats,
     Status,
     rfc3339,
 )

@@ -13,7 +13,8 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.factories import counters_with
-from watcher.core.model import OUTCOME_OF, SECOND, Moment, Operation, Source, Stats, Status
+from watcher.core.channels import Stats
+from watcher.core.model import OUTCOME_OF, SECOND, Moment, Operation, Source, Status
 from watcher.core.snapshot import AccountSnapshot
 from watcher.metrics import Instruments
 from watcher.metrics.census import CensusCollector
@@ -35,7 +36,7 @@ OF_PROMETHEUS = {"up"}
 _GROUPING = re.compile(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\([^)]*\)")
 _NAME = re.compile(r"(?<![\w.:])[a-zA-Z_:][\w:]*(?!\s*\(|[\w:])")
 _OPERATORS = {"and", "or", "unless", "bool", "offset"}
-_OURS = re.compile(r"\b(?:twilio_push|operation_watcher)_\w+")
+_OURS = re.compile(r"\b(?:twilio_operations?|operation_watcher)_\w+")
 _MATCHER = re.compile(r'\b(status|outcome)(?:=~|=)"([^"]*)"')
 
 

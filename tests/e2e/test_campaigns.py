@@ -30,7 +30,7 @@ OBSERVED_SECONDS = 75.0
 SURE_SECONDS = 3.0
 """An operation shows at most this long after it became final: the next write, and the next scrape."""
 
-FINISHED = "twilio_push_operations_finished_total"
+FINISHED = "twilio_operations_finished_total"
 LOST = "rejected-at-once"
 
 

@@ -22,11 +22,7 @@ def send(simulator: Simulator, number: int, lifetime: str) -> set[str]:
 
 def counted(daemon: Daemon) -> float:
     """How many operations are in the finished counters."""
-    samples = daemon.samples()
-    return sum(
-        samples.get(("twilio_push_operations_finished_total", frozenset({("account", "main"), ("outcome", one)})), 0)
-        for one in OUTCOMES
-    )
+    return sum(daemon.value("twilio_operations_finished_total", account="main", outcome=one) or 0 for one in OUTCOMES)
 
 
 def settings(simulator: Simulator, folder: Path) -> dict[str, object]:
@@ -50,8 +46,7 @@ def test_all_are_found_and_counted_once_through_a_kill_and_a_minute_away(tmp_pat
         sent = send(simulator, 500, "30s")
         until(
             lambda: (
-                (daemon.value("twilio_push_operations", account="main", status="PROCESSING") or 0) + counted(daemon)
-                >= 450
+                (daemon.value("twilio_operations", account="main", status="PROCESSING") or 0) + counted(daemon) >= 450
             ),
             within=10,
             what="nearly all are found while the last are still fresh",
@@ -75,7 +70,7 @@ def test_all_are_found_and_counted_once_through_a_kill_and_a_minute_away(tmp_pat
         )
         time.sleep(5)
         assert counted(daemon) == 600
-        failed = daemon.value("twilio_push_notifications_finished_total", account="main", state="failed")
+        failed = daemon.value("twilio_operation_messages_finished_total", account="main", state="failed")
         assert daemon.terminate() == 0
     ends: dict[str, set[str]] = {}
     for event in daemon.events("operation.finished"):

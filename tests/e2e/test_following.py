@@ -64,7 +64,7 @@ def test_three_operations_of_a_file_are_tracked_to_their_end(tmp_path: Path) -> 
             until(
                 lambda: (
                     sum(
-                        daemon.value("twilio_push_operations_finished_total", account="main", outcome=outcome) or 0
+                        daemon.value("twilio_operations_finished_total", account="main", outcome=outcome) or 0
                         for outcome in ("completed", "canceled")
                     )
                     == 3
@@ -91,14 +91,11 @@ def test_three_operations_of_a_file_are_tracked_to_their_end(tmp_path: Path) -> 
     for operation_id in (one, two, three):
         stats = truth[operation_id]["finalStats"]
         key = {("account", "main"), ("operation_id", operation_id)}
-        shown = {
-            state: samples["twilio_push_operation_notifications", frozenset({*key, ("state", state)})]
-            for state in STATES
-        }
+        shown = {state: samples["twilio_operation_messages", frozenset({*key, ("state", state)})] for state in STATES}
         assert shown == {state: stats[state] for state in STATES}
-        assert samples["twilio_push_operation_size", frozenset(key)] == stats["total"]
-        assert samples["twilio_push_operation_recipients", frozenset(key)] == stats["recipients"]
-        assert samples["twilio_push_operation_unaddressable_recipients", frozenset(key)] == stats["unaddressable"]
+        assert samples["twilio_operation_size", frozenset(key)] == stats["total"]
+        assert samples["twilio_operation_recipients", frozenset(key)] == stats["recipients"]
+        assert samples["twilio_operation_unaddressable_recipients", frozenset(key)] == stats["unaddressable"]
     assert list(text_string_to_metric_families(text))
     assert list(openmetrics_families(openmetrics))
     checked = subprocess.run(["promtool", "check", "metrics"], input=text, text=True, capture_output=True, check=False)
@@ -123,7 +120,7 @@ def test_credentials_in_the_environment_are_enough(tmp_path: Path, credentials: 
             assert daemon.track(one).status_code == httpx.codes.OK
             key = {"account": "default", "operation_id": one}
             until(
-                lambda: daemon.value("twilio_push_operation_status", status="PROCESSING", **key) == 1,
+                lambda: daemon.value("twilio_operation_status", status="PROCESSING", **key) == 1,
                 within=10,
                 what="the posted id is polled",
             )
@@ -159,7 +156,7 @@ def test_no_operation_is_lost_or_counted_twice_when_the_daemon_is_killed_again_a
 
             def counted() -> float:
                 return sum(
-                    daemon.value("twilio_push_operations_finished_total", account="main", outcome=outcome) or 0
+                    daemon.value("twilio_operations_finished_total", account="main", outcome=outcome) or 0
                     for outcome in ("completed", "canceled", "expired", "not_found", "rejected")
                 )
 
@@ -179,15 +176,14 @@ def test_no_operation_is_lost_or_counted_twice_when_the_daemon_is_killed_again_a
     assert all(len(event_ids) == 1 for event_ids in finished.values())
     final = [operation["finalStats"] for operation in truth.values()]
     for state in ("sent", "failed", "canceled"):
-        key = frozenset({("account", "main"), ("state", state)})
-        assert samples["twilio_push_notifications_finished_total", key] == sum(stats[state] for stats in final)
-    key = frozenset({("account", "main")})
-    assert samples["twilio_push_recipients_finished_total", key] == sum(stats["recipients"] for stats in final)
+        key = frozenset({("account", "main"), ("channel", "push"), ("state", state)})
+        assert samples["twilio_operation_messages_finished_total", key] == sum(stats[state] for stats in final)
+    key = frozenset({("account", "main"), ("channel", "push")})
+    assert samples["twilio_operation_recipients_finished_total", key] == sum(stats["recipients"] for stats in final)
     outcomes = {
-        outcome: samples[
-            "twilio_push_operations_finished_total", frozenset({("account", "main"), ("outcome", outcome)})
-        ]
-        for outcome in ("completed", "canceled", "expired", "not_found", "rejected")
+        dict(key)["outcome"]: value
+        for (name, key), value in samples.items()
+        if name == "twilio_operations_finished_total"
     }
     assert outcomes == {"completed": 190, "canceled": 10, "expired": 0, "not_found": 0, "rejected": 0}
 
@@ -222,14 +218,12 @@ faults:
                 what="forty ends in spite of the faults",
             )
             until(
-                lambda: (
-                    daemon.value("twilio_push_operations_finished_total", account="main", outcome="completed") == 40
-                ),
+                lambda: daemon.value("twilio_operations_finished_total", account="main", outcome="completed") == 40,
                 within=120,
                 what="all forty are counted",
             )
             requests = simulator.requests()
-            failed = daemon.value("twilio_push_notifications_finished_total", account="main", state="failed")
+            failed = daemon.value("twilio_operation_messages_finished_total", account="main", state="failed")
             assert daemon.terminate() == 0
     assert failed == 40
     assert requests["duringHold"] == 0
@@ -299,7 +293,7 @@ def test_a_finished_id_registered_again_is_neither_polled_nor_counted(tmp_path: 
             daemon.start()
 
             def counted() -> float | None:
-                return daemon.value("twilio_push_operations_finished_total", account="main", outcome="completed")
+                return daemon.value("twilio_operations_finished_total", account="main", outcome="completed")
 
             until(lambda: counted() == 1, within=20, what="the end is counted")
             fetched = simulator.requests()["counts"]
@@ -332,7 +326,7 @@ def test_the_app_stays_ready_while_upstream_is_down_and_a_stop_under_load_is_qui
             daemon.start()
             daemon.track(*lives)
             until(
-                lambda: (daemon.value("twilio_push_operations", account="main", status="PROCESSING") or 0) > 50,
+                lambda: (daemon.value("twilio_operations", account="main", status="PROCESSING") or 0) > 50,
                 within=20,
                 what="operations are tracked",
             )
@@ -348,7 +342,7 @@ def test_the_app_stays_ready_while_upstream_is_down_and_a_stop_under_load_is_qui
             shown = {
                 dict(labels)["operation_id"]
                 for (name, labels), _ in daemon.samples().items()
-                if name == "twilio_push_operation_status" and ("status", "PROCESSING") in labels
+                if name == "twilio_operation_status" and ("status", "PROCESSING") in labels
             }
             assert shown == known
 
@@ -371,7 +365,7 @@ def test_it_starts_quickly_and_stays_small(tmp_path: Path) -> None:
             idle = rss_mib(daemon.process)
             daemon.track(*lives)
             until(
-                lambda: daemon.value("twilio_push_operations", account="main", status="PROCESSING") == 1000,
+                lambda: daemon.value("twilio_operations", account="main", status="PROCESSING") == 1000,
                 within=40,
                 what="a thousand are tracked",
             )

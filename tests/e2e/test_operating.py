@@ -90,9 +90,7 @@ def test_a_token_rotated_under_load_costs_no_event_and_no_restart(tmp_path: Path
                 (tmp_path / "auth_token").write_text(token)
                 simulator.put("credentials", {"account_id": ACCOUNT_ID, "auth_token": token})
             until(
-                lambda: (
-                    daemon.value("twilio_push_operations_finished_total", account="main", outcome="completed") == 60
-                ),
+                lambda: daemon.value("twilio_operations_finished_total", account="main", outcome="completed") == 60,
                 within=60,
                 what="all sixty are counted",
             )
@@ -119,7 +117,7 @@ def test_with_stay_the_daemon_stands_by_until_a_broken_configuration_is_correcte
             assert refused.status_code == httpx.codes.SERVICE_UNAVAILABLE
             daemon.configure(settings)
             until(
-                lambda: daemon.value("twilio_push_operations", account="main", status="PROCESSING") == 1,
+                lambda: daemon.value("twilio_operations", account="main", status="PROCESSING") == 1,
                 within=15,
                 what="the corrected file is in force",
             )
@@ -179,7 +177,7 @@ def test_while_the_disk_is_full_polling_goes_on_and_afterwards_all_is_published_
             daemon.start()
             daemon.track(*lives)
             until(
-                lambda: daemon.value("twilio_push_operations", account="main", status="PROCESSING") == 150,
+                lambda: daemon.value("twilio_operations", account="main", status="PROCESSING") == 150,
                 within=20,
                 what="all are tracked",
             )
@@ -203,16 +201,14 @@ def test_while_the_disk_is_full_polling_goes_on_and_afterwards_all_is_published_
             ended = {
                 key
                 for key, value in later.items()
-                if key[0] == "twilio_push_operation_status" and ("status", "COMPLETED") in key[1] and value == 1
+                if key[0] == "twilio_operation_status" and ("status", "COMPLETED") in key[1] and value == 1
             }
             assert len(ended) > 100
             assert later != shown
             (small_disk / "ballast").unlink()
             until(lambda: daemon.value("operation_watcher_store_usable") == 1, within=40, what="the store works again")
             until(
-                lambda: (
-                    daemon.value("twilio_push_operations_finished_total", account="main", outcome="completed") == 150
-                ),
+                lambda: daemon.value("twilio_operations_finished_total", account="main", outcome="completed") == 150,
                 within=60,
                 what="all are counted",
             )
@@ -221,7 +217,7 @@ def test_while_the_disk_is_full_polling_goes_on_and_afterwards_all_is_published_
                 within=20,
                 what="all events are published",
             )
-            failed = daemon.value("twilio_push_notifications_finished_total", account="main", state="failed")
+            failed = daemon.value("twilio_operation_messages_finished_total", account="main", state="failed")
             assert daemon.terminate() == 0
     assert failed == 300
     assert {event["operation_id"] for event in daemon.events("operation.finished")} == lives.keys()
@@ -299,8 +295,8 @@ def test_a_prometheus_that_was_away_still_gets_the_final_stats_and_then_the_seri
         with daemon_of(tmp_path, settings) as daemon:
             daemon.start()
             prometheis = [Prometheus(tmp_path / f"prometheus{n}", daemon.web_port) for n in range(number)]
-            failed = f'twilio_push_operation_notifications{{operation_id="{one}",state="failed"}}'
-            sent = f'twilio_push_operation_notifications{{operation_id="{one}",state="sent"}}'
+            failed = f'twilio_operation_messages{{operation_id="{one}",state="failed"}}'
+            sent = f'twilio_operation_messages{{operation_id="{one}",state="sent"}}'
             try:
                 start_all(prometheis)
                 for prometheus in prometheis:

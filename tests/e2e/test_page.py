@@ -33,7 +33,8 @@ from tests.e2e.browser import (
 from tests.e2e.screenshots import take
 from tests.server.serving import NOW, a_running_operation, an_id, listening
 from tests.support.processes import account, daemon_of, simulating, until
-from watcher.core.model import SECOND, Operation, Stats, Status
+from watcher.core.channels import Stats
+from watcher.core.model import SECOND, Operation, Status
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -214,7 +214,7 @@ class _Round:
 
     def _counted(self, case: Case) -> dict[str, float]:
         return {
-            outcome: self._sample("twilio_push_operations_finished_total", case, outcome=outcome)
+            outcome: self._sample("twilio_operations_finished_total", case, outcome=outcome)
             for outcome in ("completed", "canceled", "expired", "not_found", "rejected")
         }
 
@@ -228,7 +228,7 @@ class _Round:
             wrong = case.seen.wrong
             final = [truth[one]["finalStats"] for one in case.ids]
             for state in ("sent", "failed", "canceled"):
-                counted = self._sample("twilio_push_notifications_finished_total", case, state=state)
+                counted = self._sample("twilio_operation_messages_finished_total", case, state=state)
                 expected = sum(stats[state] for stats in final if stats)
                 if counted != expected:
                     wrong.append(f"{state}: counted {counted:g} instead of {expected}")

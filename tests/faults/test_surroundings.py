@@ -79,7 +79,7 @@ class TrackingDaemon:
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{series} ")), -1.0)
 
     def counted(self) -> float:
-        return self.value('twilio_push_operations_finished_total{account="main",outcome="completed"}')
+        return self.value('twilio_operations_finished_total{account="main",outcome="completed"}')
 
     def all_ends_well(self, *, within: float = 90, is_published: bool = True) -> float:
         """Wait until everything is counted once, as it was, and published; the seconds until it was counted."""
@@ -92,7 +92,7 @@ class TrackingDaemon:
             until(
                 lambda: self.value("operation_watcher_events_pending") == 0, within=40, what="everything is published"
             )
-        failed = self.daemon.value("twilio_push_notifications_finished_total", account="main", state="failed")
+        failed = self.daemon.value("twilio_operation_messages_finished_total", account="main", state="failed")
         assert (self.counted(), failed) == (len(self.ids), len(self.ids))
         assert self.is_well()
         assert self.requests_per_second() < PER_SECOND + 1
@@ -414,7 +414,7 @@ def test_the_wall_clock_jumps(tracking: TrackingDaemon, promised: Promised) -> N
         (tracking.folder / "clock.new").rename(file)
         took = tracking.all_ends_well()
         assert len(tracking.daemon.events("daemon.clock_jumped")) == number
-        expired = tracking.daemon.value("twilio_push_operations_finished_total", account="main", outcome="expired")
+        expired = tracking.daemon.value("twilio_operations_finished_total", account="main", outcome="expired")
         assert expired == 0
         see(f"all published and counted {took:.0f} s later")
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.logs.piping import Pipe, piped
 from watcher.core.account_health import AccountEvent, Began, HealthIssue, Recovered
+from watcher.core.channels import Stats
 from watcher.core.model import (
     SECOND,
     Corrected,
@@ -20,7 +21,6 @@ from watcher.core.model import (
     OperationEvent,
     Outcome,
     Source,
-    Stats,
     Status,
     Tracked,
     Untracked,

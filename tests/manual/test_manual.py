@@ -19,7 +19,8 @@ from tests.support.factories import counters_with
 from watcher.cli.exits import Exit
 from watcher.core import model
 from watcher.core.account_health import HealthIssue
-from watcher.core.model import Moment, Operation, Source, Stats, Status
+from watcher.core.channels import STAT_NAMES, Stats
+from watcher.core.model import Moment, Operation, Source, Status
 from watcher.core.snapshot import AccountSnapshot
 from watcher.logs.events import fields_of, level_of, operation_fields
 from watcher.metrics.census import CensusCollector
@@ -63,7 +64,7 @@ def quoted(cell: str) -> set[str]:
 
 # ── metrics ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-OURS = re.compile(r"\b(?:twilio_push|operation_watcher)_[a-z][a-z_]*\b(?!:)")
+OURS = re.compile(r"\b(?:twilio_operations?|operation_watcher)_[a-z][a-z_]*\b(?!:)")
 SUFFIXES = ("_bucket", "_sum", "_count")
 
 
@@ -75,7 +76,7 @@ def everything() -> Sequence[Metric]:
         source=Source.API,
         registered_at=1,
         status=Status.COMPLETED,
-        stats=Stats(**dict.fromkeys(model.STAT_NAMES, 1)),
+        stats=Stats(**dict.fromkeys(STAT_NAMES, 1)),
         created_at=1,
         updated_at=1,
         progressed_at=1,

@@ -22,22 +22,22 @@ OWN = "operation_watcher_"
 
 # As the contract lists them, "Metrics": name and type.
 METRICS = {
-    "twilio_push_operation_notifications": "gauge",
-    "twilio_push_operation_size": "gauge",
-    "twilio_push_operation_recipients": "gauge",
-    "twilio_push_operation_unaddressable_recipients": "gauge",
-    "twilio_push_operation_status": "gauge",
-    "twilio_push_operation_created_timestamp_seconds": "gauge",
-    "twilio_push_operation_updated_timestamp_seconds": "gauge",
-    "twilio_push_operation_progressed_timestamp_seconds": "gauge",
-    "twilio_push_operation_ended_timestamp_seconds": "gauge",
-    "twilio_push_operation_info": "gauge",
-    "twilio_push_operations_finished": "counter",
-    "twilio_push_notifications_finished": "counter",
-    "twilio_push_recipients_finished": "counter",
-    "twilio_push_unaddressable_recipients_finished": "counter",
-    "twilio_push_operation_duration_seconds": "histogram",
-    "twilio_push_operations": "gauge",
+    "twilio_operation_messages": "gauge",
+    "twilio_operation_size": "gauge",
+    "twilio_operation_recipients": "gauge",
+    "twilio_operation_unaddressable_recipients": "gauge",
+    "twilio_operation_status": "gauge",
+    "twilio_operation_created_timestamp_seconds": "gauge",
+    "twilio_operation_updated_timestamp_seconds": "gauge",
+    "twilio_operation_progressed_timestamp_seconds": "gauge",
+    "twilio_operation_ended_timestamp_seconds": "gauge",
+    "twilio_operation_info": "gauge",
+    "twilio_operations_finished": "counter",
+    "twilio_operation_messages_finished": "counter",
+    "twilio_operation_recipients_finished": "counter",
+    "twilio_operation_unaddressable_recipients_finished": "counter",
+    "twilio_operation_duration_seconds": "histogram",
+    "twilio_operations": "gauge",
     OWN + "build_info": "gauge",
     OWN + "account_up": "gauge",
     OWN + "account_unauthorized": "gauge",
@@ -148,8 +148,8 @@ async def test_scrapes_side_by_side_each_carry_what_was_there_when_they_began():
     scraper.snapshots = [a_snapshot(lag=2 * SECOND)]
     second = await scraper.exposition.render(TEXT, "")
     (body, _, carried), later = await first, second
-    assert b'operation_watcher_poll_lag_seconds{account="main"} 1.0\n' in body
-    assert b'operation_watcher_poll_lag_seconds{account="main"} 2.0\n' in later[0]
+    assert b'operation_watcher_poll_lag_seconds{account="main",channel="push"} 1.0\n' in body
+    assert b'operation_watcher_poll_lag_seconds{account="main",channel="push"} 2.0\n' in later[0]
     assert [snapshot.lag for snapshot in carried] == [SECOND]
 
 
@@ -196,7 +196,7 @@ async def test_attempts_delays_and_anomalies_are_counted():
     ]
     assert buckets == [1, 1, 1, 2, 2, 2, 2, 2, 3]
     delays = [
-        samples[OWN + "detection_delay_seconds_bucket", frozenset({account, ("le", le)})]
+        samples[OWN + "detection_delay_seconds_bucket", frozenset({account, ("channel", "push"), ("le", le)})]
         for le in [*map(str, map(float, DELAY_BUCKETS)), "+Inf"]
     ]
     assert delays == [0, 0, 1, 1, 1, 1, 1, 1, 1]

@@ -101,7 +101,7 @@ async def test_only_changed_lines_of_counters_are_written_again():
         fresh.counter_labels = names
         assert (await fresh.render("", ""))[0] == body
     assert len(exposition._counter_text(created=False)) == 3
-    assert b'{account="main",campaign="spring",outcome="completed"} 2.0' in scrapes[-1]
+    assert b'{account="main",campaign="spring",channel="push",outcome="completed"} 2.0' in scrapes[-1]
 
 
 async def test_an_account_that_still_counts_under_other_labels_shows_no_counters():
@@ -120,7 +120,7 @@ async def test_names_that_need_no_escaping_are_not_escaped(scheme: str, kind: st
     body, headers, _ = await exposition.render(f"{kind};escaping={scheme};q=0.5,*/*;q=0.1", "")
     assert headers["Content-Type"].endswith("escaping=underscores")
     assert b"\noperation_watcher_made_up_total 1.0\n" in body
-    assert b"\ntwilio_push_operation_status{" in body
+    assert b"\ntwilio_operation_status{" in body
 
 
 async def test_a_compressed_scrape_has_the_same_content():
@@ -145,7 +145,7 @@ async def test_labels_that_come_into_force_are_in_the_next_scrape():
     after, _, _ = await exposition.render("", "")
     assert b"campaign" not in before
     families = {family.name: family for family in text_string_to_metric_families(after.decode())}
-    values = [sample.labels["campaign"] for sample in families["twilio_push_operation_info"].samples]
+    values = [sample.labels["campaign"] for sample in families["twilio_operation_info"].samples]
     assert values == ['a "b"\n\\', "", ""]
 
 

@@ -15,7 +15,8 @@ from prometheus_client.registry import Collector
 
 from tests.support.factories import NOW, a_final_operation, a_running_operation, an_id, an_operation, at
 from tests.support.strategies import unhurried
-from watcher.core.model import SECOND, STAT_NAMES, Operation, Source, Stats, Status
+from watcher.core.channels import STAT_NAMES, Stats
+from watcher.core.model import SECOND, Operation, Source, Status
 from watcher.core.snapshot import AccountSnapshot
 from watcher.metrics.census import CensusCollector
 from watcher.metrics.exposition import heads_of

@@ -67,8 +67,8 @@ def watched(tmp_path_factory) -> Iterator[str]:
     try:
         until(lambda: answers("http://127.0.0.1:10617/-/ready"), within=30, what="the demo is ready at its usual port")
         with prometheus(folder):
-            failing = 'twilio_push_operation_notifications{state="failed"} > 0'
-            finished = 'increase(twilio_push_notifications_finished_total{state="failed"}[30s]) > 0'
+            failing = 'twilio_operation_messages{state="failed"} > 0'
+            finished = 'increase(twilio_operation_messages_finished_total{state="failed"}[30s]) > 0'
             until(lambda: query(failing) and query(finished), within=90, what="operations with failures have finished")
             time.sleep(3)
             yield query(f"topk(1, {failing})")[0]["metric"]["operation_id"]

@@ -78,7 +78,7 @@ def test_a_failure_becomes_one_page_and_a_clean_operation_no_page(tmp_path: Path
         # A rollout: the next pod tracks the same operations, the watcher is killed once more, then the first pod goes.
         track = ["track", "--url", "unix:/run/watcher/admin.sock", partly, total, "--label", "campaign=some-failed"]
         podman("exec", second.watcher, "watcher", *track)
-        shown = f'twilio_push_operation_size{{operation_id="{partly}"}}'
+        shown = f'twilio_operation_size{{operation_id="{partly}"}}'
         until(lambda: len(query(shown)) == 2, within=45, what="both pods show it")
         os.kill(pid_of(first.watcher), signal.SIGKILL)
         used = measured(pid_of(first.watcher), seconds=20)

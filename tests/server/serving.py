@@ -9,7 +9,8 @@ import httpx
 from starlette.types import ASGIApp
 
 from tests.support.event_ids import numbered
-from watcher.core.model import SECOND, Moment, Operation, Source, Stats, Status
+from watcher.core.channels import Stats
+from watcher.core.model import SECOND, Moment, Operation, Source, Status
 from watcher.core.snapshot import AccountSnapshot, NextPoll
 from watcher.intake import Intake
 from watcher.server import AccessRules, AppContext, Listener, WebConfig, admin_app, web_app

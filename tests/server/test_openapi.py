@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from tests.server.serving import AN_ID, NOW, AppParts, client_of
-from watcher.core.model import Moved, Odd, Stats, Status
+from watcher.core.channels import Stats
+from watcher.core.model import Moved, Odd, Status
 from watcher.intake import EntryError, TrackRequest, checked_entry
 from watcher.store import Change
 

@@ -16,8 +16,9 @@ from tests.server.serving import (
     client_of,
 )
 from tests.support.event_ids import foretold
+from watcher.core.channels import Stats
 from watcher.core.errors import StoreUnusable
-from watcher.core.model import SECOND, Failing, Finished, Outcome, Stats, Status
+from watcher.core.model import SECOND, Failing, Finished, Outcome, Status
 from watcher.core.settings import Account
 from watcher.core.snapshot import NextPoll
 from watcher.server.handlers import MAX_BODY

@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from tests.server.serving import NOW, AppParts, a_running_operation, a_snapshot, an_id, an_operation, client_of
+from watcher.core.channels import Stats
 from watcher.core.labelling import CombinationState, counters_of
-from watcher.core.model import SECOND, Stats, Status
+from watcher.core.model import SECOND, Status
 from watcher.core.snapshot import AccountSnapshot
 from watcher.core.totals import Key
 from watcher.server.page.render import SCRIPT

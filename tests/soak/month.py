@@ -26,7 +26,7 @@ from watcher.core.account_health import Began
 from watcher.core.census import Retention
 from watcher.core.errors import OperatorError
 from watcher.core.model import DAY, HOUR, SECOND, Micros
-from watcher.core.totals import NOTIFICATIONS, OPERATIONS, RECIPIENTS, UNADDRESSABLE
+from watcher.core.totals import COUNTED, OPERATIONS
 from watcher.logs import EventLog, LineWriter
 from watcher.publishing import EventPublisher
 from watcher.simulator import Upstream
@@ -87,10 +87,8 @@ class Month:
         self.sent += 1
         life = self.upstream.world.send(self.scenario.accounts[0].account_id, now)
         self.truth[OPERATIONS, life.outcome.lower()] += 1
-        for state in ("sent", "failed", "canceled"):
-            self.truth[NOTIFICATIONS, state] += getattr(life.final, state)
-        self.truth[RECIPIENTS,] += life.final.recipients
-        self.truth[UNADDRESSABLE,] += life.final.unaddressable
+        for name, key in COUNTED.items():
+            self.truth[key] += getattr(life.final, name)
         return life.id
 
     async def publish(self, lines: Sequence[bytes]) -> None:

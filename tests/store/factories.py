@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from watcher.core.model import Finished, Operation, OperationEvent, Outcome, Source, Stats, Status, Tally
+from watcher.core.channels import Stats
+from watcher.core.model import Finished, Operation, OperationEvent, Outcome, Source, Status, Tally
 from watcher.store import Change, Entry, Shown, Store
 
 ACCOUNT = "main"

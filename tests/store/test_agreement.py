@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.store.factories import entry, finished, operation
 from tests.support.event_ids import foretold
 from tests.support.stored import counted_in, outcome_in
-from watcher.core.model import DAY, OUTCOME_OF, Instant, Odd, Source, Stats, Status, Tally
+from watcher.core.channels import Stats
+from watcher.core.model import DAY, OUTCOME_OF, Instant, Odd, Source, Status, Tally
 from watcher.store import Change, Entry, Shown, Store
 from watcher.store.memory import MemoryStore
 from watcher.store.sqlite import SqliteStore

@@ -6,6 +6,7 @@ import pytest
 
 from tests.store.factories import ACCOUNT, COMPLETED, ID, NOW, OTHER, entry, final, finish, finished, operation, track
 from tests.support.stored import counted_in, outcome_in
+from watcher.core.channels import Stats
 from watcher.core.discovery import DiscoveryProgress
 from watcher.core.labelling import Counters
 from watcher.core.model import (
@@ -17,7 +18,6 @@ from watcher.core.model import (
     Operation,
     Outcome,
     Source,
-    Stats,
     Status,
     Tally,
     Tracked,
@@ -197,7 +197,7 @@ async def test_counters_add_up_under_whatever_key(store: Store) -> None:
         ACCOUNT, [Change(operation=final(), tally=Tally(outcome=Outcome.COMPLETED, duration_seconds=0.25))]
     )
     await store.commit(
-        ACCOUNT, [Change(operation=final(id=OTHER), tally=Tally(outcome=Outcome.COMPLETED, recipients=5))]
+        ACCOUNT, [Change(operation=final(id=OTHER), tally=Tally(outcome=Outcome.COMPLETED, stats=Stats(recipients=5)))]
     )
     part = 'größe=quo"te\n'
     assert await counted_in(store, ACCOUNT) == {

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from watcher.core.channels import STAT_NAMES, Stats
 from watcher.core.clocks import ClockReading
 from watcher.core.labelling import Combination, CombinationState, Counters, adopted, combination_in, counters_of
-from watcher.core.model import DAY, SECOND, Instant, Micros, Moment, Operation, Outcome, Source, Stats, Status, Tally
+from watcher.core.model import DAY, SECOND, Instant, Micros, Moment, Operation, Outcome, Source, Status, Tally
 from watcher.core.observation import FailureCause, Forbidden, Missing, Record, Refused, Reply, Seen, Timing, Unanswered
 from watcher.core.totals import Key
 
@@ -131,13 +132,10 @@ def a_reply(body: bytes = b"", *, code: int = 200, headers: Mapping[str, str] | 
 
 def a_tally(**changes: Any) -> Tally:
     """What a completed operation adds."""
-    fields: dict[str, Any] = {
-        "outcome": Outcome.COMPLETED,
-        "sent": 9,
-        "failed": 1,
-        "recipients": 10,
-        "duration_seconds": 30.0,
+    counts = {"sent": 9, "failed": 1, "recipients": 10} | {
+        name: changes.pop(name) for name in STAT_NAMES if name in changes
     }
+    fields: dict[str, Any] = {"outcome": Outcome.COMPLETED, "stats": Stats(**counts), "duration_seconds": 30.0}
     return Tally(**fields | changes)
 
 

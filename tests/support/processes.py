@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import yaml
 
+PUSH = {("channel", "push")}
 ACCOUNT_ID = "AC00000000000000000000000000000000"
 AUTH_TOKEN = "simulated-auth-token"
 API_KEY = "SK00000000000000000000000000000000"
@@ -208,8 +209,9 @@ class Daemon:
         }
 
     def value(self, name: str, **labels: str) -> float | None:
-        """One sample; None where there is no such series."""
-        return self.samples().get((name, frozenset(labels.items())))
+        """One sample, also where the series has the channel; None where there is no such series."""
+        samples, key = self.samples(), frozenset(labels.items())
+        return samples.get((name, key), samples.get((name, key | PUSH)))
 
     def track(self, *ids: str, labels: Mapping[str, str] | None = None) -> httpx.Response:
         """Register over the admin API."""

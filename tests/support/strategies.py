@@ -6,7 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from tests.support.factories import CREATED, NOW, PLAIN_ID, at
-from watcher.core.model import DAY, SECOND, STAT_NAMES, Stats
+from watcher.core.channels import STAT_NAMES, Stats
+from watcher.core.model import DAY, SECOND
 from watcher.core.observation import FailureCause, Missing, Observation, Record, Refused, Seen, Timing, Unanswered
 
 unhurried = settings(deadline=None)

@@ -13,8 +13,9 @@ from tests.support.failing import FailingStore
 from tests.support.stored import counted_in
 from tests.support.virtual import run_virtually, virtual_clock
 from watcher.clock import Clock
+from watcher.core.channels import Stats
 from watcher.core.errors import StoreUnusable
-from watcher.core.model import Instant, Moved, Odd, Operation, Outcome, Source, Stats, Status, Tally
+from watcher.core.model import Instant, Moved, Odd, Operation, Outcome, Source, Status, Tally
 from watcher.store import Change, Committed, Entry
 from watcher.watch import ledger as ledger_module
 from watcher.watch.counters import CounterSync

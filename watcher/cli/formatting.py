@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from watcher.core.model import Stats
+from watcher.core.channels import BAR, PUSH, StatKind, Stats
 from watcher.core.printable import printable
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -76,12 +76,13 @@ def stats_words(stats: Stats) -> str:
     """Return the stats in one line. Absent stats are left out, and so are zeros, except for the number sent."""
     sent = sent_words(stats)
     parts = [f"{sent} sent"] if sent else []
+    parts += [f"{value:,} {name}" for name in BAR if name != "sent" and (value := getattr(stats, name))]
+    of = "" if stats.recipients is None else f" of {counted(stats.recipients, 'recipient')}"
     parts += [
-        f"{value:,} {name}" for name in ("failed", "canceled", "queued", "scheduled") if (value := getattr(stats, name))
+        f"{value:,}{of} {field.name}"
+        for field in PUSH.fields
+        if field.is_failure and field.kind is StatKind.RECIPIENTS and (value := getattr(stats, field.name))
     ]
-    if stats.unaddressable:
-        of = "" if stats.recipients is None else f" of {counted(stats.recipients, 'recipient')}"
-        parts.append(f"{stats.unaddressable:,}{of} unaddressable")
     return ", ".join(parts) or "no stats yet"
 
 

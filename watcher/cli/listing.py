@@ -17,13 +17,13 @@ from watcher.cli.admin_client import AdminClient, daemon
 from watcher.cli.exits import Exit
 from watcher.cli.formatting import Operation, ago_words, labels_words, sent_words, status_words
 from watcher.cli.output import say
+from watcher.core.channels import FAILURES
 
 PAGE = 1000
 """Most rows in one answer of the daemon."""
 
 _WIDEST = 160
-_HEADINGS = ("operation", "status", "sent", "failed", "unaddressable", "changed", "account", "labels")
-_RIGHT = frozenset({"sent", "failed", "unaddressable", "changed"})
+_RIGHT = frozenset({"sent", *FAILURES, "changed"})
 _OPTIONAL = frozenset({"account", "labels"})
 _STYLES = {"COMPLETED": "green", "PROCESSING": "cyan", "SCHEDULED": "blue", "UNSEEN": "dim", "UNKNOWN": "yellow"}
 
@@ -80,8 +80,7 @@ def rows(operations: Sequence[Operation], now: datetime) -> list[dict[str, str]]
             "operation": one.id,
             "status": status_words(one),
             "sent": sent_words(one.stats),
-            "failed": "" if one.stats.failed is None else f"{one.stats.failed:,}",
-            "unaddressable": "" if one.stats.unaddressable is None else f"{one.stats.unaddressable:,}",
+            **{name: "" if (count := getattr(one.stats, name)) is None else f"{count:,}" for name in FAILURES},
             "changed": ago_words(one.progressed_at, now),
             "account": one.account,
             "labels": labels_words(one.labels),
@@ -130,4 +129,4 @@ def _padded(words: str, width: int, name: str) -> str:
 def _style(name: str, words: str) -> str:
     if name == "status":
         return _STYLES.get(words, "red")
-    return "red" if name in {"failed", "unaddressable"} and words not in {"", "0"} else ""
+    return "red" if name in FAILURES and words not in {"", "0"} else ""

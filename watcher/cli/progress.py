@@ -13,7 +13,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from watcher.cli.formatting import counted, stats_words
 from watcher.cli.output import say
 from watcher.cli.verdict import total
-from watcher.core.model import SECOND, Micros, Operation, Stats
+from watcher.core.channels import DONE, Stats
+from watcher.core.model import SECOND, Micros, Operation
 
 LINE_EVERY: Micros = 10 * SECOND
 """Shortest time between two lines of an operation whose status stays and whose stats change."""
@@ -122,7 +123,7 @@ class Bars:
         bar = self._bars.get(name)
         if bar is None:
             bar = self._bars[name] = self._progress.add_task("", total=None, name=name, status="", words="")
-        done = (stats.sent or 0) + (stats.failed or 0) + (stats.canceled or 0)
+        done = sum(getattr(stats, name) or 0 for name in DONE)
         self._progress.update(bar, completed=done, total=stats.total, status=status, words=stats_words(stats))
         if ended:
             self._progress.stop_task(bar)

@@ -12,7 +12,8 @@ from typing import assert_never
 
 from watcher.cli.exits import Exit
 from watcher.cli.formatting import counted
-from watcher.core.model import Operation, Outcome, Stats, Value
+from watcher.core.channels import PUSH, StatKind, Stats
+from watcher.core.model import Operation, Outcome, Value
 
 
 class Stop(enum.Enum):
@@ -76,10 +77,9 @@ def _bad(operations: Sequence[Operation], limits: FailureLimits) -> list[str]:
         for outcome in Outcome
         if outcome is not Outcome.COMPLETED and outcomes[outcome]
     ]
-    failed, unaddressable = sums.failed or 0, sums.unaddressable or 0
-    if failed > limits.failed:
-        reasons.append(f"{counted(failed, 'notification')} failed, {limits.failed:,} allowed (--max-failed)")
-    if limits.unaddressable is not None and unaddressable > limits.unaddressable:
-        words = f"{counted(unaddressable, 'recipient')} unaddressable, {limits.unaddressable:,} allowed"
-        reasons.append(f"{words} (--max-unaddressable)")
+    for field in PUSH.fields:
+        count, limit = getattr(sums, field.name) or 0, getattr(limits, field.name, None)
+        if limit is not None and count > limit:
+            noun = "recipient" if field.kind is StatKind.RECIPIENTS else PUSH.message
+            reasons.append(f"{counted(count, noun)} {field.name}, {limit:,} allowed (--max-{field.name})")
     return reasons

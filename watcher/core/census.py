@@ -71,8 +71,8 @@ def _worthiest(
     # `lately` is before `running`: shown for less than a minute, so that only `failing` ones can displace them.
     failing, lately, running, finished = grades = (_Grade(), _Grade(), _Grade(), _Grade())
     for operation in operations:
-        stats, shown_at = operation.stats, since.get(operation.id)
-        if stats.failed or stats.unaddressable:
+        shown_at = since.get(operation.id)
+        if operation.stats.has_failures:
             grade = failing
         elif shown_at is not None and shown_at > long_ago:
             grade = lately

@@ -30,6 +30,7 @@ from watcher.core.answers import (
     status_of,
     with_creation,
 )
+from watcher.core.channels import Stats
 from watcher.core.clocks import AGREE_WITHIN, ClockReading
 from watcher.core.model import (
     MINUTE,
@@ -45,7 +46,6 @@ from watcher.core.model import (
     Moved,
     Operation,
     Phase,
-    Stats,
     Status,
     Value,
     rfc3339,
@@ -59,7 +59,6 @@ from watcher.core.steps import (
     finalise,
     finish,
     followed_by,
-    has_fallen,
     merged,
     oddities,
     progressed,
@@ -164,7 +163,7 @@ def progresses(operation: Operation, seen: Seen, now: ClockReading) -> bool:
         and now.latest_at <= created_at + TOMBSTONE_LIFE
         and not record.odd
         and operation.evidence is None
-        and not has_fallen(operation.stats, stats)
+        and not stats.has_fallen_from(operation.stats)
         and (operation.failing_published or not stats.has_failures)
         and operation.missing_since is None
         and not operation.missed
@@ -279,7 +278,7 @@ def _settles(operation: Operation, seen: Seen, now: ClockReading, rules: Lifecyc
     if order is Order.OLDER:
         return _still_unsettled(set_aside(operation, seen), now)
     step = _taken_after_the_end(operation, seen, now)
-    is_moving = evidence.is_moving or step.operation.stats != operation.stats
+    is_moving = evidence.is_moving or step.operation.stats.still_moves_from(operation.stats)
     # A sweep may show the operation before the next settling read is due. Its stats are taken and remembered as moving,
     # but it does not count as a read: otherwise frequent sweeps would confirm stats within seconds of the end.
     if not _is_settling_read(operation, seen, rules):

@@ -11,9 +11,11 @@ import enum
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, TypeAlias
+from typing import TypeAlias
 
 import msgspec
+
+from watcher.core.channels import Stats
 
 Instant: TypeAlias = int
 Micros: TypeAlias = int
@@ -143,46 +145,6 @@ class Source(Word):
     CONFIG = "config"
     API = "api"
     DISCOVERY = "discovery"
-
-
-Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-"""A count as upstream may send it. Negative numbers, and those that a gauge cannot hold exactly, are not accepted."""
-
-
-class Stats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Upstream's counts of an operation, in notifications (`recipients` and `unaddressable`: in recipients)."""
-
-    total: Count | None = None
-    recipients: Count | None = None
-    scheduled: Count | None = None
-    queued: Count | None = None
-    sent: Count | None = None
-    failed: Count | None = None
-    canceled: Count | None = None
-    unaddressable: Count | None = None
-
-    def merged_with(self, newer: Stats) -> Stats:
-        """The newer stats, with the known count where the newer lack one."""
-        # The two frequent cases first: nothing has changed, or all counts are there.
-        if newer == self:
-            return self
-        if None not in msgspec.structs.astuple(newer):
-            return newer
-        return Stats(
-            **{
-                name: mine if (given := getattr(newer, name)) is None else given
-                for name in STAT_NAMES
-                if (mine := getattr(self, name)) is not None or getattr(newer, name) is not None
-            }
-        )
-
-    @property
-    def has_failures(self) -> bool:
-        """Whether anything failed or was unaddressable."""
-        return bool(self.failed) or bool(self.unaddressable)
-
-
-STAT_NAMES: tuple[str, ...] = Stats.__struct_fields__
 
 
 class Evidence(Value, frozen=True, kw_only=True, omit_defaults=True):
@@ -329,12 +291,8 @@ OperationEvent: TypeAlias = Tracked | Untracked | Moved | Failing | Finished | C
 
 
 class Tally(Value, frozen=True, kw_only=True):
-    """What one operation adds to the counters when its stats become final."""
+    """What one operation adds to the counters at the moment its stats become final."""
 
     outcome: Outcome
-    sent: int = 0
-    failed: int = 0
-    canceled: int = 0
-    recipients: int = 0
-    unaddressable: int = 0
+    stats: Stats = Stats()
     duration_seconds: float | None = None

@@ -9,7 +9,8 @@ import enum
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from watcher.core.model import Instant, Micros, Moment, Stats, Value
+from watcher.core.channels import Stats
+from watcher.core.model import Instant, Micros, Moment, Value
 
 
 class FailureCause(enum.StrEnum):

@@ -28,7 +28,6 @@ from watcher.core.model import (
     Operation,
     OperationEvent,
     Phase,
-    Stats,
     Status,
     Tally,
     Value,
@@ -172,7 +171,7 @@ def oddities(before: Operation, after: Operation, seen: Seen, now: ClockReading)
     # An end with an older `updatedAt` has a kind of its own, `end_older`.
     if before.phase is after.phase and _went_back(before, after):
         odd = (*odd, "updated_fell")
-    return (*odd, "stats_fell") if has_fallen(before.stats, after.stats) else odd
+    return (*odd, "stats_fell") if after.stats.has_fallen_from(before.stats) else odd
 
 
 def _went_back(before: Operation, after: Operation) -> bool:
@@ -187,19 +186,6 @@ def oddities_of_creation(before: Operation, created_at: Instant, now: ClockReadi
         return () if is_same(before.created_at, created_at) else ("created_changed",)
     hint = created_hint(before.id, now.latest_at)
     return ("created_implausible",) if hint is not None and abs(created_at - hint) > HOUR else ()
-
-
-def has_fallen(before: Stats, after: Stats) -> bool:
-    """Whether a count that can only rise went down."""
-    return (
-        _is_less(after.sent, before.sent)
-        or _is_less(after.failed, before.failed)
-        or _is_less(after.unaddressable, before.unaddressable)
-    )
-
-
-def _is_less(new: int | None, old: int | None) -> bool:
-    return old is not None and new is not None and new < old
 
 
 def with_oddities(operation: Operation, kinds: tuple[str, ...]) -> Step:
@@ -240,20 +226,11 @@ def finalise(operation: Operation, now: ClockReading) -> Step:
     was_late = created_at is not None and operation.registered_at > created_at + RECORD_LIFE
     return Step(
         operation=operation.with_(final_at=now.at, unsettled_since=None, evidence=None),
-        tally=None if was_late and has_expired(operation, now) else _tally(operation),
-    )
-
-
-def _tally(operation: Operation) -> Tally:
-    stats = operation.stats
-    return Tally(
-        outcome=OUTCOME_OF[operation.status],
-        sent=stats.sent or 0,
-        failed=stats.failed or 0,
-        canceled=stats.canceled or 0,
-        recipients=stats.recipients or 0,
-        unaddressable=stats.unaddressable or 0,
-        duration_seconds=duration_seconds(operation),
+        tally=None
+        if was_late and has_expired(operation, now)
+        else Tally(
+            outcome=OUTCOME_OF[operation.status], stats=operation.stats, duration_seconds=duration_seconds(operation)
+        ),
     )
 
 

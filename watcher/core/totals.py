@@ -9,26 +9,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeAlias
 
+from watcher.core.channels import PUSH, StatField, StatKind
 from watcher.core.model import SECOND, Outcome, Tally
 
 Key: TypeAlias = tuple[str, ...]
 
 OPERATIONS = "operations"
-NOTIFICATIONS = "notifications"
-RECIPIENTS = "recipients"
-UNADDRESSABLE = "unaddressable"
+MESSAGES = "notifications"
+"""The series of messages by state. Stores hold it under this name."""
 DURATION_BUCKET = "duration_bucket"
 DURATION_MICROS = "duration_micros"
 """The sum of durations. Whole microseconds add up exactly in any order. A sum that is lower by a rounding error after a
 restart would look like a counter reset."""
 
-OWN_LABELS: Mapping[str, int] = {OPERATIONS: 1, NOTIFICATIONS: 1, DURATION_BUCKET: 1}
+OWN_LABELS: Mapping[str, int] = {OPERATIONS: 1, MESSAGES: 1, DURATION_BUCKET: 1}
 """The number of labels of its own that a series has in the key, 0 for the others. The counter labels follow."""
 
 DURATION_BUCKETS: tuple[float, ...] = (5, 30, 60, 300, 900, 3600, 14400, 86400, 259200, 604800, float("inf"))
 """Upper bounds in seconds. Each bucket counts the durations between the bound before it and its own."""
 
-NOTIFICATION_STATES: tuple[str, ...] = ("sent", "failed", "canceled")
+
+def key_of(field: StatField) -> Key:
+    """The series to which finished operations add the count."""
+    return (MESSAGES, field.name) if field.kind is StatKind.STATE else (field.name,)
+
+
+COUNTED: Mapping[str, Key] = {field.name: key_of(field) for field in PUSH.fields if field.is_counted}
+"""The counts that finished operations add to counters, each with its series."""
 
 
 def duration_bucket(seconds: float) -> str:
@@ -39,8 +46,7 @@ def duration_bucket(seconds: float) -> str:
 def starting_totals(combination: Key = ()) -> dict[Key, float]:
     """All series of a combination of counter labels at 0. Without one: those of an account without counter labels."""
     series: list[Key] = [(OPERATIONS, outcome.value) for outcome in Outcome]
-    series += [(NOTIFICATIONS, state) for state in NOTIFICATION_STATES]
-    series += [(RECIPIENTS,), (UNADDRESSABLE,)]
+    series += COUNTED.values()
     return {(*key, *combination): 0 for key in series}
 
 
@@ -53,10 +59,8 @@ def keys_of(combination: Key) -> list[Key]:
 def increments(tally: Tally, combination: Key = ()) -> dict[Key, float]:
     """What the tally adds under the combination of counter labels, given as `name=value` in order of the names."""
     added: dict[Key, float] = {(OPERATIONS, tally.outcome.value, *combination): 1}
-    for state in NOTIFICATION_STATES:
-        added[NOTIFICATIONS, state, *combination] = getattr(tally, state)
-    added[RECIPIENTS, *combination] = tally.recipients
-    added[UNADDRESSABLE, *combination] = tally.unaddressable
+    for name, key in COUNTED.items():
+        added[(*key, *combination)] = getattr(tally.stats, name) or 0
     if tally.duration_seconds is not None:
         added[DURATION_BUCKET, duration_bucket(tally.duration_seconds), *combination] = 1
         added[DURATION_MICROS, *combination] = round(tally.duration_seconds * SECOND)

@@ -15,8 +15,9 @@ from typing import Any
 
 import msgspec
 
+from watcher.core.channels import STAT_NAMES, Stats
 from watcher.core.error_bodies import ErrorBody, read_error
-from watcher.core.model import DAY, HOUR, MINUTE, SECOND, STAT_NAMES, Instant, Micros, Stats, Status
+from watcher.core.model import DAY, HOUR, MINUTE, SECOND, Instant, Micros, Status
 from watcher.core.observation import (
     FailureCause,
     Forbidden,

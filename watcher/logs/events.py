@@ -155,10 +155,7 @@ def level_of(event: OperationEvent) -> str:
         case Finished(outcome=outcome, stats=stats):
             return "warning" if stats.has_failures or outcome is not Outcome.COMPLETED else "info"
         case Corrected(stats=stats, before=before):
-            rose = (stats.failed or 0) > (before.failed or 0) or (stats.unaddressable or 0) > (
-                before.unaddressable or 0
-            )
-            return "warning" if rose else "info"
+            return "warning" if stats.fails_more_than(before) else "info"
         case Moved(status_word=word):
             return "warning" if means_failure(word) else "info"
         case Odd(kind=kind):

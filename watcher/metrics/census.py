@@ -14,55 +14,49 @@ from operator import attrgetter
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from watcher.core.channels import PUSH, STATES, STATES_HELP, STATES_METRIC, StatKind
 from watcher.core.model import SECOND, Instant, Operation
 from watcher.core.snapshot import AccountSnapshot
 from watcher.metrics.finished import finished_families
 
-PER_OPERATION = ("account", "operation_id")
-STATES = ("scheduled", "queued", "sent", "failed", "canceled")
+PER_OPERATION = ("account", "channel", "operation_id")
+PER_CHANNEL = ("account", "channel")
 
 _Labels = tuple[str, ...]
 
-
-NOTIFICATIONS = ("twilio_push_operation_notifications", "Push notifications of the operation, by state.")
+MESSAGES = (STATES_METRIC, STATES_HELP)
 STATUS = (
-    "twilio_push_operation_status",
+    "twilio_operation_status",
     "1 for the present status of the operation; exactly one series an operation.",
 )
 INFO = (
-    "twilio_push_operation_info",
+    "twilio_operation_info",
     "1, with the labels that the app gave and metrics.labels allows; to be joined.",
 )
 
 # `text` pairs its templates and numbers with these families by position. So the order of COUNTS and INSTANTS, here and
 # in `CensusCollector.operations`, is also that of the scrape.
-COUNTS: Sequence[tuple[str, str, str]] = (
-    ("twilio_push_operation_size", "Push notifications in the operation.", "stats.total"),
-    ("twilio_push_operation_recipients", "Recipients that the operation targets.", "stats.recipients"),
-    (
-        "twilio_push_operation_unaddressable_recipients",
-        "Recipients with no valid device token, to which nothing was sent.",
-        "stats.unaddressable",
-    ),
+COUNTS: Sequence[tuple[str, str, str]] = tuple(
+    (field.metric, field.help, f"stats.{field.name}") for field in PUSH.fields if field.kind is not StatKind.STATE
 )
 INSTANTS: Sequence[tuple[str, str, str]] = (
     (
-        "twilio_push_operation_created_timestamp_seconds",
+        "twilio_operation_created_timestamp_seconds",
         "When upstream created the operation, in seconds since 1970.",
         "created_at",
     ),
     (
-        "twilio_push_operation_updated_timestamp_seconds",
+        "twilio_operation_updated_timestamp_seconds",
         "When upstream last changed the operation, in seconds since 1970.",
         "updated_at",
     ),
     (
-        "twilio_push_operation_progressed_timestamp_seconds",
+        "twilio_operation_progressed_timestamp_seconds",
         "The last poll that changed something, in seconds since 1970.",
         "progressed_at",
     ),
     (
-        "twilio_push_operation_ended_timestamp_seconds",
+        "twilio_operation_ended_timestamp_seconds",
         "When the operation ended by upstream's clock, in seconds since 1970.",
         "ended_at",
     ),
@@ -101,7 +95,7 @@ class CensusCollector:
         """The reference for `text`, which writes the same families for the scrape."""
         shown = [operation for snapshot in self._snapshots for operation in snapshot.shown]
         yield _gauge(
-            *NOTIFICATIONS,
+            *MESSAGES,
             (*PER_OPERATION, "state"),
             (
                 ((*_key(operation), state), value)
@@ -153,24 +147,29 @@ class CensusCollector:
     def accounts(self) -> Iterator[Metric]:
         """The present state of each account."""
         yield _gauge(
-            "twilio_push_operations",
-            "Operations that are followed or settling, by status.",
-            ("account", "status"),
+            "twilio_operations",
+            "Operations that are tracked or settling, by status.",
+            (*PER_CHANNEL, "status"),
             (
-                ((snapshot.account, status), count)
+                ((snapshot.account, PUSH.name, status), count)
                 for snapshot in self._snapshots
                 # Until the store was read, a count of 0 would say that nothing is tracked.
                 if snapshot.is_loaded
                 for status, count in snapshot.statuses.items()
             ),
         )
-        for name, help_text, read in _ACCOUNT_GAUGES:
-            yield _gauge(
-                name,
-                help_text,
-                ("account",),
-                (((snapshot.account,), value) for snapshot in self._snapshots if (value := read(snapshot)) is not None),
-            )
+        for labels, gauges in ((("account",), _ACCOUNT_GAUGES), (PER_CHANNEL, _CHANNEL_GAUGES)):
+            for name, help_text, read in gauges:
+                yield _gauge(
+                    name,
+                    help_text,
+                    labels,
+                    (
+                        ((snapshot.account, PUSH.name)[: len(labels)], value)
+                        for snapshot in self._snapshots
+                        if (value := read(snapshot)) is not None
+                    ),
+                )
         throttled = CounterMetricFamily(
             "operation_watcher_api_throttled_seconds",
             "How long upstream held the account by 429 and 503, in seconds.",
@@ -218,18 +217,22 @@ _ACCOUNT_GAUGES: Sequence[tuple[str, str, Callable[[AccountSnapshot], float | No
     ),
     (
         "operation_watcher_freshness_seconds",
-        "How late, at most, a change should be learned, in seconds, as configured.",
+        "The delay within which a change should be known, in seconds, as configured.",
         lambda snapshot: snapshot.freshness / SECOND,
-    ),
-    (
-        "operation_watcher_poll_lag_seconds",
-        "How long the most overdue poll is past the promise of freshness, in seconds.",
-        lambda snapshot: snapshot.lag / SECOND,
     ),
     (
         "operation_watcher_clock_skew_seconds",
         "Upstream's clock less ours, by the Date header, in seconds.",
         lambda snapshot: snapshot.skew / SECOND,
+    ),
+)
+
+
+_CHANNEL_GAUGES: Sequence[tuple[str, str, Callable[[AccountSnapshot], float | None]]] = (
+    (
+        "operation_watcher_poll_lag_seconds",
+        "How long the most overdue poll is past the promise of freshness, in seconds.",
+        lambda snapshot: snapshot.lag / SECOND,
     ),
     (
         "operation_watcher_discovery_last_complete_timestamp_seconds",
@@ -240,7 +243,7 @@ _ACCOUNT_GAUGES: Sequence[tuple[str, str, Callable[[AccountSnapshot], float | No
 
 
 def _key(operation: Operation) -> _Labels:
-    return operation.account, operation.id
+    return operation.account, PUSH.name, operation.id
 
 
 def _gauge(

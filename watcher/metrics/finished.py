@@ -12,6 +12,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
 from watcher.core import totals
+from watcher.core.channels import PUSH, STATES_HELP, STATES_METRIC, StatKind
 from watcher.core.labelling import Combination, combination_in
 from watcher.core.model import SECOND, Outcome, Value
 from watcher.core.snapshot import AccountSnapshot
@@ -30,28 +31,26 @@ _Family: TypeAlias = tuple[str, str, str | None, Sequence[Key]]
 
 _FAMILIES: Sequence[_Family] = (
     (
-        "twilio_push_operations_finished",
+        "twilio_operations_finished",
         "Operations whose stats became final, by outcome.",
         "outcome",
         [(totals.OPERATIONS, outcome.value) for outcome in sorted(Outcome)],
     ),
     (
-        "twilio_push_notifications_finished",
-        "Push notifications of operations whose stats became final, by state.",
+        f"{STATES_METRIC}_finished",
+        f"{STATES_HELP.removesuffix('.')}, once its stats are final.",
         "state",
-        [(totals.NOTIFICATIONS, state) for state in sorted(totals.NOTIFICATION_STATES)],
+        sorted(key for key in totals.COUNTED.values() if key[0] == totals.MESSAGES),
     ),
-    (
-        "twilio_push_recipients_finished",
-        "Recipients targeted by operations whose stats became final.",
-        None,
-        [(totals.RECIPIENTS,)],
-    ),
-    (
-        "twilio_push_unaddressable_recipients_finished",
-        "Recipients without a valid device token, of operations whose stats became final.",
-        None,
-        [(totals.UNADDRESSABLE,)],
+    *(
+        (
+            f"{field.metric}_finished",
+            f"{field.help.removesuffix('.')}, once its stats are final.",
+            None,
+            [(field.name,)],
+        )
+        for field in PUSH.fields
+        if field.is_counted and field.kind is not StatKind.STATE
     ),
 )
 """Counters: name, help, the series' own label, and the keys of its values."""
@@ -81,7 +80,7 @@ def counted_in(
 
 def families_of(shown: Sequence[Counted], names: Sequence[str]) -> Sequence[Metric]:
     """The families, each once, with the series of these combinations."""
-    label_names = ("account", *sorted(names))
+    label_names = ("account", "channel", *sorted(names))
     return [*(_counter(shown, label_names, family) for family in _FAMILIES), _durations(shown, label_names)]
 
 
@@ -106,7 +105,7 @@ def _combinations(snapshot: AccountSnapshot, *, created: bool) -> Iterator[Count
             values[combination][key[: len(key) - len(combination)]] = value
     for combination, state in sorted(snapshot.counters.combinations.items()):
         yield Counted(
-            labels=(snapshot.account, *(part.partition("=")[2] for part in combination)),
+            labels=(snapshot.account, PUSH.name, *(part.partition("=")[2] for part in combination)),
             created=state.created_at / SECOND if created else None,
             values=values[combination],
         )
@@ -114,7 +113,7 @@ def _combinations(snapshot: AccountSnapshot, *, created: bool) -> Iterator[Count
 
 def _durations(shown: Sequence[Counted], names: Sequence[str]) -> HistogramMetricFamily:
     family = HistogramMetricFamily(
-        "twilio_push_operation_duration_seconds",
+        "twilio_operation_duration_seconds",
         "From creation to end by upstream's clock, of completed and canceled operations, in seconds.",
         labels=names,
     )

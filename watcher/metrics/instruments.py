@@ -21,6 +21,7 @@ from prometheus_client import (
 
 from watcher import __version__
 from watcher.core.attempt import Attempt, Endpoint
+from watcher.core.channels import PUSH
 from watcher.core.model import SECOND, Instant, Micros
 from watcher.core.wire import CODES
 
@@ -87,7 +88,7 @@ class Instruments:
         self._delays = Histogram(
             PREFIX + "detection_delay_seconds",
             "Delay between an upstream change (updatedAt) and its detection, in seconds; first polls are excluded.",
-            ("account",),
+            ("account", "channel"),
             buckets=DELAY_BUCKETS,
             registry=self.registry,
         )
@@ -139,7 +140,7 @@ class Instruments:
             self._durations.labels(account, endpoint.value)
             for code in CODES:
                 self._requests.labels(account, endpoint.value, code)
-        self._delays_of[account] = self._delays.labels(account)
+        self._delays_of[account] = self._delays.labels(account, PUSH.name)
         for kind in KINDS:
             self._anomalies.labels(account, kind)
 

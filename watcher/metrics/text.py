@@ -4,9 +4,9 @@ From scrape to scrape only a few numbers in the lines of an operation change. So
 a hole for each of these numbers. A scrape joins the templates of 250 operations and fills all their holes with a single
 `%` of bytes:
 
-    template   twilio_push_notifications{account="main",operation_id="…",state="sent"} %d.0
+    template   twilio_operation_messages{account="main",channel="push",operation_id="…",state="sent"} %d.0
     filling    (12,)
-    text       twilio_push_notifications{account="main",operation_id="…",state="sent"} 12.0
+    text       twilio_operation_messages{account="main",channel="push",operation_id="…",state="sent"} 12.0
 
 Templates are kept only for operations that the last scrape showed. Gauges are the same in both formats; the heads of
 families differ and are passed in. `census` is the reference: the text is byte for byte what prometheus-client writes
@@ -27,8 +27,9 @@ from typing import Any, TypeAlias
 import msgspec
 from prometheus_client.utils import floatToGoString
 
+from watcher.core.channels import PUSH, STATES
 from watcher.core.model import SECOND, Instant, Operation
-from watcher.metrics.census import COUNTS, INFO, INSTANTS, NOTIFICATIONS, PER_OPERATION, STATES, STATUS
+from watcher.metrics.census import COUNTS, INFO, INSTANTS, MESSAGES, PER_OPERATION, STATUS
 
 BATCH = 250
 """Operations whose lines are joined at once: about 150 kB per family, more with long labels."""
@@ -205,7 +206,7 @@ class OperationText:
 
     def _lines(self, operation: Operation, *, holes: bool) -> _Lines:
         # In alphabetical order with `state` and `status` behind them, as prometheus-client sorts the labels of a line.
-        who = f'account="{escaped(operation.account)}",operation_id="{escaped(operation.id)}"'
+        who = f'account="{escaped(operation.account)}",channel="{PUSH.name}",operation_id="{escaped(operation.id)}"'
 
         def count(value: int | None) -> str | None:
             return None if value is None else "%d.0" if holes else _number(value)
@@ -214,8 +215,7 @@ class OperationText:
             return None if value is None else "%b" if holes and path in MOVING_INSTANTS else _seconds(value)
 
         states = [
-            _line(NOTIFICATIONS[0], f'{who},state="{state}"', count(getattr(operation.stats, state)))
-            for state in STATES
+            _line(MESSAGES[0], f'{who},state="{state}"', count(getattr(operation.stats, state))) for state in STATES
         ]
         return (
             b"".join(states),
@@ -227,7 +227,7 @@ class OperationText:
 
     def _info(self, operation: Operation) -> bytes:
         """The info line. Labels of the user and of the watcher are sorted together by name, as in every line."""
-        values = {**operation.labels, "account": operation.account, "operation_id": operation.id}
+        values = {**operation.labels, "account": operation.account, "channel": PUSH.name, "operation_id": operation.id}
         labels = [f'{name}="{escaped(values.get(name, ""))}"' for name in self._info_names]
         return _line(INFO[0], ",".join(labels), "1.0")
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union
 
 import msgspec
 
+from watcher.core.channels import DONE, Stats
 from watcher.core.model import (
     SECOND,
     Corrected,
@@ -17,14 +18,13 @@ from watcher.core.model import (
     Outcome,
     Phase,
     Source,
-    Stats,
     Status,
     Tracked,
     Untracked,
     rfc3339,
 )
 from watcher.core.snapshot import AccountSnapshot, NextPoll
-from watcher.core.totals import NOTIFICATION_STATES, NOTIFICATIONS, OPERATIONS
+from watcher.core.totals import MESSAGES, OPERATIONS
 from watcher.store import Registration, RegistrationResult, StoredEvent
 
 Timestamp = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
@@ -206,7 +206,7 @@ def account_view(snapshot: AccountSnapshot) -> AccountView:
         clock_skew_seconds=snapshot.skew / SECOND,
         statuses={status: count for status, count in snapshot.statuses.items() if count},
         finished={outcome: _total(snapshot, OPERATIONS, outcome.value) for outcome in Outcome},
-        notifications={state: _total(snapshot, NOTIFICATIONS, state) for state in NOTIFICATION_STATES},
+        notifications={state: _total(snapshot, MESSAGES, state) for state in DONE},
     )
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Outcome, Phase, Stats
+from watcher.core.channels import BAR, FAILURES, Stats
+from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Outcome, Phase
 from watcher.core.snapshot import AccountSnapshot
 
 MAX_ROWS = 1000
@@ -24,7 +25,7 @@ time, at most for `_MOST_REST`. So clients of the page never cost more than a sm
 _COST = 20
 _MOST_REST: Micros = MINUTE // 6
 
-_SUMMED = ("total", "sent", "failed", "canceled", "queued", "scheduled")
+_SUMMED = ("total", *BAR)
 _BAD_ENDS = frozenset({Outcome.EXPIRED, Outcome.NOT_FOUND, Outcome.REJECTED})
 
 Key: TypeAlias = tuple[str, str]
@@ -116,10 +117,11 @@ def worth(operation: Operation) -> tuple[int, int, str, str]:
 
 def rank(operation: Operation) -> int:
     """Return 0 if anything failed, 1 if recipients were unaddressable, 2 if running, 3 if completed or canceled."""
-    if operation.stats.failed or operation.outcome in _BAD_ENDS:
+    if operation.outcome in _BAD_ENDS:
         return 0
-    if operation.stats.unaddressable:
-        return 1
+    failures = [name for name in FAILURES if getattr(operation.stats, name)]
+    if failures:
+        return 0 if any(name in BAR for name in failures) else 1
     return 2 if operation.phase is Phase.FOLLOWED else 3
 
 

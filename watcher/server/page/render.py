@@ -10,19 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib import resources
 
-from watcher.core.model import (
-    SECOND,
-    Instant,
-    Micros,
-    Moment,
-    Operation,
-    Outcome,
-    Phase,
-    Source,
-    Stats,
-    Status,
-    rfc3339,
-)
+from watcher.core.channels import BAR, FAILURES, Stats
+from watcher.core.model import SECOND, Instant, Micros, Moment, Operation, Outcome, Phase, Source, Status, rfc3339
 from watcher.core.snapshot import AccountSnapshot
 from watcher.server.page.delta_view import Delta, rank, worth
 from watcher.server.views import account_view, visible_labels
@@ -56,7 +45,6 @@ LINKS: Sequence[tuple[str, str]] = (
 
 _ROWS_AT_ONCE = 50
 _JUST_NOW = 2  # seconds
-_BAR = ("failed", "sent", "canceled", "queued", "scheduled")
 _COUNTS: Sequence[tuple[str, str, str]] = (
     ("failing", "Failing", "Operations with failed notifications or unaddressable recipients, or that ended badly"),
     ("running", "Running", "Operations that have not ended"),
@@ -75,8 +63,7 @@ _HEADINGS: Sequence[tuple[str, str]] = (
     ("operation", "Operation"),
     ("status", "Status"),
     ("progress", "Progress"),
-    ("failed", "Failed"),
-    ("unaddressable", "Unaddressable"),
+    *((name, name.capitalize()) for name in FAILURES),
     ("changed", "Changed"),
 )
 _BLANK = Operation(account="", id="", source=Source.API, registered_at=0)
@@ -107,7 +94,8 @@ def _head(delta: Delta, version: str, now: Moment) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Operation watcher</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
-        f'<style>{STYLE}</style></head><body data-bookmark="{delta.bookmark}" data-as-of="{as_of}">'
+        f'<style>{STYLE}</style></head><body data-bookmark="{delta.bookmark}" data-as-of="{as_of}" '
+        f'data-bar="{" ".join(BAR)}" data-failures="{" ".join(FAILURES)}">'
         '<a class="skip" href="#operations-title">Skip to the operations</a>'
         f"<header><h1>Operation watcher</h1> <small>{escape(version)}</small>"
         f'<p id="live">As of <time datetime="{as_of}">{as_of}</time></p>'
@@ -131,7 +119,7 @@ def _summary(operations: Sequence[Operation], stats: Stats) -> str:
     )
     legend = "".join(
         f'<div class="{name}"><dt>{name}</dt><dd id="sum-{name}">{_number(getattr(stats, name))}</dd></div>'
-        for name in ("sent", "failed", "queued", "scheduled", "canceled")
+        for name in BAR
     )
     return (
         '<section aria-labelledby="summary-title"><h2 id="summary-title" class="unseen">At a glance</h2>'
@@ -201,8 +189,7 @@ def _row(operation: Operation, visible: Sequence[str] | None, now: Moment) -> st
     cells = (
         ("status", _status(operation)),
         ("progress", f"{_bar(stats)}<small>{_words(stats)}</small>"),
-        ("failed", _number(stats.failed)),
-        ("unaddressable some" if stats.unaddressable else "unaddressable", _number(stats.unaddressable)),
+        *((f"{name} some" if (count := getattr(stats, name)) else name, _number(count)) for name in FAILURES),
         ("changed", _ago(operation.progressed_at, now)),
     )
     return (
@@ -239,10 +226,10 @@ def _status(operation: Operation) -> str:
 
 
 def _bar(stats: Stats) -> str:
-    parts = [getattr(stats, name) or 0 for name in _BAR]
+    parts = [getattr(stats, name) or 0 for name in BAR]
     whole = max(stats.total or 0, sum(parts)) or 1
     start, bars = 0.0, ""
-    for name, count in zip(_BAR, parts, strict=True):
+    for name, count in zip(BAR, parts, strict=True):
         width = 100 * count / whole
         if count:
             bars += f'<rect class="{name}" x="{start:.2f}" width="{width:.2f}" height="8"/>'
@@ -252,7 +239,7 @@ def _bar(stats: Stats) -> str:
 
 def _words(stats: Stats) -> str:
     """Return the numbers of the bar as text."""
-    parts = [f"{count:,} {name}" for name in _BAR if (count := getattr(stats, name))]
+    parts = [f"{count:,} {name}" for name in BAR if (count := getattr(stats, name))]
     whole = "" if stats.total is None else f"{', '.join(parts) or '0'} of {stats.total:,}"
     return whole or ", ".join(parts) or "no stats yet"
 

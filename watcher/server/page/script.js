@@ -1,7 +1,7 @@
 // Keeps the page up to date. Data from outside is set as text, never as HTML: only textContent and attributes are set.
 
 const $ = (id) => document.getElementById(id);
-const BAR = ["failed", "sent", "canceled", "queued", "scheduled"];
+const BAR = document.body.dataset.bar.split(" "), FAILURES = document.body.dataset.failures.split(" ");
 const BAD_ENDS = ["EXPIRED", "NOT_FOUND", "REJECTED"];
 const AN_ID = /^comms_operation_[0-7][a-hjkmnpqrstv-z0-9]{25,34}$/;
 const EVERY = 1000, SLOWEST = 10000, ANSWER_TIMEOUT = 5000; // milliseconds
@@ -78,8 +78,9 @@ const labels = (operation) => Object.entries(operation.labels).sort().flatMap(([
 // ── operations ──
 
 function rank({ stats, status, phase }) {
-  if (stats.failed || BAD_ENDS.includes(status)) return 0;
-  if (stats.unaddressable) return 1;
+  const failures = FAILURES.filter((name) => stats[name]);
+  if (BAD_ENDS.includes(status) || failures.some((name) => BAR.includes(name))) return 0;
+  if (failures.length) return 1;
   return phase === "followed" ? 2 : 3;
 }
 
@@ -100,9 +101,11 @@ function show(operation) {
   say(part(".status"), status === "UNKNOWN" && operation.status_word ? `${status} (${operation.status_word})` : status);
   draw(part("svg"), stats);
   say(part(".progress small"), words(stats));
-  say(part("td.failed"), number(stats.failed));
-  say(part("td.unaddressable"), number(stats.unaddressable));
-  part("td.unaddressable").classList.toggle("some", stats.unaddressable > 0);
+  for (const name of FAILURES) {
+    const cell = part(`td.${name}`);
+    say(cell, number(stats[name]));
+    cell.classList.toggle("some", stats[name] > 0);
+  }
   part(".changed").replaceChildren(operation.progressed_at ? time(operation.progressed_at, ago) : "–");
   rows.set(key, row);
 }
@@ -246,14 +249,14 @@ const KINDS = {
   tracked: (e) => ["Tracking began", `source: ${e.source}`],
   untracked: (e) => ["Untracked", `source: ${e.source}`],
   moved: (e) => [`${e.from_status ?? "new"} → ${e.to_status}`, words(e.stats), e.status_word, late(e.delay_seconds)],
-  failing: (e) => ["First failures", words(e.stats), unaddressable(e.stats)],
-  finished: (e) => [`Ended: ${e.outcome}`, words(e.stats), unaddressable(e.stats), took(e.duration_seconds)],
-  corrected: (e) => ["Stats corrected", `${words(e.before)} → ${words(e.stats)}`, unaddressable(e.stats)],
+  failing: (e) => ["First failures", words(e.stats), unreached(e.stats)],
+  finished: (e) => [`Ended: ${e.outcome}`, words(e.stats), unreached(e.stats), took(e.duration_seconds)],
+  corrected: (e) => ["Stats corrected", `${words(e.before)} → ${words(e.stats)}`, unreached(e.stats)],
   odd: (e) => [`Anomaly: ${e.kind}`, e.detail],
 };
 const late = (seconds) => seconds === null ? "" : `known ${seconds.toFixed(1)} s later`;
 const took = (seconds) => seconds === null ? "" : `took ${span(seconds)}`;
-const unaddressable = (stats) => stats.unaddressable ? `${number(stats.unaddressable)} unaddressable` : "";
+const unreached = (stats) => listed(Object.fromEntries(FAILURES.filter((name) => !BAR.includes(name)).map((name) => [name, stats[name]])));
 
 async function loadDetails() {
   const requested = open;
@@ -288,7 +291,7 @@ function detailElements(operation) {
   const facts = [
     ["phase", operation.phase + (operation.outcome ? `, ${operation.outcome}` : "")],
     ["upstream's word", operation.status_word ?? ""],
-    ["recipients", number(stats.recipients) + (stats.unaddressable ? `, ${unaddressable(stats)}` : "")],
+    ["recipients", number(stats.recipients) + (unreached(stats) && `, ${unreached(stats)}`)],
     ["account", el("bdi", {}, operation.account)],
     ["labels", el("span", { class: "labels" }, ...labels(operation))],
     ["source", operation.source],

@@ -11,18 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from watcher.core.model import (
-    OUTCOME_OF,
-    Evidence,
-    Instant,
-    Operation,
-    OperationEvent,
-    Outcome,
-    Source,
-    Stats,
-    Status,
-    Value,
-)
+from watcher.core.channels import Stats
+from watcher.core.model import OUTCOME_OF, Evidence, Instant, Operation, OperationEvent, Outcome, Source, Status, Value
 from watcher.store import StoredEvent
 from watcher.store.rules import IdHistory, youngest
 from watcher.store.sqlite.database import damage
