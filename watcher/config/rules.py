@@ -22,7 +22,9 @@ from watcher.core.printable import shortened
 
 Rule = Callable[[Any], Any]
 
-RESERVED_LABELS = frozenset({"account", "code", "endpoint", "kind", "le", "operation_id", "outcome", "state", "status"})
+RESERVED_LABELS = frozenset(
+    {"account", "channel", "code", "endpoint", "kind", "le", "operation_id", "outcome", "state", "status"}
+)
 """Labels that the watcher's own series carry."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
