@@ -30,10 +30,10 @@ The core has layers too:
     attribution    whose answer it is: upstream's about one operation, or a sign that the account has a problem
     account_health  the health of an account, and the events when it changes
     attempt        the result of one HTTP attempt
+    turns          which part of the loop sends the next request
     planner        chooses the next request and the time to wake
     governor       the rate, the concurrency and the holds of an account
     lifecycle      applies an observation to an operation
-    wire           decodes response bytes and headers into observations
     census         chooses the operations that have series, and until when
     discovery      chooses which list pages to read so that every operation is found
     sweeps         the progress of sweeps, page by page
@@ -47,6 +47,7 @@ The core has layers too:
     row_density    the number of list rows per creation bucket
     exit_rates     the rate at which operations leave a list
     requests       the requests that the planner can choose
+    wire           decodes response bytes and headers into observations
     error_bodies   recognises upstream's error bodies among those of proxies
     record_cache   decoded list rows, kept while their bytes stay the same
     clocks         the best-known time, from two clocks that can both be wrong

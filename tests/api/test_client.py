@@ -23,8 +23,9 @@ from watcher.api import BasicCredentials, Client, Gate
 from watcher.api.body import AT_MOST
 from watcher.core.errors import OperatorError
 from watcher.core.governor import AttemptResult, Governor, Share
-from watcher.core.model import SECOND
+from watcher.core.model import SECOND, Status
 from watcher.core.observation import FailureCause, Forbidden, Missing, Observation, Page, Refused, Seen, Unanswered
+from watcher.core.requests import Fetch, Sweep
 from watcher.core.wire import TOKEN_AT_MOST
 from watcher.simulator import SimulatedTransport, Upstream, parse_scenario
 
@@ -37,7 +38,9 @@ def fetched(*answers: Answer | Exception) -> tuple[Observation, ClientRig]:
 
     async def main() -> tuple[Observation, ClientRig]:
         async with client_on(*answers) as one:
-            return await one.client.fetch(ONE), one
+            answer = await one.client.ask(Fetch(operation_id=ONE))
+            assert not isinstance(answer, Page)
+            return answer, one
 
     return run_virtually(main())
 
@@ -67,12 +70,18 @@ def test_a_fetch_requests_the_operation_with_our_user_agent_and_credentials():
 @pytest.mark.virtual_time
 async def test_a_page_is_requested_with_upstreams_parameters():
     async with client_on(Answer(pieces=[b'{"operations": [' + SHOWN + b', 7], "pagination": {"next": "n"}}'])) as one:
-        page = await one.client.page({"pageSize": "1000", "status": "PROCESSING", "pageToken": "a/b+c=&d"})
+        page = await one.client.ask(Sweep(number=1, status=Status.PROCESSING, start=0, end=SECOND, token="a/b+c=&d"))
     assert isinstance(page, Page)
     assert ([record.id for record in page.records], page.garbled, page.next_token) == ([ONE], 1, "n")
     (request,) = one.wire.requests
     assert request.url.path == OPERATIONS
-    assert dict(request.url.params) == {"pageSize": "1000", "status": "PROCESSING", "pageToken": "a/b+c=&d"}
+    assert dict(request.url.params) == {
+        "pageSize": "1000",
+        "status": "PROCESSING",
+        "startDate": "1970-01-01T00:00:00.000Z",
+        "endDate": "1970-01-01T00:00:01.000Z",
+        "pageToken": "a/b+c=&d",
+    }
     assert [(attempt.endpoint, attempt.code) for attempt in one.attempts] == [("list", "200")]
 
 
@@ -80,7 +89,7 @@ async def test_a_page_is_requested_with_upstreams_parameters():
 @pytest.mark.parametrize("token", ["\U0010ffff" * TOKEN_AT_MOST, "\x00\n?#&%/ " * 10])
 async def test_any_page_token_of_upstream_can_be_sent_back(token: str):
     async with client_on(GOOD) as one:
-        await one.client.page({"pageToken": token})
+        await one.client.ask(Sweep(number=1, status=None, start=0, end=SECOND, token=token))
     request = one.wire.requests[0]
     assert request.url.params["pageToken"] == token
 
@@ -98,7 +107,7 @@ async def test_any_page_token_of_upstream_can_be_sent_back(token: str):
 )
 async def test_any_operation_id_stays_one_segment_of_the_path(operation_id: str, path: bytes):
     async with client_on(Answer(code=404)) as one:
-        await one.client.fetch(operation_id)
+        await one.client.ask(Fetch(operation_id=operation_id))
     request = one.wire.requests[0]
     assert request.url.raw_path == OPERATIONS.encode() + b"/" + path
 
@@ -106,7 +115,7 @@ async def test_any_operation_id_stays_one_segment_of_the_path(operation_id: str,
 @pytest.mark.virtual_time
 async def test_the_host_header_names_a_port_that_is_not_the_usual_one():
     async with client_on(GOOD, base_url="http://[::1]:8080/v1") as one:
-        await one.client.fetch(ONE)
+        await one.client.ask(Fetch(operation_id=ONE))
     request = one.wire.requests[0]
     assert request.headers["host"] == "[::1]:8080"
 
@@ -301,12 +310,12 @@ def test_the_next_attempt_waits_for_the_longer_of_back_off_and_hold():
 @pytest.mark.virtual_time
 async def test_a_long_retry_after_ends_the_request_and_the_hold_stays_for_the_next():
     async with client_on(Answer(code=429, headers={"Retry-After": "60"}), GOOD) as one:
-        observation = await one.client.fetch(ONE)
+        observation = await one.client.ask(Fetch(operation_id=ONE))
         assert isinstance(observation, Unanswered)
         assert observation.retry_after == 60 * SECOND
         assert len(one.wire.requests) == 1
         assert one.gate.hold() == 63 * SECOND
-        await one.client.fetch(ONE)
+        await one.client.ask(Fetch(operation_id=ONE))
         assert one.wire.began[1] - one.wire.began[0] >= 60 * SECOND
         assert one.gate.hold() == 0
 
@@ -335,7 +344,9 @@ async def test_no_attempt_begins_during_a_hold_and_never_more_than_allowed_are_u
             now=clock.now,
             on_attempt=lambda _: None,
         )
-        answers = await asyncio.gather(*(client.fetch(f"comms_operation_0{n:025d}") for n in range(60)))
+        answers = await asyncio.gather(
+            *(client.ask(Fetch(operation_id=f"comms_operation_0{n:025d}")) for n in range(60))
+        )
     assert {type(answer) for answer in answers} <= {Seen, Unanswered}
     assert gate.governor.under_way == 0
     assert upstream.ledger.count("fetch", "429") > 5
@@ -346,8 +357,8 @@ async def test_no_attempt_begins_during_a_hold_and_never_more_than_allowed_are_u
 @pytest.mark.virtual_time
 async def test_an_attempt_that_is_cancelled_gives_its_permit_back_and_is_not_reported():
     async with client_on(Answer(delay=5), share=Share(per_second=100, concurrency=1)) as one:
-        task = asyncio.create_task(one.client.fetch(ONE))
-        waiting = asyncio.create_task(one.client.fetch(ONE))
+        task = asyncio.create_task(one.client.ask(Fetch(operation_id=ONE)))
+        waiting = asyncio.create_task(one.client.ask(Fetch(operation_id=ONE)))
         await asyncio.sleep(1)
         assert one.gate.governor.under_way == 1
         task.cancel()
@@ -369,7 +380,7 @@ def authorization(secret: str) -> str:
 async def test_a_secret_that_was_replaced_is_tried_at_once_and_nothing_was_wrong_with_the_account():
     secrets = ["old", "new"]
     async with client_on(Answer(code=401), GOOD, secret=lambda: secrets.pop(0) if len(secrets) > 1 else "new") as one:
-        observation = await one.client.fetch(ONE)
+        observation = await one.client.ask(Fetch(operation_id=ONE))
         assert isinstance(observation, Seen)
         assert [request.headers["authorization"] for request in one.wire.requests] == [
             authorization("old"),
@@ -386,7 +397,7 @@ async def test_a_secret_that_was_replaced_is_tried_at_once_and_nothing_was_wrong
 async def test_all_requests_under_way_with_the_old_secret_are_sent_again_with_the_new():
     current = ["old"]
     async with client_on(*[Answer(code=401, delay=1)] * 3, GOOD, secret=lambda: current[0]) as one:
-        tasks = [asyncio.create_task(one.client.fetch(ONE)) for _ in range(3)]
+        tasks = [asyncio.create_task(one.client.ask(Fetch(operation_id=ONE))) for _ in range(3)]
         await asyncio.sleep(0.5)
         current[0] = "new"
         assert all(isinstance(answer, Seen) for answer in await asyncio.gather(*tasks))
@@ -399,7 +410,7 @@ async def test_a_new_secret_that_is_refused_too_is_a_failure_of_the_account():
     current = ["old"]
     async with client_on(Answer(code=401), secret=lambda: current[0]) as one:
         current[0] = "wrong as well"
-        observation = await one.client.fetch(ONE)
+        observation = await one.client.ask(Fetch(operation_id=ONE))
         assert isinstance(observation, Unanswered)
         assert [a.result for a in one.attempts] == [AttemptResult.ABANDONED, AttemptResult.UNAUTHORIZED]
         assert one.gate.hold() == 30 * SECOND
@@ -417,7 +428,7 @@ async def test_a_secret_that_cannot_be_read_leaves_the_old_one_in_force():
 
     async with client_on(Answer(code=401), secret=read) as one:
         before = one.credentials.header
-        assert isinstance(await one.client.fetch(ONE), Unanswered)
+        assert isinstance(await one.client.ask(Fetch(operation_id=ONE)), Unanswered)
         assert one.credentials.header == before
         assert [a.result for a in one.attempts] == [AttemptResult.UNAUTHORIZED]
 
@@ -433,7 +444,7 @@ async def test_no_text_about_a_failure_contains_the_secret():
     ]
     for answer in answers:
         async with client_on(answer) as one:
-            observation = await one.client.fetch(ONE)
+            observation = await one.client.ask(Fetch(operation_id=ONE))
             parts += [repr(observation), repr(one.attempts), repr(one.credentials), str(vars(one.client))]
     said = "\n".join(parts)
     assert f"Credentials('{USER}')" in said

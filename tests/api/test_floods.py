@@ -21,6 +21,7 @@ from watcher.core.attempt import Attempt
 from watcher.core.governor import Governor, Share
 from watcher.core.model import SECOND
 from watcher.core.observation import Seen
+from watcher.core.requests import Fetch
 
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -119,7 +120,7 @@ async def test_a_flood_is_abandoned_and_the_next_answer_is_read(
     flood: bytes, why: str, authority: Authority | None, tmp_path: Path
 ):
     async with answering([flood, whole()], authority, tmp_path) as one:
-        assert isinstance(await one.client.fetch(ONE), Seen)
+        assert isinstance(await one.client.ask(Fetch(operation_id=ONE)), Seen)
         assert one.codes() == ["garbled", "200"]
         assert one.attempts[0].why == why
         assert len(one.connections) == 2
@@ -139,7 +140,7 @@ async def test_many_answers_within_bounds_are_read_on_one_connection(
     answer: bytes, authority: Authority | None, tmp_path: Path
 ):
     async with answering([answer], authority, tmp_path) as one:
-        assert [type(await one.client.fetch(ONE)) for _ in range(3)] == [Seen] * 3
+        assert [type(await one.client.ask(Fetch(operation_id=ONE))) for _ in range(3)] == [Seen] * 3
         assert one.codes() == ["200"] * 3
         assert len(one.connections) == 1
 

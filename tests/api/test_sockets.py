@@ -21,6 +21,7 @@ from watcher.core.attempt import Attempt
 from watcher.core.governor import Governor, Share
 from watcher.core.model import SECOND
 from watcher.core.observation import FailureCause, Page, Seen, Unanswered
+from watcher.core.requests import Fetch, Probe
 from watcher.simulator import parse_scenario
 from watcher.simulator.server import Running, serving
 
@@ -62,39 +63,39 @@ async def connected(
 
 async def test_an_answer_that_breaks_off_is_requested_again():
     async with connected("{kind: cut, times: 1}") as one:
-        assert isinstance(await one.client.fetch(ONE), Seen)
+        assert isinstance(await one.client.ask(Fetch(operation_id=ONE)), Seen)
         assert [attempt.code for attempt in one.attempts] == ["garbled", "200"]
 
 
 async def test_a_refusal_that_breaks_off_is_a_refusal():
     async with connected("{kind: status, status: 429, retry_after: seconds, wait: 20s}", "{kind: cut}") as one:
-        observation = await one.client.fetch(ONE)
+        observation = await one.client.ask(Fetch(operation_id=ONE))
         assert isinstance(observation, Unanswered)
         assert (observation.cause, observation.retry_after) == (FailureCause.THROTTLED, 20 * SECOND)
 
 
 async def test_a_connection_that_is_reset_is_made_again():
     async with connected("{kind: reset, times: 1}") as one:
-        assert isinstance(await one.client.fetch(ONE), Seen)
+        assert isinstance(await one.client.ask(Fetch(operation_id=ONE)), Seen)
         assert [attempt.code for attempt in one.attempts] == ["connect", "200"]
 
 
 async def test_silence_and_trickling_end_at_the_timeout_and_the_rest_goes_on():
     async with connected("{kind: silent, times: 1}", "{kind: trickle, wait: 20s, every: 2}", timeout=0.2) as one:
-        assert isinstance(await one.client.fetch(ONE), Seen)
+        assert isinstance(await one.client.ask(Fetch(operation_id=ONE)), Seen)
         assert [attempt.code for attempt in one.attempts] == ["timeout", "timeout", "200"]
 
 
 async def test_huge_and_endless_bodies_are_abandoned_and_the_next_request_is_answered():
     async with connected("{kind: huge, mebibytes: 10, times: 1}", "{kind: endless, endpoint: list, times: 1}") as one:
-        assert isinstance(await one.client.fetch(ONE), Seen)
-        assert isinstance(await one.client.page({"pageSize": "10"}), Page)
+        assert isinstance(await one.client.ask(Fetch(operation_id=ONE)), Seen)
+        assert isinstance(await one.client.ask(Probe()), Page)
         assert [attempt.code for attempt in one.attempts] == ["garbled", "200", "garbled", "200"]
 
 
 async def test_a_redirect_to_another_path_of_the_same_host_is_not_followed_either():
     async with connected("{kind: redirect, to: /v1/PushNotifications/Operations, endpoint: fetch}") as one:
-        observation = await one.client.fetch(ONE)
+        observation = await one.client.ask(Fetch(operation_id=ONE))
         assert isinstance(observation, Unanswered)
         assert observation.why.startswith("HTTP 307, request RQ")
         assert one.api.upstream.ledger.count("list") == 0
@@ -102,7 +103,7 @@ async def test_a_redirect_to_another_path_of_the_same_host_is_not_followed_eithe
 
 async def test_a_closed_port_is_a_connection_failure():
     async with connected(base_url=f"http://127.0.0.1:{free_port()}/v1") as one:
-        observation = await one.client.fetch(ONE)
+        observation = await one.client.ask(Fetch(operation_id=ONE))
         assert isinstance(observation, Unanswered)
         assert (observation.cause, observation.why) == (
             FailureCause.CONNECT,
@@ -139,7 +140,7 @@ async def test_a_kept_connection_that_upstream_closed_is_no_garbled_answer():
             now=clock.now,
             on_attempt=attempts.append,
         )
-        assert isinstance(await client.fetch(ONE), Seen)
-        assert isinstance(await client.fetch(ONE), Seen)
+        assert isinstance(await client.ask(Fetch(operation_id=ONE)), Seen)
+        assert isinstance(await client.ask(Fetch(operation_id=ONE)), Seen)
     assert [attempt.code for attempt in attempts] == ["200", "connect", "200"]
     assert number == 2

@@ -7,11 +7,12 @@ from watcher.cli.exits import Exit
 from watcher.cli.reachability import Reachability
 from watcher.cli.verdict import FailureLimits, Stop, judge, total
 from watcher.core.account_health import Began, HealthIssue, Recovered
-from watcher.core.attempt import Attempt, Endpoint
+from watcher.core.attempt import Attempt
 from watcher.core.channels import Stats
 from watcher.core.governor import AttemptResult
 from watcher.core.model import SECOND, Moment, Status
 from watcher.core.observation import Timing
+from watcher.core.requests import Endpoint
 
 COMPLETED = an_operation(status=Status.COMPLETED, stats=Stats(sent=10, failed=0, unaddressable=4))
 FAILING = an_operation(status=Status.COMPLETED, stats=Stats(sent=7, failed=3))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tests.support.factories import a_timing
-from watcher.core.attempt import Attempt, Endpoint
+from watcher.core.attempt import Attempt
 from watcher.core.governor import AttemptResult
+from watcher.core.requests import Endpoint
 
 
 def test_the_endpoints_are_those_of_the_contract():

@@ -17,7 +17,6 @@ from watcher.core.discovery import (
     Discovery,
     DiscoveryProgress,
     Scope,
-    comes_first,
 )
 from watcher.core.model import DAY, HOUR, MINUTE, SECOND, Instant, Micros, Moment, Status
 from watcher.core.observation import FailureCause, Forbidden, Missing, Page, Record, Refused, Timing, Unanswered
@@ -518,23 +517,3 @@ def test_the_query_is_in_upstreams_words():
         "pageToken": "t",
     }
     assert Discover(status=None, start=START.at).query.keys() == {"pageSize", "startDate"}
-
-
-# ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("discovery", "poll", "was_first", "comes"),
-    [
-        (None, None, False, False),
-        (None, 5, False, False),
-        (5, None, True, True),
-        (5, 6, True, True),
-        (6, 5, False, False),
-        (5, 5, False, False),
-        (5, 0, False, True),
-        (5, 0, True, False),
-    ],
-)
-def test_what_is_due_longer_comes_first(discovery: Micros | None, poll: Micros | None, *, was_first: bool, comes: bool):
-    assert comes_first(discovery, poll, was_first=was_first) is comes

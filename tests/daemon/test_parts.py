@@ -18,10 +18,11 @@ from tests.support.failing import FailingStore
 from tests.support.virtual import virtual_clock
 from watcher.config import EnvironmentSecret, FileSecret, Secret, SecretSource
 from watcher.core.account_health import Began, HealthIssue
-from watcher.core.attempt import Attempt, Endpoint
+from watcher.core.attempt import Attempt
 from watcher.core.errors import OperatorError, StoreUnusable
 from watcher.core.governor import AttemptResult
 from watcher.core.model import DAY, MINUTE, SECOND, Instant, Source
+from watcher.core.requests import Endpoint
 from watcher.core.settings import Account
 from watcher.daemon import accounts
 from watcher.daemon.account_loops import AccountLoops

@@ -12,9 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.metrics.scraping import OPENMETRICS, TEXT, Scraper, a_snapshot, unpacked
 from tests.support.factories import NOW, a_final_operation, a_timing
 from watcher import __version__
-from watcher.core.attempt import Attempt, Endpoint
+from watcher.core.attempt import Attempt
 from watcher.core.governor import AttemptResult
 from watcher.core.model import SECOND
+from watcher.core.requests import Endpoint
 from watcher.core.wire import CODES
 from watcher.metrics.instruments import DELAY_BUCKETS, KINDS, REQUEST_BUCKETS
 

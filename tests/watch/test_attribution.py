@@ -266,7 +266,7 @@ async def test_seen_operations_that_all_answer_404_are_an_issue_of_the_account(n
         assert statuses(rig) == {Status.PROCESSING: number}
         ((cause, why),) = begun(rig)
         assert cause is HealthIssue.UNREACHABLE
-        assert "operations that were seen before are not shown any more" in why
+        assert "operations that were seen before are missing" in why
         assert not rig.snapshot().up
         rig.upstream.set_faults([], 0)
         await asyncio.sleep(130)

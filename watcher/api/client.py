@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 from codecs import BOM_UTF8
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias
-from urllib.parse import quote
 
 import httpx
 import tenacity
@@ -24,14 +22,13 @@ from watcher.api.credentials import BasicCredentials
 from watcher.api.gate import Gate
 from watcher.api.head import bounded_head, trace
 from watcher.core import wire
-from watcher.core.attempt import Attempt, Endpoint
+from watcher.core.attempt import Attempt
+from watcher.core.channels import PUSH
 from watcher.core.governor import AttemptResult
 from watcher.core.model import SECOND, Micros, Moment
 from watcher.core.observation import (
     FailureCause,
     Forbidden,
-    ListAnswer,
-    Observation,
     Page,
     Reply,
     Seen,
@@ -39,6 +36,7 @@ from watcher.core.observation import (
     Unanswered,
 )
 from watcher.core.record_cache import RecordCache
+from watcher.core.requests import Answer, Request
 
 ATTEMPTS = 3
 PATIENCE: Micros = 5 * SECOND
@@ -49,7 +47,6 @@ _RESULTS: Mapping[FailureCause, AttemptResult] = {
     FailureCause.THROTTLED: AttemptResult.THROTTLED,
     FailureCause.UNAUTHORIZED: AttemptResult.UNAUTHORIZED,
 }
-_Answer: TypeAlias = Page | Observation
 
 
 class _NoAnswer(Exception):  # noqa: N818 -- makes tenacity retry, never leaves this module
@@ -78,7 +75,7 @@ class Client:
         on_attempt: Callable[[Attempt], None],
     ) -> None:
         self._http = http
-        self._operations = httpx.URL(f"{base_url}/PushNotifications/Operations")
+        self._operations = httpx.URL(f"{base_url}/{PUSH.path}/Operations")
         self._credentials = credentials
         self._reread = reread
         self._gate = gate
@@ -87,26 +84,13 @@ class Client:
         self._on_attempt = on_attempt
         self._rows = RecordCache(wire.read_record)
 
-    async def fetch(self, operation_id: str) -> Observation:
-        """Upstream's answer for one operation, as an observation."""
-        url = self._operations.copy_with(path=f"{self._operations.path}/{quote(operation_id, safe='')}")
-        answer = await self._ask(Endpoint.FETCH, url, lambda reply: wire.read_fetch(reply, operation_id))
-        assert not isinstance(answer, Page)  # noqa: S101 -- read_fetch reads no pages
-        return answer
-
     @property
     def address(self) -> str:
         """The URL of the lists, without a query."""
         return str(self._operations)
 
-    async def page(self, query: Mapping[str, str]) -> ListAnswer:
-        """One page of the list. `query` has upstream's parameters: pageToken, pageSize, startDate, endDate, status."""
-        url = self._operations.copy_with(params=dict(query))
-        answer = await self._ask(Endpoint.LIST, url, lambda reply: wire.read_page(reply, self._rows))
-        assert not isinstance(answer, Seen)  # noqa: S101 -- read_page reads no single operations
-        return answer
-
-    async def _ask(self, endpoint: Endpoint, url: httpx.URL, read: Callable[[Reply], _Answer]) -> _Answer:
+    async def ask(self, request: Request) -> Answer:
+        """Upstream's answer to the request, as the request reads it."""
         retrying = tenacity.AsyncRetrying(
             stop=self._is_enough,
             wait=tenacity.wait_random_exponential(multiplier=0.25, max=2),
@@ -115,21 +99,25 @@ class Client:
             reraise=True,
         )
         try:
-            return await retrying(self._attempt, endpoint, url, read)
+            return await retrying(self._attempt, request, self._url(request))
         except _NoAnswer as failed:
             return failed.observation
 
     def _is_enough(self, state: tenacity.RetryCallState) -> bool:
         return state.attempt_number >= ATTEMPTS or self._gate.hold() > PATIENCE
 
-    async def _attempt(self, endpoint: Endpoint, url: httpx.URL, read: Callable[[Reply], _Answer]) -> _Answer:
+    def _url(self, request: Request) -> httpx.URL:
+        url = self._operations.copy_with(path=self._operations.path + request.path)
+        return url.copy_with(params=dict(request.query)) if request.query else url
+
+    async def _attempt(self, request: Request, url: httpx.URL) -> Answer:
         """One attempt with a permit; raises _NoAnswer where another attempt may help."""
         permit = await self._gate.enter()
         result, retry_after = AttemptResult.ABANDONED, None
         used = self._credentials.header
         asked = self._now()
         try:
-            code, answer = await self._send(url, used, asked, read)
+            code, answer = await self._send(request, url, used, asked)
             result, why = _judge(answer)
             retry_after = answer.retry_after if isinstance(answer, Unanswered) else None
             if result is AttemptResult.UNAUTHORIZED or isinstance(answer, Forbidden):
@@ -141,7 +129,7 @@ class Client:
         finally:
             self._gate.leave(permit, result, retry_after)
         label = wire.code_label(answer, code)
-        self._on_attempt(Attempt(endpoint=endpoint, code=label, result=result, timing=answer.timing, why=why))
+        self._on_attempt(Attempt(endpoint=request.endpoint, code=label, result=result, timing=answer.timing, why=why))
         if stale:
             self._gate.forgive()
         if isinstance(answer, Forbidden) and stale:
@@ -151,8 +139,8 @@ class Client:
         return answer
 
     async def _send(
-        self, url: httpx.URL, authorization: str, asked: Moment, read: Callable[[Reply], _Answer]
-    ) -> tuple[int | None, _Answer]:
+        self, request: Request, url: httpx.URL, authorization: str, asked: Moment
+    ) -> tuple[int | None, Answer]:
         """The HTTP status code, if one was received, and the answer as an observation."""
         reading = _Reading()
         progress = RequestProgress()
@@ -179,7 +167,7 @@ class Client:
         if code is None or (why and code == httpx.codes.OK):
             return code, Unanswered(timing=Timing(asked=asked, answered=answered), cause=cause, why=why)
         reply = Reply(code=code, headers=reading.headers, body=reading.body, asked=asked, answered=answered)
-        return code, read(reply)
+        return code, request.read(reply, self._rows)
 
 
 class _Reading:
@@ -213,7 +201,7 @@ def _request(url: httpx.URL, authorization: str, progress: RequestProgress) -> h
     return httpx.Request("GET", url, headers=headers, extensions={"trace": trace, "progress": progress})
 
 
-def _judge(answer: _Answer) -> tuple[AttemptResult, str]:
+def _judge(answer: Answer) -> tuple[AttemptResult, str]:
     """What one attempt shows about the account. A 400, 403 or 404 shows nothing yet: `attribution` decides on it."""
     match answer:
         case Page() | Seen():

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import enum
-
 from watcher.core.governor import AttemptResult
 from watcher.core.model import Value
 from watcher.core.observation import Timing
-
-
-class Endpoint(enum.StrEnum):
-    """The value of the label `endpoint`."""
-
-    FETCH = "fetch"
-    LIST = "list"
+from watcher.core.requests import Endpoint
 
 
 class Attempt(Value, frozen=True, kw_only=True):

@@ -465,14 +465,3 @@ def _began_lately(progress: DiscoveryProgress) -> bool:
 
 def _earlier(known: Instant | None, other: Instant) -> Instant:
     return other if known is None else min(known, other)
-
-
-def comes_first(discovery_tick: Micros | None, poll_tick: Micros | None, *, was_first: bool) -> bool:
-    """Whether discovery's next page comes before the next poll: the one that has been due longer comes first.
-
-    A poll due at tick 0 is due at once (a further page of a sweep): then they take turns.
-    """
-    # Without turns, a long sweep would stop discovery: its pages are due at tick 0, which is earlier than any tick.
-    if discovery_tick is None or poll_tick is None:
-        return discovery_tick is not None
-    return not was_first if poll_tick == 0 else discovery_tick < poll_tick

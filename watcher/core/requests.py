@@ -1,14 +1,32 @@
-"""The requests that the planner can choose, and whether an answer is what was requested."""
+"""The requests that the planner can choose: each says where it goes, and how its answer is read.
+
+A new kind of request is a value here. The client sends every kind in the same way; the account's loop says what becomes
+of its answer.
+"""
 
 from __future__ import annotations
 
-from typing import TypeAlias
+import enum
+from collections.abc import Mapping
+from typing import ClassVar, TypeAlias
+from urllib.parse import quote
 
+from watcher.core import wire
 from watcher.core.model import MINUTE, Instant, Status, Value, rfc3339
-from watcher.core.observation import Page
+from watcher.core.observation import ListAnswer, Observation, Page, Reply
+from watcher.core.record_cache import RecordCache
 
 PAGE_SIZE = 1000
 """The most rows of a page (upstream's limit)."""
+
+Answer: TypeAlias = Observation | Page
+
+
+class Endpoint(enum.StrEnum):
+    """The value of the label `endpoint`."""
+
+    FETCH = "fetch"
+    LIST = "list"
 
 
 class Fetch(Value, frozen=True, kw_only=True):
@@ -16,12 +34,44 @@ class Fetch(Value, frozen=True, kw_only=True):
 
     operation_id: str
 
+    endpoint: ClassVar[Endpoint] = Endpoint.FETCH
 
-class Probe(Value, frozen=True):
+    @property
+    def path(self) -> str:
+        """What follows the path of the channel's operations."""
+        return f"/{quote(self.operation_id, safe='')}"
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """No query parameters."""
+        return {}
+
+    def read(self, reply: Reply, _: RecordCache) -> Observation:
+        """The answer as an observation of the operation."""
+        return wire.read_fetch(reply, self.operation_id)
+
+
+class _ListRequest(Value, frozen=True, kw_only=True):
+    """One page of a list, as every request of a list reads it."""
+
+    endpoint: ClassVar[Endpoint] = Endpoint.LIST
+    path: ClassVar[str] = ""
+
+    def read(self, reply: Reply, records: RecordCache) -> ListAnswer:
+        """The answer as a page, or why there is none."""
+        return wire.read_page(reply, records)
+
+
+class Probe(_ListRequest, frozen=True):
     """A list of one row, to see whether upstream answers for the account at all."""
 
+    @property
+    def query(self) -> Mapping[str, str]:
+        """A page of one row."""
+        return {"pageSize": "1"}
 
-class Sweep(Value, frozen=True, kw_only=True):
+
+class Sweep(_ListRequest, frozen=True, kw_only=True):
     """One page of a list: the operations created between `start` and `end`, all of them or those of one status.
 
     `number` is the sweep that the page belongs to. `token` is None for its first page.
@@ -34,21 +84,12 @@ class Sweep(Value, frozen=True, kw_only=True):
     token: str | None = None
 
     @property
-    def query(self) -> dict[str, str]:
+    def query(self) -> Mapping[str, str]:
         """The query parameters. The filters are the same on every page."""
-        query = {
-            "pageSize": str(PAGE_SIZE),
-            "startDate": str(rfc3339(self.start)),
-            "endDate": str(rfc3339(self.end)),
-        }
-        if self.status is not None:
-            query["status"] = self.status.value
-        if self.token is not None:
-            query["pageToken"] = self.token
-        return query
+        return _filters(self.start, self.end, self.status, self.token)
 
 
-class Discover(Value, frozen=True, kw_only=True):
+class Discover(_ListRequest, frozen=True, kw_only=True):
     """One page of the operations created since `start`, tracked or not. `status` None: of every status.
 
     `end`: the latest creation, if there is a bound.
@@ -60,16 +101,20 @@ class Discover(Value, frozen=True, kw_only=True):
     token: str | None = None
 
     @property
-    def query(self) -> dict[str, str]:
+    def query(self) -> Mapping[str, str]:
         """The query parameters. The filters are the same on every page."""
-        query = {"pageSize": str(PAGE_SIZE), "startDate": str(rfc3339(self.start))}
-        if self.end is not None:
-            query["endDate"] = str(rfc3339(self.end))
-        if self.status is not None:
-            query["status"] = self.status.value
-        if self.token is not None:
-            query["pageToken"] = self.token
-        return query
+        return _filters(self.start, self.end, self.status, self.token)
+
+
+def _filters(start: Instant, end: Instant | None, status: Status | None, token: str | None) -> Mapping[str, str]:
+    query = {"pageSize": str(PAGE_SIZE), "startDate": str(rfc3339(start))}
+    if end is not None:
+        query["endDate"] = str(rfc3339(end))
+    if status is not None:
+        query["status"] = status.value
+    if token is not None:
+        query["pageToken"] = token
+    return query
 
 
 def honours(request: Sweep | Discover, page: Page) -> bool:

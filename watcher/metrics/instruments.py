@@ -20,9 +20,10 @@ from prometheus_client import (
 )
 
 from watcher import __version__
-from watcher.core.attempt import Attempt, Endpoint
+from watcher.core.attempt import Attempt
 from watcher.core.channels import PUSH
 from watcher.core.model import SECOND, Instant, Micros
+from watcher.core.requests import Endpoint
 from watcher.core.wire import CODES
 
 PREFIX = "operation_watcher_"

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TypeAlias, assert_never
+from typing import assert_never
 
 from watcher.api import Client, Gate
 from watcher.core.account_health import AccountEvent, AccountHealth, note, with_causes
 from watcher.core.attempt import Attempt
 from watcher.core.clocks import UpstreamClock
-from watcher.core.discovery import comes_first
 from watcher.core.governor import AttemptResult
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation
-from watcher.core.observation import FailureCause, Forbidden, Missing, Observation, Page, Refused, Seen, Unanswered
-from watcher.core.requests import Discover, Fetch, Probe, Request, Sweep, honours
+from watcher.core.observation import FailureCause, ListAnswer, Missing, Page, Seen, Unanswered
+from watcher.core.requests import Answer, Discover, Fetch, Probe, Request, Sweep, honours
 from watcher.core.snapshot import AccountSnapshot, NextPoll
+from watcher.core.turns import Turns
 from watcher.store import Store
 from watcher.watch.attributor import Attributor
 from watcher.watch.counters import CounterSync
@@ -39,8 +39,6 @@ OVERDUE_AFTER: Micros = MINUTE
 
 GRACE_SECONDS = 1.0
 """How long a loop that stops waits for the answers to requests that were sent."""
-
-_Answer: TypeAlias = Observation | Page
 
 
 class AccountWatch:
@@ -68,7 +66,6 @@ class AccountWatch:
         self._health = health or AccountHealth()
         self._skew: Micros = 0
         self._upstream_clock = UpstreamClock()
-        self._discovered_last = False
         self._patience = Patience(listener, now)
         self._counters = CounterSync(account, store, following.counter_labels, now)
         self._ledger = Ledger(account, store, self._patience.observer, self._counters)
@@ -84,8 +81,13 @@ class AccountWatch:
             api_key=following.api_key,
         )
         self._finder = DiscoveryRunner(
-            account, store, clock=self._upstream_clock, odd=lambda: listener.anomaly(account, "id_garbled")
+            account,
+            store,
+            clock=self._upstream_clock,
+            odd=lambda: listener.anomaly(account, "id_garbled"),
+            uses_lists=lambda: self._attributor.uses_lists,
         )
+        self._turns = Turns([self._attributor], [self._tracker.planner, self._finder])
         self._keeper = Keeper(
             account,
             store,
@@ -96,7 +98,7 @@ class AccountWatch:
             listener=listener,
             now=now,
         )
-        self._answers: list[tuple[Request, _Answer]] = []
+        self._answers: list[tuple[Request, Answer]] = []
         self._asking: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
 
@@ -216,7 +218,7 @@ class AccountWatch:
                 return
             if len(self._asking) >= governor.concurrency(now.tick):
                 return
-            request = self._choose(now)
+            request = self._turns.choose(now)
             if request is None:
                 return
             task = tasks.create_task(self._perform(request), name=f"ask {self.account}")
@@ -225,35 +227,9 @@ class AccountWatch:
             # Choosing a request is the longest computation of a turn, so other tasks run between two of them.
             await asyncio.sleep(0)
 
-    def _choose(self, now: Moment) -> Request | None:
-        # Checks come first: until one is answered, nothing is concluded from doubtful answers.
-        check = self._attributor.choose(now)
-        if check is not None:
-            return check
-        return self._choose_in_turn(now) if self._attributor.uses_lists else self._tracker.planner.choose(now)
-
-    def _choose_in_turn(self, now: Moment) -> Request | None:
-        """The next request of polls or discovery, by due time, so that neither stops the other."""
-        finder, planner = self._finder, self._tracker.planner
-        if comes_first(finder.wake_tick(), planner.wake_tick(), was_first=self._discovered_last):
-            request = finder.choose(now) or planner.choose(now)
-        else:
-            request = planner.choose(now) or finder.choose(now)
-        if request is not None:
-            self._discovered_last = isinstance(request, Discover)
-        return request
-
     async def _perform(self, request: Request) -> None:
-        answer: _Answer
-        match request:
-            case Fetch(operation_id=operation_id):
-                answer = await self._client.fetch(operation_id)
-            case Sweep() | Discover():
-                answer = await self._client.page(request.query)
-            case Probe():
-                answer = await self._client.page({"pageSize": "1"})
-            case _:
-                assert_never(request)
+        answer = await self._client.ask(request)
+        # Not in one line with the request: meanwhile a turn has taken the list of answers and put another in its place.
         self._answers.append((request, answer))
 
     def _asked(self, task: asyncio.Task[None]) -> None:
@@ -269,34 +245,35 @@ class AccountWatch:
             tracker.planner.answered(request, now)
             if isinstance(answer, Unanswered) and answer.cause is FailureCause.GARBLED:
                 self._listener.anomaly(self.account, "garbled")
-            match request, answer:
-                case Fetch(operation_id=operation_id), Seen() | Missing() | Refused() | Forbidden() | Unanswered():
-                    self._attributor.fetched(operation_id, answer)
-                case Sweep(), Page():
-                    self._attributor.listed(answer)
-                    await tracker.learn_page(answer)
+            match request:
+                case Fetch():
+                    assert not isinstance(answer, Page)  # noqa: S101 -- as the request reads it
+                    self._attributor.fetched(request.operation_id, answer)
+                case Probe():
+                    self._attributor.listed(_of_list(answer))
+                case Sweep():
+                    listed = await self._take_list(request, answer)
                     # Where the filter was ignored, this is another list than the requested one. The operations that it
                     # lacks may still be on the requested one, so the planner must not take them for absent.
-                    is_it = self._is_filtered(request, answer)
-                    tracker.planner.swept(request, answer if is_it else Missing(timing=answer.timing), now)
-                case Sweep(), Missing() | Refused() | Forbidden() | Unanswered():
-                    self._attributor.listed(answer, is_first_page=request.token is None)
-                    tracker.planner.swept(request, answer, now)
-                case Discover(), Page():
-                    self._is_filtered(request, answer)
-                    self._attributor.listed(answer)
-                    await tracker.learn_page(answer)
-                    finder.find(request, answer, tracker.operations)
-                case Discover(), Missing() | Refused() | Forbidden() | Unanswered():
-                    self._attributor.listed(answer, is_first_page=request.token is None)
-                    finder.failed(answer, now)
-                case Probe(), Page() | Missing() | Refused() | Forbidden() | Unanswered():
-                    self._attributor.listed(answer)
+                    is_it = not isinstance(listed, Page) or self._is_filtered(request, listed)
+                    tracker.planner.swept(request, listed if is_it else Missing(timing=listed.timing), now)
+                case Discover():
+                    listed = await self._take_list(request, answer)
+                    if isinstance(listed, Page):
+                        self._is_filtered(request, listed)
+                    finder.answered(request, listed, tracker.operations, now)
                 case _:
-                    pass  # the client returns no other kind of answer to these requests
+                    assert_never(request)
         if answers:
             causes = self._attributor.settle(self._health)
             self._report(*with_causes(self._health, causes, self._now()))
+
+    async def _take_list(self, request: Sweep | Discover, answer: Answer) -> ListAnswer:
+        listed = _of_list(answer)
+        self._attributor.listed(listed, is_first_page=request.token is None)
+        if isinstance(listed, Page):
+            await self._tracker.learn_page(listed)
+        return listed
 
     def _is_filtered(self, request: Sweep | Discover, page: Page) -> bool:
         is_filtered = honours(request, page)
@@ -307,7 +284,7 @@ class AccountWatch:
     async def _sleep(self) -> None:
         now = self._now().tick
         wait = SLEEP_AT_MOST
-        wake = self._next_wake() if self._keeper.is_loaded else None
+        wake = self._turns.wake_tick() if self._keeper.is_loaded else None
         if wake is not None and len(self._asking) < self._gate.governor.concurrency(now):
             wait = min(wait, max(wake - now, self._gate.governor.wait(now)))
         opens = self._counters.wake_tick() - now
@@ -321,12 +298,6 @@ class AccountWatch:
         except TimeoutError:
             return
 
-    def _next_wake(self) -> Micros | None:
-        """When the next request falls due: of the planner, of discovery, or to resolve a doubtful answer."""
-        discovery = self._finder.wake_tick() if self._attributor.uses_lists else None
-        wakes = (self._tracker.planner.wake_tick(), discovery, self._attributor.wake_tick())
-        return min((wake for wake in wakes if wake is not None), default=None)
-
     async def _finish(self) -> None:
         """Take the answers that come within `GRACE_SECONDS`, then write everything."""
         if self._asking:
@@ -337,3 +308,8 @@ class AccountWatch:
         await self._keeper.rest()
         await self._take_answers()
         await self._keeper.finish()
+
+
+def _of_list(answer: Answer) -> ListAnswer:
+    assert not isinstance(answer, Seen)  # noqa: S101 -- a request of a list reads no single operations
+    return answer

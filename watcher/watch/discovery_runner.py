@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from watcher.core.clocks import UpstreamClock
 from watcher.core.discovery import Discovery, DiscoveryProgress, Scope
 from watcher.core.model import MINUTE, Instant, Micros, Moment, Source, Value, is_operation_id
-from watcher.core.observation import Negative, Page, Record, Unanswered
+from watcher.core.observation import ListAnswer, Page, Record
 from watcher.core.requests import Discover, honours
 from watcher.store import Entry, Store
 
@@ -29,13 +29,25 @@ LEFT_OUT_AT_MOST = 100_000
 
 
 class DiscoveryRunner:
-    """Finds operations; does nothing while no scope is given. `odd` is called for each row without a valid id."""
+    """Finds operations; does nothing while no scope is given, or while `uses_lists` says that lists are refused.
 
-    def __init__(self, account: str, store: Store, *, clock: UpstreamClock, odd: Callable[[], None]) -> None:
+    `odd` is called for each row without a valid id.
+    """
+
+    def __init__(
+        self,
+        account: str,
+        store: Store,
+        *,
+        clock: UpstreamClock,
+        odd: Callable[[], None],
+        uses_lists: Callable[[], bool],
+    ) -> None:
         self._account = account
         self._store = store
         self._clock = clock
         self._odd = odd
+        self._uses_lists = uses_lists
         self._discovery: Discovery | None = None
         self._progress = DiscoveryProgress()
         self._left_out: set[str] = set()
@@ -61,21 +73,29 @@ class DiscoveryRunner:
 
     def choose(self, now: Moment) -> Discover | None:
         """The due page to request, counted as sent; None when none is due."""
-        if self._discovery is None or self._found is not None:
+        if self._discovery is None or self._found is not None or not self._uses_lists():
             return None
         return self._discovery.choose(now, self._clock.read(now))
 
     def wake_tick(self) -> Micros | None:
         """When the next page falls due; None when none is planned."""
-        return self._discovery.wake_tick() if self._discovery is not None and self._found is None else None
+        if self._discovery is None or self._found is not None or not self._uses_lists():
+            return None
+        return self._discovery.wake_tick()
 
     # ── answers ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def find(self, request: Discover, page: Page, known: Container[str]) -> None:
-        """Keep the rows of operations that are not tracked yet until they are committed."""
+    def answered(self, request: Discover, answer: ListAnswer, known: Container[str], now: Moment) -> None:
+        """Keep the rows of operations that are not tracked yet until they are committed, or note that it failed."""
         if self._discovery is None:
             return
-        chosen = self._discovery.sort(page)
+        if isinstance(answer, Page):
+            self._find(self._discovery, request, answer, known)
+        else:
+            self._discovery.failed(answer, now)
+
+    def _find(self, discovery: Discovery, request: Discover, page: Page, known: Container[str]) -> None:
+        chosen = discovery.sort(page)
         # Where upstream ignored the filter, the page shows older operations, which discovery was not asked to find.
         oldest = None if honours(request, page) else request.start - MINUTE
         records = list(self._new(chosen.wanted, known, oldest))
@@ -92,11 +112,6 @@ class DiscoveryRunner:
                 yield record
             else:
                 self._odd()
-
-    def failed(self, answer: Negative | Unanswered, now: Moment) -> None:
-        """Note that a page could not be read."""
-        if self._discovery is not None:
-            self._discovery.failed(answer, now)
 
     # ── committing ────────────────────────────────────────────────────────────────────────────────────────────────────
 
