@@ -149,7 +149,7 @@ def _figures_of(side: Side, readings: Sequence[Reading], case: Case) -> dict[str
 
 
 def _of_daemon(side: Side, published: int, case: Case) -> dict[str, Any]:
-    assert isinstance(side, DaemonSide)  # noqa: S101 - the caller has told them apart
+    assert isinstance(side, DaemonSide)  # noqa: S101 - the caller checks which side it is
     late = poll_lag(scrape(side.daemon.web))
     delays = end_delays(side.daemon.stdout, published)
     return {

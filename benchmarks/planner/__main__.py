@@ -76,11 +76,11 @@ def main(arguments: list[str]) -> int:
 # ── the table ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 HEADING = (
-    "| in flight | followed | latency ms | settling | who "
+    "| in flight | tracked | latency ms | settling | poller "
     "| requests/operation | requests/s | median s | p99 s | max s |\n"
     "|---|---|---|---|---|---|---|---|---|---|"
 )
-COLUMNS = ("who", "requests_per_operation", "requests_per_second", "median_seconds", "p99_seconds", "max_seconds")
+COLUMNS = ("poller", "requests_per_operation", "requests_per_second", "median_seconds", "p99_seconds", "max_seconds")
 
 
 def runs() -> Iterator[Run]:
@@ -95,8 +95,8 @@ def runs() -> Iterator[Run]:
     yield fair_run(ours, Case(in_flight=8800, latency=0.2))
     for latency in (0.0, 0.1):
         yield Run(ours, Case(in_flight=8800, latency=latency))
-    for followed in (0.1, 0.01):
-        case = Case(in_flight=8800, followed=followed, seconds=200 if followed > 0.05 else 900)
+    for tracked in (0.1, 0.01):
+        case = Case(in_flight=8800, tracked=tracked, seconds=200 if tracked > 0.05 else 900)
         yield from (fair_run(name, case) for name in (ours, "every 5 s", "plain sweeps"))
     large = Case(in_flight=100_000, freshness=30, per_second=40, concurrency=8, warm_up=150, seconds=120)
     yield fair_run(ours, large)
@@ -122,7 +122,7 @@ def measure(run: Run) -> dict[str, object]:
     case = run.case
     requests = sum(outcome.requests.values())
     figures = {
-        "who": run.policy,
+        "poller": run.policy,
         "requests_per_operation": round(outcome.per_operation, 3) if outcome.ended else None,
         "requests_per_second": round(requests / case.seconds, 3),
         "median_seconds": round(outcome.delay(0.5), 2),
@@ -134,7 +134,7 @@ def measure(run: Run) -> dict[str, object]:
     }
     cells = (
         f"{case.in_flight:,}",
-        f"{case.followed:.0%}",
+        f"{case.tracked:.0%}",
         f"{case.latency * 1000:.0f}",
         "yes" if case.settle_after else "no",
         *(str(figures[name]) for name in COLUMNS),
@@ -148,7 +148,7 @@ def played(run: Run) -> Outcome:
     case = run.case
     if run.policy != "ours":
         case = dataclasses.replace(case, per_second=UNLIMITED, concurrency=100_000)
-    return drive(case, World(case.in_flight, case.followed, random.Random(SEED)), POLICIES[run.policy])
+    return drive(case, World(case.in_flight, case.tracked, random.Random(SEED)), POLICIES[run.policy])
 
 
 # ── what is promised ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -187,7 +187,7 @@ def fresh_for_little_at_100_000() -> Promised:
 
 
 def few_among_many() -> Promised:
-    case = Case(in_flight=8800, followed=0.01, seconds=600)
+    case = Case(in_flight=8800, tracked=0.01, seconds=600)
     ours, ids, lists = (
         sum(played(Run(name, case)).requests.values()) for name in ("ours", "every 5 s", "plain sweeps")
     )

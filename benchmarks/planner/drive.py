@@ -27,7 +27,7 @@ class Case:
     """One situation to measure."""
 
     in_flight: int
-    followed: float = 1.0
+    tracked: float = 1.0
     freshness: float = 5.0
     latency: float = 0.1
     per_second: float = 20.0
@@ -120,7 +120,7 @@ class _Drive:
         now = self.now
         self.governor.end(permit, AttemptResult.GOOD, now.tick, retry_after=None, jitter=0.5)
         timing = Timing(asked=asked, answered=now)
-        # Upstream looks when the question has travelled half of the way.
+        # Upstream reads its state when the request has travelled half of the round trip.
         seen_at = (asked.at + now.at) // 2
         self.planner.answered(request, now)
         match request:

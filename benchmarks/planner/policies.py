@@ -1,4 +1,4 @@
-"""What everybody writes, beside our planner: the same questions and answers, so that the same drive asks and counts.
+"""Common ways to poll, beside our planner: with the same requests and answers, so that the same drive counts them.
 
 `Polling` asks for each operation by its id, at waits that its policy says. `Sweeping` reads the list of PROCESSING as
 one chain of pages, and asks by id for each that was on it and is not any more.
@@ -23,7 +23,7 @@ AGE_SHARE = 10
 SPREAD: Micros = 6_180_339
 
 Wait = Callable[[int, Micros], Micros]
-"""How long until the next look, from the number of looks so far and the operation's age."""
+"""How long until the next poll, from the number of polls so far and the operation's age."""
 
 
 class Policy(Protocol):
@@ -98,12 +98,12 @@ class Sweeping:
         self._due = now.tick
         self._under_way = False
         self._questions: deque[Request] = deque()
-        self._followed: set[str] = set()
+        self._tracked: set[str] = set()
         self._expected: set[str] = set()
         self._seen: set[str] = set()
 
     def follow(self, operation: Operation, now: Moment) -> None:
-        self._followed.add(operation.id)
+        self._tracked.add(operation.id)
 
     def choose(self, now: Moment) -> Request | None:
         if self._questions:
@@ -111,7 +111,7 @@ class Sweeping:
         if self._under_way or self._due > now.tick:
             return None
         self._under_way, self._due = True, now.tick + self._freshness
-        self._expected, self._seen = set(self._followed), set()
+        self._expected, self._seen = set(self._tracked), set()
         return Sweep(number=1, status=Status.PROCESSING, start=now.at - 8 * DAY, end=now.at)
 
     def wake_tick(self) -> Micros | None:
@@ -124,7 +124,7 @@ class Sweeping:
 
     def learned(self, operation: Operation, observation: Observation, now: Moment) -> None:
         if operation.phase is Phase.FINAL:
-            self._followed.discard(operation.id)
+            self._tracked.discard(operation.id)
         self._seen.add(operation.id)
 
     def swept(self, request: Sweep, answer: Page | Missing | Refused | Unanswered, now: Moment) -> None:
@@ -132,5 +132,5 @@ class Sweeping:
             self._questions.appendleft(msgspec.structs.replace(request, token=answer.next_token))
             return
         self._under_way = False
-        gone = (self._expected - self._seen) & self._followed
+        gone = (self._expected - self._seen) & self._tracked
         self._questions.extend(Fetch(operation_id=one) for one in sorted(gone))

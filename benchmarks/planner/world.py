@@ -29,10 +29,10 @@ def mean_lifetime() -> float:
 
 @dataclass
 class World:
-    """All operations that ever were, by creation; `followed` is the share that the watcher is told of."""
+    """All operations that ever were, by creation; `tracked` is the share that is registered with the watcher."""
 
     in_flight: int
-    followed: float
+    tracked: float
     rng: random.Random
     created: list[Instant] = field(default_factory=list)
     ended: list[Instant] = field(default_factory=list)
@@ -51,7 +51,7 @@ class World:
         self._next = at
 
     def live_until(self, now: Instant) -> list[str]:
-        """Create what is due; the ids of those that the watcher is told of."""
+        """Create what is due; the ids of those that are registered with the watcher."""
         new = []
         while START + round(self._next * SECOND) <= now:
             operation_id = self._add(START + round(self._next * SECOND))
@@ -107,6 +107,6 @@ class World:
         self.ended.append(created + round(lifetime * SECOND))
         self.ids.append(operation_id)
         self.outcomes.append(Status.CANCELED if self.rng.random() < CANCELED else Status.COMPLETED)
-        if self.rng.random() < self.followed:
+        if self.rng.random() < self.tracked:
             self.ours.add(operation_id)
         return operation_id

@@ -167,7 +167,7 @@ def _say(figures: Figures) -> None:
 
 
 async def _turns() -> AsyncIterator[Callable[[float], None]]:
-    """A turn for each scrape that is asked for on standard input; it is told how many seconds that took."""
+    """Yields once for each scrape that is requested on standard input, and receives how many seconds it took."""
     _say({})  # everything is built
     while (await asyncio.to_thread(sys.stdin.readline)).strip() == "scrape":
         yield lambda seconds: _say({"cpu_ms": seconds * 1000})
@@ -194,7 +194,7 @@ async def _measure(
 ) -> Figures:
     cpu, wall, delays = [], [], []
     body = b""
-    async for told in turns:
+    async for report in turns:
         async with _delays() as worst:
             prepare()
             await asyncio.sleep(0.05)
@@ -204,7 +204,7 @@ async def _measure(
             cpu.append(time.process_time() - began_cpu)
             wall.append(time.perf_counter() - began)
             delays.append(worst())
-        told(cpu[-1])
+        report(cpu[-1])
     async with _delays() as worst:
         await asyncio.sleep(statistics.median(wall))
         idle = worst()

@@ -63,7 +63,7 @@ def an_operation(number: int, now: Instant) -> Operation:
 
 
 def changed(operation: Operation, seen_at: Instant) -> Operation:
-    """The operation after a look that showed more sent."""
+    """The operation after a poll that showed more sent."""
     sent = (operation.stats.sent or 0) + 1
     return operation.with_(
         stats=msgspec.structs.replace(operation.stats, sent=sent, queued=5000 - sent),
@@ -103,7 +103,7 @@ class _Deaf:
 
 
 class Ours:
-    """The daemon's parts that take part in a scrape: an account's loop, the fleet, the exposition."""
+    """The daemon's parts that take part in a scrape: an account's loop, all loops, the exposition."""
 
     def __init__(self, loops: AccountLoops, watch: AccountWatch, exposition: Exposition) -> None:
         self.loops = loops
@@ -117,9 +117,9 @@ class Ours:
         moved = round(share * len(every))
         now = self._watch.now().at
         for number, operation in enumerate(every):
-            looked = operation.with_(asked_tick=operation.asked_tick + 1)
+            polled = operation.with_(asked_tick=operation.asked_tick + 1)
             # Rows of a page are taken in slices, each in an instant.
-            held.put(changed(looked, now + number // SLICE * 1000) if number < moved else looked)
+            held.put(changed(polled, now + number // SLICE * 1000) if number < moved else polled)
 
 
 @asynccontextmanager

@@ -225,7 +225,7 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
                 ),
                 width=12,
                 unit="s",
-                description="Time since the last look that changed something.",
+                description="Time since the last poll that changed something.",
             ),
             graph(
                 "Age",
@@ -361,7 +361,7 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
                 target(f"max by (account) (operation_watcher_poll_lag_seconds{{{OF}}})", "{{account}}"),
                 target(f"max by (account) (operation_watcher_freshness_seconds{{{OF}}})", "{{account}} promised"),
                 unit="s",
-                description="Past the look that polling.freshness promises.",
+                description="Past the poll that polling.freshness promised.",
             ),
             graph(
                 "Changes known after, 95 %",
@@ -395,7 +395,7 @@ ROWS: Sequence[tuple[str, Sequence[Json]]] = (
                 unit="s",
             ),
             graph(
-                "Events that wait to be told",
+                "Pending events",
                 target("max by (job, instance) (operation_watcher_events_pending)", "{{instance}}"),
             ),
             graph(

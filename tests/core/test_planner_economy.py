@@ -16,7 +16,7 @@ pytestmark = pytest.mark.unmeasured
 
 def test_many_operations_cost_less_than_a_request_each_and_are_known_in_time():
     case = Case(in_flight=1500, warm_up=40, seconds=60)
-    outcome = drive(case, World(case.in_flight, case.followed, random.Random(3)))
+    outcome = drive(case, World(case.in_flight, case.tracked, random.Random(3)))
     assert outcome.ended > 80
     assert outcome.per_operation < 0.85
     assert outcome.delay(0.99) <= 5.2
@@ -24,14 +24,14 @@ def test_many_operations_cost_less_than_a_request_each_and_are_known_in_time():
 
 def test_settling_reads_join_sweeps():
     case = Case(in_flight=1500, warm_up=170, seconds=60, settle_after=(30, 120))
-    outcome = drive(case, World(case.in_flight, case.followed, random.Random(3)))
+    outcome = drive(case, World(case.in_flight, case.tracked, random.Random(3)))
     assert outcome.finished > 80
     assert outcome.per_operation < 1.1, "as GETs they would be two more for each"
 
 
 def test_few_tracked_operations_among_many_rows_cost_no_long_sweeps():
-    case = Case(in_flight=3000, followed=0.01, warm_up=60, seconds=120)
-    world = World(case.in_flight, case.followed, random.Random(3))
+    case = Case(in_flight=3000, tracked=0.01, warm_up=60, seconds=120)
+    world = World(case.in_flight, case.tracked, random.Random(3))
     outcome = drive(case, world)
     plain_sweeps = 4 * case.seconds / case.freshness
     assert sum(outcome.requests.values()) <= 1.5 * plain_sweeps
@@ -39,8 +39,8 @@ def test_few_tracked_operations_among_many_rows_cost_no_long_sweeps():
 
 
 def test_a_cold_start_among_foreign_rows_makes_no_long_chains():
-    case = Case(in_flight=8800, followed=0.005, warm_up=0, seconds=30)
-    outcome = drive(case, World(case.in_flight, case.followed, random.Random(3)))
+    case = Case(in_flight=8800, tracked=0.005, warm_up=0, seconds=30)
+    outcome = drive(case, World(case.in_flight, case.tracked, random.Random(3)))
     # GETs alone would be 44 in 5 s.
     assert sum(outcome.requests.values()) <= 30 / 5 * 44 * 0.6
 
