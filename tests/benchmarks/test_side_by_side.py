@@ -83,7 +83,7 @@ def test_the_floor_decodes_lists_and_single_operations(tmp_path):
 
 
 def test_tracked_operations_are_counted_under_the_names_of_both_versions():
-    for name in ("twilio_operations", "twilio_operations"):
+    for name in ("twilio_push_operations", "twilio_operations"):
         lines = [f'{name}{{account="a",status="{status}"}} 2' for status in ("UNSEEN", "PROCESSING", "COMPLETED")]
         assert tracked("\n".join(lines)) == 4
 

@@ -90,7 +90,7 @@ def test_three_operations_of_a_file_are_tracked_to_their_end(tmp_path: Path) -> 
     assert [end["operation_id"] for end in daemon.events("operation.finished") if end["level"] == "warning"] != [three]
     for operation_id in (one, two, three):
         stats = truth[operation_id]["finalStats"]
-        key = {("account", "main"), ("operation_id", operation_id)}
+        key = {("account", "main"), ("channel", "push"), ("operation_id", operation_id)}
         shown = {state: samples["twilio_operation_messages", frozenset({*key, ("state", state)})] for state in STATES}
         assert shown == {state: stats[state] for state in STATES}
         assert samples["twilio_operation_size", frozenset(key)] == stats["total"]

@@ -219,7 +219,7 @@ class _Round:
         }
 
     def _sample(self, name: str, case: Case, **labels: str) -> float:
-        return self.samples.get((name, frozenset({"account": case.account, **labels}.items())), 0.0)
+        return self.samples.get((name, frozenset({"account": case.account, "channel": "push", **labels}.items())), 0.0)
 
     def _compare(self) -> None:
         truth = self.simulator.truth()

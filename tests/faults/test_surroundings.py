@@ -79,7 +79,7 @@ class TrackingDaemon:
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{series} ")), -1.0)
 
     def counted(self) -> float:
-        return self.value('twilio_operations_finished_total{account="main",outcome="completed"}')
+        return self.value('twilio_operations_finished_total{account="main",channel="push",outcome="completed"}')
 
     def all_ends_well(self, *, within: float = 90, is_published: bool = True) -> float:
         """Wait until everything is counted once, as it was, and published; the seconds until it was counted."""
