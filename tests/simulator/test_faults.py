@@ -1,4 +1,4 @@
-"""Every kind of fault shows, strikes when and whom it says, and leaves the truth as it was."""
+"""Every kind of fault has its effect, when and for the requests that it names, and does not change the true state."""
 
 import json
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from tests.simulator.asking import ONE, START, Caller, basic, ids, read
+from tests.simulator.caller import ONE, START, Caller, basic, ids, read
 from watcher.simulator import Fault, Upstream, built_in
 from watcher.simulator.fault_types import CORRUPTION, Kind, UpstreamShape
 from watcher.simulator.messages import Cut, Endless, Reset, Silent, Trickle, Whole
@@ -181,7 +181,7 @@ def test_a_new_operation_shows_late():
 
 
 @shows("stale")
-def test_a_stale_answer_tells_of_the_past():
+def test_a_stale_answer_shows_an_earlier_state():
     caller = struck("{kind: stale, wait: 5s}", seconds=12)
     past = read(caller.fetch(ONE))
     assert (past["status"], past["updatedAt"]) == ("PROCESSING", "2024-01-15T09:30:07Z")
@@ -245,7 +245,7 @@ def test_missed_rows_are_on_no_page():
 
 
 @shows("unknown_status")
-def test_a_status_may_be_a_word_that_nobody_knows():
+def test_a_status_may_be_unknown():
     assert fetched("{kind: unknown_status}")["status"] == "ARCHIVED"
     assert fetched("{kind: unknown_status, word: PAUSED}")["status"] == "PAUSED"
 
@@ -294,7 +294,7 @@ def test_times_may_be_off():
 
 
 @shows("fine_times")
-def test_what_runs_may_be_dated_more_exactly_than_what_has_ended():
+def test_running_operations_may_have_more_exact_times_than_ended_ones():
     assert read(struck("{kind: fine_times}", seconds=5).fetch(ONE))["updatedAt"].endswith(".999Z")
     assert "." not in fetched("{kind: fine_times}")["updatedAt"]
 
@@ -325,14 +325,14 @@ def test_each_kind_of_fault_is_shown_by_a_test():
     assert set(CHECKS) == KINDS
 
 
-def test_garbage_can_be_combined_with_every_other_way_to_spoil_rows():
+def test_garbage_can_be_combined_with_every_other_corruption_of_rows():
     corruption = ", ".join(f"{{kind: {kind}, share: 1}}" for kind in sorted(CORRUPTION))
     for seed in range(20):
         rows = read(struck(f"{{kind: garbage_rows, share: 0.5}}, {corruption}", f"seed: {seed}\n{TEN}").list())
         assert len(rows["operations"]) == 10
 
 
-def test_one_fault_spoils_its_share_of_a_page():
+def test_a_fault_corrupts_its_share_of_a_page():
     rows = read(struck("{kind: unknown_status, share: 0.4}", TEN).list())["operations"]
     assert [row["status"] for row in rows].count("ARCHIVED") == 4
 
@@ -363,7 +363,7 @@ def test_errors_come_in_four_shapes(status: int, shape: str):
             assert reply.body == b""
 
 
-def test_a_denial_is_in_the_classic_shape_unless_told_otherwise():
+def test_a_denial_is_in_the_classic_shape_by_default():
     assert read(struck("{kind: status, status: 401}").list(), 401)["code"] == 20003
 
 
@@ -371,15 +371,15 @@ def statuses(caller: Caller, number: int) -> list[int]:
     return [caller.list().status for _ in range(number)]
 
 
-def test_a_fault_strikes_every_so_many_times():
+def test_a_fault_strikes_each_nth_request():
     assert statuses(struck("{kind: status, status: 500, every: 3}"), 7) == [200, 200, 500, 200, 200, 500, 200]
 
 
-def test_a_fault_strikes_so_many_times_and_no_more():
+def test_a_fault_strikes_a_limited_number_of_times():
     assert statuses(struck("{kind: status, status: 500, times: 2}"), 4) == [500, 500, 200, 200]
 
 
-def test_a_fault_strikes_by_chance():
+def test_a_fault_strikes_with_its_probability():
     found = statuses(struck("{kind: status, status: 500, probability: 0.3}"), 1_000)
     assert found.count(500) == pytest.approx(300, abs=60)
     assert statuses(struck("{kind: status, status: 500, probability: 0}"), 50) == [200] * 50
@@ -428,7 +428,7 @@ def test_faults_leave_the_truth_as_it_was():
     assert reply.delivery == Whole()
 
 
-def test_the_ledger_knows_what_was_broken():
+def test_the_ledger_counts_broken_answers_by_their_fault():
     for kind in ("reset", "cut", "silent", "endless"):
         caller = struck(f"{{kind: {kind}}}")
         caller.list()

@@ -1,4 +1,4 @@
-"""One operation: what it shows at an instant follows from nothing but its life and the instant."""
+"""One operation: what it shows at a time depends only on its life and that time."""
 
 import random
 
@@ -87,7 +87,7 @@ def test_nothing_has_changed_since_the_update(life: Life, age: int):
 
 @settings(deadline=None)
 @given(LIVES, AGES)
-def test_turns_tell_the_status_of_every_instant(life: Life, age: int):
+def test_turns_give_the_status_at_every_time(life: Life, age: int):
     passed = [status for at, status in turns(life) if at <= START + age]
     assert passed[-1] == state(life, START + age).status
     assert turns(life)[-1][1] in ENDED
@@ -110,7 +110,7 @@ def test_a_correction_turns_sent_into_failed_after_the_end():
     assert (ended.updated_at, corrected.updated_at) == ("2024-01-15T09:30:10Z", "2024-01-15T09:30:15Z")
 
 
-def test_one_canceled_while_scheduled_was_never_processed():
+def test_an_operation_canceled_while_scheduled_was_never_processed():
     plan = Plan(
         recipients=10,
         unaddressable=4,
@@ -128,7 +128,7 @@ def test_one_canceled_while_scheduled_was_never_processed():
 
 @settings(deadline=None)
 @given(st.integers(0, 4_000_000_000_000), st.integers())
-def test_an_id_is_well_formed_and_tells_its_millisecond(millisecond: int, seed: int):
+def test_an_id_is_well_formed_and_contains_its_millisecond(millisecond: int, seed: int):
     made = make_id(millisecond * 1_000, random.Random(seed))
     assert is_well_formed(made)
     assert decoded(made) >> 80 == millisecond

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulator.asking import START, Caller, Row, ids, read
+from tests.simulator.caller import START, Caller, Row, ids, read
 from watcher.simulator.timestamps import rfc3339
 
 MANY = """
@@ -53,7 +53,7 @@ def test_a_walk_meets_exactly_what_its_filters_say(page_size: int, earliest: int
     assert [one for page in caller.walk(**query) for one in ids(page)] == wanted
 
 
-def test_pages_have_fifty_rows_unless_told_otherwise():
+def test_pages_have_fifty_rows_by_default():
     assert len(read(Caller(MANY).list())["operations"]) == 50
 
 
@@ -132,7 +132,7 @@ def test_a_page_of_a_thousand_has_all_its_rows():
 
 
 @pytest.mark.parametrize("size", [1, 7, 10])
-def test_tokens_look_like_upstreams(size: int):
+def test_tokens_have_upstreams_form(size: int):
     caller, token, tokens = Caller(MANY), None, []
     for _ in range(30):
         given: dict[str, str] = {} if token is None else {"pageToken": token}

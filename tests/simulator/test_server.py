@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.simulator.asking import ONE
+from tests.simulator.caller import ONE
 from watcher.simulator import parse_scenario
 from watcher.simulator.server import Running, serve, serving, virtual_clock
 
@@ -74,16 +74,18 @@ async def test_a_large_page_arrives_whole(served: Served):
         ({"kind": "trickle", "wait": "60s"}, httpx.ReadTimeout),
     ],
 )
-async def test_what_breaks_really_breaks(served: Served, fault: dict[str, Any], error: type[Exception]):
+async def test_a_connection_fault_really_breaks_the_connection(
+    served: Served, fault: dict[str, Any], error: type[Exception]
+):
     assert (await served.put("faults", [fault])).status_code == 200
     with pytest.raises(error):
         await served.client.get(PATH, timeout=0.1)
     assert (await served.put("faults", [])).status_code == 200
     assert (await served.fetch()).status_code == 200
-    await nobody_is_under_way(served)
+    await no_request_is_under_way(served)
 
 
-async def test_an_endless_body_ends_only_when_the_caller_hangs_up(served: Served):
+async def test_an_endless_body_ends_only_when_the_client_disconnects(served: Served):
     await served.put("faults", [{"kind": "endless"}])
     received = 0
     async with served.client.stream("GET", PATH) as response:
@@ -92,11 +94,11 @@ async def test_an_endless_body_ends_only_when_the_caller_hangs_up(served: Served
             received += len(piece)
             if received > 300_000:
                 break
-    await nobody_is_under_way(served)
+    await no_request_is_under_way(served)
     assert (await served.view("requests"))["counts"] == {"fetch": {"endless": 1}}
 
 
-async def test_a_trickle_arrives_in_the_end(served: Served):
+async def test_a_trickling_answer_arrives_in_the_end(served: Served):
     await served.put("faults", [{"kind": "trickle", "wait": "40ms"}, {"kind": "slow", "wait": "5ms"}])
     assert (await served.fetch()).json()["id"] == ONE
 
@@ -108,7 +110,7 @@ async def test_a_huge_body_arrives_whole(served: Served):
     assert response.json()["id"] == ONE
 
 
-async def test_the_truth_can_be_looked_at(served: Served):
+async def test_the_true_state_can_be_read(served: Served):
     await served.put("faults", [{"kind": "odd_stats"}])
     truth = await served.view("operations")
     by_id = {one["id"]: one for one in truth["operations"]}
@@ -122,7 +124,7 @@ async def test_the_truth_can_be_looked_at(served: Served):
     assert (await served.view("operations?account=AC9"))["operations"] == []
 
 
-async def test_requests_can_be_looked_at(served: Served):
+async def test_requests_can_be_read(served: Served):
     await served.fetch()
     await served.client.get("/PushNotifications/Operations", params={"pageSize": 0})
     found = await served.view("requests?last=1")
@@ -158,29 +160,31 @@ async def test_limits_can_be_changed(served: Served):
         ("credentials", ["AC9"], "no account is called None"),
     ],
 )
-async def test_a_mistake_in_a_lever_is_named_and_changes_nothing(served: Served, what: str, value: Any, said: str):
+async def test_an_error_in_a_control_request_is_reported_and_changes_nothing(
+    served: Served, what: str, value: Any, said: str
+):
     response = await served.put(what, value)
     assert (response.status_code, said in response.json()["error"]) == (400, True)
     assert (await served.fetch()).status_code == 200
 
 
-async def test_a_lever_wants_json(served: Served):
+async def test_a_control_request_must_be_json(served: Served):
     response = await served.client.put(served.running.control_url + "limits", content=b"{")
     assert (response.status_code, response.json()["error"][:8]) == (400, "not JSON")
 
 
-async def test_there_are_no_other_levers(served: Served):
+async def test_there_are_no_other_control_routes(served: Served):
     assert (await served.put("weather", [])).status_code == 404
     assert (await served.client.get(served.running.control_url + "requests?last=x")).status_code == 400
 
 
-async def test_looking_behind_the_scenes_is_not_counted(served: Served):
+async def test_control_requests_are_not_counted(served: Served):
     await served.view("operations")
     assert (await served.view("requests"))["counts"] == {}
 
 
 @pytest.mark.parametrize("kind", ["silent", "slow", "trickle", "endless"])
-async def test_stopping_breaks_off_what_lasts(kind: str):
+async def test_a_stop_ends_answers_that_never_end(kind: str):
     wait = "" if kind in ("silent", "endless") else ", wait: 60s"
     async with asyncio.timeout(2):
         async with serving(parse_scenario(f"faults: [{{kind: {kind}{wait}}}]")) as running:
@@ -190,34 +194,34 @@ async def test_stopping_breaks_off_what_lasts(kind: str):
         assert await waiting == "broken"
 
 
-async def test_signals_stay_with_whoever_runs_the_loop():
+async def test_signals_stay_with_the_owner_of_the_loop():
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
     async with serving(parse_scenario("")):
         assert [signal.getsignal(number) for number in numbers] == before
 
 
-async def test_an_address_that_is_taken_is_an_error():
+async def test_an_address_in_use_is_an_error():
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         async with serving(parse_scenario(""), port=taken.getsockname()[1]):
             pytest.fail("the address was taken")
 
 
-async def test_it_serves_until_it_is_told_to_stop():
+async def test_the_simulator_serves_until_it_is_stopped():
     stop = asyncio.Event()
-    stood: list[Running] = []
+    started: list[Running] = []
 
     def ready(running: Running) -> None:
-        stood.append(running)
+        started.append(running)
         stop.set()
 
     await serve(parse_scenario(""), "0.0.0.0", 0, ready=ready, stop=stop)
-    assert stood[0].base_url.startswith("http://127.0.0.1:")
-    assert stood[0].base_url.endswith("/v1")
+    assert started[0].base_url.startswith("http://127.0.0.1:")
+    assert started[0].base_url.endswith("/v1")
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
-async def test_it_serves_on_ipv6_too():
+async def test_the_simulator_serves_on_ipv6_too():
     try:
         async with serving(parse_scenario(""), "::1") as running:
             assert running.base_url.startswith("http://[::1]:")
@@ -226,7 +230,7 @@ async def test_it_serves_on_ipv6_too():
         pytest.skip("no IPv6 loopback here")
 
 
-def test_the_virtual_clock_runs_as_fast_as_told():
+def test_the_virtual_clock_runs_at_the_configured_speed():
     clock = virtual_clock(parse_scenario("clock: {speed: 1000000, offset: 1h}").clock)
     real = virtual_clock(parse_scenario("").clock)
     assert clock() - real() > 3_000_000_000
@@ -240,7 +244,7 @@ ALONE = (sys.executable, "-m", "watcher", "simulate", "--listen", "127.0.0.1:0")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_alone_it_ends_at_a_signal(number: signal.Signals):
+async def test_as_a_program_the_simulator_ends_at_a_signal(number: signal.Signals):
     process = await asyncio.create_subprocess_exec(*ALONE, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     base_url = (await process.stdout.readline()).decode().split()[-1]
@@ -257,7 +261,7 @@ async def outcome(url: str) -> str:
     return "broken"
 
 
-async def nobody_is_under_way(served: Served) -> None:
+async def no_request_is_under_way(served: Served) -> None:
     async with asyncio.timeout(2):
         while served.running.upstream._throttle.under_way.total():  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.005)

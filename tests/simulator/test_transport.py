@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.simulator.asking import ONE, START
+from tests.simulator.caller import ONE, START
 from watcher.simulator import SimulatedTransport, Upstream, parse_scenario
 from watcher.simulator.timestamps import SECOND
 
@@ -27,7 +27,7 @@ def client_of(upstream: Upstream, clock: Callable[[], int] = lambda: START, **mo
     )
 
 
-async def ask(faults: str, **more: Any) -> httpx.Response:
+async def get_with(faults: str, **more: Any) -> httpx.Response:
     upstream = Upstream(parse_scenario(f"{RUNNING}faults: [{faults}]"), START)
     async with client_of(upstream, **more) as client:
         try:
@@ -37,12 +37,12 @@ async def ask(faults: str, **more: Any) -> httpx.Response:
 
 
 async def test_a_good_answer_is_a_response():
-    response = await ask("")
+    response = await get_with("")
     assert (response.status_code, response.json()["id"]) == (200, ONE)
     assert response.headers["Twilio-Request-Id"].startswith("RQ")
 
 
-async def test_the_clock_is_asked_for_every_request():
+async def test_the_clock_is_read_for_every_request():
     instants = iter([START, START, START + 60 * SECOND, START + 60 * SECOND])
     async with client_of(Upstream(parse_scenario(RUNNING), START), lambda: next(instants)) as client:
         found = [(await client.get(PATH)).json()["status"] for _ in range(2)]
@@ -70,27 +70,27 @@ async def test_queries_reach_the_list():
 )
 async def test_what_breaks_is_an_error_of_httpx(fault: str, error: type[Exception]):
     with pytest.raises(error):
-        await ask(fault, timeout=0.01)
+        await get_with(fault, timeout=0.01)
 
 
-async def test_a_patient_client_gets_what_is_slow():
-    assert (await ask("{kind: slow, wait: 10ms}, {kind: trickle, wait: 20ms}")).json()["id"] == ONE
+async def test_a_slow_answer_arrives_without_a_timeout():
+    assert (await get_with("{kind: slow, wait: 10ms}, {kind: trickle, wait: 20ms}")).json()["id"] == ONE
 
 
-async def test_silence_lasts_as_long_as_nobody_has_enough_of_it():
+async def test_silence_lasts_until_the_client_gives_up():
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.02):
-            await ask("{kind: silent}", timeout=None)
+            await get_with("{kind: silent}", timeout=None)
 
 
-async def test_an_endless_body_lasts_as_long_as_somebody_reads_it():
+async def test_an_endless_body_lasts_while_the_client_reads_it():
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
-            await ask("{kind: endless}")
+            await get_with("{kind: endless}")
 
 
 async def test_a_redirect_is_not_followed_by_itself():
-    response = await ask("{kind: redirect}")
+    response = await get_with("{kind: redirect}")
     assert (response.status_code, response.has_redirect_location) == (307, True)
 
 
@@ -113,7 +113,7 @@ class JumpingSelector(selectors.DefaultSelector):
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
-    """A loop whose clock jumps to the next timer as soon as everybody waits."""
+    """A loop whose clock jumps to the next timer as soon as all tasks wait."""
 
     def __init__(self) -> None:
         self._jumping = JumpingSelector()

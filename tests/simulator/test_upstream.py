@@ -1,11 +1,11 @@
-"""Who may ask what, and what the plain answers are."""
+"""Which requests are allowed, and the answers without faults."""
 
 import json
 import re
 
 import pytest
 
-from tests.simulator.asking import ONE, OPERATIONS, START, Caller, basic, ids, read
+from tests.simulator.caller import ONE, OPERATIONS, START, Caller, basic, ids, read
 from watcher.simulator import Account, Limits, Request
 from watcher.simulator.timestamps import SECOND
 from watcher.simulator.values import Durations
@@ -57,7 +57,7 @@ def test_the_operation_of_another_account_is_not_found():
     "authorization",
     [None, "", "Basic", "Basic !!!", "Bearer x", basic("AC1", "wrong"), basic("AC1", "second"), basic("SK1", "one")],
 )
-def test_without_credentials_the_gateway_speaks(authorization: str | None):
+def test_without_credentials_the_gateway_answers(authorization: str | None):
     caller = Caller(TWO_ACCOUNTS)
     caller.authorization = authorization
     reply = caller.list()
@@ -85,7 +85,7 @@ def test_a_rotated_secret_opens_and_the_old_one_does_not():
     assert caller.list().status == 200
 
 
-def test_a_secret_of_nobody_is_refused():
+def test_a_secret_of_an_unknown_account_is_refused():
     with pytest.raises(ValueError, match="unknown accounts: AC9"):
         Caller(TWO_ACCOUNTS).upstream.set_accounts([Account(account_id="AC9")])
 
@@ -116,7 +116,7 @@ def test_what_a_scenario_names_is_found_even_if_its_id_is_malformed():
         ("DELETE", f"{OPERATIONS}/{ONE}", 405),
     ],
 )
-def test_what_is_not_described_is_not_there(method: str, path: str, status: int):
+def test_undocumented_paths_do_not_exist(method: str, path: str, status: int):
     assert Caller(RUNNING).request(method, path).status == status
 
 
@@ -152,7 +152,7 @@ def test_a_send_makes_an_operation():
     assert read(caller.fetch(made))["status"] == "PROCESSING"
 
 
-def test_a_send_may_script_what_becomes_of_it():
+def test_a_send_may_script_its_outcome():
     caller = Caller()
     made = read(caller.send(recipients=10, unaddressable=2, failed=3, lifetime="10s", scheduled="5s"), 202)[
         "operationId"
@@ -200,7 +200,7 @@ def begin(caller: Caller, times: int = 1):
     return [caller.upstream.began(ask, caller.now) for _ in range(times)]
 
 
-def test_too_many_at_once_are_refused_and_one_that_ends_makes_room():
+def test_requests_above_the_concurrency_are_refused_until_one_ends():
     caller = Caller("limits: {max_concurrent: 2, retry_after_for: 3s}")
     visits = begin(caller, 3)
     refused = caller.list()
@@ -211,7 +211,7 @@ def test_too_many_at_once_are_refused_and_one_that_ends_makes_room():
     assert caller.upstream.ledger.most_concurrent == {"AC00000000000000000000000000000000": 3}
 
 
-def test_strangers_take_no_room():
+def test_requests_with_wrong_credentials_do_not_count_towards_the_concurrency():
     caller = Caller("limits: {max_concurrent: 1}")
     known, caller.authorization = caller.authorization, "Basic nobody"
     for visit in begin(caller, 5):
@@ -243,7 +243,7 @@ def test_the_rate_is_counted_in_the_clients_seconds():
     ("form", "shown"),
     [("none", None), ("seconds", "3"), ("date", "Mon, 15 Jan 2024 09:30:03 GMT"), ("garbage", "in a while")],
 )
-def test_the_wait_is_told_in_several_ways(form: str, shown: str | None):
+def test_the_wait_is_sent_in_several_forms(form: str, shown: str | None):
     caller = Caller(f"limits: {{max_concurrent: 1, retry_after: {form}, retry_after_for: 3s}}")
     begin(caller, 2)
     assert caller.list().header("Retry-After") == shown
@@ -256,19 +256,19 @@ def test_limits_can_be_changed_while_it_runs():
     assert caller.list().status == 429
 
 
-def test_the_ledger_tells_what_came_during_a_hold():
+def test_the_ledger_marks_requests_during_a_hold():
     caller = Caller("limits: {requests_per_second: 1, retry_after_for: 10s}\nlatency: 100ms")
     statuses = []
     for seconds in (0, 0.05, 0.1, 5, 10.2):
         caller.seconds = seconds
         statuses.append(caller.list().status)
-    # The hold is heard of 100 ms after the refusal at 0.05, and what came before that is innocent.
+    # The client learns of the hold 100 ms after the refusal at 0.05. Requests before that are no violation.
     assert statuses == [200, 429, 429, 200, 200]
     assert [entry.during_hold for entry in caller.upstream.ledger.entries] == [False, False, False, True, False]
     assert caller.upstream.ledger.during_hold == 1
 
 
-def test_the_ledger_counts_and_remembers_requests():
+def test_the_ledger_counts_and_records_requests():
     caller = Caller(RUNNING)
     caller.list()
     caller.seconds = 2

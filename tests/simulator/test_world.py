@@ -1,4 +1,4 @@
-"""All lives together: they come, stand somewhere, end and are forgotten, the same way for the same seed."""
+"""All simulated operations: they are created, change, end and are forgotten, the same way for the same seed."""
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +21,7 @@ def row_state(world: World, status: Status | None) -> list[Life]:
     return list(world.timeline(ACCOUNT, status).between(FROM, TO, newest_first=False))
 
 
-def test_equal_seeds_make_equal_worlds_however_often_they_are_looked_at():
+def test_equal_seeds_make_equal_worlds_at_any_interval_of_updates():
     often, once = World(built_in("demo"), START), World(built_in("demo"), START)
     for second in range(0, 600, 7):
         often.advance(START + second * SECOND)
@@ -43,7 +43,7 @@ def test_what_is_sent_does_not_change_what_arrives():
     assert {life.id for life in busy.lives()} - {life.id for life in quiet.lives()} == {sent.id}
 
 
-def test_everybody_stands_where_the_state_says():
+def test_the_lists_by_status_agree_with_the_state_of_each_life():
     world = World(built_in("demo"), START)
     for second in range(0, 400, 37):
         now = START + second * SECOND
@@ -54,7 +54,7 @@ def test_everybody_stands_where_the_state_says():
         assert len(row_state(world, None)) == sum(1 for _ in world.lives())
 
 
-def test_the_number_in_flight_stays_near_what_was_wished():
+def test_the_number_in_flight_stays_near_the_configured_one():
     world = World(parse_scenario("population: {in_flight: 400, lifetime: 5s..2m, share_scheduled: 0.2}"), START)
     assert world.in_flight() == 400
     counts = []
@@ -69,7 +69,7 @@ def test_lives_of_one_length_arrive_at_an_even_rate():
     assert arrivals_per_second(population) == pytest.approx(3)
 
 
-def test_arrivals_come_as_often_as_wished():
+def test_operations_arrive_at_the_configured_rate():
     scenario = parse_scenario("population: {arrivals_per_second: 10, lifetime: 1s}")
     world = World(scenario, START)
     world.advance(START + 200 * SECOND)
@@ -77,7 +77,7 @@ def test_arrivals_come_as_often_as_wished():
     assert sum(1 for _ in world.lives()) == pytest.approx(2_000, rel=0.1)
 
 
-def test_what_is_past_its_time_is_forgotten_ended_or_not():
+def test_an_operation_after_its_retention_is_forgotten_ended_or_not():
     world = World(parse_scenario("operations: [{id: ended, completed: 5s}, {id: running}]"), START)
     world.advance(START + 7 * DAY - 1)
     assert {life.id for life in world.lives()} == {"ended", "running"}
@@ -87,7 +87,7 @@ def test_what_is_past_its_time_is_forgotten_ended_or_not():
     assert world.find("ended") is None
 
 
-def test_one_that_would_end_past_its_time_is_not_missed():
+def test_an_operation_that_would_end_after_its_retention_is_forgotten():
     world = World(parse_scenario("retention: 10s\noperations: [{id: late, completed: 20s}]"), START)
     world.advance(START + 10 * SECOND)
     world.advance(START + 30 * SECOND)
@@ -95,7 +95,7 @@ def test_one_that_would_end_past_its_time_is_not_missed():
     assert row_state(world, "COMPLETED") == []
 
 
-def test_a_week_without_a_look_ends_with_what_the_last_days_brought():
+def test_after_a_week_without_an_update_only_operations_within_retention_exist():
     world = World(parse_scenario("retention: 1h\npopulation: {arrivals_per_second: 0.01, lifetime: 1m}"), START)
     world.advance(START + 7 * DAY)
     assert all(life.created_at > START + 7 * DAY - 3600 * SECOND for life in world.lives())

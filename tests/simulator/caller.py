@@ -1,4 +1,4 @@
-"""How tests ask a simulated API without a wire: a caller with credentials, and a clock that is set by hand."""
+"""A client of a simulated API without a network: a caller with credentials, and a clock that the test sets."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ Pages = list[list[Row]]
 
 
 class Caller:
-    """Asks an upstream made of the scenario's text; instants are seconds since its start."""
+    """Sends requests to a simulated API with the scenario of this text. Times are seconds since its start."""
 
     def __init__(self, scenario: str = "", *, seconds: float = 0):
         self.upstream = Upstream(parse_scenario(scenario), START)
@@ -36,8 +36,8 @@ class Caller:
 
     def request(self, method: str, path: str, *, body: bytes = b"", **query: Any) -> Reply:
         headers = {} if self.authorization is None else {"authorization": self.authorization}
-        ask = Request(method=method, path=path, query=urlencode(query), headers=headers, body=body)
-        return self.upstream.answer(ask, self.now)
+        sent = Request(method=method, path=path, query=urlencode(query), headers=headers, body=body)
+        return self.upstream.answer(sent, self.now)
 
     def fetch(self, operation_id: str) -> Reply:
         return self.request("GET", f"{OPERATIONS}/{quote(operation_id, safe='')}")
