@@ -146,7 +146,7 @@ async def ours(operations: Sequence[Operation], max_operations: int) -> AsyncIte
         credentials = BasicCredentials(ACCOUNT, lambda: "")
         settings = Account(name=ACCOUNT)
         loops.start(AccountRuntime(settings=settings, watch=watch, credentials=credentials, http=http), tasks)
-        while watch.unfinished < len(operations):  # noqa: ASYNC110 -- nobody sets an event for it
+        while watch.unfinished < len(operations):  # noqa: ASYNC110 -- no event is set for it
             await asyncio.sleep(0.01)
         yield Ours(loops, watch, exposition)
         await loops.stop([ACCOUNT])

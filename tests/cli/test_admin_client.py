@@ -172,9 +172,9 @@ def test_untrack_uses_the_account_option_where_there_are_several(watcher: Comman
     do(parts.store.register([], NOW.at))
     register(parts, 1)
     assert watcher("untrack", an_id(1), "--account", "other").code == Exit.ENDED_BADLY
-    unknown = watcher("untrack", an_id(1), "--account", "nobody")
+    unknown = watcher("untrack", an_id(1), "--account", "unknown")
     assert unknown.code == Exit.USAGE
-    assert 'account: unknown account "nobody"; configured: "main", "other"' in unknown.err
+    assert 'account: unknown account "unknown"; configured: "main", "other"' in unknown.err
     assert watcher("untrack", an_id(1), "--account", "main").code == Exit.GOOD
 
 

@@ -117,7 +117,7 @@ async def test_two_accounts_are_polled_side_by_side_each_with_its_own_credential
 async def test_a_refused_token_is_one_event_and_no_line_ever_holds_it(tmp_path: Path):
     async with simulated("created: 0s") as api:
         with placed(tmp_path) as place:
-            secret = "a-token-that-nobody-may-see"
+            secret = "a-token-that-must-not-show"
             (tmp_path / "auth_token").write_text(secret)
             place.configure(settings(place.account(api, operations=[an_id(0)]), log={"level": "debug"}))
             async with started(place) as one:

@@ -98,13 +98,13 @@ async def test_an_unexpected_exception_in_a_reload_is_published_with_its_traceba
             return load(place.file, place.environ)
 
         async with started(place, read=read) as one:
-            faults.append(RuntimeError("nobody thought of this"))
+            faults.append(RuntimeError("an unexpected fault"))
             answer = await one.post("/-/reload")
             assert answer.status_code == httpx.codes.BAD_REQUEST
             assert "a fault of the watcher (RuntimeError)" in answer.text
-            assert "nobody thought of this" not in answer.text
+            assert "an unexpected fault" not in answer.text
             (event,) = await one.published("reload.failed")
-            assert "nobody thought of this" in event["exception"]
+            assert "an unexpected fault" in event["exception"]
             assert await one.value(GOOD_RELOAD) == 0
             faults.clear()
             assert (await one.post("/-/reload")).status_code == httpx.codes.OK

@@ -74,9 +74,9 @@ def test_the_example_of_alertmanager_is_valid():
     ("labels", "receiver"),
     [
         ("alertname=OperationFailureShare scope=operation severity=critical account=main operation_id=op1", "pager"),
-        ("alertname=OperationFailed scope=operation severity=warning account=main operation_id=op1", "desk"),
+        ("alertname=OperationFailed scope=operation severity=warning account=main operation_id=op1", "on-call"),
         ("alertname=AccountUnauthorized scope=account severity=critical account=main", "pager"),
-        ("alertname=AccountAnomalies scope=account severity=info account=main", "desk"),
+        ("alertname=AccountAnomalies scope=account severity=info account=main", "on-call"),
     ],
 )
 def test_the_example_routes_by_severity(labels, receiver):

@@ -367,7 +367,7 @@ async def test_the_details_show_history_and_next_poll_and_are_updated(stage, vis
     await visit.page.wait_for_url(lambda url: "#" not in url, timeout=2500)
 
 
-# ── hands and ears ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── keyboards and screen readers ──────────────────────────────────────────────────────────────────────────────────────
 
 
 async def focused(visit: Visit) -> str:

@@ -62,7 +62,7 @@ async def test_a_closed_output_is_an_error_each_time_and_the_writer_lives_on():
         for _ in range(2):
             with pytest.raises(BrokenPipeError):
                 await writer.write([b"a line\n"])
-        writer.drop_in(b"nobody hears this\n")
+        writer.drop_in(b"written nowhere\n")
         assert writer.drain(5)
 
 
@@ -75,9 +75,9 @@ async def test_a_line_that_was_torn_does_not_spoil_the_next_one():
         with pytest.raises(BrokenPipeError):
             await task
         os.dup2(other.writing, pipe.writing)
-        await writer.write([b"told again\n"])
+        await writer.write([b"written again\n"])
         await writer.write([b"and on\n"])
-        assert await reading(other, 19) == b"\ntold again\nand on\n"
+        assert await reading(other, 22) == b"\nwritten again\nand on\n"
 
 
 async def test_a_non_blocking_output_is_waited_for():

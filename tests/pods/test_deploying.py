@@ -42,6 +42,8 @@ def test_the_steps_of_the_guide_reach_a_firing_alert_in_less_than_ten_minutes(tm
         podman("rm", "--force", "--ignore", "simulator", "watcher", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     # Which of the two comes first depends on how much of the operation the first scrape saw.
-    expected = r"^FIRING (/pager OperationFailureShare|/desk OperationFailed) .*comms_operation_\w+.* \[spring-sale\]$"
+    expected = (
+        r"^FIRING (/pager OperationFailureShare|/on-call OperationFailed) .*comms_operation_\w+.* \[spring-sale\]$"
+    )
     assert re.search(expected, done.stdout, re.MULTILINE), done.stdout
     print(f"after {time.monotonic() - began:.0f} s: {done.stdout.strip().splitlines()[-3:]}")

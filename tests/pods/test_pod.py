@@ -69,7 +69,7 @@ def test_a_failure_becomes_one_page_and_a_clean_operation_no_page(tmp_path: Path
         assert alert["labels"]["alertname"] == "OperationFailed"
         assert partly in alert["annotations"]["summary"]
         assert alert["annotations"]["campaign"] == "some-failed"
-        assert alert["path"] == "/desk"
+        assert alert["path"] == "/on-call"
         (alert,) = until(lambda: receiver.of("firing", operation_id=total), within=60, what="the page arrives")
         assert alert["labels"]["alertname"] == "OperationFailureShare"
         assert alert["annotations"]["campaign"] == "all-failed"

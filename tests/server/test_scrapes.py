@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.server.serving import AppParts, listening, until
-from watcher.server.protocol import Line
+from watcher.server.protocol import SendMonitor
 from watcher.server.scrape import PIECE, Scrape, scrape_timeout
 
 PROMETHEUS = {"X-Prometheus-Scrape-Timeout-Seconds": "10"}
@@ -123,7 +123,7 @@ async def ignore(_: Any) -> None:
 
 async def test_an_answer_that_prometheus_no_longer_waits_for_does_not_count():
     arrived: list[str] = []
-    line = Line(Stuck())  # type: ignore[arg-type]
+    line = SendMonitor(Stuck())  # type: ignore[arg-type]
     line.fill()
     scrape = Scrape(b"", {}, arrived=lambda: arrived.append("late"))
     await scrape(a_scope((b"x-prometheus-scrape-timeout-seconds", b"0.001"), line=line), None, ignore)  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ MISTAKES = [
     ("population: {share_failing: 2}", "`$.population.share_failing`"),
     ("accounts: []", "Expected `array` of length >= 1"),
     ("accounts: [{account_id: A}, {account_id: A}]", "two accounts have the same account_id"),
-    ("operations: [{account: nobody}]", "operations of unknown accounts: nobody"),
+    ("operations: [{account: unknown}]", "operations of unknown accounts: unknown"),
     ("operations: [{id: a}, {id: a}]", "two operations have the same id"),
     ("operations: [{completed: 5s, canceled: 5s}]", "completed or canceled, not both - at `$.operations[0]`"),
     ("operations: [{processing: 9s, completed: 5s}]", "not in order"),

@@ -213,7 +213,7 @@ def test_requests_above_the_concurrency_are_refused_until_one_ends():
 
 def test_requests_with_wrong_credentials_do_not_count_towards_the_concurrency():
     caller = Caller("limits: {max_concurrent: 1}")
-    known, caller.authorization = caller.authorization, "Basic nobody"
+    known, caller.authorization = caller.authorization, "Basic unknown"
     for visit in begin(caller, 5):
         caller.upstream.ended(visit)
     caller.authorization = known

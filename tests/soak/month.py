@@ -2,7 +2,7 @@
 
     python tests/soak/month.py PART OPERATIONS
 
-The real loop, planner, client and teller, on the simulated API and the store in memory.
+The real loop, planner, client and publisher, on the simulated API and the store in memory.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ async def test_intake_that_changes_nothing_leaves_the_revision(store: Store) -> 
     await store.register([], NOW + 1)
     assert not await store.untrack(ACCOUNT, OTHER, NOW, Source.API)
     assert (await store.intake(ACCOUNT, before.revision)).revision == before.revision
-    assert (await store.intake("unheard", 0)).revision == 0
+    assert (await store.intake("unknown", 0)).revision == 0
 
 
 async def test_commits_leave_the_revision(store: Store) -> None:
@@ -176,7 +176,7 @@ async def test_untracking_twice_or_an_unknown_id_is_false(store: Store) -> None:
     assert await store.untrack(ACCOUNT, ID, NOW, Source.API)
     assert not await store.untrack(ACCOUNT, ID, NOW, Source.API)
     assert not await store.untrack(ACCOUNT, OTHER, NOW, Source.API)
-    assert not await store.untrack("unheard", ID, NOW, Source.API)
+    assert not await store.untrack("unknown", ID, NOW, Source.API)
     assert await store.last_position() == 2
 
 

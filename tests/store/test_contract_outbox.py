@@ -289,7 +289,7 @@ async def test_outcomes_are_kept_longer_than_operations(store: Store) -> None:
     await prune_all(store, keep_since=NOW + DAY)
     assert await outcome_in(store, ACCOUNT, ID) is Outcome.EXPIRED
     assert await outcome_in(store, ACCOUNT, OTHER) is None
-    assert await outcome_in(store, "unheard", ID) is None
+    assert await outcome_in(store, "unknown", ID) is None
 
 
 async def test_pages_are_in_order_and_without_gaps(store: Store) -> None:
@@ -324,8 +324,8 @@ async def test_a_page_keeps_to_its_account_and_statuses(store: Store) -> None:
 
 async def test_an_unknown_id_is_not_found(store: Store) -> None:
     assert await store.find(ID) == ()
-    assert await store.find(ID, "unheard") == ()
-    assert await store.history("unheard", ID) == ()
+    assert await store.find(ID, "unknown") == ()
+    assert await store.history("unknown", ID) == ()
 
 
 async def test_closing_twice_is_fine(store: Store) -> None:

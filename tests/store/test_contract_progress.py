@@ -65,9 +65,9 @@ EVENTS = (
 
 
 async def test_an_unknown_account_is_empty(store: Store) -> None:
-    loaded = await store.load("unheard", final_since=0)
+    loaded = await store.load("unknown", final_since=0)
     assert (loaded.operations, loaded.revision, loaded.discovery) == ((), 0, DiscoveryProgress())
-    assert (await counted_in(store, "unheard"), await store.counters("unheard")) == ({}, Counters())
+    assert (await counted_in(store, "unknown"), await store.counters("unknown")) == ({}, Counters())
 
 
 @pytest.mark.parametrize("state", [FULL, FULL.with_(final_at=NOW + 5), operation()], ids=["full", "final", "bare"])

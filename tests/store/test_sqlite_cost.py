@@ -17,7 +17,7 @@ from watcher.store.sqlite import SqliteStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCAN = re.compile(r"SCAN (operations|events|tombstones|stone|told|counters|combinations)\b(?!.* USING )")
+SCAN = re.compile(r"SCAN (operations|events|tombstones|told|counters|combinations)\b(?!.* USING )")
 
 
 async def test_operations_that_come_and_go_leave_the_file_as_it_was(path: Path) -> None:

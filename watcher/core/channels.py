@@ -21,7 +21,7 @@ class StatKind(enum.Enum):
     """What a field counts."""
 
     STATE = enum.auto()
-    """Messages in one state. Fields of this kind are one family, told apart by the label `state`."""
+    """Messages in one state. Fields of this kind are one family and differ by the label `state`."""
     MESSAGES = enum.auto()
     RECIPIENTS = enum.auto()
 

@@ -1,6 +1,6 @@
 """The two HTTP listeners: web, which is read only, and admin, where the app registers operations.
 
-    Listener ── Greeter (TLS) ── Protocol (limits, flushed answers) ── OuterMiddleware ┬─ BasicAuth (web) ─┬─ routes
+    Listener ── TlsHandshake ──── Protocol (limits, flushed answers) ── OuterMiddleware ┬─ BasicAuth (web) ─┬─ routes
                                                                                        └─ Guard (admin) ───┘     │
                                                  all that handlers need is in the `AppContext` ─ handlers ┘
 

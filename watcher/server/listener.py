@@ -10,9 +10,9 @@ from starlette.types import ASGIApp
 from uvicorn.server import Server
 
 from watcher.config.tls import Tls
-from watcher.server.greeting import TlsHandshake
 from watcher.server.protocol import Limits, Protocol, ServerConfig
 from watcher.server.sockets import BACKLOG, let_go, listening, remove_files, url_of
+from watcher.server.tls_handshake import TlsHandshake
 
 
 def _no_tls() -> Tls | None:
@@ -97,7 +97,7 @@ class Listener:
 
 
 class _Server(Server):
-    """uvicorn's server that greets by itself, leaves signals alone and wakes once a second instead of ten times."""
+    """uvicorn's server that does TLS handshakes itself, leaves signals alone and wakes once a second instead of ten times."""
 
     _stopping: asyncio.Event | None = None
     owns_files = True
@@ -110,10 +110,10 @@ class _Server(Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections."""
         loop = asyncio.get_running_loop()
-        self.servers = [await loop.create_server(self._greet, sock=sock, backlog=BACKLOG) for sock in sockets or ()]
+        self.servers = [await loop.create_server(self._connection, sock=sock, backlog=BACKLOG) for sock in sockets or ()]
         self.started = True
 
-    def _greet(self) -> asyncio.BaseProtocol:
+    def _connection(self) -> asyncio.BaseProtocol:
         protocol = Protocol(self._own_config, self.server_state, {})
         tls = self._tls()
         return protocol if tls is None else TlsHandshake(protocol, tls, self._own_config.limits)

@@ -18,7 +18,7 @@ LEAST_BYTES = 32
 """Chunks of a body that may be as small as they like, and the bytes that all further ones must have on average."""
 
 MOST_BYTES = 8 * 1024 * 1024
-"""Of a body, whoever reads it: twice what any route takes, so that whoever goes on sending can still read the 413."""
+"""Of a body, for every route: twice what any route takes, so that a client that goes on sending can read the 413."""
 
 INVALID = problem(400, "invalid http request received")
 

@@ -19,14 +19,14 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from watcher.server.farewell import Farewell
-from watcher.server.greeting import PIECE, make_room
+from watcher.server.lingering import LingeringClose
 from watcher.server.outer_middleware import HEADERS, MOST_HEAD
 from watcher.server.parser import Parser
 from watcher.server.problems import PROBLEM_JSON
+from watcher.server.tls_handshake import PIECE, evict_idle
 
 _CAN_ANSWER = frozenset({h11.IDLE, h11.SEND_RESPONSE})
-_UNHEARD = frozenset({h11.SEND_BODY, h11.ERROR})
+_UNREAD = frozenset({h11.SEND_BODY, h11.ERROR})
 _RAW_CHECK_SECONDS = 0.01
 
 
@@ -60,7 +60,7 @@ class ServerConfig(Config):
             lifespan="off",
             interface="asgi3",
             log_config=None,
-            log_level="critical",  # what matters is told by us; bad requests are not worth a line each
+            log_level="critical",  # the watcher reports what matters; a line for each bad request would be noise
             access_log=False,
             server_header=False,
             proxy_headers=False,
@@ -72,7 +72,7 @@ class ServerConfig(Config):
         self.limits = limits
 
 
-class Line:
+class SendMonitor:
     """Whether the socket has taken what was written.
 
     The write buffer's high-water mark is 0, so asyncio pauses writing whenever a byte is left over, and resumes when
@@ -92,13 +92,13 @@ class Line:
         """Whether something written now would be sent."""
         return not self._transport.is_closing()
 
-    async def took_all(self) -> bool:
+    async def flushed(self) -> bool:
         """Wait until the socket has taken everything; False when the connection broke with bytes left over."""
         await self._is_empty.wait()
         # A write that failed at once is reported in the next turn of the loop.
         await asyncio.sleep(0)
         was_waiting = self.is_waiting
-        while self.is_waiting and not self._is_broken:  # noqa: ASYNC110 -- nobody sets an event
+        while self.is_waiting and not self._is_broken:  # noqa: ASYNC110 -- no event is set
             await asyncio.sleep(_RAW_CHECK_SECONDS)
         if was_waiting:
             # A connection that broke has lost what was left over before we hear of it.
@@ -133,7 +133,7 @@ class Line:
 
 
 class Protocol(H11Protocol, asyncio.BufferedProtocol):
-    """uvicorn's protocol with our limits; handlers find its `Line` in the scope's state."""
+    """uvicorn's protocol with our limits; handlers find its `SendMonitor` in the scope's state."""
 
     conn: Parser
 
@@ -142,11 +142,11 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
     has_served = False
     waiting_since: float | None = None
     """Since when, by the loop's clock, it has waited for a request; None while it answers."""
-    _line: Line
+    _line: SendMonitor
     _request_timer: "_Timer"
     _send_timer: "_Timer"
     _raw_timer: "_Timer"
-    _farewell: Farewell
+    _lingering: LingeringClose
 
     def __init__(
         self,
@@ -163,13 +163,13 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
-        make_room(self.connections, self._limits.connections)
-        self._farewell = Farewell(transport, lambda: self.conn.their_state in _UNHEARD)
-        super().connection_made(cast("asyncio.Transport", self._farewell))
+        evict_idle(self.connections, self._limits.connections)
+        self._lingering = LingeringClose(transport, lambda: self.conn.their_state in _UNREAD)
+        super().connection_made(cast("asyncio.Transport", self._lingering))
         # TLS pauses at its mark, not above it.
         transport.set_write_buffer_limits(high=0 if self.raw is None else 1, low=0)
         self.waiting_since = self.loop.time()
-        self._line = Line(self.transport, self.raw)
+        self._line = SendMonitor(self.transport, self.raw)
         self.app_state = {"line": self._line}
         self._request_timer = _Timer(self.loop, self._limits.request, self.cut)
         self._send_timer = _Timer(self.loop, self._limits.send, self.cut)
@@ -182,12 +182,12 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """The next piece has come."""
-        if self.transport.is_closing():  # TLS goes on reading, too, while it says farewell
-            self._farewell.drop(nbytes)
+        if self.transport.is_closing():  # TLS goes on reading while it closes, too
+            self._lingering.drop(nbytes)
             return
         self.data_received(bytes(self._piece[:nbytes]))
         if self.raw is not None and nbytes == PIECE:
-            # TLS has unpacked more: it goes on in a later turn, however often it is told of new bytes until then.
+            # TLS has unpacked more: it goes on in a later turn, however often new bytes are reported until then.
             self.transport.pause_reading()
             self.loop.call_soon(self._read_on)
 
@@ -210,7 +210,7 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
         self._keep_time()  # the next request may have come already, as a whole or in part
 
     def _keep_time(self) -> None:
-        """Let the time of the request run while it is not whole; while it is answered, nobody waits for it."""
+        """Let the time of the request run while it is not whole; while it is answered, no time is measured."""
         state = self.conn.their_state
         if self.transport.is_closing():
             self._request_timer.stop()
@@ -240,7 +240,7 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
         self._request_timer.stop()
         self._send_timer.stop()
         self._raw_timer.stop()
-        self._farewell.end()
+        self._lingering.end()
         # uvicorn leaves the timer of a connection that was reset, and with it all that TLS has in its buffers.
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
@@ -257,8 +257,8 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
 
     def shutdown(self) -> None:
         """End in order: an answer under way may end, who has had the last one is not waited for."""
-        if self._farewell.is_leaving:
-            self._farewell.end()
+        if self._lingering.is_leaving:
+            self._lingering.end()
         else:
             super().shutdown()
 
@@ -272,7 +272,7 @@ class Protocol(H11Protocol, asyncio.BufferedProtocol):
         is_head = False
         if self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr]  # None at first
             is_head = self.cycle.scope["method"] == "HEAD"
-            # A handler that reads the body hears of it; what it writes goes nowhere.
+            # A handler that reads the body is informed; what it writes goes nowhere.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             self._line.refuse()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from watcher.server.protocol import Line
+from watcher.server.protocol import SendMonitor
 
 TIMEOUT_HEADER = b"x-prometheus-scrape-timeout-seconds"
 """Only Prometheus sends this header; its value is the time that Prometheus waits, in seconds."""
@@ -32,7 +32,7 @@ class Scrape(Response):
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         """Send the answer, and call `arrived` once it is written completely."""
-        line: Line | None = scope.get("state", {}).get("line")
+        line: SendMonitor | None = scope.get("state", {}).get("line")
         wait = scrape_timeout(scope)
         counts = scope["method"] == "GET" and wait is not None and line is not None and line.is_open
         await self._send(send)
@@ -61,9 +61,9 @@ def scrape_timeout(scope: Scope) -> float | None:
     return min(seconds, _LONGEST_WAIT) if math.isfinite(seconds) and seconds > 0 else _LONGEST_WAIT
 
 
-async def _taken(line: Line, wait: float) -> bool:
+async def _taken(line: SendMonitor, wait: float) -> bool:
     try:
         async with asyncio.timeout(wait):
-            return await line.took_all()
+            return await line.flushed()
     except TimeoutError:
         return False

@@ -21,7 +21,7 @@ RESOLVE_SECONDS = 3.0
 """How long a name to listen at may take to resolve."""
 
 SOCKET_MODE = 0o660
-"""Of a Unix socket: whoever shares the group may register; the rights of its directory decide first."""
+"""Of a Unix socket: members of its group may register; the permissions of its directory come first."""
 
 # Names that mean the same address in both families.
 _BOTH_FAMILIES: Mapping[str | None, Sequence[str]] = {
@@ -62,7 +62,7 @@ def url_of(sock: socket.socket) -> str:
 
 
 def remove_files(sockets: Sequence[socket.socket]) -> None:
-    """Take away the files of Unix sockets that are still open; once closed, the file may be somebody else's."""
+    """Take away the files of Unix sockets that are still open; once closed, the file may belong to another process."""
     for sock in sockets:
         if isinstance(sock, _UnixSocket) and sock.fileno() != -1:
             path = Path(sock.getsockname())
@@ -167,7 +167,7 @@ def _unix(address: UnixAddress) -> list[socket.socket]:
     try:
         sock.bind(address.path)
         sock.file = _identity(path)
-        # Until it listens nobody can connect, so the rights are right before the first does.
+        # Until it listens no client can connect, so the permissions are set before the first does.
         path.chmod(SOCKET_MODE)
         sock.listen(BACKLOG)
     except OSError:

@@ -33,8 +33,8 @@ class _Waiting(msgspec.Struct):
 class Ledger:
     """The account's writes.
 
-    `observer` is told when writing begins to fail (the error) and when it works again (None); `counters` show what was
-    counted.
+    `observer` is called when writing begins to fail (the error) and when it works again (None). `counters` show what
+    was counted.
     """
 
     def __init__(

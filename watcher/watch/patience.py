@@ -1,4 +1,4 @@
-"""What the loop makes of a store that fails: its listener is told, and it waits before the next attempt."""
+"""What the loop makes of a store that fails: its listener is informed, and it waits before the next attempt."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """How a connection ends: when the client has said all, so that it can read the last answer.
 
-To close with bytes unheard resets a connection, and takes the answer away from under the client's eyes.
+To close with unread bytes resets a connection, and takes the answer away from under the client's eyes.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from collections.abc import Callable
 from typing import Any
 
 LINGER_SECONDS = 1.0
-MOST_UNHEARD = 8 * 1024 * 1024
+MOST_UNREAD = 8 * 1024 * 1024
 """How long, and for how many bytes, a client is waited for that goes on."""
 
 
-class Farewell:
+class LingeringClose:
     """A transport that takes its leave: `close` says no more, drops what still comes, and then closes.
 
-    `is_unheard` says whether something is still to come. TLS cannot be closed on one side only: there it closes at
+    `is_unread` says whether something is still to come. TLS cannot be closed on one side only: there it closes at
     once, and who goes on sending may lose the answer.
     """
 
-    def __init__(self, transport: asyncio.Transport, is_unheard: Callable[[], bool]) -> None:
+    def __init__(self, transport: asyncio.Transport, is_unread: Callable[[], bool]) -> None:
         self._transport = transport
-        self._is_unheard = is_unheard
+        self._is_unread = is_unread
         self._loop = asyncio.get_running_loop()
-        self._unheard = 0
+        self._unread = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -34,7 +34,7 @@ class Farewell:
 
     @property
     def is_leaving(self) -> bool:
-        """Whether the last word has been said: what still comes is not heard any more."""
+        """Whether the connection has ended: what still arrives is not read."""
         return self._timer is not None
 
     def is_closing(self) -> bool:
@@ -45,7 +45,7 @@ class Farewell:
         """Take leave."""
         if self.is_closing():
             return
-        if self._is_unheard() and self._says_no_more():
+        if self._is_unread() and self._says_no_more():
             self._timer = self._loop.call_later(LINGER_SECONDS, self.end)
             self._transport.resume_reading()
         else:
@@ -63,8 +63,8 @@ class Farewell:
 
     def drop(self, count: int) -> None:
         """So many bytes came after the last word."""
-        self._unheard += count
-        if self._unheard > MOST_UNHEARD:
+        self._unread += count
+        if self._unread > MOST_UNREAD:
             self.end()
 
     def end(self) -> None:

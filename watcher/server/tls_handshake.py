@@ -1,7 +1,7 @@
-"""The beginning of a connection: room is made for it, and with TLS hands are shaken within a time.
+"""The beginning of a connection: at the limit the longest-idle one is closed for it, and TLS has a time limit.
 
-A connection counts from its first moment on, so that half-open ones are bounded too. Whoever is let in is handed to
-the protocol of HTTP; which certificate is shown, and whether any, is decided anew for each.
+A connection counts from its first moment on, so that half-open ones are bounded too. After the handshake it goes to the
+HTTP protocol. Which certificate is shown, and whether any, is decided for each connection.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PIECE = 4 * 1024
 _CLOSE_SECONDS = 2.0
 
 
-def make_room(connections: MutableSet[Any], most: int) -> None:
+def evict_idle(connections: MutableSet[Any], most: int) -> None:
     """At the limit, drop the connection that waits longest for its request; first those that were refused or had none.
 
     Answers under way are never cut, so where all are busy nothing goes, and the newcomer is answered 503.
@@ -50,7 +50,7 @@ class TlsHandshake(asyncio.BufferedProtocol):
         self._piece = memoryview(bytearray(PIECE))
         self._early: list[bytes] = []
         self._is_lost = False
-        self._greeting: asyncio.Task[None] | None = None
+        self._handshake: asyncio.Task[None] | None = None
         self.transport: asyncio.Transport
         self.waiting_since: float | None = self._loop.time()
 
@@ -60,9 +60,9 @@ class TlsHandshake(asyncio.BufferedProtocol):
         # What comes now is for TLS, which is not there yet.
         self.transport.pause_reading()
         self.transport.set_write_buffer_limits(high=0)
-        make_room(self._successor.connections, self._limits.connections)
+        evict_idle(self._successor.connections, self._limits.connections)
         self._successor.connections.add(self)  # type: ignore[arg-type]  # what uvicorn does with them, it can too
-        self._greeting = self._loop.create_task(self._shake_hands(), name="handshake")
+        self._handshake = self._loop.create_task(self._do_handshake(), name="handshake")
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 -- whatever is there, a piece at a time
         """Where the next piece is to be put."""
@@ -83,7 +83,7 @@ class TlsHandshake(asyncio.BufferedProtocol):
 
     shutdown = cut  # nothing is under way that could be ended in order
 
-    async def _shake_hands(self) -> None:
+    async def _do_handshake(self) -> None:
         try:
             secured = await self._loop.start_tls(
                 self.transport,
@@ -93,7 +93,7 @@ class TlsHandshake(asyncio.BufferedProtocol):
                 ssl_handshake_timeout=self._limits.handshake,
                 ssl_shutdown_timeout=_CLOSE_SECONDS,
             )
-        except OSError:  # no TLS, no common version, no good certificate, too slow, gone: nobody is left to answer to
+        except OSError:  # no TLS, no common version, no good certificate, too slow, gone: there is no peer to answer
             self.transport.abort()
             return
         finally:
