@@ -205,7 +205,7 @@ class Planner:
 
     def swept(self, request: Sweep, answer: ListAnswer, now: Moment) -> None:
         """A page of a sweep came back, after `learned` for each operation on it."""
-        done = self._sweeps.hear(request, answer)
+        done = self._sweeps.answered(request, answer)
         if done is None:
             return
         if done.whole:

@@ -88,7 +88,7 @@ class Sweeps:
         self._sweeps[self._number] = SweepProgress(self._number, window, began)
         return Sweep(number=self._number, status=window.status, start=window.start, end=window.end)
 
-    def hear(self, request: Sweep, answer: ListAnswer) -> Done | None:
+    def answered(self, request: Sweep, answer: ListAnswer) -> Done | None:
         """Apply the result of a page. Returns the sweep if that has ended it, else None."""
         progress = self._sweeps.get(request.number)
         if progress is None:

@@ -52,7 +52,7 @@ class LingeringClose:
             self._transport.close()
 
     def _says_no_more(self) -> bool:
-        """End our side of the connection; whether the other one is there to hear it."""
+        """End our side of the connection, whether or not the client still reads."""
         if not self._transport.can_write_eof():
             return False
         try:

@@ -97,7 +97,7 @@ class Listener:
 
 
 class _Server(Server):
-    """uvicorn's server that does TLS handshakes itself, leaves signals alone and wakes once a second instead of ten times."""
+    """uvicorn's server with our TLS handshakes and no signals. It wakes once a second instead of ten times."""
 
     _stopping: asyncio.Event | None = None
     owns_files = True
@@ -110,7 +110,9 @@ class _Server(Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections."""
         loop = asyncio.get_running_loop()
-        self.servers = [await loop.create_server(self._connection, sock=sock, backlog=BACKLOG) for sock in sockets or ()]
+        self.servers = [
+            await loop.create_server(self._connection, sock=sock, backlog=BACKLOG) for sock in sockets or ()
+        ]
         self.started = True
 
     def _connection(self) -> asyncio.BaseProtocol:

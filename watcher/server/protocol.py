@@ -101,7 +101,7 @@ class SendMonitor:
         while self.is_waiting and not self._is_broken:  # noqa: ASYNC110 -- no event is set
             await asyncio.sleep(_RAW_CHECK_SECONDS)
         if was_waiting:
-            # A connection that broke has lost what was left over before we hear of it.
+            # A broken connection has lost the remaining bytes before its end is reported.
             await asyncio.sleep(_RAW_CHECK_SECONDS)
         return not self._is_broken
 
