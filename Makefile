@@ -141,6 +141,13 @@ lock: .venv-lock/bin/uv ## resolve the lock files again (UPGRADE=--upgrade for n
 	$(UV_COMPILE) --no-annotate --group build --output-file build.lock
 	$(UV_COMPILE) --no-annotate --group supply --output-file .ci/supply.lock
 
+.PHONY: newest
+newest: .venv-lock/bin/uv ## all tests of `make test` with the newest libraries that pyproject.toml allows, instead of the locked ones
+	.venv-lock/bin/uv venv --quiet --clear --python $(PYTHON) .venv-newest
+	.venv-lock/bin/uv pip install --quiet --python .venv-newest --upgrade --editable . --group test
+	.venv-lock/bin/uv pip list --python .venv-newest
+	.venv-newest/bin/python -m pytest tests $(TESTED_ALONE:%=--ignore=tests/%) $(TEST_ARGS)
+
 .PHONY: sbom
 sbom: .venv/.ready .venv-supply/.ready ## list packages and licences: dist/sbom.cdx.json (CycloneDX), docs/licences.md
 	$(SUPPLY_PY) .ci/supply.py sbom
@@ -151,7 +158,7 @@ audit: .venv-supply/.ready ## known vulnerabilities of the packages; fails if no
 
 .PHONY: clean
 clean: ## remove environments, caches and measurements
-	rm -rf .venv .venv-dev .venv-lock .venv-supply .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-dev .venv-lock .venv-newest .venv-supply .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	rm -rf build dist htmlcov .coverage .coverage.*
 	find watcher tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
