@@ -212,8 +212,8 @@ class Intake:
     async def _refuse_conflicts(self, entries: Sequence[Entry], accounts: Sequence[str]) -> None:
         if len(accounts) == 1 and not any(entry.labels for entry in entries):
             return  # the common case: without a second account and without labels, no conflict is possible
-        ledger = _Ledger(await self._held(entries, accounts))
-        errors = await in_pieces(entries, ledger.enter)
+        registrations = _Registrations(await self._held(entries, accounts))
+        errors = await in_pieces(entries, registrations.enter)
         conflicts = [entry_error for entry_error in errors if entry_error is not None]
         if conflicts:
             raise EntriesRefusedError(conflicts, of=len(entries), is_conflict=True)
@@ -227,7 +227,7 @@ class Intake:
         return (operation for operation in held if operation.account in accounts)
 
 
-class _Ledger:
+class _Registrations:
     """Which account tracks an id and which label names it has: as stored, and with the batch's earlier entries."""
 
     def __init__(self, held: Iterable[Operation]) -> None:

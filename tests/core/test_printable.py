@@ -16,6 +16,12 @@ def test_a_long_text_is_cut_with_an_ellipsis():
 
 
 @given(st.text())
+def test_a_shortened_text_is_printable_and_short_also_after_escaping(text: str):
+    assert shortened(text).isprintable()
+    assert len(shortened(text)) <= SHOWN_AT_MOST
+
+
+@given(st.text())
 def test_the_result_is_printable_and_what_was_printable_is_unchanged(text: str):
     assert printable(text).isprintable()
     assert not text.isprintable() or printable(text) == text

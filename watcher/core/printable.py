@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SHOWN_AT_MOST = 60
-"""Characters of a text that `shortened` shows."""
+"""The most characters that `shortened` returns."""
 
 
 def printable(text: str) -> str:
@@ -14,5 +14,6 @@ def printable(text: str) -> str:
 
 
 def shortened(text: str) -> str:
-    """The text as `printable` returns it, of its first characters where it is longer than `SHOWN_AT_MOST`."""
-    return printable(text if len(text) <= SHOWN_AT_MOST else text[: SHOWN_AT_MOST - 1] + "…")
+    """The text as `printable` returns it, cut where that is longer than `SHOWN_AT_MOST`."""
+    shown = printable(text[: SHOWN_AT_MOST + 1])
+    return shown if len(shown) <= SHOWN_AT_MOST else shown[: SHOWN_AT_MOST - 1] + "…"

@@ -6,14 +6,12 @@ attributor        decides which answers are believed, and what they say about th
 operation_table   the tracked operations by id, with counts that are kept as they change
 discovery_runner  runs discovery: reads pages, registers rows, moves the cursor
 counters          the counters as they are shown, kept equal to the store's
-ledger            changes that are not written yet, and their way into the store
-keeper            the store's side: load, take in, register, write
-patience          a failing store: reports it, and decides when to try again
+write_buffer      changes that are not written yet
+store_sync        the store's side: load, take in, register, write; retries while the store fails
 ports             the settings of a loop, and the protocol of its observer
 """
 
 from watcher.watch.account import AccountWatch
-from watcher.watch.ledger import Ledger
 from watcher.watch.ports import AccountObserver, WatchSettings
 
-__all__ = ["AccountObserver", "AccountWatch", "Ledger", "WatchSettings"]
+__all__ = ["AccountObserver", "AccountWatch", "WatchSettings"]

@@ -25,11 +25,10 @@ from watcher.store import Store
 from watcher.watch.attributor import Attributor
 from watcher.watch.counters import CounterSync
 from watcher.watch.discovery_runner import DiscoveryRunner
-from watcher.watch.keeper import Keeper
-from watcher.watch.ledger import Ledger
-from watcher.watch.patience import Patience
 from watcher.watch.ports import AccountObserver, WatchSettings
+from watcher.watch.store_sync import StoreSync
 from watcher.watch.tracker import Tracker
+from watcher.watch.write_buffer import WriteBuffer
 
 SLEEP_AT_MOST: Micros = 5 * SECOND
 """The longest sleep between two turns of the loop, also when nothing is due."""
@@ -66,11 +65,10 @@ class AccountWatch:
         self._health = health or AccountHealth()
         self._skew: Micros = 0
         self._upstream_clock = UpstreamClock()
-        self._patience = Patience(listener, now)
         self._counters = CounterSync(account, store, following.counter_labels, now)
-        self._ledger = Ledger(account, store, self._patience.observer, self._counters)
+        self._buffer = WriteBuffer()
         self._tracker = Tracker(
-            account, following, ledger=self._ledger, listener=listener, now=now, clock=self._upstream_clock
+            account, following, buffer=self._buffer, listener=listener, now=now, clock=self._upstream_clock
         )
         self._attributor = Attributor(
             self._tracker,
@@ -88,13 +86,13 @@ class AccountWatch:
             uses_lists=lambda: self._attributor.uses_lists,
         )
         self._turns = Turns([self._attributor], [self._tracker.planner, self._finder])
-        self._keeper = Keeper(
+        self._sync = StoreSync(
             account,
             store,
+            buffer=self._buffer,
+            counters=self._counters,
             attributor=self._attributor,
             finder=self._finder,
-            ledger=self._ledger,
-            patience=self._patience,
             listener=listener,
             now=now,
         )
@@ -106,7 +104,7 @@ class AccountWatch:
 
     def wake(self) -> None:
         """Start a turn now: intake changed something, or the loop is to stop."""
-        self._keeper.intake_changed()
+        self._sync.intake_changed()
         self._wake.set()
 
     def observer(self, attempt: Attempt) -> None:
@@ -130,7 +128,7 @@ class AccountWatch:
         self._tracker.adopt(following)
         self._counters.adopt(following.counter_labels)
         # Before the load is done, discovery has no stored progress; the load starts it with the settings of then.
-        if self._keeper.is_loaded:
+        if self._sync.is_loaded:
             self._finder.adopt(following.discovers, self._now())
         self._wake.set()
 
@@ -176,7 +174,7 @@ class AccountWatch:
             account=self.account,
             taken=now,
             started_at=self._started.at,
-            is_loaded=self._keeper.is_loaded,
+            is_loaded=self._sync.is_loaded,
             shown=tuple(shown),
             suppressed=suppressed,
             statuses=self._tracker.operations.statuses,
@@ -203,7 +201,7 @@ class AccountWatch:
                 self._progress_tick = self._now().tick
                 await self._take_answers()
                 self._tracker.let_go()
-                self._keeper.start(tasks, done=self._wake.set)
+                self._sync.start(tasks, done=self._wake.set)
                 await self._ask(tasks)
                 await self._sleep()
             await self._finish()
@@ -212,7 +210,7 @@ class AccountWatch:
         governor = self._gate.governor
         # Requests are chosen from what is tracked, so they wait until all of it is loaded. While the store fails, the
         # answers wait in memory: above a limit, nothing more is requested.
-        while self._keeper.is_loaded and not self._ledger.is_full:
+        while self._sync.is_loaded and not self._buffer.is_full:
             now = self._now()
             if governor.wait(now.tick):
                 return
@@ -284,13 +282,13 @@ class AccountWatch:
     async def _sleep(self) -> None:
         now = self._now().tick
         wait = SLEEP_AT_MOST
-        wake = self._turns.wake_tick() if self._keeper.is_loaded else None
+        wake = self._turns.wake_tick() if self._sync.is_loaded else None
         if wake is not None and len(self._asking) < self._gate.governor.concurrency(now):
             wait = min(wait, max(wake - now, self._gate.governor.wait(now)))
         opens = self._counters.wake_tick() - now
         wait = min(wait, opens if opens > 0 else SECOND)  # where overdue, the store is busy with it, or fails
-        if self._patience.is_tried:
-            wait = min(wait, self._patience.wait())
+        if self._sync.is_failing:
+            wait = min(wait, self._sync.retry_wait())
         try:
             # At least 1 ms: with a due time in the past the loop would turn without a pause.
             async with asyncio.timeout(max(wait, 1000) / SECOND):
@@ -305,9 +303,9 @@ class AccountWatch:
         for task in self._asking:
             task.cancel()
         # The store task ends first: only one task at a time reads and writes for the account.
-        await self._keeper.rest()
+        await self._sync.rest()
         await self._take_answers()
-        await self._keeper.finish()
+        await self._sync.finish()
 
 
 def _of_list(answer: Answer) -> ListAnswer:

@@ -25,9 +25,9 @@ from watcher.core.observation import (
 from watcher.core.planner import Planner
 from watcher.core.snapshot import AccountSnapshot
 from watcher.core.steps import Step
-from watcher.watch.ledger import Ledger
 from watcher.watch.operation_table import OperationTable
 from watcher.watch.ports import AccountObserver, WatchSettings
+from watcher.watch.write_buffer import WriteBuffer
 
 SLICE = 100
 """Rows of a page, or operations from the store, that are handled before the event loop turns."""
@@ -41,20 +41,20 @@ What is shown does not depend on it.
 
 
 class Tracker:
-    """The operations of one account and the plan of their polls. Changes go into the ledger to be written."""
+    """The operations of one account and the plan of their polls. Changes go into the buffer to be written."""
 
     def __init__(
         self,
         account: str,
         following: WatchSettings,
         *,
-        ledger: Ledger,
+        buffer: WriteBuffer,
         listener: AccountObserver,
         now: Callable[[], Moment],
         clock: UpstreamClock,
     ) -> None:
         self._account = account
-        self._ledger = ledger
+        self._buffer = buffer
         self._listener = listener
         self._now = now
         self._clock = clock
@@ -99,7 +99,7 @@ class Tracker:
         for operation_id in operation_ids:
             self.operations.drop(operation_id)
             self.planner.forget(operation_id)
-            self._ledger.drop(operation_id)
+            self._buffer.drop(operation_id)
 
     def scraped(self, snapshot: AccountSnapshot) -> None:
         """Note the time of the first completed scrape of each final operation that this snapshot carried."""
@@ -109,7 +109,7 @@ class Tracker:
             if operation is not None and operation.scraped_at is None:
                 operation = operation.with_(scraped_at=now.at)
                 self.operations.put(operation)
-                self._ledger.enter_stats(operation)
+                self._buffer.enter_stats(operation)
 
     def let_go(self) -> None:
         """Remove final operations from memory that are not shown any more, or that exceed the number held there."""
@@ -122,7 +122,7 @@ class Tracker:
         leaving = self.operations.leaving(moment.at, retention)
         for operation_id in leaving:
             # With a change that waits for the store, it stays until that is written.
-            if not self._ledger.has(operation_id):
+            if not self._buffer.has(operation_id):
                 self.operations.drop(operation_id)
 
     # ── answers ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -206,6 +206,6 @@ class Tracker:
             self._listener.detected(self._account, step.delay)
         has_turned = operation.status is not before.status or operation.final_at != before.final_at
         if step.events or step.tally is not None or has_turned or operation.settled != before.settled:
-            self._ledger.enter(operation, step.events, now.at, step.tally)
+            self._buffer.enter(operation, step.events, now.at, step.tally)
         elif operation is not before:
-            self._ledger.enter_stats(operation)
+            self._buffer.enter_stats(operation)
