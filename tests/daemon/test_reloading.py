@@ -273,8 +273,10 @@ async def test_a_reload_under_way_when_the_stop_comes_leaves_nothing_running(tmp
             signal.raise_signal(signal.SIGHUP)
             await asyncio.sleep(0.05)
             one.daemon.stop()
-            late = await one.post("/-/reload")
-            assert "the watcher is stopping" in late.text
+            # On a busy machine the stop may be over before the request arrives.
+            with contextlib.suppress(httpx.TransportError):
+                late = await one.post("/-/reload")
+                assert "the watcher is stopping" in late.text
             assert await one.ended() == 0
     assert place.events()[-1]["event"] == "daemon.stopped"
 
