@@ -33,25 +33,15 @@ The core has layers too:
     turns          which part of the loop sends the next request
     planner        chooses the next request and the time to wake
     governor       the rate, the concurrency and the holds of an account
-    lifecycle      applies an observation to an operation
     census         chooses the operations that have series, and until when
     discovery      chooses which list pages to read so that every operation is found
-    sweeps         the progress of sweeps, page by page
-    steps          the results of an observation, and the parts that rules build them from
-    answers        the column of the life cycle's table that an observation belongs to
-    windows        the cheapest list window for an operation that is due
+    lifecycle      applies an observation to an operation
     readings       one list that discovery reads, page by page
-    creation_index  polls ordered by creation time
-    due_queue      polls ordered by due time
-    polls          when an operation is polled next, and why
-    row_density    the number of list rows per creation bucket
-    exit_rates     the rate at which operations leave a list
     requests       the requests that the planner can choose
     wire           decodes response bytes and headers into observations
-    error_bodies   recognises upstream's error bodies among those of proxies
     record_cache   decoded list rows, kept while their bytes stay the same
     clocks         the best-known time, from two clocks that can both be wrong
-    settling       when the stats of an ended operation are read again
+    error_bodies   recognises upstream's error bodies among those of proxies
     snapshot       immutable views for the listeners and the exposition
     observation    the values that a request can return
     labelling      the label combinations of the counters, and when they are first shown

@@ -27,6 +27,7 @@ from tests.support.factories import (
 from watcher.core.channels import Stats
 from watcher.core.clocks import ClockReading, UpstreamClock
 from watcher.core.lifecycle import LifecycleRules, observe
+from watcher.core.lifecycle.steps import Step
 from watcher.core.model import (
     HOUR,
     MINUTE,
@@ -42,8 +43,7 @@ from watcher.core.model import (
     Status,
 )
 from watcher.core.observation import Observation, Seen
-from watcher.core.polls import Promise, settling_plan
-from watcher.core.steps import Step
+from watcher.core.planner.polls import Promise, settling_plan
 
 RULES = LifecycleRules()
 MILLIS = 1000

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.strategies import unhurried
-from watcher.core.due_queue import DueQueue
-from watcher.core.polls import NOWHERE, Poll
+from watcher.core.planner.due_queue import DueQueue
+from watcher.core.planner.polls import NOWHERE, Poll
 
 
 def test_an_empty_queue_has_no_front():

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.strategies import unhurried
-from watcher.core.exit_rates import ages_of, class_of
 from watcher.core.model import DAY, SECOND
+from watcher.core.planner.exit_rates import ages_of, class_of
 
 
 @unhurried

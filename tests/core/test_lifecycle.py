@@ -32,10 +32,13 @@ from tests.support.factories import (
 )
 from tests.support.strategies import harmless, observations, timings, unhurried
 from watcher.core import lifecycle
-from watcher.core.answers import ObservationKind, is_before, kind_of, means_failure
 from watcher.core.channels import STAT_NAMES, Stats
 from watcher.core.clocks import ClockReading
-from watcher.core.lifecycle import SLOW_TRIES, TABLE, LifecycleRules, progresses, repeats
+from watcher.core.lifecycle import LifecycleRules
+from watcher.core.lifecycle.answers import ObservationKind, is_before, kind_of, means_failure
+from watcher.core.lifecycle.rules import TABLE, progresses, repeats
+from watcher.core.lifecycle.steps import Step, duration_seconds
+from watcher.core.lifecycle.tracked import SLOW_TRIES
 from watcher.core.model import (
     MINUTE,
     SECOND,
@@ -54,7 +57,6 @@ from watcher.core.model import (
     Tally,
 )
 from watcher.core.observation import Missing, Observation, Record, Seen, Timing
-from watcher.core.steps import Step, duration_seconds
 
 RULES = LifecycleRules()
 AT_ONCE = LifecycleRules(settle_after=())

@@ -33,8 +33,8 @@ from watcher.core.channels import Stats
 from watcher.core.governor import FOREVER, AttemptResult, Governor, Permit, Share
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Status
 from watcher.core.observation import Observation, Record, Seen, Timing
-from watcher.core.planner import IDLE_EVERY, Planner, Promise
-from watcher.core.polls import SETTLE_SLACK, Poll, running_plan, second_question
+from watcher.core.planner.planner import IDLE_EVERY, Planner, Promise
+from watcher.core.planner.polls import SETTLE_SLACK, Poll, running_plan, second_question
 from watcher.core.requests import Fetch, Probe, Request
 from watcher.core.snapshot import NextPoll
 

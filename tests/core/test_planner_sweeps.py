@@ -20,7 +20,7 @@ from tests.support.factories import (
 )
 from watcher.core.model import DAY, SECOND, Moment, Operation, Status
 from watcher.core.observation import Page, Record, Refused, Seen, Timing, Unanswered
-from watcher.core.planner import FEW, Planner, Promise
+from watcher.core.planner.planner import FEW, Planner, Promise
 from watcher.core.requests import Discover, Fetch, Request, Sweep
 
 COUNT = 40

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from watcher.core.exit_rates import ExitRates
 from watcher.core.model import DAY, SECOND, Status
-from watcher.core.row_density import BUCKET, FADE_EVERY, ROWS_A_PAGE, RowDensity
+from watcher.core.planner.exit_rates import ExitRates
+from watcher.core.planner.row_density import BUCKET, FADE_EVERY, ROWS_A_PAGE, RowDensity
 
 BASE = 100_000_000 * BUCKET
 ALL = None

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from tests.support.factories import NOW, TICK, an_id, at
-from watcher.core.creation_index import CreationIndex
-from watcher.core.exit_rates import ExitRates
 from watcher.core.model import HOUR, SECOND, Status
-from watcher.core.polls import Poll
-from watcher.core.row_density import ROWS_A_PAGE, RowDensity
-from watcher.core.windows import PAD, Window, WindowChooser
+from watcher.core.planner.creation_index import CreationIndex
+from watcher.core.planner.exit_rates import ExitRates
+from watcher.core.planner.polls import Poll
+from watcher.core.planner.row_density import ROWS_A_PAGE, RowDensity
+from watcher.core.planner.windows import PAD, Window, WindowChooser
 
 DUE, SEEN = TICK, TICK - 5 * SECOND
 

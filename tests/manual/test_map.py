@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from watcher.core.answers import ObservationKind
-from watcher.core.lifecycle import TABLE
+from watcher.core.lifecycle.answers import ObservationKind
+from watcher.core.lifecycle.rules import TABLE
 from watcher.core.model import Phase
 
 ROOT = Path(__file__).parents[2]

@@ -25,8 +25,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from watcher.core.account_health import Cause
-from watcher.core.answers import is_past_its_record
 from watcher.core.clocks import ClockReading
+from watcher.core.lifecycle import is_past_its_record
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Status
 from watcher.core.observation import Forbidden, ListAnswer, Missing, Negative, Page, Refused, Seen, Unanswered
 from watcher.core.requests import Fetch, Probe

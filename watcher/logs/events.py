@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from watcher.core.account_health import AccountEvent, Began, Recovered
-from watcher.core.answers import means_failure
+from watcher.core.lifecycle import means_failure
 from watcher.core.model import (
     SECOND,
     Corrected,

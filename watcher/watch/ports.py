@@ -11,7 +11,7 @@ from watcher.core.discovery import Scope
 from watcher.core.errors import StoreUnusable
 from watcher.core.lifecycle import LifecycleRules
 from watcher.core.model import Micros, Value
-from watcher.core.polls import Promise
+from watcher.core.planner import Promise
 
 
 class WatchSettings(Value, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from watcher.core.clocks import ClockReading, UpstreamClock
-from watcher.core.lifecycle import observe
+from watcher.core.lifecycle import Step, observe
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Phase
 from watcher.core.observation import (
     FailureCause,
@@ -24,7 +24,6 @@ from watcher.core.observation import (
 )
 from watcher.core.planner import Planner
 from watcher.core.snapshot import AccountSnapshot
-from watcher.core.steps import Step
 from watcher.watch.operation_table import OperationTable
 from watcher.watch.ports import AccountObserver, WatchSettings
 from watcher.watch.write_buffer import WriteBuffer

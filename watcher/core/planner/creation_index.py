@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 
 from watcher.core.model import Instant
-from watcher.core.polls import Poll
+from watcher.core.planner.polls import Poll
 
 
 class CreationIndex:

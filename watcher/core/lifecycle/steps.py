@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from watcher.core.answers import (
+from watcher.core.clocks import ClockReading
+from watcher.core.lifecycle.answers import (
     has_expired,
     is_before,
     is_same,
@@ -13,7 +14,6 @@ from watcher.core.answers import (
     with_creation,
     youngest_creation,
 )
-from watcher.core.clocks import ClockReading
 from watcher.core.model import (
     HOUR,
     OUTCOME_OF,

@@ -13,9 +13,9 @@ from typing import NamedTuple, assert_never
 import msgspec
 
 from watcher.core.backoff import doubled
+from watcher.core.lifecycle import retry_wait, settling_began_at, settling_wait
 from watcher.core.model import HOUR, MINUTE, SECOND, Instant, Micros, Moment, Operation, Phase, Status, Value
 from watcher.core.observation import Forbidden, Missing, Observation, Refused, Seen, Unanswered
-from watcher.core.settling import retry_wait, settling_began_at, settling_wait
 
 SETTLE_SLACK: Micros = 30 * SECOND
 """How much later than due a settling read may come."""

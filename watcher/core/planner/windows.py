@@ -29,11 +29,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from watcher.core.creation_index import CreationIndex
-from watcher.core.exit_rates import ExitRates, class_of
 from watcher.core.model import SECOND, Instant, Micros, Moment, Status
-from watcher.core.polls import Poll
-from watcher.core.row_density import BUCKET, RowDensity
+from watcher.core.planner.creation_index import CreationIndex
+from watcher.core.planner.exit_rates import ExitRates, class_of
+from watcher.core.planner.polls import Poll
+from watcher.core.planner.row_density import BUCKET, RowDensity
 
 PAD: Micros = 2 * SECOND
 """Bounds are padded: `createdAt` has whole seconds, and whether bounds are inclusive is not stated."""

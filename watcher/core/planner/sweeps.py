@@ -14,9 +14,9 @@ import msgspec
 
 from watcher.core.model import Instant, Micros
 from watcher.core.observation import Forbidden, ListAnswer, Missing, Page, Refused, Unanswered
+from watcher.core.planner.row_density import SWEPT_STATUSES, RowDensity
+from watcher.core.planner.windows import Window
 from watcher.core.requests import Sweep
-from watcher.core.row_density import SWEPT_STATUSES, RowDensity
-from watcher.core.windows import Window
 
 TRIES_OF_A_PAGE = 3
 

@@ -10,7 +10,7 @@ import heapq
 from collections import deque
 
 from watcher.core.model import Micros
-from watcher.core.polls import Poll
+from watcher.core.planner.polls import Poll
 
 
 class DueQueue:

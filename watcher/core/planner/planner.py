@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import assert_never
 
-from watcher.core.creation_index import CreationIndex
-from watcher.core.due_queue import DueQueue
-from watcher.core.exit_rates import ExitRates, ages_of, class_of
 from watcher.core.model import MINUTE, SECOND, Micros, Moment, Operation, Phase, Status, created_hint
 from watcher.core.observation import ListAnswer, Observation, Seen, Timing
-from watcher.core.polls import (
+from watcher.core.planner.creation_index import CreationIndex
+from watcher.core.planner.due_queue import DueQueue
+from watcher.core.planner.exit_rates import ExitRates, ages_of, class_of
+from watcher.core.planner.polls import (
     FETCHING,
     FORBIDDEN,
     FORBIDDEN_AT_MOST,
@@ -38,11 +38,11 @@ from watcher.core.polls import (
     second_question,
     settling_plan,
 )
+from watcher.core.planner.row_density import SWEPT_STATUSES, RowDensity
+from watcher.core.planner.sweeps import SweepProgress, Sweeps
+from watcher.core.planner.windows import Window, WindowChooser
 from watcher.core.requests import Discover, Fetch, Probe, Request, Sweep
-from watcher.core.row_density import SWEPT_STATUSES, RowDensity
 from watcher.core.snapshot import NextPoll
-from watcher.core.sweeps import SweepProgress, Sweeps
-from watcher.core.windows import Window, WindowChooser
 
 __all__ = ["Planner", "Promise"]
 
