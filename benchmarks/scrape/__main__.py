@@ -28,8 +28,8 @@ from typing import Any, TypeAlias
 
 from benchmarks.scrape.subjects import Ours, an_operation, by_collector, by_gauges, ours
 from watcher.core.model import SECOND, Operation
-from watcher.server.listener import Listener
-from watcher.server.scrape import Scrape
+from watcher.server.http.listener import Listener
+from watcher.server.http.scrape import Scrape
 
 RESULT = Path(__file__).parent.parent / "results" / "scrape.json"
 SIZES = (1_000, 10_000, 100_000)

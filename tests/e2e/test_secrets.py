@@ -29,8 +29,8 @@ from tests.support.processes import (
     until,
 )
 from watcher.cli.parser import parser
-from watcher.server.app_context import Side
-from watcher.server.endpoints import endpoints_of
+from watcher.server.api.app_context import Side
+from watcher.server.api.endpoints import endpoints_of
 
 OTHER_ACCOUNT_ID = "AC" + "1" * 32
 AN_ID = "comms_operation_01h9krwprkeee8fzqspvwy6nq8"
@@ -279,7 +279,7 @@ import httpx
 from watcher.api.credentials import BasicCredentials
 from watcher.config import Secret, WebFile, load
 from watcher.daemon import Daemon
-from watcher.server.protocol import Protocol
+from watcher.server.http.protocol import Protocol
 
 # Objects that hold a secret as plain text and do not print it. A connection holds that of its last request.
 HOLDERS = (Secret, BasicCredentials, WebFile, Protocol)

@@ -25,9 +25,9 @@ from watcher.core.snapshot import AccountSnapshot
 from watcher.logs.events import fields_of, level_of, operation_fields
 from watcher.metrics.census import CensusCollector
 from watcher.metrics.instruments import KINDS, Instruments
-from watcher.server.app_context import Side
-from watcher.server.endpoints import ENDPOINTS, ApiEndpoint, ResponseSpec
-from watcher.server.openapi import PATH as OPENAPI
+from watcher.server.api.app_context import Side
+from watcher.server.api.endpoints import ENDPOINTS, ApiEndpoint, ResponseSpec
+from watcher.server.api.openapi import PATH as OPENAPI
 from watcher.server.problems import PLAIN
 from watcher.simulator import Scenario, built_in_names
 from watcher.simulator.fault_types import _ALL_DETAILS, _DETAILS, Fault, Kind

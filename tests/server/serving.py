@@ -14,8 +14,8 @@ from watcher.core.model import SECOND, Moment, Operation, Source, Status
 from watcher.core.snapshot import AccountSnapshot, NextPoll
 from watcher.intake import Intake
 from watcher.server import AccessRules, AppContext, Listener, WebConfig, admin_app, web_app
-from watcher.server.app_context import Exposition
-from watcher.server.protocol import Limits
+from watcher.server.api.app_context import Exposition
+from watcher.server.http.limits import Limits
 from watcher.store.memory import MemoryStore
 
 NOW = Moment(1_800_000_000 * SECOND, 500 * SECOND)

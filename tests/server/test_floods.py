@@ -15,9 +15,9 @@ from uvicorn.server import ServerState
 
 from tests.server.serving import AppParts, an_id, listening, until
 from tests.server.test_listener import answer_to, open_raw
-from watcher.server.parser import FREE_CHUNKS, LEAST_BYTES, MOST_BYTES, Parser
-from watcher.server.protocol import Limits, Protocol, ServerConfig
-from watcher.server.tls_handshake import PIECE
+from watcher.server.http.limits import PIECE, Limits
+from watcher.server.http.parser import FREE_CHUNKS, LEAST_BYTES, MOST_BYTES, Parser
+from watcher.server.http.protocol import Protocol, ServerConfig
 
 CHUNKED = (
     b"POST /api/v1/operations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.server.serving import AN_ID, AppParts, client_of, listening, plain_client
-from watcher.server.guard import is_allowed_host, is_same_origin
+from watcher.server.api.guard import is_allowed_host, is_same_origin
 
 OPERATIONS = "/api/v1/operations"
 

@@ -19,9 +19,9 @@ import pytest
 from tests.server.serving import AppParts, client_of, listening, plain_client, until
 from watcher.core.errors import OperatorError
 from watcher.server import Listener
-from watcher.server.protocol import Protocol
-from watcher.server.sockets import let_go, on_one_port, tcp_sockets
-from watcher.server.sockets import listening as sockets_listening
+from watcher.server.http.protocol import Protocol
+from watcher.server.http.sockets import let_go, on_one_port, tcp_sockets
+from watcher.server.http.sockets import listening as sockets_listening
 
 
 async def open_raw(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

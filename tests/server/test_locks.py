@@ -15,9 +15,9 @@ from tests.support.certificates import Authority, hashed, write_web_file
 from watcher.__main__ import main
 from watcher.config import read_web_file
 from watcher.server import Listener, WebConfig
-from watcher.server.app_context import Side
-from watcher.server.endpoints import endpoints_of
-from watcher.server.guard import OPEN_PATHS
+from watcher.server.api.app_context import Side
+from watcher.server.api.endpoints import endpoints_of
+from watcher.server.api.guard import OPEN_PATHS
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 ROUTES = sorted({one.path.replace("{id}", AN_ID) for one in endpoints_of(Side.ADMIN)} - OPEN_PATHS)

@@ -21,7 +21,7 @@ from watcher.core.errors import StoreUnusable
 from watcher.core.model import SECOND, Failing, Finished, Outcome, Status
 from watcher.core.settings import Account
 from watcher.core.snapshot import NextPoll
-from watcher.server.handlers import MAX_BODY
+from watcher.server.api.handlers import MAX_BODY
 from watcher.store import Change
 from watcher.store.memory import MemoryStore
 

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from tests.server.serving import AppParts, listening, until
-from watcher.server.protocol import SendMonitor
-from watcher.server.scrape import PIECE, Scrape, scrape_timeout
+from watcher.server.http.protocol import SendMonitor
+from watcher.server.http.scrape import PIECE, Scrape, scrape_timeout
 
 PROMETHEUS = {"X-Prometheus-Scrape-Timeout-Seconds": "10"}
 MORE_THAN_BUFFERS_HOLD = 64 * 1024 * 1024

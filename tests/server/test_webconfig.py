@@ -19,7 +19,7 @@ from tests.server.serving import AppParts, listening, until
 from tests.support.certificates import Authority, hashed, write_web_file
 from watcher.config import read_web_file
 from watcher.server import Listener, WebConfig, WebFileWatch
-from watcher.server.passwords import MOST_WAITING, Passwords, TooManyError, credentials
+from watcher.server.api.passwords import MOST_WAITING, Passwords, TooManyError, credentials
 
 ALICE, BOB = ("alice", "made-up"), ("bob", "other")
 EVERYTHING = ("/", "/metrics", "/api/v1/operations", "/api/v1/operations/x", "/openapi.json", "/nowhere", "/-/other")

@@ -1,17 +1,19 @@
 """The two HTTP listeners: web, which is read only, and admin, where the app registers operations.
 
-    Listener ── TlsHandshake ──── Protocol (limits, flushed answers) ── OuterMiddleware ┬─ BasicAuth (web) ─┬─ routes
-                                                                                       └─ Guard (admin) ───┘     │
-                                                 all that handlers need is in the `AppContext` ─ handlers ┘
+    http: Listener ── TlsHandshake ── Protocol ── OuterMiddleware ┬─ BasicAuth (web) ─┬─ routes :api
+                                                                  └─ Guard (admin) ───┘     │
+                            all that handlers need is in the `AppContext` ─ handlers (api) ─┴─ page
 
-The table in `endpoints` is the only list of endpoints: the routes and the OpenAPI document are built from it.
+http       sockets, TLS, limits; knows nothing of what it serves
+api        endpoints, handlers, who may use them
+page       the status page
+views      what the API and the page show of operations and accounts
+problems   errors as `application/problem+json`
+webconfig  the web configuration file, read again while the daemon runs
 """
 
-from watcher.server.addresses import Addresses
-from watcher.server.app_context import AppContext
-from watcher.server.application import admin_app, web_app
-from watcher.server.guard import AccessRules
-from watcher.server.listener import Listener
+from watcher.server.api import AccessRules, AppContext, admin_app, web_app
+from watcher.server.http import Addresses, Listener
 from watcher.server.webconfig import WebConfig, WebFileWatch
 
 __all__ = ["AccessRules", "Addresses", "AppContext", "Listener", "WebConfig", "WebFileWatch", "admin_app", "web_app"]

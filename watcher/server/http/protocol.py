@@ -9,7 +9,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, cast
 
 import h11
@@ -19,33 +18,15 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from watcher.server.lingering import LingeringClose
-from watcher.server.outer_middleware import HEADERS, MOST_HEAD
-from watcher.server.parser import Parser
+from watcher.server.http.limits import PIECE, Limits, evict_idle
+from watcher.server.http.lingering import LingeringClose
+from watcher.server.http.outer_middleware import HEADERS
+from watcher.server.http.parser import Parser
 from watcher.server.problems import PROBLEM_JSON
-from watcher.server.tls_handshake import PIECE, evict_idle
 
 _CAN_ANSWER = frozenset({h11.IDLE, h11.SEND_RESPONSE})
 _UNREAD = frozenset({h11.SEND_BODY, h11.ERROR})
 _RAW_CHECK_SECONDS = 0.01
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a connection may take, in seconds, numbers and bytes.
-
-    `keep_alive` is longer than the usual scrape interval, so that Prometheus keeps its connection. `grace` is what
-    answers under way have to end at a stop; `head` is for the request line and the headers. A connection beyond
-    `connections` takes the place of one that waits for its request.
-    """
-
-    handshake: float = 10.0
-    request: float = 20.0
-    send: float = 60.0
-    keep_alive: int = 75
-    grace: int = 1
-    connections: int = 512
-    head: int = MOST_HEAD
 
 
 class ServerConfig(Config):

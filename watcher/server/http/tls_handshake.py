@@ -8,41 +8,37 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import MutableSet
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 from watcher.config.tls import Tls
-
-if TYPE_CHECKING:
-    from watcher.server.protocol import Limits, Protocol
-
-PIECE = 4 * 1024
-"""Bytes that are read of a connection before the others have their turn."""
+from watcher.server.http.limits import PIECE, Limits, evict_idle
 
 _CLOSE_SECONDS = 2.0
 
 
-def evict_idle(connections: MutableSet[Any], most: int) -> None:
-    """At the limit, drop the connection that waits longest for its request; first those that were refused or had none.
+class Successor(Protocol):
+    """The HTTP protocol, which takes the connection over after the handshake."""
 
-    Answers under way are never cut, so where all are busy nothing goes, and the newcomer is answered 503.
-    """
-    # uvicorn answers 503 from `most` connections on, so the newcomer has to be below that.
-    if len(connections) < most - 1:
-        return
-    waiting = [one for one in connections if one.waiting_since is not None]
-    if waiting:
-        first = min(waiting, key=lambda one: (not one.is_leaving, one.has_served, one.waiting_since))
-        connections.discard(first)
-        first.cut()
+    raw: asyncio.Transport | None
+
+    @property
+    def connections(self) -> MutableSet[Any]:
+        """The open connections of the listener."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Begin with the secured transport."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came with the last bytes of the handshake."""
 
 
 class TlsHandshake(asyncio.BufferedProtocol):
-    """Shakes hands, then hands the connection over."""
+    """Does the handshake, then gives the connection to the HTTP protocol."""
 
     has_served = False
     is_leaving = False
 
-    def __init__(self, successor: Protocol, tls: Tls, limits: Limits) -> None:
+    def __init__(self, successor: Successor, tls: Tls, limits: Limits) -> None:
         self._successor = successor
         self._tls = tls
         self._limits = limits
@@ -55,13 +51,13 @@ class TlsHandshake(asyncio.BufferedProtocol):
         self.waiting_since: float | None = self._loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to shake hands."""
+        """Begin the handshake."""
         self.transport = cast("asyncio.Transport", transport)
         # What comes now is for TLS, which is not there yet.
         self.transport.pause_reading()
         self.transport.set_write_buffer_limits(high=0)
         evict_idle(self._successor.connections, self._limits.connections)
-        self._successor.connections.add(self)  # type: ignore[arg-type]  # what uvicorn does with them, it can too
+        self._successor.connections.add(self)  # it can do what uvicorn does with connections
         self._handshake = self._loop.create_task(self._do_handshake(), name="handshake")
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 -- whatever is there, a piece at a time
@@ -69,7 +65,7 @@ class TlsHandshake(asyncio.BufferedProtocol):
         return self._piece
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Keep what comes with the last word of the handshake."""
+        """Keep what comes with the last bytes of the handshake."""
         self._early.append(bytes(self._piece[:nbytes]))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- however it ended
@@ -103,7 +99,7 @@ class TlsHandshake(asyncio.BufferedProtocol):
         if not self._tls.admits(secured.get_extra_info("peercert")):
             secured.abort()
             return
-        secured.set_protocol(self._successor)
+        secured.set_protocol(cast("asyncio.BaseProtocol", self._successor))
         self._successor.raw = self.transport
         self._successor.connection_made(secured)
         for data in self._early:

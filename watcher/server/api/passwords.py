@@ -20,7 +20,7 @@ import bcrypt
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from watcher.server.guard import OPEN_PATHS
+from watcher.server.api.guard import OPEN_PATHS
 from watcher.server.problems import answer, problem
 from watcher.server.webconfig import WebConfig
 from watcher.threads import NoThreadError, Threads

@@ -9,12 +9,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from watcher.server import openapi
-from watcher.server.app_context import AppContext, Side
-from watcher.server.endpoints import ApiEndpoint, Handler, endpoints_of
-from watcher.server.guard import AccessRules, Guard
-from watcher.server.outer_middleware import OuterMiddleware
-from watcher.server.passwords import BasicAuth
+from watcher.server.api import openapi
+from watcher.server.api.app_context import AppContext, Side
+from watcher.server.api.endpoints import ApiEndpoint, Handler, endpoints_of
+from watcher.server.api.guard import AccessRules, Guard
+from watcher.server.api.passwords import BasicAuth
+from watcher.server.http import OuterMiddleware
 from watcher.server.problems import handlers
 from watcher.server.webconfig import WebConfig
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from watcher.server.protocol import SendMonitor
+from watcher.server.http.protocol import SendMonitor
 
 TIMEOUT_HEADER = b"x-prometheus-scrape-timeout-seconds"
 """Only Prometheus sends this header; its value is the time that Prometheus waits, in seconds."""

@@ -7,11 +7,11 @@ from typing import Any, TypeAlias
 import msgspec
 
 from watcher.intake import ID_PATTERN, MAX_ENTRIES
-from watcher.server.app_context import Side
-from watcher.server.endpoints import ApiEndpoint, ResponseSpec
-from watcher.server.guard import OPEN_PATHS
+from watcher.server.api.app_context import Side
+from watcher.server.api.endpoints import ApiEndpoint, ResponseSpec
+from watcher.server.api.guard import OPEN_PATHS
+from watcher.server.api.query import ACCOUNT, Parameter
 from watcher.server.problems import PROBLEM_JSON, ProblemDetails
-from watcher.server.query import ACCOUNT, Parameter
 
 PATH = "/openapi.json"
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from starlette.types import ASGIApp
 
 from watcher.config.tls import Tls
-from watcher.server.listener import Listener
-from watcher.server.protocol import Limits
-from watcher.server.sockets import let_go, listening
+from watcher.server.http.limits import Limits
+from watcher.server.http.listener import Listener
+from watcher.server.http.sockets import let_go, listening
 
 
 class Addresses:

@@ -10,9 +10,10 @@ from starlette.types import ASGIApp
 from uvicorn.server import Server
 
 from watcher.config.tls import Tls
-from watcher.server.protocol import Limits, Protocol, ServerConfig
-from watcher.server.sockets import BACKLOG, let_go, listening, remove_files, url_of
-from watcher.server.tls_handshake import TlsHandshake
+from watcher.server.http.limits import Limits
+from watcher.server.http.protocol import Protocol, ServerConfig
+from watcher.server.http.sockets import BACKLOG, let_go, listening, remove_files, url_of
+from watcher.server.http.tls_handshake import TlsHandshake
 
 
 def _no_tls() -> Tls | None:

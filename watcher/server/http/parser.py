@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import h11
 
-from watcher.server.outer_middleware import TOO_LARGE
+from watcher.server.http.outer_middleware import TOO_LARGE
 from watcher.server.problems import problem
 
 FREE_CHUNKS = 64

@@ -11,11 +11,11 @@ from starlette.responses import PlainTextResponse, Response
 from watcher.core.model import Operation, rfc3339
 from watcher.intake import EntryError
 from watcher.server import page as status_page
-from watcher.server.app_context import AppContext, Side
-from watcher.server.guard import is_json
+from watcher.server.api.app_context import AppContext, Side
+from watcher.server.api.guard import is_json
+from watcher.server.api.query import ACCOUNT, AFTER, LIMIT, SINCE, STATUS, Query, cursor, read_query
+from watcher.server.http import Scrape
 from watcher.server.problems import ProblemError, problem
-from watcher.server.query import ACCOUNT, AFTER, LIMIT, SINCE, STATUS, Query, cursor, read_query
-from watcher.server.scrape import Scrape
 from watcher.server.views import (
     OperationPage,
     OperationView,

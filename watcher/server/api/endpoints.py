@@ -8,10 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from watcher.intake import TrackRequest
-from watcher.server import handlers
-from watcher.server.app_context import AppContext, Side
+from watcher.server.api import handlers
+from watcher.server.api.app_context import AppContext, Side
+from watcher.server.api.query import ACCOUNT, AFTER, LIMIT, SINCE, STATUS, Parameter
 from watcher.server.problems import PROBLEM_JSON, ProblemDetails
-from watcher.server.query import ACCOUNT, AFTER, LIMIT, SINCE, STATUS, Parameter
 from watcher.server.views import OperationDetail, OperationPage, Overview, Registered, Reloaded, Untracking
 
 Handler: TypeAlias = Callable[[AppContext, Side, Request], Awaitable[Response]]
