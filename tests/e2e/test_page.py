@@ -331,7 +331,7 @@ async def test_an_operation_that_is_not_shown_is_found_by_its_id(stage, visit):
     await visit.page.keyboard.press("Escape")
     await visit.page.get_by_role("searchbox").fill(an_id(43))
     await visit.page.get_by_role("link", name=f"Search for {an_id(43)}").click()
-    await visit.page.get_by_role("dialog").get_by_text("not followed").wait_for()
+    await visit.page.get_by_role("dialog").get_by_text("not tracked").wait_for()
     assert [fault for fault in visit.faults if "404" not in fault] == []
     visit.faults.clear()  # a browser reports each 404
 
