@@ -9,9 +9,10 @@ from __future__ import annotations
 import compileall
 import contextlib
 import io
+import os
 import shutil
 import subprocess
-import sysconfig
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -54,9 +55,17 @@ def checked_out(commit: str) -> Iterator[Source]:
 
 
 def _compiled(name: str, folder: str) -> Source:
-    # Installed packages too: in a new virtual environment the first side would compile them and use 5 MiB more.
-    for compiled in (folder, sysconfig.get_path("purelib")):
-        compileall.compile_dir(compiled, quiet=2)
+    compileall.compile_dir(folder, quiet=2)
+    # Installed packages too: in a new virtual environment the first side would compile them and use 5 MiB more. The
+    # commit may be of any age, so a module that it does not have is no error.
+    for module in ("watcher.daemon", "watcher.cli.run", "watcher.simulator.server"):
+        environ = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+        subprocess.run(
+            [sys.executable, "-c", f"import {module}"],
+            env=environ | {"PYTHONPATH": folder},
+            check=False,
+            stderr=subprocess.DEVNULL,
+        )
     return Source(name=name, root=Path(folder))
 
 
