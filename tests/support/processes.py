@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,6 +19,8 @@ import httpx
 import yaml
 
 PUSH = {("channel", "push")}
+PORTS = range(12_000, 32_000)
+"""Below those that Linux and macOS give to outgoing connections."""
 ACCOUNT_ID = "AC00000000000000000000000000000000"
 AUTH_TOKEN = "simulated-auth-token"
 API_KEY = "SK00000000000000000000000000000000"
@@ -26,10 +29,17 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that was free a moment ago, and that the system gives to no connection meanwhile.
+
+    A port that the system chooses is one that it may give to any outgoing connection as soon as the process that
+    listens there is stopped. Ports below that range stay free for its next start.
+    """
+    for port in random.SystemRandom().sample(PORTS, 100):
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    message = "no free port"
+    raise AssertionError(message)
 
 
 def until(holds: Callable[[], Any], *, within: float, what: str) -> Any:
