@@ -52,7 +52,7 @@ check: .venv-dev/.tools ## format, lint, layers, types; quickest first
 	$(DEV_PY) -m mypy
 
 .PHONY: test
-test: .venv-dev/.ready ## all tests except end to end, faults and soak
+test: .venv-dev/.collected ## all tests except end to end, faults and soak
 	$(DEV_PY) -m pytest tests $(TESTED_ALONE:%=--ignore=tests/%) $(TEST_ARGS)
 
 # The tracer doubles the run time, so this is separate from `make test`. From Python 3.14 on coverage uses
@@ -176,6 +176,14 @@ help: ## list the targets
 
 .venv-dev/.ready: tests/requirements.lock build.lock pyproject.toml
 	$(call environment,.venv-dev,tests/requirements.lock)
+
+# pytest rewrites every test module once and keeps the result. In a new clone each of its processes would do all of that.
+COLLECT = $(DEV_PY) -m pytest -qq -n 0 --collect-only
+FIRST_HALF = core watch store server manual
+.venv-dev/.collected: .venv-dev/.ready
+	@$(COLLECT) $(FIRST_HALF:%=tests/%) >/dev/null & \
+	$(COLLECT) tests $(patsubst %,--ignore=tests/%,$(TESTED_ALONE) $(FIRST_HALF)) >/dev/null; wait
+	@touch $@
 
 # Beside what tests import: linters, and what drives browsers and manifests. It takes longer to install than all the rest.
 .venv-dev/.tools: .venv-dev/.ready tests/tools.lock
